@@ -1,0 +1,41 @@
+"""The exception tree. Every message says what is wrong, why, and what to do next.
+
+    HFDNError                   exit code 1
+    ├── InputError              2   a file, an array or an argument is not usable
+    │   ├── CheckpointError     2   a checkpoint does not hold the network it should
+    │   └── BundleError         2   a bundle is incomplete, changed or from a newer version
+    ├── GateError               3   a quality or parity gate failed
+    └── BackendError            4   the backend asked for cannot run here
+"""
+
+
+class HFDNError(Exception):
+    """Base of all errors that hfdn_deploy raises on purpose; `exit_code` is the CLI's."""
+
+    exit_code = 1
+
+
+class InputError(HFDNError):
+    """A file, an array or an argument is not usable as given."""
+
+    exit_code = 2
+
+
+class CheckpointError(InputError):
+    """A checkpoint is unreadable or holds another network than the one asked for."""
+
+
+class BundleError(InputError):
+    """A bundle is incomplete, changed since it was exported, or of a newer schema."""
+
+
+class GateError(HFDNError):
+    """A quality or parity gate failed: the result exists but must not be used."""
+
+    exit_code = 3
+
+
+class BackendError(HFDNError):
+    """The backend asked for is not installed or cannot run on this machine."""
+
+    exit_code = 4

@@ -1,0 +1,71 @@
+"""Image files to arrays and back: RGB order, dtype and channels as stored."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.files import replaced
+
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"))
+
+# A JPEG has no alpha, and only this mode applies the orientation its camera noted.
+_JPEG_FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+_JPEG_MAGIC = b"\xff\xd8\xff"
+
+_TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+
+
+def read_image(path: Path) -> NDArray[np.generic]:
+    """Read an image as (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16 or float32.
+
+    Raises:
+        InputError: missing, empty, truncated or no image that OpenCV decodes.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if not data:
+        raise InputError(f"{path} is empty; it should be an image.")
+    flags = _JPEG_FLAGS if data.startswith(_JPEG_MAGIC) else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise InputError(f"{path} cannot be decoded: {error.err}.") from None
+    if image is None:
+        raise InputError(f"{path} is no image that can be decoded, or it is truncated.")
+    return np.asarray(_swap_red_and_blue(image))
+
+
+def write_image(path: Path, image: NDArray[np.generic]) -> None:
+    """Write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA in the format that the suffix names.
+
+    Raises:
+        InputError: the format is unknown, cannot hold this dtype or alpha, or the disk refuses.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
+    if image.dtype != np.uint8 and suffix not in _DEEP.get(image.dtype.name, ()):
+        raise InputError(f"{path}: {suffix} cannot hold {image.dtype} pixels; choose .tif or .png.")
+    if image.ndim == 3 and image.shape[2] == 4 and suffix not in _WITH_ALPHA:
+        raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
+    done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
+    if not done:
+        raise InputError(f"{path}: OpenCV cannot write this image as {suffix}; choose .png.")
+    with replaced(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+_DEEP = {"uint16": (".png", ".tif", ".tiff"), "float32": (".tif", ".tiff")}
+_WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
+
+
+def _swap_red_and_blue(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    if image.ndim == 3 and image.shape[2] in _TO_RGB:
+        return np.asarray(cv2.cvtColor(image, _TO_RGB[image.shape[2]]))
+    return image

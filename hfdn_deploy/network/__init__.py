@@ -1,0 +1,1 @@
+"""HFDN in PyTorch (extra: torch): configuration, network, checkpoints, complexity."""

@@ -1,0 +1,68 @@
+"""HFDN: shallow features, three hierarchical fuse modules, attention, three reconstructions."""
+
+import torch
+from torch import Tensor, nn
+
+from hfdn_deploy.network.blocks import (
+    WIDTH,
+    BicubicUpscale,
+    ChannelAttention,
+    HierarchicalFuseModule,
+    ReconstructionHead,
+    SpatialAttention,
+    activate,
+    conv3x3,
+    initialise,
+)
+from hfdn_deploy.network.config import HFDNConfig
+
+MODULES = 3
+
+
+class HFDN(nn.Module):
+    """The network of the ICIP 2020 paper, for luma (N, 1, H, W) in [0, 1].
+
+    Every size from 1×1 up is valid. The output is (N, 1, scale·H, scale·W), not clipped.
+    """
+
+    def __init__(self, config: HFDNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.shallow1 = conv3x3(1, WIDTH)
+        self.shallow2 = conv3x3(WIDTH, WIDTH)
+        self.hfms = nn.ModuleList(HierarchicalFuseModule(config.dense) for _ in range(MODULES))
+        self.fusion = nn.Conv2d((MODULES + 1) * WIDTH, WIDTH, 1)
+        attention: dict[str, nn.Module] = {}
+        if "ca" in config.attention:
+            attention["ca"] = ChannelAttention()
+        if "sa" in config.attention:
+            attention["sa"] = SpatialAttention()
+        self.attention = nn.ModuleDict(attention)
+        self.heads = nn.ModuleDict({x: ReconstructionHead(config.scale) for x in config.levels})
+        self.base = BicubicUpscale(config.scale)
+        initialise(self)
+
+    def level_features(self, x: Tensor) -> dict[str, Tensor]:
+        """Features (N, 48, H, W) of the supervised levels: "s" shallow, "m" middle, "d" deep."""
+        shallow = activate(self.shallow2(activate(self.shallow1(x))))
+        features = [shallow]
+        for hfm in self.hfms:
+            features.append(hfm(features[-1]))
+        deep = self.fusion(torch.cat(features, 1))
+        for attend in self.attention.values():
+            deep = attend(deep)
+        levels = {"s": features[1], "m": features[2], "d": deep + shallow}
+        return {name: levels[name] for name in self.config.levels}
+
+    def forward_levels(self, x: Tensor) -> list[Tensor]:
+        """The supervised images, each (N, 1, sH, sW): running sums on the bicubic base."""
+        image = self.base(x)
+        images = []
+        for name, features in self.level_features(x).items():
+            image = image + self.heads[name](features)
+            images.append(image)
+        return images
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The upscaled image (N, 1, sH, sW): the last of `forward_levels`."""
+        return self.forward_levels(x)[-1]

@@ -1,0 +1,102 @@
+"""The protocol of the published super-resolution tables: luma, degradation, PSNR, SSIM.
+
+All luma here is BT.601 studio range on the 8-bit scale: black 16, white 235, peak 255.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.imresize import imresize
+
+PEAK = 255.0
+SSIM_WINDOW = 11
+SSIM_SIGMA = 1.5
+# Weights of R, G, B on the scale 0..1 for studio-range luma (ITU-R BT.601; MATLAB's rgb2ycbcr).
+LUMA_RGB = (65.481, 128.553, 24.966)
+
+
+def luma8(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Luma of an 8-bit image: (H, W, 3) RGB is converted and rounded, (H, W) is kept as it is."""
+    if image.ndim == 2:
+        return image
+    luma = 16 + image[..., :3].astype(np.float64) @ np.array(LUMA_RGB) / PEAK
+    return np.round(luma).astype(np.uint8)
+
+
+def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Cut (H, W, ...) at the bottom and right until both sides are multiples of `scale`."""
+    height, width = (side - side % scale for side in image.shape[:2])
+    return image[:height, :width]
+
+
+def degrade(hr: NDArray[np.uint8], scale: int) -> NDArray[np.float64]:
+    """The low-resolution luma of the published tables: antialiased bicubic, not rounded.
+
+    Args:
+        hr: (H, W) luma 0..255, both sides multiples of `scale`.
+
+    Returns:
+        (H / scale, W / scale) luma, may overshoot 0..255 slightly.
+    """
+    return imresize(hr, 1 / scale)
+
+
+def to_levels(luma: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Round luma on the 8-bit scale to whole levels and clip to 0..255."""
+    return np.clip(np.round(luma), 0, PEAK).astype(np.uint8)
+
+
+def psnr(a: NDArray[np.generic], b: NDArray[np.generic], border: int = 0) -> float:
+    """Peak signal-to-noise ratio in dB of two (H, W) images 0..255, `border` pixels cut off.
+
+    10 log10(255² / mean squared error); infinite for equal images.
+    """
+    difference = _inner(a, border) - _inner(b, border)
+    error = float(np.mean(difference**2))
+    return float("inf") if error == 0 else 10 * float(np.log10(PEAK**2 / error))
+
+
+def ssim(a: NDArray[np.generic], b: NDArray[np.generic], border: int = 0) -> float:
+    """Structural similarity (mean over the image) of two (H, W) images 0..255.
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity",
+    2004: Gaussian window 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03, only whole windows count.
+    """
+    x, y = _inner(a, border), _inner(b, border)
+    if min(x.shape) < SSIM_WINDOW:
+        return float("nan")
+    inner = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))
+
+    def blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
+        window = (SSIM_WINDOW, SSIM_WINDOW)
+        return np.asarray(cv2.GaussianBlur(image, window, SSIM_SIGMA), np.float64)[inner, inner]
+
+    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    mx, my = blur(x), blur(y)
+    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
+    structure = (2 * vxy + c2) / (vx + vy + c2)
+    return float(np.mean(luminance * structure))
+
+
+def _inner(image: NDArray[np.generic], border: int) -> NDArray[np.float64]:
+    height, width = image.shape
+    return image[border : height - border, border : width - border].astype(np.float64)
+
+
+def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
+    """Every image of a folder as 8-bit luma (H, W), by file stem, sorted by name.
+
+    Raises:
+        InputError: the folder holds no image or an image cannot be read.
+    """
+    from hfdn_deploy.errors import InputError
+
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise InputError(f"{folder} holds no image; name a folder of pictures.")
+    return {path.stem: luma8(read_image(path)) for path in paths}

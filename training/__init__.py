@@ -1,0 +1,1 @@
+"""Train HFDN: `python -m training --scale 4 --output runs/x4`."""

@@ -1,0 +1,78 @@
+"""`python -m training`: train one network, or resume the run that lies in --output."""
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from hfdn_deploy.errors import HFDNError, InputError
+from hfdn_deploy.network.checkpoints import load_checkpoint
+from hfdn_deploy.network.config import HFDNConfig
+from hfdn_deploy.network.hfdn import HFDN
+from training.data import Patches, load_folders
+from training.loop import Trainer
+from training.recipe import RECIPES
+
+DEFAULT_DATA = Path("../shared/data/train")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4))
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--data", type=Path, nargs="+", default=[DEFAULT_DATA])
+    parser.add_argument("--recipe", choices=RECIPES, default="paper")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--batch", type=int, help="instead of the recipe's")
+    parser.add_argument("--rate", type=float, help="instead of the recipe's")
+    parser.add_argument("--init", type=Path, help="checkpoint (any scale) to start from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=250, help="steps between evaluations")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--fp32", action="store_true", help="no bfloat16 (reproducible)")
+    return parser
+
+
+def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
+    """A fresh network, with the tensors of `init` that fit its shapes."""
+    torch.manual_seed(seed)
+    network = HFDN(HFDNConfig(scale))
+    if init:
+        own = network.state_dict()
+        source = load_checkpoint(init).state_dict()
+        fitting = {k: v for k, v in source.items() if k in own and v.shape == own[k].shape}
+        network.load_state_dict(fitting, strict=False)
+        logging.info("took %d of %d tensors from %s", len(fitting), len(own), init)
+    return network
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    given = {k: v for k in ("steps", "batch", "rate") if (v := getattr(args, k)) is not None}
+    recipe = replace(RECIPES[args.recipe], **given)
+    try:
+        network = initial_network(args.scale, args.init, args.seed).to(args.device)
+        trainer = Trainer(network, recipe, args.output, args.seed, bf16=not args.fp32)
+        missing = [str(folder) for folder in args.data if not folder.is_dir()]
+        if missing:
+            raise InputError(f"no folder {', '.join(missing)}; name one with --data.")
+        images, validation = load_folders(args.data)
+        logging.info("%d images to train on, %d held out", len(images), len(validation))
+        patches = Patches(images, args.scale, recipe.patch, args.device)
+        trainer.run(patches, validation, args.every)
+    except HFDNError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""Training images as flat buffers, and random patches cut from them with one gather."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8
+
+logger = logging.getLogger(__name__)
+
+# One image of this many is held out of training, for validation.
+VALIDATION_EVERY = 64
+# Folders of grey images in full range; every other grey image is studio-range luma already.
+FULL_RANGE_FOLDERS = ("DIV2K-luma-crops",)
+
+Luma = NDArray[np.uint8]
+
+
+def load_folders(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
+    """All images below `folders` as 8-bit luma: (for training, for validation).
+
+    Raises:
+        InputError: no image there, or an unreadable one.
+    """
+    paths = sorted(
+        (path for folder in folders for path in folder.rglob("*")),
+        key=lambda path: (path.parent.name, path.name),
+    )
+    paths = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not paths:
+        raise InputError(f"no image below {', '.join(map(str, folders))}; name folders of pictures.")
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(_load, paths))
+    held_out = slice(VALIDATION_EVERY - 1, None, VALIDATION_EVERY)
+    validation = images[held_out]
+    del images[held_out]
+    return images, validation
+
+
+def _load(path: Path) -> Luma:
+    luma = luma8(read_image(path))
+    if path.parent.name in FULL_RANGE_FOLDERS:
+        luma = np.round(16 + luma * (219 / PEAK)).astype(np.uint8)
+    return luma
+
+
+class Patches:
+    """Random patches with flips and rotations, uniform over all positions of all images."""
+
+    def __init__(self, images: Sequence[Luma], scale: int, patch: int, device: str) -> None:
+        """Degrade the images once and lay them out flat on `device`.
+
+        Args:
+            images: (H, W) luma; those smaller than a patch are left out.
+            scale: upscaling factor.
+            patch: side of the HR patches, a multiple of `scale`.
+        """
+        if patch % scale:
+            raise InputError(f"a patch of {patch} pixels is no multiple of scale {scale}.")
+        images = [crop_to_multiple(image, scale) for image in images]
+        large = [image for image in images if min(image.shape) >= patch]
+        if not large:
+            raise InputError(f"no training image is at least {patch}×{patch} pixels.")
+        if len(large) < len(images):
+            logger.warning("%d images are smaller than a patch", len(images) - len(large))
+        with ThreadPoolExecutor() as pool:
+            degraded = list(pool.map(lambda image: degrade(image, scale), large))
+        self.scale, self.patch, self.device = scale, patch, device
+        self._hr = torch.from_numpy(np.concatenate([i.ravel() for i in large])).to(device)
+        flat = np.concatenate([(i / PEAK).astype(np.float32).ravel() for i in degraded])
+        self._lr = torch.from_numpy(flat).to(device)
+        shapes = np.array([image.shape for image in degraded])
+        self._width = shapes[:, 1]
+        self._start = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))])[:-1]
+        # Positions of a patch's corner in the LR image, by row and column.
+        self._positions = shapes - patch // scale + 1
+        area = self._positions.prod(axis=1)
+        self._share = area / area.sum()
+
+    def batch(self, size: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """The (seed, step)-th batch: LR (N, 1, p, p) and HR (N, 1, sp, sp), floats in [0, 1]."""
+        rng = np.random.default_rng((seed, step))
+        which = rng.choice(len(self._share), size=size, p=self._share)
+        corner = rng.integers(0, self._positions[which])
+        symmetry = rng.integers(0, 8, size=size)
+        lr = self._gather(self._lr, 1, which, corner, symmetry)
+        hr = self._gather(self._hr, self.scale, which, corner, symmetry)
+        return lr, hr.float() / PEAK
+
+    def _gather(
+        self,
+        flat: Tensor,
+        zoom: int,
+        which: NDArray[np.int64],
+        corner: NDArray[np.int64],
+        symmetry: NDArray[np.int64],
+    ) -> Tensor:
+        """Patches of the images in `flat`, which are `zoom` times the LR images' size."""
+        side = self.patch // self.scale * zoom
+        row, column = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+        bit = symmetry[:, None, None]
+        row, column = (  # each of the eight symmetries of a square
+            np.where(bit & 1, row, column),
+            np.where(bit & 1, column, row),
+        )
+        row = np.where(bit & 2, side - 1 - row, row) + zoom * corner[:, 0, None, None]
+        column = np.where(bit & 4, side - 1 - column, column) + zoom * corner[:, 1, None, None]
+        start = (self._start[which] * zoom**2)[:, None, None]
+        width = (self._width[which] * zoom)[:, None, None]
+        index = torch.from_numpy(start + row * width + column).to(self.device)
+        return flat[index].unsqueeze(1)

@@ -1,0 +1,45 @@
+"""The training loss: L1 and SSIM over the supervised images."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hfdn_deploy.quality import SSIM_SIGMA, SSIM_WINDOW
+from training.recipe import Recipe
+
+
+def loss(images: list[Tensor], target: Tensor, recipe: Recipe) -> Tensor:
+    """Weighted sum over the supervised images of L1 + ssim · (1 - SSIM); a scalar.
+
+    Args:
+        images: the supervised images, each (N, 1, H, W) in [0, 1]; the last is the output.
+        target: the original (N, 1, H, W).
+    """
+    total = torch.zeros((), device=target.device)
+    for image in images:
+        term = F.l1_loss(image.float(), target)
+        if recipe.ssim:
+            term = term + recipe.ssim * (1 - ssim(image.float(), target))
+        total = total + (1.0 if image is images[-1] else recipe.auxiliary) * term
+    return total
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Mean structural similarity of (N, 1, H, W) images in [0, 1], differentiable.
+
+    The window and constants of `hfdn_deploy.quality.ssim`, on a peak of 1.
+    """
+    distance = torch.arange(SSIM_WINDOW, device=a.device) - SSIM_WINDOW // 2
+    row = torch.exp(-(distance**2) / (2 * SSIM_SIGMA**2))
+    row = row / row.sum()
+
+    def blur(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, row.view(1, 1, 1, -1)), row.view(1, 1, -1, 1))
+
+    c1, c2 = 0.01**2, 0.03**2
+    # The autocast of the network would round variances away.
+    with torch.autocast(a.device.type, enabled=False):
+        ma, mb = blur(a), blur(b)
+        va, vb, vab = blur(a * a) - ma * ma, blur(b * b) - mb * mb, blur(a * b) - ma * mb
+        luminance = (2 * ma * mb + c1) / (ma * ma + mb * mb + c1)
+        return (luminance * (2 * vab + c2) / (va + vb + c2)).mean()
