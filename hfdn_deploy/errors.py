@@ -1,6 +1,6 @@
 """The exception tree. Every message says what is wrong, why, and what to do next.
 
-    HFDNError                   exit code 1
+HFDNError                   exit code 1
     ├── InputError              2   a file, an array or an argument is not usable
     │   ├── CheckpointError     2   a checkpoint does not hold the network it should
     │   └── BundleError         2   a bundle is incomplete, changed or from a newer version

@@ -1,6 +1,7 @@
 """Image files to arrays and back: RGB order, dtype and channels as stored."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.files import replaced
+
+Image = NDArray[np.integer[Any] | np.floating[Any]]
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"))
 
@@ -18,7 +21,7 @@ _JPEG_MAGIC = b"\xff\xd8\xff"
 _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
 
 
-def read_image(path: Path) -> NDArray[np.generic]:
+def read_image(path: Path) -> Image:
     """Read an image as (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16 or float32.
 
     Raises:
@@ -40,7 +43,7 @@ def read_image(path: Path) -> NDArray[np.generic]:
     return np.asarray(_swap_red_and_blue(image))
 
 
-def write_image(path: Path, image: NDArray[np.generic]) -> None:
+def write_image(path: Path, image: Image) -> None:
     """Write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA in the format that the suffix names.
 
     Raises:
@@ -65,7 +68,7 @@ _DEEP = {"uint16": (".png", ".tif", ".tiff"), "float32": (".tif", ".tiff")}
 _WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
-def _swap_red_and_blue(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def _swap_red_and_blue(image: Image) -> Image:
     if image.ndim == 3 and image.shape[2] in _TO_RGB:
         return np.asarray(cv2.cvtColor(image, _TO_RGB[image.shape[2]]))
     return image

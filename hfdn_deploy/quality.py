@@ -9,22 +9,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.colour import YCBCR
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import IMAGE_SUFFIXES, Image, read_image
 from hfdn_deploy.imresize import imresize
 
 PEAK = 255.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
-# Weights of R, G, B on the scale 0..1 for studio-range luma (ITU-R BT.601; MATLAB's rgb2ycbcr).
-LUMA_RGB = (65.481, 128.553, 24.966)
 
 
-def luma8(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Luma of an 8-bit image: (H, W, 3) RGB is converted and rounded, (H, W) is kept as it is."""
+def luma8(image: Image) -> NDArray[np.uint8]:
+    """Luma of an 8-bit image: colour is converted and rounded, grey is kept as it is.
+
+    Args:
+        image: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, whose alpha is ignored.
+
+    Raises:
+        InputError: not 8 bits.
+    """
+    if image.dtype != np.uint8:
+        raise InputError(f"the protocol is for 8-bit images, not {image.dtype}; convert them.")
     if image.ndim == 2:
-        return image
-    luma = 16 + image[..., :3].astype(np.float64) @ np.array(LUMA_RGB) / PEAK
-    return np.round(luma).astype(np.uint8)
+        return image.astype(np.uint8)
+    luma = 16 + image[..., :3].astype(np.float64) @ np.array(YCBCR[0]) / PEAK
+    return to_levels(luma)
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
@@ -50,7 +59,7 @@ def to_levels(luma: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.clip(np.round(luma), 0, PEAK).astype(np.uint8)
 
 
-def psnr(a: NDArray[np.generic], b: NDArray[np.generic], border: int = 0) -> float:
+def psnr(a: Image, b: Image, border: int = 0) -> float:
     """Peak signal-to-noise ratio in dB of two (H, W) images 0..255, `border` pixels cut off.
 
     10 log10(255² / mean squared error); infinite for equal images.
@@ -60,7 +69,7 @@ def psnr(a: NDArray[np.generic], b: NDArray[np.generic], border: int = 0) -> flo
     return float("inf") if error == 0 else 10 * float(np.log10(PEAK**2 / error))
 
 
-def ssim(a: NDArray[np.generic], b: NDArray[np.generic], border: int = 0) -> float:
+def ssim(a: Image, b: Image, border: int = 0) -> float:
     """Structural similarity (mean over the image) of two (H, W) images 0..255.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity",
@@ -83,7 +92,7 @@ def ssim(a: NDArray[np.generic], b: NDArray[np.generic], border: int = 0) -> flo
     return float(np.mean(luminance * structure))
 
 
-def _inner(image: NDArray[np.generic], border: int) -> NDArray[np.float64]:
+def _inner(image: Image, border: int) -> NDArray[np.float64]:
     height, width = image.shape
     return image[border : height - border, border : width - border].astype(np.float64)
 
@@ -94,8 +103,6 @@ def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
     Raises:
         InputError: the folder holds no image or an image cannot be read.
     """
-    from hfdn_deploy.errors import InputError
-
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder} holds no image; name a folder of pictures.")

@@ -36,7 +36,9 @@ def load_folders(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
     )
     paths = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
-        raise InputError(f"no image below {', '.join(map(str, folders))}; name folders of pictures.")
+        raise InputError(
+            f"no image below {', '.join(map(str, folders))}; name folders of pictures."
+        )
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(_load, paths))
     held_out = slice(VALIDATION_EVERY - 1, None, VALIDATION_EVERY)

@@ -39,7 +39,5 @@ class Recipe:
 
 RECIPES = {
     "paper": Recipe(),
-    "fast": replace(
-        Recipe(), steps=6000, rate=1e-3, warmup=200, clip=0.5, auxiliary=0.1, ssim=0.0
-    ),
+    "fast": replace(Recipe(), steps=6000, rate=1e-3, warmup=200, clip=0.5, auxiliary=0.1, ssim=0.0),
 }

@@ -150,9 +150,10 @@ class BicubicUpscale(nn.Module):
         self.register_buffer("kernel", kernel.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(x.device.type):
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             # bfloat16 would cost the base, which is most of the picture, half a level of 255.
-            with torch.autocast(x.device.type, enabled=False):
+            with torch.autocast(device, enabled=False):
                 return self.forward(x)
         padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
         return F.pixel_shuffle(F.conv2d(padded, self.kernel), self.scale)

@@ -40,6 +40,7 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
             misshapen tensors (the message names them).
     """
     path = Path(path)
+    found: HFDNConfig | None
     if path.suffix == ".safetensors":
         found, tensors = _read_safetensors(path)
     elif path.suffix in (".pth", ".pt"):
@@ -48,11 +49,13 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
         raise CheckpointError(f"{path} is no checkpoint: expected .safetensors, .pth or .pt.")
     if found is None:
         raise CheckpointError(
-            f"{path} does not say which HFDN it holds: name its scale, or convert it to safetensors."
+            f"{path} does not say which HFDN it holds; convert it to .safetensors, which does."
         )
     if config is not None and config != found:
         wanted, present = config.to_dict(), found.to_dict()
-        differences = [f"{k} {present[k]}, not {wanted[k]}" for k in wanted if wanted[k] != present[k]]
+        differences = [
+            f"{k} {present[k]}, not {wanted[k]}" for k in wanted if wanted[k] != present[k]
+        ]
         raise CheckpointError(f"{path} holds an HFDN with {' and '.join(differences)}.")
     network = HFDN(found)
     _check_tensors(path, tensors, network.state_dict())

@@ -1,0 +1,49 @@
+"""PyTorch in fp32 on the CPU: the reference every other backend is held to."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.errors import BackendError
+
+
+def why_unavailable(device: str) -> str | None:
+    """Why the reference cannot run here; None if it can."""
+    missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed: pip install 'hfdn-deploy[torch]'"
+    return None
+
+
+def open_model(model: Path, precision: str, device: str) -> "TorchBackend":
+    """Open a checkpoint; only precision "fp32" exists here."""
+    if precision != "fp32":
+        raise BackendError(f"torch runs fp32, not {precision}; export a bundle for the others.")
+    return TorchBackend(model)
+
+
+class TorchBackend:
+    """A checkpoint in PyTorch.
+
+    Raises:
+        CheckpointError: the checkpoint is not usable.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        from hfdn_deploy.network.checkpoints import load_checkpoint
+
+        self._network = load_checkpoint(checkpoint)
+        self.scale = self._network.config.scale
+
+    def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Backend.run`."""
+        import torch
+
+        with torch.inference_mode():
+            return np.asarray(self._network(torch.from_numpy(lr)).numpy())
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        del self._network

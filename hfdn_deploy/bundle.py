@@ -1,0 +1,214 @@
+"""The bundle directory: `manifest.json` and one ONNX file per precision.
+
+The bundle is the contract between `export/`, which writes it, and the runtime, which trusts
+nothing in it that it has not checked: hashes, schema, paths, external data.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from hfdn_deploy.errors import BundleError
+from hfdn_deploy.schema import from_json
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph."""
+
+    name: str
+    dtype: str
+    """NumPy's name, such as "float32"."""
+    shape: tuple[int | str, ...]
+    """N, C, H, W; a name stands for a size that may vary."""
+
+
+@dataclass(frozen=True)
+class ParityCase:
+    """How far one output lies from the PyTorch reference."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Shape of the input, (N, 1, H, W)."""
+    max_abs: float
+    """Largest absolute difference, on the scale 0..1."""
+    mean_abs: float
+    psnr_db: float | None
+    """PSNR between the two outputs in luma levels (peak 255); None where they are equal."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The comparison with the PyTorch reference that let a file into its bundle."""
+
+    passed: bool
+    max_abs_limit: float
+    """The threshold every case was held to."""
+    worst: ParityCase
+    cases: tuple[ParityCase, ...]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One ONNX file of a bundle."""
+
+    file: str
+    """Plain name inside the bundle's directory."""
+    precision: str
+    sha256: str
+    input: TensorSpec
+    output: TensorSpec
+    value_range: tuple[float, float]
+    """Range of input and output values; black and white of the 8-bit scale."""
+    minimum_size: tuple[int, int]
+    """Smallest height and width of the input."""
+    halo: int
+    """Input pixels around an output pixel's own that can change it (pooling aside)."""
+    pools_globally: bool
+    """Whether every output pixel also depends on a mean over the whole input."""
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says of a bundle."""
+
+    schema: int
+    scale: int
+    configuration: dict[str, int | str]
+    parameters: int
+    macs_paper: int
+    """Multiply-accumulates in the paper's convention (1080×720 HR, biases counted)."""
+    macs_true: int
+    """Multiply-accumulates computed for the weights (1280×720 HR)."""
+    checkpoint_sha256: str
+    tools: dict[str, str]
+    """Versions of what made the bundle."""
+    files: tuple[ModelFile, ...]
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+class Bundle:
+    """An opened bundle. Opening reads the manifest; a model's hash is checked on each read.
+
+    Raises:
+        BundleError: no bundle, a newer schema, a damaged manifest or a path that leads outside.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.manifest = self._read_manifest()
+        for entry in self.manifest.files:
+            inside = (self.path / entry.file).resolve().parent == self.path.resolve()
+            if Path(entry.file).name != entry.file or not inside:
+                raise BundleError(
+                    f"{self.path}: {entry.file!r} lies outside the bundle; export it anew."
+                )
+
+    def _read_manifest(self) -> Manifest:
+        path = self.path / MANIFEST
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BundleError(
+                f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror})."
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{path} is damaged ({error}); export it anew.") from None
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise BundleError(
+                f"{self.path} has schema {schema}, this hfdn-deploy reads up to {SCHEMA}: "
+                "upgrade hfdn-deploy."
+            )
+        try:
+            return from_json(Manifest, values)
+        except ValueError as error:
+            raise BundleError(f"{path} is damaged: {error}; export it anew.") from None
+
+    def entry(self, precision: str) -> ModelFile:
+        """The file of one precision.
+
+        Raises:
+            BundleError: the bundle has no such precision.
+        """
+        for entry in self.manifest.files:
+            if entry.precision == precision:
+                return entry
+        present = ", ".join(entry.precision for entry in self.manifest.files)
+        raise BundleError(f"{self.path} has no {precision} graph, only {present}.")
+
+    def read_model(self, precision: str) -> bytes:
+        """The ONNX file of one precision, after its hash and self-containedness were checked.
+
+        Raises:
+            BundleError: no such precision, missing, changed, or with data outside the file.
+        """
+        entry = self.entry(precision)
+        path = self.path / entry.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror}); copy the whole bundle anew."
+            ) from None
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported (its SHA-256 differs from the "
+                "manifest's); copy or export the bundle anew."
+            )
+        try:
+            model = onnx.load_model_from_string(data)
+        except DecodeError:
+            raise BundleError(f"{path} is no ONNX file; export the bundle anew.") from None
+        if external := external_tensors(model.graph):
+            raise BundleError(
+                f"{path} keeps {external[0]} in another file; export the bundle anew, in one file."
+            )
+        return data
+
+
+def external_tensors(graph: onnx.GraphProto) -> list[str]:
+    """Names of the tensors, in nested graphs too, whose data lies outside the ONNX file."""
+    tensors = list(graph.initializer)
+    nested: list[str] = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            for subgraph in (attribute.g, *attribute.graphs):
+                nested += external_tensors(subgraph)
+    for sparse in graph.sparse_initializer:
+        tensors += [sparse.values, sparse.indices]
+    external = onnx.TensorProto.EXTERNAL
+    return [t.name for t in tensors if t.data_location == external or t.external_data] + nested
+
+
+def pretrained_scales() -> Sequence[int]:
+    """The scales whose bundles ship with the package."""
+    folder = Path(str(package_files("hfdn_deploy") / "models"))
+    return sorted(int(path.parent.name[1:]) for path in folder.glob(f"x[0-9]/{MANIFEST}"))
+
+
+def pretrained(scale: int) -> Bundle:
+    """The bundle for `scale` that ships with the package.
+
+    Raises:
+        BundleError: there is none for this scale.
+    """
+    if scale not in pretrained_scales():
+        known = ", ".join(map(str, pretrained_scales()))
+        raise BundleError(f"no pretrained bundle for scale {scale}; there is one for {known}.")
+    return Bundle(Path(str(package_files("hfdn_deploy") / "models" / f"x{scale}")))

@@ -1,0 +1,126 @@
+"""Image array in, image array out."""
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from hfdn_deploy.backends import Backend, Model, open_backend
+from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.colour import Plane, merge, split
+from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.images import Image
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+# Measured with ONNX Runtime in fp32 (`python -m benchmarks memory`): what its arena holds at
+# the peak for each output pixel.
+BYTES_PER_OUTPUT_PIXEL = 700
+
+
+class Upscaler:
+    """Upscales images with one network on one backend.
+
+        with Upscaler.load(4) as up:
+            big = up(image)
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, backend: Backend, choice: str) -> None:
+        """Wrap an opened backend; most callers want `Upscaler.load`."""
+        self.backend = backend
+        self.choice = choice
+        """Which backend runs, and why that one."""
+
+    @classmethod
+    def load(
+        cls,
+        model: int | str | os.PathLike[str] = 4,
+        backend: str = "auto",
+        precision: str = "fp32",
+    ) -> Self:
+        """Open a model.
+
+        Args:
+            model: a scale (2, 3 or 4: the bundle that comes with the package), a bundle's
+                directory, or a checkpoint file (for backend "torch").
+            backend: "auto", "onnxruntime", "onnxruntime-cuda" or "torch". `auto` takes the
+                first that can run the model here; `choice` tells which and why.
+            precision: which graph of the bundle to run; never replaced by another.
+
+        Raises:
+            BundleError, CheckpointError: the model is missing, damaged or something else.
+            BackendError: the backend is unknown, not installed or cannot run this model.
+        """
+        opened, choice = open_backend(backend, _open(model), precision)
+        logger.info("backend: %s", choice)
+        return cls(opened, choice)
+
+    @property
+    def scale(self) -> int:
+        """Upscaling factor."""
+        return self.backend.scale
+
+    def __call__(self, image: Image) -> Image:
+        """Upscale one image: luma through the network, chroma and alpha bicubically.
+
+        Args:
+            image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
+                (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1].
+
+        Returns:
+            The same dtype and channels at (scale·H, scale·W).
+
+        Raises:
+            InputError: another shape or dtype, values out of range, or too large for memory.
+            BackendError: the engine failed, or gave a wrong shape or NaN.
+        """
+        planes = split(image)
+        _check_memory(planes.luma, self.scale)
+        sr = self.backend.run(planes.luma[None, None])
+        height, width = planes.luma.shape
+        if sr.shape != (1, 1, self.scale * height, self.scale * width):
+            raise BackendError(f"the backend gave shape {sr.shape} for {width}×{height} pixels.")
+        if not np.isfinite(sr).all():
+            raise BackendError("the backend gave NaN or infinity; export and verify the model.")
+        return merge(sr[0, 0], planes, image)
+
+    def close(self) -> None:
+        """Free the engine; the upscaler cannot be used afterwards."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open(model: int | str | os.PathLike[str]) -> Model:
+    if isinstance(model, int):
+        return pretrained(model)
+    path = Path(model)
+    return path if path.suffix in CHECKPOINT_SUFFIXES else Bundle(path)
+
+
+def _check_memory(luma: Plane, scale: int) -> None:
+    """Refuse what would not fit, before the system kills the process for it."""
+    height, width = luma.shape
+    need = height * width * scale**2 * BYTES_PER_OUTPUT_PIXEL
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > free:
+        raise InputError(
+            f"{width}×{height} pixels at scale {scale} need about {need / 2**30:.1f} GiB of memory "
+            f"and {free / 2**30:.1f} GiB are free; use a smaller image or scale."
+        )
