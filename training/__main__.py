@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from hfdn_deploy.errors import HFDNError, InputError
+from hfdn_deploy.command import run_command
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.network.config import HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
@@ -55,7 +56,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = {k: v for k in ("steps", "batch", "rate") if (v := getattr(args, k)) is not None}
     recipe = replace(RECIPES[args.recipe], **given)
-    try:
+
+    def train() -> None:
         network = initial_network(args.scale, args.init, args.seed).to(args.device)
         trainer = Trainer(network, recipe, args.output, args.seed, bf16=not args.fp32)
         missing = [str(folder) for folder in args.data if not folder.is_dir()]
@@ -65,13 +67,8 @@ def main(argv: list[str]) -> int:
         logging.info("%d images to train on, %d held out", len(images), len(validation))
         patches = Patches(images, args.scale, recipe.patch, args.device)
         trainer.run(patches, validation, args.every)
-    except HFDNError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes.", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_command(train)
 
 
 if __name__ == "__main__":

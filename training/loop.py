@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from hfdn_deploy.errors import CheckpointError, InputError
@@ -52,8 +53,7 @@ class Trainer:
         self.device = next(network.parameters()).device.type
         self.network.train().requires_grad_(True)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.rate)
-        average = get_ema_multi_avg_fn(recipe.ema)
-        self.average = AveragedModel(self.network, multi_avg_fn=average)
+        self.average = AveragedModel(self.network, multi_avg_fn=self._move_average)
         self.step = 0
         self.identity = {**network.config.to_dict(), **asdict(recipe), "seed": seed}
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +105,13 @@ class Trainer:
         module = self.average.module
         assert isinstance(module, HFDN)
         return module
+
+    def _move_average(
+        self, averages: list[Tensor], weights: list[Tensor], count: Tensor | int
+    ) -> None:
+        # A young average forgets faster, or it would long remember the random start.
+        decay = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def save(self, record: dict[str, float]) -> None:
         """Write state, averaged checkpoint and a log line; each is whole or absent."""

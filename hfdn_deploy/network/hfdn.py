@@ -42,8 +42,13 @@ class HFDN(nn.Module):
         self.base = BicubicUpscale(config.scale)
         initialise(self)
 
-    def level_features(self, x: Tensor) -> dict[str, Tensor]:
-        """Features (N, 48, H, W) of the supervised levels: "s" shallow, "m" middle, "d" deep."""
+    @property
+    def ordered_heads(self) -> list[ReconstructionHead]:
+        """The reconstruction heads, in the order of `config.levels`."""
+        return [head for head in self.heads.values() if isinstance(head, ReconstructionHead)]
+
+    def level_features(self, x: Tensor) -> list[Tensor]:
+        """Features (N, 48, H, W) of the supervised levels, in the order of `config.levels`."""
         shallow = activate(self.shallow2(activate(self.shallow1(x))))
         features = [shallow]
         for hfm in self.hfms:
@@ -52,14 +57,14 @@ class HFDN(nn.Module):
         for attend in self.attention.values():
             deep = attend(deep)
         levels = {"s": features[1], "m": features[2], "d": deep + shallow}
-        return {name: levels[name] for name in self.config.levels}
+        return [levels[name] for name in self.config.levels]
 
     def forward_levels(self, x: Tensor) -> list[Tensor]:
         """The supervised images, each (N, 1, sH, sW): running sums on the bicubic base."""
         image = self.base(x)
         images = []
-        for name, features in self.level_features(x).items():
-            image = image + self.heads[name](features)
+        for head, features in zip(self.ordered_heads, self.level_features(x), strict=True):
+            image = image + head(features)
             images.append(image)
         return images
 

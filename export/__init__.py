@@ -1,0 +1,1 @@
+"""Checkpoint to verified bundle: `python -m export CHECKPOINT -o BUNDLE`."""

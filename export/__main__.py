@@ -1,0 +1,50 @@
+"""`python -m export CHECKPOINT -o BUNDLE` and `python -m export verify BUNDLE CHECKPOINT`."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from export.exporter import export_bundle, verify_bundle
+from hfdn_deploy.bundle import ModelFile
+from hfdn_deploy.command import run_command
+
+
+def _export(args: argparse.Namespace) -> None:
+    bundle = export_bundle(args.checkpoint, args.output, args.locate)
+    _report(bundle.path, bundle.manifest.files)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    _report(args.bundle, verify_bundle(args.bundle, args.checkpoint, args.locate))
+
+
+def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
+    for entry in files:
+        worst, limit = entry.parity.worst, entry.parity.max_abs_limit
+        print(
+            f"{bundle / entry.file}: equals PyTorch to {worst.max_abs:.1e} (allowed {limit:g}) "
+            f"in {len(entry.parity.cases)} cases, worst on {worst.name!r}"
+        )
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    if argv[:1] == ["verify"]:
+        parser.prog += " verify"
+        argv = argv[1:]
+        parser.add_argument("bundle", type=Path)
+        parser.add_argument("checkpoint", type=Path)
+        command = _verify
+    else:
+        parser.add_argument("checkpoint", type=Path)
+        parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
+        command = _export
+    parser.add_argument("--locate", action="store_true", help="name the first departing node")
+    args = parser.parse_args(argv)
+    return run_command(lambda: command(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

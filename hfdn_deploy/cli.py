@@ -1,0 +1,146 @@
+"""`hfdn`: upscale pictures, say what a file is, say what works here."""
+
+import argparse
+import glob
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hfdn_deploy import __version__
+from hfdn_deploy.command import run_command
+from hfdn_deploy.describe import describe
+from hfdn_deploy.doctor import diagnose
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import IMAGE_SUFFIXES, read_image, write_image
+from hfdn_deploy.upscaler import Upscaler
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return run_command(lambda: args.command(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hfdn", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    upscale = commands.add_parser("upscale", help="upscale images")
+    upscale.add_argument("inputs", nargs="+", metavar="IN", help="file, folder or quoted glob")
+    upscale.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT",
+        help="image file (for one input file) or folder, where names are kept",
+    )  # fmt: skip
+    model = upscale.add_mutually_exclusive_group()
+    model.add_argument("--scale", type=int, default=4, help="pretrained scale (default: 4)")
+    model.add_argument("--model", type=Path, help="bundle directory or checkpoint")
+    upscale.add_argument("--precision", default="fp32")
+    upscale.add_argument("--backend", default="auto")
+    upscale.set_defaults(command=_upscale)
+
+    info = commands.add_parser("info", help="say what a file is")
+    info.add_argument("file", type=Path)
+    info.set_defaults(command=_info)
+
+    doctor = commands.add_parser("doctor", help="say what is installed and what works")
+    doctor.set_defaults(command=_doctor)
+
+    for command in (upscale, info, doctor):
+        command.add_argument("--json", action="store_true", help="machine-readable output")
+    return parser
+
+
+def _upscale(args: argparse.Namespace) -> None:
+    jobs = plan_jobs(args.inputs, args.output)
+    records = []
+    with Upscaler.load(args.model or args.scale, args.backend, args.precision) as up:
+        for source, target in tqdm(jobs, unit="image", disable=None):
+            start = time.perf_counter()
+            image = up(read_image(source))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_image(target, image)
+            records.append(
+                {
+                    "input": str(source),
+                    "output": str(target),
+                    "width": image.shape[1],
+                    "height": image.shape[0],
+                    "seconds": round(time.perf_counter() - start, 4),
+                }
+            )
+    if args.json:
+        facts = {"backend": up.choice, "precision": args.precision, "scale": up.scale}
+        print(json.dumps({**facts, "images": records}, indent=1))
+
+
+def plan_jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
+    """Pairs of input and output file.
+
+    Args:
+        inputs: files, folders (the images directly in them) and globs.
+        output: a file if it has an image suffix, else a folder.
+
+    Raises:
+        InputError: nothing to do, several inputs for one output, or an input as its own output.
+    """
+    sources: list[Path] = []
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            sources += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        elif not path.exists() and glob.has_magic(name):
+            sources += sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
+        else:
+            sources.append(path)
+    if not sources:
+        raise InputError(f"no image in {', '.join(inputs)}; name files, folders or globs.")
+    into_file = output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir()
+    if into_file and len(sources) > 1:
+        raise InputError(f"{output} is one file for {len(sources)} images; name a folder.")
+    jobs = [(source, output if into_file else output / source.name) for source in sources]
+    taken: dict[Path, Path] = {}
+    for source, target in jobs:
+        if target in taken:
+            raise InputError(f"{taken[target]} and {source} would both become {target}.")
+        if target.exists() and target.samefile(source):
+            raise InputError(f"{source} would overwrite itself; name another output.")
+        taken[target] = source
+    return jobs
+
+
+def _info(args: argparse.Namespace) -> None:
+    _print(describe(args.file), args.json)
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    _print(diagnose(), args.json)
+
+
+def _print(facts: dict[str, Any], as_json: bool, indent: str = "") -> None:
+    """Print facts as JSON, or as lines a person reads, without the long lists."""
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        label = f"{indent}{name.replace('_', ' ')}:"
+        if isinstance(value, dict):
+            print(label)
+            _print(value, as_json, indent + "  ")
+        elif isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value):
+            print(f"{label} {len(value)} (see --json)")
+        elif isinstance(value, list | tuple):
+            print(label, ", ".join(map(str, value)) or "none")
+        else:
+            print(label, "not installed" if value is None else value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

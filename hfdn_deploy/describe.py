@@ -1,0 +1,106 @@
+"""What a file is: bundle, ONNX graph, TensorRT engine, checkpoint or image."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.errors import CheckpointError, InputError
+from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+
+ENGINE_SUFFIXES = (".engine", ".plan")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """JSON-ready facts about a file or bundle directory; "kind" says what it is.
+
+    A bundle's models are checked against their hashes. An engine is not loaded.
+
+    Raises:
+        InputError: missing, damaged or of no known kind.
+    """
+    if path.is_dir():
+        return _bundle(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path.")
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _onnx(path)
+    if suffix in ENGINE_SUFFIXES:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return {"kind": "engine", "bytes": path.stat().st_size, "sha256": digest}
+    if suffix == ".safetensors":
+        return _safetensors(path)
+    if suffix in (".pth", ".pt"):
+        return {"kind": "checkpoint", "format": "PyTorch pickle", "bytes": path.stat().st_size}
+    if suffix in IMAGE_SUFFIXES:
+        image = read_image(path)
+        height, width, channels = (*image.shape, 1)[:3]
+        facts = {"width": width, "height": height, "channels": channels}
+        return {"kind": "image", **facts, "dtype": image.dtype.name}
+    raise InputError(f"{path} is no bundle, ONNX graph, engine, checkpoint or image that is known.")
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    bundle = Bundle(path)
+    for entry in bundle.manifest.files:
+        bundle.read_model(entry.precision)
+    manifest = asdict(bundle.manifest)
+    # In front for the common case of one question: how far from PyTorch?
+    parity = {e.precision: asdict(e.parity) for e in bundle.manifest.files}
+    return {"kind": "bundle", **manifest, "parity": parity}
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise InputError(f"{path} is no ONNX graph, or it is truncated.") from None
+    graph = model.graph
+    operators: dict[str, int] = {}
+    for node in graph.node:
+        operators[node.op_type] = operators.get(node.op_type, 0) + 1
+    return {
+        "kind": "onnx",
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": [onnx.helper.printable_value_info(value) for value in graph.input],
+        "outputs": [onnx.helper.printable_value_info(value) for value in graph.output],
+        "operators": dict(sorted(operators.items())),
+        "producer": model.producer_name,
+    }
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        reason = "safetensors is not installed: pip install 'hfdn-deploy[torch]'"
+        raise CheckpointError(f"{path} cannot be read: {reason}.") from None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
+    parameters = 0
+    for shape in shapes:
+        size = 1
+        for side in shape:
+            size *= side
+        parameters += size
+    try:
+        configuration = json.loads(metadata["hfdn"])
+    except (KeyError, ValueError):
+        configuration = None
+    return {
+        "kind": "checkpoint",
+        "format": "safetensors",
+        "configuration": configuration,
+        "tensors": len(shapes),
+        "parameters": parameters,
+    }

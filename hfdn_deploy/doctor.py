@@ -1,0 +1,51 @@
+"""What is installed, which backends work here, and why not."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from hfdn_deploy import backends
+from hfdn_deploy.bundle import pretrained_scales
+
+PACKAGES = (
+    "hfdn-deploy",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python",
+    "torch",
+    "safetensors",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+)
+
+
+def diagnose() -> dict[str, Any]:
+    """JSON-ready facts: platform, package versions, backends, models, problems."""
+    packages = {name: _version(name) for name in PACKAGES}
+    problems = []
+    if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
+        problems.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
+        )
+    if not pretrained_scales():
+        problems.append("the package holds no pretrained bundle: reinstall hfdn-deploy")
+    return {
+        "platform": f"{platform.platform()}, Python {platform.python_version()}",
+        "processors": os.cpu_count(),
+        "packages": packages,
+        "backends": {name: backends.why_unavailable(name) or "works" for name in backends.NAMES},
+        "pretrained_scales": list(pretrained_scales()),
+        "problems": problems,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
