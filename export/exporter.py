@@ -91,14 +91,12 @@ def _model_file(
     result = parity.compare(parity.candidate(model), parity.reference(network), scale, precision)
     worst = result.worst
     if not result.passed:
-        where = (
-            f" First departing node: {parity.locate(model, network, worst.name)}."
-            if locate
-            else (" Add --locate to see where.")
-        )
+        where = "add --locate to see where"
+        if locate:
+            where = f"first departing node: {parity.locate(model, network, worst.name)}"
         raise GateError(
             f"the {precision} graph departs from PyTorch by {worst.max_abs:.3g} on "
-            f"{worst.name!r}, where {result.max_abs_limit:g} is allowed.{where}"
+            f"{worst.name!r}, where {result.max_abs_limit:g} is allowed; {where}."
         )
     return ModelFile(
         file=file,

@@ -82,14 +82,22 @@ class Upscaler:
             BackendError: the engine failed, or gave a wrong shape or NaN.
         """
         planes = split(image)
-        _check_memory(planes.luma, self.scale)
-        sr = self.backend.run(planes.luma[None, None])
-        height, width = planes.luma.shape
+        return merge(self.upscale_luma(planes.luma), planes, image)
+
+    def upscale_luma(self, luma: Plane) -> Plane:
+        """Upscale one luma plane (H, W) in [0, 1], float32; the result is not clipped.
+
+        Raises:
+            InputError, BackendError: as for a whole image.
+        """
+        _check_memory(luma, self.scale)
+        sr = self.backend.run(luma[None, None])
+        height, width = luma.shape
         if sr.shape != (1, 1, self.scale * height, self.scale * width):
             raise BackendError(f"the backend gave shape {sr.shape} for {width}×{height} pixels.")
         if not np.isfinite(sr).all():
             raise BackendError("the backend gave NaN or infinity; export and verify the model.")
-        return merge(sr[0, 0], planes, image)
+        return np.asarray(sr[0, 0])
 
     def close(self) -> None:
         """Free the engine; the upscaler cannot be used afterwards."""

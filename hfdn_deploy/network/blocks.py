@@ -1,7 +1,5 @@
 """The building blocks of HFDN. All tensors are (N, C, H, W) floats."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -157,20 +155,3 @@ class BicubicUpscale(nn.Module):
                 return self.forward(x)
         padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
         return F.pixel_shuffle(F.conv2d(padded, self.kernel), self.scale)
-
-
-def initialise(module: nn.Module) -> None:
-    """He initialisation for LeakyReLU (He et al., 2015); the last layers start near zero."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            gain = 0.1 if name.endswith(("last", "eu.fusion")) else 1.0
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-            layer.weight.data.mul_(gain)
-        elif isinstance(layer, nn.ConvTranspose2d):
-            # Each output pixel sums kernel²/stride² taps of every input channel.
-            fan_in = layer.in_channels * layer.kernel_size[0] ** 2 / layer.stride[0] ** 2
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / (1 + SLOPE**2) / fan_in))
-        else:
-            continue
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)

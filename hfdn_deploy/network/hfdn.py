@@ -12,7 +12,6 @@ from hfdn_deploy.network.blocks import (
     SpatialAttention,
     activate,
     conv3x3,
-    initialise,
 )
 from hfdn_deploy.network.config import HFDNConfig
 
@@ -40,7 +39,6 @@ class HFDN(nn.Module):
         self.attention = nn.ModuleDict(attention)
         self.heads = nn.ModuleDict({x: ReconstructionHead(config.scale) for x in config.levels})
         self.base = BicubicUpscale(config.scale)
-        initialise(self)
 
     @property
     def ordered_heads(self) -> list[ReconstructionHead]:

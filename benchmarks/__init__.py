@@ -1,0 +1,1 @@
+"""Quality and latency of bundles: `python -m benchmarks COMMAND`."""

@@ -1,0 +1,26 @@
+"""`python -m benchmarks COMMAND`: quality, overhead, demo."""
+
+import argparse
+import sys
+
+from benchmarks import demo, overhead, quality
+from hfdn_deploy.command import run_command
+
+COMMANDS = {"quality": quality, "overhead": overhead, "demo": demo}
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    args = parser.parse_args(argv)
+    return run_command(lambda: args.main(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""The main job on real photographs: shrink, upscale, compare with the known originals."""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.pictures import Picture, side_by_side
+from hfdn_deploy.images import write_image
+from hfdn_deploy.imresize import imresize
+from hfdn_deploy.photographs import photographs
+from hfdn_deploy.quality import crop_to_multiple, luma8, psnr, to_levels
+from hfdn_deploy.upscaler import Upscaler
+
+# What the picture shows: a photograph and the top left corner of the crop, as shares of its size.
+SHOWN = ("chelsea", 0.27, 0.28)
+CROP = 120
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `python -m benchmarks demo`."""
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--picture", type=Path, required=True, help="where the picture goes")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print a table over the photographs and write one picture."""
+    colour = {name: image for name, image in photographs().items() if image.ndim == 3}
+    with Upscaler.load(args.bundle) as up:
+        print(f"\nHFDN ×{up.scale} on {up.choice}; PSNR on luma against the original\n")
+        print("| photograph | low resolution | upscaled | bicubic | HFDN | time |")
+        print("|---|---|---|---|---|---|")
+        for name, image in colour.items():
+            hr = crop_to_multiple(image, up.scale)
+            lr = to_levels(imresize(hr, 1 / up.scale))
+            enlarged = to_levels(imresize(lr, up.scale))
+            start = time.perf_counter()
+            sr = np.asarray(up(lr), np.uint8)
+            milliseconds = 1000 * (time.perf_counter() - start)
+            decibels = [psnr(luma8(x), luma8(hr), up.scale) for x in (enlarged, sr)]
+            print(
+                f"| {name} | {_size(lr)} | {_size(sr)} | {decibels[0]:.2f} dB "
+                f"| {decibels[1]:.2f} dB | {milliseconds:.0f} ms |"
+            )
+            if name == SHOWN[0]:
+                panels = {
+                    f"low resolution ({_size(lr)})": _crop(lr, up.scale),
+                    f"bicubic {decibels[0]:.2f} dB": _crop(enlarged, 1),
+                    f"HFDN {decibels[1]:.2f} dB": _crop(sr, 1),
+                    f"original ({_size(hr)})": _crop(hr, 1),
+                }
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    write_image(args.picture, side_by_side(panels, zoom=3))
+    print(f"\npicture: {args.picture}")
+
+
+def _size(image: NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"
+
+
+def _crop(image: Picture, factor: int) -> Picture:
+    """The shown part of an image that is `factor` times smaller than the original."""
+    side = CROP // factor
+    top, left = (round(share * n * factor) // 12 * 12 // factor
+                 for share, n in zip(SHOWN[1:], image.shape[:2], strict=True))  # fmt: skip
+    return image[top : top + side, left : left + side]
