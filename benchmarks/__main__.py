@@ -1,12 +1,12 @@
-"""`python -m benchmarks COMMAND`: quality, overhead, demo."""
+"""`python -m benchmarks COMMAND`: quality, overhead, memory, demo."""
 
 import argparse
 import sys
 
-from benchmarks import demo, overhead, quality
+from benchmarks import demo, memory, overhead, quality
 from hfdn_deploy.command import run_command
 
-COMMANDS = {"quality": quality, "overhead": overhead, "demo": demo}
+COMMANDS = {"quality": quality, "overhead": overhead, "memory": memory, "demo": demo}
 
 
 def main(argv: list[str]) -> int:

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _size(image: NDArray[np.uint8]) -> str:
-    return f"{image.shape[1]}×{image.shape[0]}"
+    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def _crop(image: Picture, factor: int) -> Picture:

@@ -3,12 +3,10 @@
 import ast
 import io
 import logging
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from fractions import Fraction
 
 import onnx
 import torch
@@ -102,48 +100,35 @@ def _strip(model: onnx.ModelProto) -> None:
 def halo(model: onnx.ModelProto, scale: int) -> int:
     """Input pixels around an output pixel's own that can reach it, global pooling aside.
 
-    Walks the graph, adding each node's reach in units of input pixels: half a kernel at the
-    resolution where it stands, and for a transposed convolution the farthest input pixel
-    that a phase reads.
+    Walks the graph backwards from the `scale` output pixels of one input pixel, keeping for
+    each tensor the interval of positions (along one axis) that they need.
     """
-    reach: dict[str, Fraction] = {}
-    zoom: dict[str, int] = {}
-    for value in model.graph.input:
-        reach[value.name], zoom[value.name] = Fraction(0), 1
-    for node in model.graph.node:
-        sources = [name for name in node.input if name in reach]
-        if not sources:
+    needed = {model.graph.output[0].name: (0, scale - 1)}
+    for node in reversed(model.graph.node):
+        interval = needed.get(node.output[0])
+        if interval is None or is_global_pool(node):
             continue
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        before = max(zoom[name] for name in sources)
-        after, added = before, Fraction(0)
-        if node.op_type == "Conv":
-            added = Fraction(max(attributes["kernel_shape"]) // 2, before)
-        elif node.op_type == "ConvTranspose":
-            after = before * attributes["strides"][0]
-            added = Fraction(_transposed_reach(attributes), before)
-        elif node.op_type == "DepthToSpace":
-            after = before * attributes["blocksize"]
-        pooled = is_global_pool(node)
-        for name in node.output:
-            reach[name] = Fraction(0) if pooled else max(reach[s] for s in sources) + added
-            zoom[name] = after
-    output = model.graph.output[0].name
-    assert zoom[output] == scale
-    return math.ceil(reach[output])
+        low, high = _read_by(node, *interval)
+        for name in node.input:
+            before = needed.get(name, (low, high))
+            needed[name] = (min(low, before[0]), max(high, before[1]))
+    low, high = needed[model.graph.input[0].name]
+    return max(-low, high)
 
 
-def _transposed_reach(attributes: dict[str, list[int]]) -> int:
-    kernel, stride = attributes["kernel_shape"][0], attributes["strides"][0]
-    padding = attributes["pads"][0]
-    # Output phase o reads input i where o + padding - i * stride is a tap of the kernel.
-    read = [
-        (phase + padding - tap) // stride
-        for phase in range(stride)
-        for tap in range(kernel)
-        if (phase + padding - tap) % stride == 0
-    ]
-    return max(map(abs, read))
+def _read_by(node: onnx.NodeProto, low: int, high: int) -> tuple[int, int]:
+    """First and last position in a node's input that output positions low … high read."""
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "DepthToSpace":
+        return low // attributes["blocksize"], high // attributes["blocksize"]
+    if not node.op_type.startswith("Conv"):
+        # Padding moves positions, which the unpadded convolution behind it moves back.
+        return low, high
+    reach = max(attributes["kernel_shape"]) - 1
+    if node.op_type == "Conv":
+        return low - reach // 2, high + reach // 2
+    stride, padding = attributes["strides"][0], attributes["pads"][0]
+    return -((reach - padding - low) // stride), (high + padding) // stride
 
 
 def is_global_pool(node: onnx.NodeProto) -> bool:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import psutil
 
 from hfdn_deploy.backends import Backend, Model, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
@@ -18,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
-# Measured with ONNX Runtime in fp32 (`python -m benchmarks memory`): what its arena holds at
-# the peak for each output pixel.
-BYTES_PER_OUTPUT_PIXEL = 700
+# What ONNX Runtime's arena holds at the peak in fp32, fitted to `python -m benchmarks memory`.
+BYTES_PER_INPUT_PIXEL = 4800
+BYTES_PER_OUTPUT_PIXEL = 500
 
 
 class Upscaler:
@@ -125,8 +126,8 @@ def _open(model: int | str | os.PathLike[str]) -> Model:
 def _check_memory(luma: Plane, scale: int) -> None:
     """Refuse what would not fit, before the system kills the process for it."""
     height, width = luma.shape
-    need = height * width * scale**2 * BYTES_PER_OUTPUT_PIXEL
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    need = height * width * (BYTES_PER_INPUT_PIXEL + scale**2 * BYTES_PER_OUTPUT_PIXEL)
+    free = psutil.virtual_memory().available
     if need > free:
         raise InputError(
             f"{width}×{height} pixels at scale {scale} need about {need / 2**30:.1f} GiB of memory "

@@ -87,7 +87,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; check the path.") from None
     except Exception as error:  # torch raises half a dozen kinds for a foreign file
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} is no file of plain tensors ({reason}).") from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} holds no state dict (names to tensors); save that alone.")

@@ -1,0 +1,54 @@
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.pictures import side_by_side
+from benchmarks.quality import bicubic, evaluate, network
+from hfdn_deploy import Upscaler
+from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.imresize import imresize
+from hfdn_deploy.photographs import photographs
+from hfdn_deploy.quality import crop_to_multiple, luma8, psnr, ssim, to_levels
+
+
+def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
+    (tmp_path / "Tiny").mkdir()
+    write_image(tmp_path / "Tiny" / "a.png", photo)
+    arguments = ["--scale", "4", "--data", str(tmp_path / "Tiny"), "--bundle", str(bundle)]
+    assert main(["quality", *arguments, "--json"]) == 0
+    by_method = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
+    hr = crop_to_multiple(luma8(photo), 4)
+    lr = imresize(hr, 0.25)
+    with Upscaler.load(bundle) as up:
+        sr = up.upscale_luma((lr / 255).astype(np.float32)) * 255
+    for method, image in [("bicubic", imresize(lr, 4)), ("HFDN", sr)]:
+        row = by_method[method]
+        assert row["psnr"] == pytest.approx(psnr(to_levels(image), hr, 4))
+        assert row["ssim"] == pytest.approx(ssim(to_levels(image), hr, 4))
+        assert row["images"] == {"a": [row["psnr"], row["ssim"]]}
+    assert main(["quality", *arguments]) == 0
+    assert f"| Tiny | ×4 | HFDN | {by_method['HFDN']['psnr']:.2f} |" in capsys.readouterr().out
+
+
+def test_the_shipped_network_beats_bicubic():
+    images = {"camera": photographs()["camera"]}
+    with Upscaler.load(4) as up:
+        ours = evaluate("photographs", images, 4, "HFDN", network(up))
+    assert ours.psnr > evaluate("photographs", images, 4, "bicubic", bicubic(4)).psnr + 1
+
+
+def test_side_by_side_shows_all_at_one_size(photo):
+    small, large = photo[:10, :12], photo[:40, :48]
+    row = side_by_side({"a": small, "b": large}, zoom=2)
+    assert row.shape == (80 + 48, 2 * (96 + 16), 3)
+    np.testing.assert_array_equal(row[8:88:8, 8:104:8], small)
+    np.testing.assert_array_equal(row[8:88:2, 120:216:2], large)
+
+
+def test_demo_writes_table_and_picture(tmp_path, bundle, capsys):
+    picture = tmp_path / "demo.png"
+    assert main(["demo", "--bundle", str(bundle), "--picture", str(picture)]) == 0
+    assert "| chelsea | 112x75 | 448x300 |" in capsys.readouterr().out
+    assert read_image(picture).shape[1] > 4 * 3 * 100

@@ -1,0 +1,142 @@
+import hashlib
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from export import graph, parity
+from export.__main__ import main
+from export.exporter import export_bundle, verify_bundle
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.errors import BundleError, GateError, InputError
+from hfdn_deploy.network.checkpoints import load_checkpoint, save_checkpoint
+from tests.conftest import make_network
+
+
+def damage(model, name, change):
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            change(values)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+            return
+    raise AssertionError(f"no {name}")
+
+
+def scale_by_four(values):
+    values *= 4
+
+
+def set_nan(values):
+    values.flat[0] = np.nan
+
+
+def nudge(values):
+    values.flat[0] += 0.05
+
+
+DAMAGES = [
+    ("hfms.1.adu.convs.2.weight", scale_by_four),
+    ("heads.s.deconv.weight", set_nan),
+    ("attention.ca.excite.bias", scale_by_four),
+    ("shallow1.weight", nudge),
+]
+
+
+def test_grid_holds_what_breaks_things():
+    grid = dict(parity.inputs(4))
+    shapes = {lr.shape for lr in grid.values()}
+    assert {(1, 1, 1, 1), (1, 1, 1, 7), (3, 1, 16, 24), (1, 1, 31, 37)} <= shapes
+    assert {"black", "white", "noise", "step", "checkerboard"} <= set(grid)
+    assert sum(name.startswith("photograph") for name in grid) >= 4
+    assert all(lr.dtype == np.float32 for lr in grid.values())
+    assert grid["white"].min() == 1
+    assert grid["black"].max() == 0
+
+
+def test_parity_measures(bundle, checkpoint):
+    network = load_checkpoint(checkpoint)
+    run = parity.reference(network)
+
+    def off_by_a_level(lr):
+        return run(lr) + (np.float32(1 / 255) if lr.shape[2:] == (31, 37) else 0)
+
+    result = parity.compare(off_by_a_level, run, 4, "fp32")
+    assert not result.passed
+    assert result.worst.name == "noise, prime"
+    assert result.worst.max_abs == pytest.approx(1 / 255, rel=1e-4)
+    assert result.worst.mean_abs == pytest.approx(1 / 255, rel=1e-4)
+    assert result.worst.psnr_db == pytest.approx(20 * np.log10(255), abs=1e-3)
+    assert all(case.psnr_db is None for case in result.cases if case is not result.worst)
+
+
+@pytest.mark.parametrize("broken", ["nan", "shape"])
+def test_parity_sees_nan_and_wrong_shapes(checkpoint, broken):
+    run = parity.reference(load_checkpoint(checkpoint))
+
+    def candidate(lr):
+        sr = run(lr)
+        if lr.shape[2:] == (1, 7):
+            return sr * np.float32("nan") if broken == "nan" else sr[..., 1:]
+        return sr
+
+    result = parity.compare(candidate, run, 4, "fp32")
+    assert not result.passed
+    assert result.worst.name == "noise, 1×7"
+
+
+@pytest.mark.parametrize(("name", "change"), DAMAGES)
+def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, name, change):
+    def damaged(network):
+        model = to_onnx(network)
+        damage(model, name, change)
+        return model
+
+    to_onnx = graph.to_onnx
+    monkeypatch.setattr(graph, "to_onnx", damaged)
+    with pytest.raises(GateError, match=rf"first departing node: {name.rpartition('.')[0]} \("):
+        export_bundle(checkpoint, tmp_path / "bundle", locate=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "change"), DAMAGES[:2])
+def test_verify_refuses_a_damaged_graph(
+    bundle, checkpoint, tmp_path, capsys, edit_manifest, name, change
+):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    path = copy / "fp32.onnx"
+    model = onnx.load(path)
+    damage(model, name, change)
+    path.write_bytes(model.SerializeToString())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_manifest(copy, lambda m: m["files"][0].update(sha256=digest))
+    assert main(["verify", str(copy), str(checkpoint), "--locate"]) == 3
+    assert f"first departing node: {name.rpartition('.')[0]} (" in capsys.readouterr().err
+
+
+def test_verify_repeats_the_gate(bundle, checkpoint, tmp_path):
+    (entry,) = verify_bundle(bundle, checkpoint)
+    assert entry == Bundle(bundle).manifest.files[0]
+    save_checkpoint(tmp_path / "other.safetensors", make_network(seed=1))
+    with pytest.raises(BundleError, match="was not exported from"):
+        verify_bundle(bundle, tmp_path / "other.safetensors")
+
+
+def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").touch()
+    with pytest.raises(InputError, match="is no bundle"):
+        export_bundle(checkpoint, tmp_path / "precious")
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (copy / "fp32.onnx").unlink()
+    export_bundle(checkpoint, copy)
+    Bundle(copy).read_model("fp32")
+
+
+def test_command_line_errors(tmp_path, capsys):
+    missing = str(tmp_path / "a.safetensors")
+    assert main([missing, "-o", str(tmp_path / "b")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()

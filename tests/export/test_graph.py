@@ -1,0 +1,95 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.graph import halo, is_global_pool, to_onnx
+from export.parity import candidate, reference
+from export.rewrites import DeployHFDN, fold_adaptive_weights
+from tests.conftest import make_network
+
+OPTIONS = [
+    {},
+    {"attention": "none", "supervision": "d"},
+    {"attention": "ca", "dense": "concat", "supervision": "s+d"},
+    {"attention": "sa", "dense": "plain"},
+]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_folding_is_exact(scale):
+    network = make_network(scale)
+    folded = fold_adaptive_weights(network)
+    assert folded.config.dense == "concat"
+    assert sum(p.numel() for p in folded.parameters()) == network_parameters(network) - 27
+    lr = torch.rand(2, 1, 17, 23)
+    # In double precision rounding is out of the way: the rewrite itself is what is judged.
+    difference = folded.double()(lr.double()) - network.double()(lr.double())
+    assert difference.abs().max() < 1e-6
+
+
+def network_parameters(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_one_last_convolution_is_exact(scale, options):
+    network = make_network(scale, **options)
+    lr = torch.rand(2, 1, 17, 23)
+    deployed = DeployHFDN(network).double()(lr.double())
+    assert (deployed - network.double()(lr.double())).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_graph_equals_network(options):
+    network = make_network(3, **options)
+    model = to_onnx(network)
+    lr = np.random.default_rng(0).random((2, 1, 7, 11), np.float32)
+    difference = candidate(model)(lr) - reference(network)(lr)
+    assert np.abs(difference).max() < 1e-5
+    pools = any(map(is_global_pool, model.graph.node))
+    assert pools == ("ca" in network.config.attention)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return to_onnx(make_network())
+
+
+def test_graph_is_rewritten_and_named_after_the_modules(model):
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    assert {"shallow1", "hfms.2.adu.convs.1", "heads.m.deconv", "last"} <= set(names)
+    assert not any("heads" in name and "last" in name for name in names)
+    convolutions = [n for n in model.graph.node if n.op_type.startswith("Conv")]
+    # Every one of the network's, less three last ones, plus their union and the base.
+    assert len(convolutions) == 2 + 3 * 7 + 1 + 3 + 3 * 3 + 2
+    # Adaptive weights would be multiplications; those left are the two attentions.
+    assert [n.op_type for n in model.graph.node].count("Mul") == 2
+
+
+def test_graph_is_self_contained_and_says_nothing_of_its_maker(model):
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    text = str(onnx.ModelProto.FromString(model.SerializeToString()))
+    for word in ("stack_trace", "site-packages", "/home", ".py"):
+        assert word not in text
+    assert not model.functions
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(2, 20), (3, 20), (4, 19)])
+def test_halo_is_what_the_network_can_reach(scale, expected):
+    network = make_network(scale, attention="sa")
+    assert halo(to_onnx(network), scale) == expected
+    # Gradients are exact about who depends on whom: one output phase at a time.
+    side = 2 * expected + 9
+    lr = torch.rand(1, 1, side, side, dtype=torch.double, requires_grad=True)
+    sr = network.double()(lr)
+    centre = side // 2
+    reached = 0
+    for phase in range(scale):
+        row = centre * scale + phase
+        (gradient,) = torch.autograd.grad(sr[0, 0, row, row], lr, retain_graph=True)
+        rows = gradient[0, 0].abs().sum(1).nonzero().squeeze(1)
+        reached = max(reached, centre - int(rows.min()), int(rows.max()) - centre)
+    assert reached == expected

@@ -1,0 +1,112 @@
+import hashlib
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from hfdn_deploy.bundle import Bundle, Manifest, external_tensors, pretrained
+from hfdn_deploy.errors import BundleError
+from hfdn_deploy.schema import from_json
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    return shutil.copytree(bundle, tmp_path / "copy")
+
+
+def test_manifest_says_what_the_file_is(bundle):
+    manifest = Bundle(bundle).manifest
+    assert (manifest.scale, manifest.parameters) == (4, 760_127)
+    assert manifest.configuration["attention"] == "ca+sa"
+    (entry,) = manifest.files
+    assert entry.input.shape == ("batch", 1, "height", "width")
+    assert entry.output.shape == ("batch", 1, "4*height", "4*width")
+    assert (entry.precision, entry.halo, entry.pools_globally) == ("fp32", 19, True)
+    assert entry.parity.passed
+    assert 0 < entry.parity.worst.max_abs <= entry.parity.max_abs_limit == 1e-4
+    assert entry.sha256 == hashlib.sha256((bundle / entry.file).read_bytes()).hexdigest()
+
+
+def test_manifest_round_trip(bundle):
+    import json
+
+    manifest = Bundle(bundle).manifest
+    assert from_json(Manifest, json.loads(manifest.to_json())) == manifest
+
+
+@pytest.mark.parametrize("position", [0, 1000, -1])
+def test_a_changed_byte_is_refused(copy, position):
+    data = bytearray((copy / "fp32.onnx").read_bytes())
+    data[position] ^= 1
+    (copy / "fp32.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match="SHA-256 differs"):
+        Bundle(copy).read_model("fp32")
+
+
+def test_a_missing_file_is_refused(copy):
+    (copy / "fp32.onnx").unlink()
+    with pytest.raises(BundleError, match="No such file"):
+        Bundle(copy).read_model("fp32")
+    (copy / "manifest.json").unlink()
+    with pytest.raises(BundleError, match="is no bundle"):
+        Bundle(copy)
+
+
+def test_a_missing_precision_is_never_replaced(bundle):
+    with pytest.raises(BundleError, match="no int8 graph, only fp32"):
+        Bundle(bundle).read_model("int8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema=2), "schema 2.*upgrade"),
+        (lambda m: m.pop("scale"), "scale is missing"),
+        (lambda m: m["files"][0].update(halo="19"), r"files\[0\].halo is '19'"),
+        (lambda m: m["files"][0].update(file="../fp32.onnx"), "outside the bundle"),
+        (lambda m: m["files"][0].update(file="/etc/passwd"), "outside the bundle"),
+        (lambda m: m["files"][0].update(file=".."), "outside the bundle"),
+    ],
+)
+def test_a_changed_manifest_is_refused(copy, edit_manifest, change, message):
+    edit_manifest(copy, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000])
+def test_a_damaged_manifest_is_refused(copy, text):
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match="is damaged"):
+        Bundle(copy)
+
+
+def test_a_link_that_leads_outside_is_refused(copy):
+    (copy / "fp32.onnx").rename(copy.parent / "elsewhere.onnx")
+    (copy / "fp32.onnx").symlink_to("../elsewhere.onnx")
+    with pytest.raises(BundleError, match="outside the bundle"):
+        Bundle(copy)
+
+
+def test_external_data_is_refused(copy, edit_manifest):
+    path = copy / "fp32.onnx"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.bin")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_manifest(copy, lambda m: m["files"][0].update(sha256=digest))
+    with pytest.raises(BundleError, match=r"keeps .* in another file"):
+        Bundle(copy).read_model("fp32")
+
+
+def test_external_data_is_found_in_nested_graphs():
+    tensor = onnx.numpy_helper.from_array(np.zeros(2, np.float32), "w")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=tensor)
+    inner = onnx.helper.make_graph([constant], "inner", [], [])
+    branch = onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
+    assert external_tensors(onnx.helper.make_graph([branch], "outer", [], [])) == ["w", "w"]
+
+
+def test_an_unknown_scale_is_refused():
+    with pytest.raises(BundleError, match="no pretrained bundle for scale 7"):
+        pretrained(7)

@@ -1,0 +1,139 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hfdn_deploy.cli import main
+from hfdn_deploy.images import read_image, write_image
+
+
+@pytest.fixture
+def picture(tmp_path, photo):
+    write_image(tmp_path / "photo.png", photo)
+    return tmp_path / "photo.png"
+
+
+def test_one_file(picture, bundle, tmp_path, photo, capsys):
+    output = tmp_path / "out.png"
+    assert main(["upscale", str(picture), "-o", str(output), "--model", str(bundle), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["backend"].startswith("onnxruntime")
+    assert report["images"][0]["width"] == 4 * photo.shape[1]
+    assert read_image(output).shape == (4 * photo.shape[0], 4 * photo.shape[1], 3)
+
+
+def test_folders_and_globs_keep_names(tmp_path, photo, bundle):
+    for name in ("in/a.png", "in/b.tif", "in/note.txt", "more/c1.png", "more/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("no image")
+        else:
+            write_image(tmp_path / name, photo[:5, :6])
+    inputs = [str(tmp_path / "in"), str(tmp_path / "more" / "c*.png")]
+    assert main(["upscale", *inputs, "-o", str(tmp_path / "out"), "--model", str(bundle)]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.tif", "c1.png"]
+    assert read_image(tmp_path / "out" / "b.tif").shape == (20, 24, 3)
+
+
+def run(capsys, *arguments):
+    """Exit code and the one line on stderr that says what is wrong."""
+    code = main([str(a) for a in arguments])
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1
+    return code, lines[0]
+
+
+def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out.png"
+    model = ["--model", bundle]
+    for arguments, code, words in [
+        ([tmp_path / "missing.png", "-o", out, *model], 2, "missing.png cannot be read"),
+        ([tmp_path / "text.png", "-o", out, *model], 2, "no image"),
+        ([tmp_path / "empty", "-o", out, *model], 2, "no image in"),
+        ([tmp_path / "*.xyz", "-o", out, *model], 2, "no image in"),
+        ([picture, picture, "-o", out, *model], 2, "one file for 2 images"),
+        ([picture, picture, "-o", tmp_path / "d", *model], 2, "would both become"),
+        ([picture, "-o", picture, *model], 2, "overwrite itself"),
+        ([picture, "-o", tmp_path, *model], 2, "overwrite itself"),
+        ([picture, "-o", out, "--model", tmp_path], 2, "is no bundle"),
+        ([picture, "-o", out, "--scale", 7], 2, "no pretrained bundle for scale 7"),
+        ([picture, "-o", out, *model, "--precision", "int8"], 2, "no int8 graph"),
+        ([picture, "-o", out, *model, "--backend", "onnxruntime-cuda"], 4, "onnxruntime-gpu"),
+        ([picture, "-o", out, *model, "--backend", "torch"], 4, "torch runs checkpoints"),
+    ]:
+        found = run(capsys, "upscale", *arguments)
+        assert found[0] == code, arguments
+        assert words in found[1]
+        assert not out.exists()
+
+
+def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
+    (tmp_path / "a.engine").write_bytes(b"engine")
+    shutil.copy(bundle / "fp32.onnx", tmp_path / "a.onnx")
+    for path, expected in [
+        (bundle, {"kind": "bundle", "parameters": 760_127}),
+        (tmp_path / "a.onnx", {"kind": "onnx", "opset": {"ai.onnx": 18}}),
+        (tmp_path / "a.engine", {"kind": "engine", "bytes": 6}),
+        (checkpoint, {"kind": "checkpoint", "parameters": 760_127}),
+        (picture, {"kind": "image", "width": 83, "height": 60, "channels": 3, "dtype": "uint8"}),
+    ]:
+        assert main(["info", str(path), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert expected.items() <= facts.items()
+        assert main(["info", str(path)]) == 0
+        assert f"kind: {expected['kind']}" in capsys.readouterr().out
+
+
+def test_info_on_a_bundle_shows_parity_and_checks_the_files(bundle, tmp_path, capsys):
+    assert main(["info", str(bundle), "--json"]) == 0
+    worst = json.loads(capsys.readouterr().out)["parity"]["fp32"]["worst"]
+    assert worst["max_abs"] <= 1e-4
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    with (copy / "fp32.onnx").open("ab") as file:
+        file.write(b"x")
+    assert run(capsys, "info", copy)[0] == 2
+
+
+def test_info_on_what_is_not_known(tmp_path, capsys):
+    for name, data in [("a.onnx", b"\xff" * 99), ("a.xyz", b""), ("a.safetensors", b"1")]:
+        (tmp_path / name).write_bytes(data)
+        code, line = run(capsys, "info", tmp_path / name)
+        assert code == 2
+        assert name in line
+    assert run(capsys, "info", tmp_path / "missing.png")[0] == 2
+
+
+def test_doctor(capsys):
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["packages"]["numpy"] == np.__version__
+    assert facts["backends"]["onnxruntime"] == facts["backends"]["torch"] == "works"
+    assert "onnxruntime-gpu" in facts["backends"]["onnxruntime-cuda"]
+
+
+def test_interruption_leaves_no_output(tmp_path, photo, bundle):
+    write_image(tmp_path / "large.png", np.tile(photo, (4, 4, 1)))
+    arguments = ["upscale", "large.png", "-o", "out/large.png", "--model", str(bundle)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hfdn_deploy.cli", *arguments],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr.readline().startswith("backend:")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate()[1]
+    assert process.returncode == 130
+    assert "interrupted" in rest
+    assert "Traceback" not in rest
+    assert [p.name for p in tmp_path.rglob("*")] == ["large.png"]

@@ -1,0 +1,106 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfdn_deploy.colour import WHITE, merge, split
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.quality import luma8
+
+SHAPES = [(), (1,), (2,), (3,), (4,)]
+
+
+def enlarge(plane, scale):
+    size = (plane.shape[1] * scale, plane.shape[0] * scale)
+    return cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC).reshape(size[::-1])
+
+
+def upscale(image, scale):
+    """The whole of split and merge, with bicubic upscaling in the network's place."""
+    planes = split(image)
+    return merge(enlarge(planes.luma, scale), planes, image)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(SHAPES),
+    st.sampled_from(["uint8", "uint16", "float32"]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 2**32 - 1),
+)
+def test_taking_apart_loses_nothing(channels, dtype, height, width, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.random((height, width, *channels)) * WHITE[dtype]
+    image = np.rint(image).astype(dtype) if dtype != "float32" else image.astype(dtype)
+    if channels in ((2,), (4,)):
+        image[..., -1] = WHITE[dtype]
+    back = upscale(image, 1)
+    assert (back.dtype, back.shape) == (image.dtype, image.shape)
+    allowed = 0 if dtype == "uint8" else 1 if dtype == "uint16" else 1e-5
+    assert np.abs(back.astype(float) - image).max() <= allowed
+
+
+def test_luma_is_that_of_the_protocol(photo):
+    np.testing.assert_array_equal(np.rint(split(photo).luma * 255), luma8(photo))
+
+
+def test_grey_is_its_own_luma(photo):
+    grey = photo[..., 0]
+    np.testing.assert_allclose(split(grey).luma, grey / 255, atol=1e-7)
+    np.testing.assert_array_equal(split(grey[..., None]).luma, split(grey).luma)
+
+
+def test_sixteen_bits_are_judged_by_dtype_not_by_values():
+    dark = np.full((3, 4, 3), 200, np.uint16)
+    back = upscale(dark, 2)
+    assert back.dtype == np.uint16
+    assert np.abs(back.astype(int) - 200).max() <= 1
+
+
+@pytest.mark.parametrize("background", [0, 255, 128])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_transparency_leaves_no_halo(background, dtype):
+    white = WHITE[dtype]
+    y, x = np.indices((40, 44))
+    alpha = np.clip(14.5 - np.hypot(y - 20, x - 20), 0, 1)  # a disc with a soft edge
+    image = np.empty((40, 44, 4))
+    image[..., :3] = background / 255 * white
+    image[alpha > 0, :3] = np.array([0.8, 0.3, 0.1]) * white
+    image[..., 3] = alpha * white
+    big = upscale(image.astype(dtype), 4).astype(float) / white
+    visible = big[..., 3] > 1 / 255
+    assert visible.sum() > 16 * 600
+    assert np.abs(big[visible][:, :3] - [0.8, 0.3, 0.1]).max() < 0.02
+
+
+def test_nearly_transparent_noise_does_not_bleed():
+    image = np.zeros((20, 20, 4), np.uint8)
+    image[:, :10] = (200, 100, 50, 255)
+    image[:, 10:] = (0, 255, 0, 1)
+    big = upscale(image, 2)
+    assert np.abs(big[:, :18, :3].astype(int) - (200, 100, 50)).max() <= 8
+
+
+def test_alpha_is_bicubic(photo):
+    image = np.dstack([photo, photo[..., 1]])
+    expected = np.clip(np.rint(enlarge(photo[..., 1].astype(np.float32), 2)), 0, 255)
+    np.testing.assert_allclose(upscale(image, 2)[..., 3], expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((3, 0, 3), np.uint8), "no pixel"),
+        (np.zeros((2, 2, 5), np.uint8), r"neither \(H, W\)"),
+        (np.zeros(4, np.uint8), r"neither \(H, W\)"),
+        (np.zeros((2, 2), np.float64), "float64"),
+        (np.zeros((2, 2), np.int32), "int32"),
+        (np.full((2, 2), 1.5, np.float32), "from 1.5 to 1.5"),
+        (np.full((2, 2), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_other_arrays_are_refused(image, message):
+    with pytest.raises(InputError, match=message):
+        split(image)

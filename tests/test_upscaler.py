@@ -1,0 +1,101 @@
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from hfdn_deploy import BackendError, BundleError, CheckpointError, InputError, Upscaler
+from hfdn_deploy.colour import split
+from hfdn_deploy.quality import psnr
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+def test_every_kind_keeps_its_kind(bundle, photo, dtype, channels):
+    image = np.dstack([photo, photo[..., :1]])[:20, :22]
+    image = image[..., 0] if channels is None else image[..., -channels:]
+    white = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[dtype]
+    with Upscaler.load(bundle) as up:
+        big = up((image.astype(float) * white).astype(dtype))
+        small = up(image)
+    assert big.dtype == dtype
+    assert big.shape == (80, 88, *image.shape[2:])
+    assert np.abs(big / white - small).max() <= 0.51
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 2)])
+def test_smallest_images(bundle, size):
+    with Upscaler.load(bundle) as up:
+        assert up(np.full((*size, 3), 77, np.uint8)).shape == (4 * size[0], 4 * size[1], 3)
+
+
+def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
+    with Upscaler.load(bundle) as fast, Upscaler.load(checkpoint) as reference:
+        assert fast.choice.startswith("onnxruntime (first that fits")
+        assert reference.choice.startswith("torch (not onnxruntime: ")
+        luma = split(photo).luma
+        difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)
+        assert np.abs(difference).max() <= 1e-4
+        assert psnr(fast(photo)[..., 0], reference(photo)[..., 0]) > 60
+
+
+def test_an_explicit_backend_is_never_replaced(bundle, checkpoint):
+    with pytest.raises(BackendError, match="install onnxruntime-gpu"):
+        Upscaler.load(bundle, backend="onnxruntime-cuda")
+    with pytest.raises(BackendError, match="torch runs checkpoints"):
+        Upscaler.load(bundle, backend="torch")
+    with pytest.raises(BackendError, match="python -m export"):
+        Upscaler.load(checkpoint, backend="onnxruntime")
+    with pytest.raises(BackendError, match="no backend 'tensorflow'"):
+        Upscaler.load(bundle, backend="tensorflow")
+    with pytest.raises(BackendError, match="torch runs fp32, not int8"):
+        Upscaler.load(checkpoint, precision="int8")
+    with pytest.raises(BundleError, match="no fp16 graph"):
+        Upscaler.load(bundle, precision="fp16")
+
+
+def test_wrong_models(tmp_path):
+    with pytest.raises(BundleError, match="is no bundle"):
+        Upscaler.load(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        Upscaler.load(tmp_path / "a.safetensors")
+
+
+class Broken:
+    scale = 4
+
+    def __init__(self, output):
+        self.output = output
+
+    def run(self, lr):
+        return self.output
+
+    def close(self):
+        pass
+
+
+def test_outputs_are_checked():
+    image = np.zeros((2, 3), np.uint8)
+    with pytest.raises(BackendError, match=r"shape \(1, 1, 8, 8\) for 3×2"):
+        Upscaler(Broken(np.zeros((1, 1, 8, 8), np.float32)), "")(image)
+    with pytest.raises(BackendError, match="NaN"):
+        Upscaler(Broken(np.full((1, 1, 8, 12), np.nan, np.float32)), "")(image)
+
+
+def test_an_image_too_large_for_memory_is_refused_before_it_runs():
+    side = int((psutil.virtual_memory().total / 4800) ** 0.5)
+    up = Upscaler(Broken(None), "")
+    with pytest.raises(InputError, match="GiB are free"):
+        up(np.broadcast_to(np.uint8(9), (side, side)))
+
+
+def test_the_runtime_needs_no_torch(bundle):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import numpy as np, hfdn_deploy\n"
+        f"with hfdn_deploy.Upscaler.load({str(bundle)!r}) as up:\n"
+        "    assert up(np.zeros((3, 4), np.uint8)).shape == (12, 16)\n"
+        "assert not [m for m in sys.modules if m.startswith('torch.')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

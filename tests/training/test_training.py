@@ -1,0 +1,203 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hfdn_deploy.errors import CheckpointError, InputError
+from hfdn_deploy.images import write_image
+from hfdn_deploy.network.checkpoints import load_checkpoint
+from hfdn_deploy.photographs import photographs
+from hfdn_deploy.quality import luma8, to_levels
+from hfdn_deploy.quality import ssim as numpy_ssim
+from tests.conftest import ROOT
+from training.__main__ import initial_network
+from training.data import Patches, load_folders
+from training.loop import Trainer, validate
+from training.loss import loss, ssim
+from training.recipe import RECIPES, Recipe
+
+
+def test_the_papers_recipe_is_the_default():
+    paper = RECIPES["paper"]
+    assert paper == Recipe()
+    assert (paper.patch, paper.ssim, paper.auxiliary) == (96, 1, 1)
+    assert paper.rate_at(0) == pytest.approx(1e-4)
+    assert paper.rate_at(paper.steps - 1) == pytest.approx(1e-5)
+
+
+def test_warmup_then_cosine():
+    recipe = Recipe(steps=1101, rate=1.0, final_rate=0.0, warmup=100)
+    assert recipe.rate_at(0) == pytest.approx(0.01)
+    assert recipe.rate_at(99) == recipe.rate_at(100) == pytest.approx(1)
+    assert recipe.rate_at(600) == pytest.approx(0.5)
+    assert recipe.rate_at(1100) == pytest.approx(0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [luma8(photograph) for photograph in photographs().values()]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_patches_are_aligned(images, scale):
+    patches = Patches(images, scale, 96, "cpu")
+    lr, hr = patches.batch(8, seed=0, step=3)
+    assert lr.shape == (8, 1, 96 // scale, 96 // scale)
+    assert hr.shape == (8, 1, 96, 96)
+    bicubic = F.interpolate(lr, scale_factor=scale, mode="bicubic", antialias=True)
+    aligned = F.l1_loss(bicubic, hr)
+    for misaligned in (hr.flip(2), hr.flip(3), hr.transpose(2, 3), hr.roll(scale, 2)):
+        assert aligned < 0.8 * F.l1_loss(bicubic, misaligned)
+
+
+def test_batches_repeat_with_seed_and_step_and_differ_else(images):
+    patches = Patches(images, 4, 48, "cpu")
+    first = patches.batch(4, 7, 5)[1]
+    assert torch.equal(first, patches.batch(4, 7, 5)[1])
+    assert not torch.equal(first, patches.batch(4, 7, 6)[1])
+    assert not torch.equal(first, patches.batch(4, 8, 5)[1])
+
+
+def test_all_symmetries_and_all_images_occur():
+    # Patches as large as the image can differ by their symmetry alone.
+    image = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)
+    image = (image * 251 % 256).astype(np.uint8)
+    patches = Patches([image], 2, 48, "cpu")
+    _, hr = patches.batch(200, 0, 0)
+    seen = {to_levels(p[0].numpy() * 255).tobytes() for p in hr}
+    square = [np.rot90(x, k) for x in (image, image.T) for k in range(4)]
+    assert seen == {x.tobytes() for x in square}
+
+
+def test_large_images_are_drawn_by_area():
+    small, large = np.full((48, 48), 10, np.uint8), np.full((96, 144), 200, np.uint8)
+    _, hr = Patches([small, large], 4, 48, "cpu").batch(2000, 0, 0)
+    # Corner positions on the LR grid: one, and 13 times 25.
+    assert (hr[:, 0, 0, 0] < 0.5).float().mean() == pytest.approx(1 / 326, abs=0.005)
+
+
+def test_folders(tmp_path, images, photo):
+    for i in range(64):
+        write_image(tmp_path / "a" / f"{i:02}.png", photo) if i else (tmp_path / "a").mkdir()
+    (tmp_path / "DIV2K-luma-crops").mkdir()
+    write_image(tmp_path / "DIV2K-luma-crops" / "x.png", np.array([[0, 255]], np.uint8))
+    training, validation = load_folders([tmp_path])
+    assert (len(training), len(validation)) == (63, 1)
+    np.testing.assert_array_equal(training[0], [[16, 235]])
+    np.testing.assert_array_equal(training[1], luma8(photo))
+    with pytest.raises(InputError, match="no image below"):
+        load_folders([tmp_path / "nowhere"])
+
+
+def test_ssim_is_that_of_the_protocol(images):
+    a = images[2]
+    b = to_levels(a + np.random.default_rng(0).normal(0, 12, a.shape))
+    # The protocol leaves out nothing but partial windows, as a valid convolution does.
+    tensors = [torch.from_numpy(x / 255).float()[None, None] for x in (a, b)]
+    assert ssim(*tensors).item() == pytest.approx(numpy_ssim(a, b), abs=1e-4)
+
+
+def test_loss_weighs_levels_and_terms():
+    target = torch.rand(2, 1, 32, 32)
+    off = [target + 0.1, target + 0.2, target + 0.4]
+    l1 = Recipe(auxiliary=0.5, ssim=0)
+    assert loss(off, target, l1).item() == pytest.approx(0.5 * 0.1 + 0.5 * 0.2 + 0.4, rel=1e-5)
+    assert loss([target] * 3, target, Recipe()).item() == pytest.approx(0, abs=1e-5)
+    expected = 0.4 + 2 * (1 - ssim(off[2], target).item())
+    assert loss(off[2:], target, Recipe(ssim=2)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_short_run_relearns_the_last_layers(images, tmp_path):
+    """From bicubic (last layers at zero, the features behind them trained) to well above."""
+    network = load_checkpoint(ROOT / "checkpoints" / "hfdn_x4.safetensors")
+    for head in network.ordered_heads:
+        torch.nn.init.zeros_(head.last.weight)
+        torch.nn.init.zeros_(head.last.bias)
+    validation = [image[100:196, 100:196] for image in images]
+    bicubic = validate(network, validation)
+    recipe = Recipe(steps=40, batch=4, patch=48, rate=1e-3, warmup=5, clip=0.5, ssim=0)
+    trainer = Trainer(network, recipe, tmp_path, bf16=True)
+    trainer.run(Patches(images, 4, recipe.patch, "cpu"), validation, every=40)
+    assert validate(trainer.best, validation) > bicubic + 0.2
+    saved = load_checkpoint(tmp_path / "hfdn_x4.safetensors")
+    assert validate(saved, validation) == validate(trainer.best.eval(), validation)
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["step"] == 40
+    assert record["validation_psnr"] == pytest.approx(validate(saved, validation))
+
+
+def test_initial_network_takes_what_fits(tmp_path, checkpoint):
+    source = load_checkpoint(checkpoint)
+    network = initial_network(2, checkpoint, 0)
+    assert network.config.scale == 2
+    assert torch.equal(network.fusion.weight, source.fusion.weight)
+    assert torch.equal(network.heads["d"].conv1.weight, source.heads["d"].conv1.weight)
+    fresh = initial_network(2, None, 0).heads["d"].deconv.weight
+    assert torch.equal(network.heads["d"].deconv.weight, fresh)
+
+
+def test_another_run_is_not_continued(tmp_path):
+    recipe = Recipe(steps=2)
+    trainer = Trainer(initial_network(4, None, 0), recipe, tmp_path)
+    trainer.save({"step": 0, "loss": 0.0})
+    for other, seed in [(Recipe(steps=3), 0), (recipe, 1)]:
+        with pytest.raises(CheckpointError, match=r"another (steps|seed)"):
+            Trainer(initial_network(4, None, seed), other, tmp_path, seed)
+    with pytest.raises(CheckpointError, match="another scale"):
+        Trainer(initial_network(2, None, 0), recipe, tmp_path)
+
+
+def test_a_diverged_run_is_stopped_before_it_is_saved(tmp_path):
+    trainer = Trainer(initial_network(4, None, 0), Recipe(), tmp_path)
+    with pytest.raises(InputError, match="no longer finite"):
+        trainer.save({"step": 1, "loss": math.nan})
+    assert not list(tmp_path.iterdir())
+
+
+def read_log(folder):
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return {record["step"]: record for record in map(json.loads, lines)}
+
+
+def test_killed_and_resumed_gives_the_same_losses(tmp_path, images):
+    """SIGKILL at any moment costs the steps since the last save and changes no number."""
+    (tmp_path / "data").mkdir()
+    for i, image in enumerate(images[:2]):
+        write_image(tmp_path / "data" / f"{i}.png", image[:200, :200])
+    for i in range(2, 65):  # one of 64 is held out
+        write_image(tmp_path / "data" / f"{i:02}.png", images[0][:40, :40])
+    arguments = "--scale 4 --steps 12 --batch 2 --every 2 --fp32 --recipe fast --device cpu"
+    command = [sys.executable, "-m", "training", *arguments.split(), "--data", tmp_path / "data"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(folder):
+        return subprocess.Popen(
+            [*command, "--output", folder], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+        )
+
+    assert start(tmp_path / "whole").wait(timeout=300) == 0
+    killed = tmp_path / "killed"
+    for kill_after in (2, 6):
+        process = start(killed)
+        while not (killed / "state.pt").exists() or max(read_log(killed)) < kill_after:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(killed).wait(timeout=300) == 0
+    whole, resumed = read_log(tmp_path / "whole"), read_log(killed)
+    assert list(whole) == list(resumed) == [2, 4, 6, 8, 10, 12]
+    for step, record in whole.items():
+        for key in ("loss", "validation_psnr", "rate"):
+            assert resumed[step][key] == pytest.approx(record[key], abs=1e-6)
+    weights = [load_checkpoint(f / "hfdn_x4.safetensors") for f in (killed, tmp_path / "whole")]
+    torch.testing.assert_close(weights[0].state_dict(), weights[1].state_dict())
