@@ -38,15 +38,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
-    """A fresh network, with the tensors of `init` that fit its shapes."""
+    """A fresh network, or one with the weights of `init`, whose scale may be another."""
     torch.manual_seed(seed)
     network = HFDN(HFDNConfig(scale))
     if init:
-        own = network.state_dict()
-        source = load_checkpoint(init).state_dict()
-        fitting = {k: v for k, v in source.items() if k in own and v.shape == own[k].shape}
-        network.load_state_dict(fitting, strict=False)
-        logging.info("took %d of %d tensors from %s", len(fitting), len(own), init)
+        source = load_checkpoint(init)
+        weights = source.state_dict()
+        if source.config.scale != scale:
+            # A deconvolution means something else at another stride, even where shapes agree.
+            weights = {name: w for name, w in weights.items() if "deconv" not in name}
+        network.load_state_dict(weights, strict=False)
+        logging.info("took %d of %d tensors from %s", len(weights), len(network.state_dict()), init)
     return network
 
 
