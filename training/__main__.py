@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from hfdn_deploy.command import run_command
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import CheckpointError, InputError
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.network.config import HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
@@ -44,6 +44,8 @@ def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
     if init:
         source = load_checkpoint(init)
         weights = source.state_dict()
+        if replace(source.config, scale=scale) != network.config:
+            raise CheckpointError(f"{init} is an ablated HFDN; start from a full one.")
         if source.config.scale != scale:
             # A deconvolution means something else at another stride, even where shapes agree.
             weights = {name: w for name, w in weights.items() if "deconv" not in name}

@@ -1,0 +1,56 @@
+"""What README shows is run: python and sh blocks as they stand, make targets as a dry run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hfdn_deploy.images import read_image, write_image
+from tests.conftest import ROOT
+
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def folder(tmp_path, photo):
+    """A folder as README's reader has it: a checkout's content and some photographs."""
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
+    write_image(tmp_path / "photo.png", photo)
+    for name in ("photos/a.png", "photos/b.jpg", "more/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(tmp_path / name, photo)
+    return tmp_path
+
+
+def run(command, folder):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+def test_python_blocks(folder):
+    blocks = [text for kind, text in BLOCKS if kind == "python"]
+    assert blocks
+    for text in blocks:
+        run([sys.executable, "-c", text], folder)
+    height, width = read_image(folder / "photo.png").shape[:2]
+    assert read_image(folder / "photo_x4.png").shape == (4 * height, 4 * width, 3)
+
+
+def test_shell_blocks(folder):
+    blocks = [text for kind, text in BLOCKS if kind == "sh"]
+    assert len(blocks) >= 3
+    for text in blocks:
+        run(["bash", "-euo", "pipefail", "-c", text], folder)
+    assert sorted(p.name for p in (folder / "big").iterdir()) == ["a.png", "b.jpg", "c.jpg"]
+    assert (folder / "build" / "x4" / "manifest.json").exists()
+
+
+def test_make_targets_exist():
+    text = "".join(text for kind, text in BLOCKS if kind == "console")
+    targets = re.findall(r"^make (\w+)", text, re.M)
+    assert {"demo", "test", "bench"} <= set(targets)
+    run(["make", "--dry-run", *targets], ROOT)
