@@ -2,14 +2,17 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.pictures import side_by_side
+from hfdn_deploy.images import write_image
 from hfdn_deploy.imresize import imresize
 from hfdn_deploy.quality import (
     PEAK,
@@ -24,6 +27,15 @@ from hfdn_deploy.upscaler import Upscaler
 
 Luma = NDArray[np.uint8]
 Method = Callable[[NDArray[np.float64]], NDArray[np.floating]]
+
+# Images in the sets of the paper.
+SET_SIZES = {"Set5": 5, "Set14": 14, "BSD100": 100, "Urban100": 100}
+
+# PSNR of HFDN on ×2, ×3, ×4 as published (ICIP 2020).
+PAPER_PSNR = {"Set5": (37.95, 34.21, 31.86), "Set14": (33.46, 30.05, 28.26)}
+
+# Side of the crops in pictures, on the original.
+CROP = 96
 
 
 @dataclass(frozen=True)
@@ -40,21 +52,29 @@ class Score:
     """PSNR and SSIM by image name."""
 
 
-def evaluate(name: str, images: dict[str, Luma], scale: int, method: str, run: Method) -> Score:
-    """Degrade each original, upscale it with `run` and compare.
+def upscale_set(images: Mapping[str, Luma], scale: int, run: Method) -> dict[str, Luma]:
+    """Degrade each original and upscale it with `run`, rounded to whole levels.
 
     Args:
         images: originals by name, (H, W) luma 0..255.
         run: low-resolution luma (H, W) on the 8-bit scale to (scale·H, scale·W).
     """
+    bar = tqdm(images.items(), unit="image", disable=None, leave=False)
+    return {
+        name: to_levels(run(degrade(crop_to_multiple(image, scale), scale))) for name, image in bar
+    }
+
+
+def score(
+    set_name: str, scale: int, method: str, images: Mapping[str, Luma], outputs: Mapping[str, Luma]
+) -> Score:
+    """Compare the outputs of `upscale_set` with the originals."""
     scores = {}
-    label = f"{name} ×{scale} {method}"
-    for stem, image in tqdm(images.items(), desc=label, unit="image", disable=None, leave=False):
+    for name, image in images.items():
         hr = crop_to_multiple(image, scale)
-        sr = to_levels(run(degrade(hr, scale)))
-        scores[stem] = (psnr(sr, hr, scale), ssim(sr, hr, scale))
+        scores[name] = (psnr(outputs[name], hr, scale), ssim(outputs[name], hr, scale))
     mean_psnr, mean_ssim = np.mean(list(scores.values()), axis=0)
-    return Score(name, scale, method, float(mean_psnr), float(mean_ssim), scores)
+    return Score(set_name, scale, method, float(mean_psnr), float(mean_ssim), scores)
 
 
 def bicubic(scale: int) -> Method:
@@ -67,26 +87,84 @@ def network(up: Upscaler) -> Method:
     return lambda lr: up.upscale_luma((lr / PEAK).astype(np.float32)) * PEAK
 
 
+def picture(
+    images: Mapping[str, Luma], scale: int, outputs: Mapping[str, Mapping[str, Luma]]
+) -> tuple[str, Luma]:
+    """The image and crop where bicubic and HFDN differ most, all methods side by side.
+
+    Args:
+        outputs: what `upscale_set` gave, by method; "bicubic" and "HFDN" must be there.
+
+    Returns:
+        The image's name and a captioned row of panels.
+    """
+    best, where = -1.0, ("", 0, 0)
+    for name in images:
+        difference = cv2.absdiff(outputs["bicubic"][name], outputs["HFDN"][name])
+        mean = cv2.boxFilter(difference, cv2.CV_32F, (CROP, CROP), anchor=(0, 0))
+        valid = mean[: -CROP + 1, : -CROP + 1]
+        if valid.size and valid.max() > best:
+            best = float(valid.max())
+            row, column = np.unravel_index(valid.argmax(), valid.shape)
+            where = (name, int(row) // scale * scale, int(column) // scale * scale)
+    name, top, left = where
+    hr = crop_to_multiple(images[name], scale)
+    panels = {"low resolution": _crop(to_levels(degrade(hr, scale)), top, left, scale)}
+    for method, result in outputs.items():
+        caption = f"{method} {psnr(result[name], hr, scale):.2f} dB"
+        panels[caption] = _crop(result[name], top, left)
+    panels["original"] = _crop(hr, top, left)
+    return name, side_by_side({k: np.dstack([v] * 3) for k, v in panels.items()}, zoom=3)
+
+
+def _crop(image: Luma, top: int, left: int, factor: int = 1) -> Luma:
+    """The crop at `top`, `left` of the original, from an image `factor` times smaller."""
+    side = CROP // factor
+    return image[top // factor :, left // factor :][:side, :side]
+
+
+def markdown(scores: Iterable[Score]) -> str:
+    """A table; the paper's PSNR stands beside ours where it is known."""
+    lines = ["| set | scale | method | PSNR | SSIM | paper's PSNR |", "|---|---|---|---|---|---|"]
+    for s in scores:
+        known = PAPER_PSNR.get(s.set) if s.method == "HFDN" else None
+        paper = f"{known[s.scale - 2]:.2f}" if known else ""
+        size = SET_SIZES.get(s.set, len(s.images))
+        note = "" if len(s.images) == size else f" (incomplete: {len(s.images)} of {size})"
+        lines.append(
+            f"| {s.set}{note} | ×{s.scale} | {s.method} | {s.psnr:.2f} | {s.ssim:.4f} | {paper} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks quality`."""
     parser.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], choices=(2, 3, 4))
     parser.add_argument("--data", type=Path, action="append", required=True, help="image folder")
-    parser.add_argument("--bundle", type=Path, help="instead of the package's (give its --scale)")
+    parser.add_argument("--bundle", type=Path, help="instead of the package's; sets the scale")
+    parser.add_argument("--ensemble", action="store_true", help="HFDN+ too, which takes 8× as long")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the scores of bicubic upscaling and HFDN on every set."""
+    """Print the scores of bicubic upscaling, HFDN and HFDN+ on every set."""
     scores = []
     for folder in args.data:
         images = load_luma_set(folder)
-        for scale in args.scale:
-            scores.append(evaluate(folder.name, images, scale, "bicubic", bicubic(scale)))
-            with Upscaler.load(args.bundle or scale) as up:
-                scores.append(evaluate(folder.name, images, up.scale, "HFDN", network(up)))
+        for model in [args.bundle] if args.bundle else args.scale:
+            with Upscaler.load(model) as up:
+                scale = up.scale
+                methods = {"bicubic": bicubic(scale), "HFDN": network(up)}
+                if args.ensemble:
+                    methods["HFDN+"] = network(Upscaler(up.backend, up.choice, ensemble=True))
+                outputs = {k: upscale_set(images, scale, run) for k, run in methods.items()}
+            scores += [score(folder.name, scale, k, images, out) for k, out in outputs.items()]
+            if args.pictures:
+                name, row = picture(images, scale, outputs)
+                args.pictures.mkdir(parents=True, exist_ok=True)
+                write_image(args.pictures / f"{folder.name}_x{scale}_{name}.png", row)
     if args.json:
-        print(json.dumps([asdict(score) for score in scores], indent=1))
-        return
-    print("| set | scale | method | PSNR | SSIM |\n|---|---|---|---|---|")
-    for s in scores:
-        print(f"| {s.set} | ×{s.scale} | {s.method} | {s.psnr:.2f} | {s.ssim:.4f} |")
+        print(json.dumps([asdict(s) for s in scores], indent=1))
+    else:
+        print(markdown(scores), end="")

@@ -33,9 +33,10 @@ class Upscaler:
     Not for use by several threads at once.
     """
 
-    def __init__(self, backend: Backend, choice: str) -> None:
+    def __init__(self, backend: Backend, choice: str, ensemble: bool = False) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
         self.backend = backend
+        self.ensemble = ensemble
         self.choice = choice
         """Which backend runs, and why that one."""
 
@@ -45,6 +46,7 @@ class Upscaler:
         model: int | str | os.PathLike[str] = 4,
         backend: str = "auto",
         precision: str = "fp32",
+        ensemble: bool = False,
     ) -> Self:
         """Open a model.
 
@@ -54,6 +56,8 @@ class Upscaler:
             backend: "auto", "onnxruntime", "onnxruntime-cuda" or "torch". `auto` takes the
                 first that can run the model here; `choice` tells which and why.
             precision: which graph of the bundle to run; never replaced by another.
+            ensemble: HFDN+: average over the eight flips and rotations of the input, before
+                rounding; takes eight times as long.
 
         Raises:
             BundleError, CheckpointError: the model is missing, damaged or something else.
@@ -61,7 +65,7 @@ class Upscaler:
         """
         opened, choice = open_backend(backend, _open(model), precision)
         logger.info("backend: %s", choice)
-        return cls(opened, choice)
+        return cls(opened, choice, ensemble)
 
     @property
     def scale(self) -> int:
@@ -92,7 +96,17 @@ class Upscaler:
             InputError, BackendError: as for a whole image.
         """
         _check_memory(luma, self.scale)
-        sr = self.backend.run(luma[None, None])
+        if not self.ensemble:
+            return self._run(luma)
+        total = np.zeros([self.scale * side for side in luma.shape], np.float32)
+        for turns in range(4):
+            turned = np.rot90(luma, turns)
+            total += np.rot90(self._run(turned), -turns)
+            total += np.rot90(self._run(turned[:, ::-1])[:, ::-1], -turns)
+        return total / np.float32(8)
+
+    def _run(self, luma: Plane) -> Plane:
+        sr = self.backend.run(np.ascontiguousarray(luma[None, None]))
         height, width = luma.shape
         if sr.shape != (1, 1, self.scale * height, self.scale * width):
             raise BackendError(f"the backend gave shape {sr.shape} for {width}×{height} pixels.")

@@ -62,6 +62,19 @@ def test_wrong_models(tmp_path):
         Upscaler.load(tmp_path / "a.safetensors")
 
 
+def test_ensemble_is_the_mean_over_the_symmetries_of_the_square(bundle, photo):
+    luma = split(photo[:13, :18]).luma
+    with Upscaler.load(bundle) as up, Upscaler.load(bundle, ensemble=True) as plus:
+        flips = [lambda x: x, np.flipud, np.fliplr, lambda x: x[::-1, ::-1]]
+        outputs = [flip(up.upscale_luma(np.ascontiguousarray(flip(luma)))) for flip in flips]
+        outputs += [flip(up.upscale_luma(np.ascontiguousarray(flip(luma).T)).T) for flip in flips]
+        averaged = plus.upscale_luma(luma)
+        assert np.abs(averaged - np.mean(outputs, axis=0)).max() < 1e-6
+        assert np.abs(outputs[0] - averaged).max() > 1e-4
+        turned = plus.upscale_luma(np.ascontiguousarray(np.rot90(luma)))
+        assert np.abs(np.rot90(averaged) - turned).max() < 1e-5
+
+
 class Broken:
     scale = 4
 

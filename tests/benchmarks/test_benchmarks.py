@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.pictures import side_by_side
-from benchmarks.quality import bicubic, evaluate, network
+from benchmarks.quality import bicubic, markdown, network, picture, score, upscale_set
 from hfdn_deploy import Upscaler
 from hfdn_deploy.images import read_image, write_image
 from hfdn_deploy.imresize import imresize
@@ -17,13 +17,15 @@ def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
     (tmp_path / "Tiny").mkdir()
     write_image(tmp_path / "Tiny" / "a.png", photo)
     arguments = ["--scale", "4", "--data", str(tmp_path / "Tiny"), "--bundle", str(bundle)]
-    assert main(["quality", *arguments, "--json"]) == 0
+    assert main(["quality", *arguments, "--ensemble", "--json"]) == 0
     by_method = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
     hr = crop_to_multiple(luma8(photo), 4)
     lr = imresize(hr, 0.25)
     with Upscaler.load(bundle) as up:
         sr = up.upscale_luma((lr / 255).astype(np.float32)) * 255
-    for method, image in [("bicubic", imresize(lr, 4)), ("HFDN", sr)]:
+    with Upscaler.load(bundle, ensemble=True) as up:
+        plus = up.upscale_luma((lr / 255).astype(np.float32)) * 255
+    for method, image in [("bicubic", imresize(lr, 4)), ("HFDN", sr), ("HFDN+", plus)]:
         row = by_method[method]
         assert row["psnr"] == pytest.approx(psnr(to_levels(image), hr, 4))
         assert row["ssim"] == pytest.approx(ssim(to_levels(image), hr, 4))
@@ -35,8 +37,30 @@ def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
 def test_the_shipped_network_beats_bicubic():
     images = {"camera": photographs()["camera"]}
     with Upscaler.load(4) as up:
-        ours = evaluate("photographs", images, 4, "HFDN", network(up))
-    assert ours.psnr > evaluate("photographs", images, 4, "bicubic", bicubic(4)).psnr + 1
+        outputs = [upscale_set(images, 4, run) for run in (network(up), bicubic(4))]
+    ours, theirs = (score("photographs", 4, "", images, output).psnr for output in outputs)
+    assert ours > theirs + 1
+
+
+def test_table_names_the_paper_and_incomplete_sets(photo):
+    images = {"baby": luma8(photo)}
+    outputs = upscale_set(images, 3, bicubic(3))
+    table = markdown([score("Set5", 3, m, images, outputs) for m in ("bicubic", "HFDN")])
+    assert table.count("(incomplete: 1 of 5)") == 2
+    assert table.splitlines()[-1].endswith("| 34.21 |")
+    assert table.count("34.21") == 1
+
+
+def test_picture_shows_where_methods_differ_most():
+    rng = np.random.default_rng(0)
+    images = {k: rng.integers(0, 256, (200, 220), np.uint8) for k in "ab"}
+    same = {k: image.copy() for k, image in images.items()}
+    other = {k: image.copy() for k, image in images.items()}
+    other["b"][100:196, 64:160] ^= 64
+    name, row = picture(images, 4, {"bicubic": same, "HFDN": other})
+    assert name == "b"
+    panel = row[8 : 8 + 3 * 96 : 3, -3 * 96 - 8 : -8 : 3, 0]
+    np.testing.assert_array_equal(panel, images["b"][100:196, 64:160])
 
 
 def test_side_by_side_shows_all_at_one_size(photo):
