@@ -93,29 +93,25 @@ class Patches:
         which = rng.choice(len(self._share), size=size, p=self._share)
         corner = rng.integers(0, self._positions[which])
         symmetry = rng.integers(0, 8, size=size)
-        lr = self._gather(self._lr, 1, which, corner, symmetry)
-        hr = self._gather(self._hr, self.scale, which, corner, symmetry)
+        # One small transfer; all that grows with the patch happens on the device.
+        numbers = np.column_stack([self._start[which], self._width[which], corner, symmetry])
+        where = torch.from_numpy(numbers).to(self.device)
+        lr = self._gather(self._lr, 1, where)
+        hr = self._gather(self._hr, self.scale, where)
         return lr, hr.float() / PEAK
 
-    def _gather(
-        self,
-        flat: Tensor,
-        zoom: int,
-        which: NDArray[np.int64],
-        corner: NDArray[np.int64],
-        symmetry: NDArray[np.int64],
-    ) -> Tensor:
-        """Patches of the images in `flat`, which are `zoom` times the LR images' size."""
+    def _gather(self, flat: Tensor, zoom: int, where: Tensor) -> Tensor:
+        """Patches of the images in `flat`, which are `zoom` times the LR images' size.
+
+        Args:
+            where: (N, 5) start, width, row, column in LR pixels, and symmetry 0..7.
+        """
         side = self.patch // self.scale * zoom
-        row, column = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
-        bit = symmetry[:, None, None]
-        row, column = (  # each of the eight symmetries of a square
-            np.where(bit & 1, row, column),
-            np.where(bit & 1, column, row),
-        )
-        row = np.where(bit & 2, side - 1 - row, row) + zoom * corner[:, 0, None, None]
-        column = np.where(bit & 4, side - 1 - column, column) + zoom * corner[:, 1, None, None]
-        start = (self._start[which] * zoom**2)[:, None, None]
-        width = (self._width[which] * zoom)[:, None, None]
-        index = torch.from_numpy(start + row * width + column).to(self.device)
+        start, width, top, left, symmetry = where[:, :, None, None].unbind(1)
+        i = torch.arange(side, device=self.device).view(1, -1, 1)
+        j = i.transpose(1, 2)
+        row, column = torch.where(symmetry & 1 > 0, j, i), torch.where(symmetry & 1 > 0, i, j)
+        row = torch.where(symmetry & 2 > 0, side - 1 - row, row) + zoom * top
+        column = torch.where(symmetry & 4 > 0, side - 1 - column, column) + zoom * left
+        index = start * zoom**2 + row * width * zoom + column
         return flat[index].unsqueeze(1)

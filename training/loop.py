@@ -25,6 +25,8 @@ from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 STATE = "state.pt"
 LOG = "log.jsonl"
 
@@ -62,7 +64,7 @@ class Trainer:
 
     def run(self, patches: Patches, validation: Sequence[Luma], every: int) -> None:
         """Train to the recipe's last step; validate, log and save each `every` steps."""
-        losses: list[float] = []
+        losses: list[Tensor] = []
         start = time.monotonic()
         bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=None)
         while self.step < self.recipe.steps:
@@ -72,7 +74,7 @@ class Trainer:
                 decibels = validate(self.best, validation)
                 record = {
                     "step": self.step,
-                    "loss": float(np.mean(losses)),
+                    "loss": torch.stack(losses).mean().item(),
                     "rate": self.recipe.rate_at(self.step - 1),
                     "validation_psnr": decibels,
                     "seconds_per_step": (time.monotonic() - start) / len(losses),
@@ -82,8 +84,8 @@ class Trainer:
                 losses, start = [], time.monotonic()
         bar.close()
 
-    def advance(self, patches: Patches) -> float:
-        """One optimiser step; returns the loss."""
+    def advance(self, patches: Patches) -> Tensor:
+        """One optimiser step; returns the loss, a scalar that stays on the device."""
         lr, hr = patches.batch(self.recipe.batch, self.seed, self.step)
         lr = lr.to(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
@@ -97,7 +99,7 @@ class Trainer:
         self.optimiser.step()
         self.average.update_parameters(self.network)
         self.step += 1
-        return value.item()
+        return value.detach()
 
     @property
     def best(self) -> HFDN:
@@ -106,9 +108,7 @@ class Trainer:
         assert isinstance(module, HFDN)
         return module
 
-    def _move_average(
-        self, averages: list[Tensor], weights: list[Tensor], count: Tensor | int
-    ) -> None:
+    def _move_average(self, averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         # A young average forgets faster, or it would long remember the random start.
         decay = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averages, weights, 1 - decay)
