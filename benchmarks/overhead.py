@@ -1,9 +1,10 @@
-"""How much of an upscaling is spent outside the engine, and how much memory it takes."""
+"""How much of an upscaling is spent outside the engine."""
 
 import argparse
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
         assert isinstance(up.backend, OnnxRuntimeBackend)
         timed = TimedSession(up.backend.session)
         up.backend.session = timed
-        whole = measure({kind: lambda x=x: up(x) for kind, x in images.items()}, args.rounds)
+        whole = measure({kind: partial(up, x) for kind, x in images.items()}, args.rounds)
     rows = {}
     for i, (kind, measurement) in enumerate(whole.items()):
         inside = np.array(timed.seconds[i :: len(images)][-args.rounds :])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.pictures import side_by_side
+from hfdn_deploy.bundle import pretrained_scales
 from hfdn_deploy.images import write_image
 from hfdn_deploy.imresize import imresize
 from hfdn_deploy.quality import (
@@ -139,9 +140,10 @@ def markdown(scores: Iterable[Score]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks quality`."""
-    parser.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], choices=(2, 3, 4))
     parser.add_argument("--data", type=Path, action="append", required=True, help="image folder")
-    parser.add_argument("--bundle", type=Path, help="instead of the package's; sets the scale")
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument("--scale", type=int, nargs="+", choices=(2, 3, 4), help="default: all")
+    models.add_argument("--bundle", type=Path, help="instead of the package's")
     parser.add_argument("--ensemble", action="store_true", help="HFDN+ too, which takes 8× as long")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -152,7 +154,7 @@ def main(args: argparse.Namespace) -> None:
     scores = []
     for folder in args.data:
         images = load_luma_set(folder)
-        for model in [args.bundle] if args.bundle else args.scale:
+        for model in [args.bundle] if args.bundle else args.scale or pretrained_scales():
             with Upscaler.load(model) as up:
                 scale = up.scale
                 methods = {"bicubic": bicubic(scale), "HFDN": network(up)}
@@ -163,7 +165,7 @@ def main(args: argparse.Namespace) -> None:
             if args.pictures:
                 name, row = picture(images, scale, outputs)
                 args.pictures.mkdir(parents=True, exist_ok=True)
-                write_image(args.pictures / f"{folder.name}_x{scale}_{name}.png", row)
+                write_image(args.pictures / f"{folder.name}_x{scale}_{Path(name).stem}.png", row)
     if args.json:
         print(json.dumps([asdict(s) for s in scores], indent=1))
     else:

@@ -8,15 +8,21 @@ from pathlib import Path
 from export.exporter import export_bundle, verify_bundle
 from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.command import run_command
+from hfdn_deploy.network.config import HFDNConfig
 
 
 def _export(args: argparse.Namespace) -> None:
-    bundle = export_bundle(args.checkpoint, args.output, args.locate)
+    bundle = export_bundle(args.checkpoint, args.output, _config(args), args.locate)
     _report(bundle.path, bundle.manifest.files)
 
 
 def _verify(args: argparse.Namespace) -> None:
-    _report(args.bundle, verify_bundle(args.bundle, args.checkpoint, args.locate))
+    files = verify_bundle(args.bundle, args.checkpoint, _config(args), args.locate)
+    _report(args.bundle, files)
+
+
+def _config(args: argparse.Namespace) -> HFDNConfig | None:
+    return HFDNConfig(args.scale) if args.scale else None
 
 
 def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
@@ -41,6 +47,7 @@ def main(argv: list[str]) -> int:
         parser.add_argument("checkpoint", type=Path)
         parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
         command = _export
+    parser.add_argument("--scale", type=int, help="of a .pth file, which does not say")
     parser.add_argument("--locate", action="store_true", help="name the first departing node")
     args = parser.parse_args(argv)
     return run_command(lambda: command(args))

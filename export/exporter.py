@@ -1,7 +1,7 @@
 """The two things the exporter does: make a bundle, and verify one."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,16 +13,19 @@ from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.network.complexity import count
+from hfdn_deploy.network.config import HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
 
 TOOLS = ("hfdn-deploy", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
-def export_bundle(checkpoint: Path, output: Path, locate: bool = False) -> Bundle:
+def export_bundle(
+    checkpoint: Path, output: Path, config: HFDNConfig | None = None, locate: bool = False
+) -> Bundle:
     """Export a checkpoint to a bundle directory, which appears only if every gate passed.
 
     Args:
-        checkpoint: a `.safetensors` file.
+        checkpoint: a `.safetensors` file, or a `.pth` whose network `config` tells.
         output: the bundle's directory; an older bundle there is replaced.
         locate: on a failed parity, name the first node that departs.
 
@@ -31,29 +34,22 @@ def export_bundle(checkpoint: Path, output: Path, locate: bool = False) -> Bundl
         InputError: `output` exists and is no bundle, or cannot be written.
         GateError: a graph is not equal enough to the network.
     """
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise InputError(f"{output} exists and is no bundle; name another directory.")
-    network = load_checkpoint(checkpoint)
+    _refuse_to_replace_other_things(output)
+    network = load_checkpoint(checkpoint, config)
     model = graph.to_onnx(network)
-    entry = _model_file("fp32.onnx", "fp32", model, network, locate)
-    complexity = count(network, network.config.scale)
-    manifest = Manifest(
-        schema=SCHEMA,
-        scale=network.config.scale,
-        configuration=network.config.to_dict(),
-        **asdict(complexity),
-        checkpoint_sha256=_sha256(checkpoint.read_bytes()),
-        tools={name: version(name) for name in TOOLS},
-        files=(entry,),
-    )
+    data = model.SerializeToString()
+    entry = _model_file("fp32.onnx", "fp32", model, data, network, locate)
+    manifest = _manifest(checkpoint, network, (entry,))
     with replaced(output) as temporary:
-        temporary.mkdir(parents=True)
-        (temporary / entry.file).write_bytes(model.SerializeToString())
+        temporary.mkdir()
+        (temporary / entry.file).write_bytes(data)
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(output)
 
 
-def verify_bundle(path: Path, checkpoint: Path, locate: bool = False) -> tuple[ModelFile, ...]:
+def verify_bundle(
+    path: Path, checkpoint: Path, config: HFDNConfig | None = None, locate: bool = False
+) -> tuple[ModelFile, ...]:
     """Repeat the parity gates of a bundle against the checkpoint it was made from.
 
     Returns:
@@ -64,23 +60,52 @@ def verify_bundle(path: Path, checkpoint: Path, locate: bool = False) -> tuple[M
         GateError: a graph is not equal enough to the network.
     """
     bundle = Bundle(path)
-    network = load_checkpoint(checkpoint)
+    network = load_checkpoint(checkpoint, config)
     if bundle.manifest.checkpoint_sha256 != _sha256(checkpoint.read_bytes()):
         raise BundleError(f"{path} was not exported from {checkpoint}; name its own checkpoint.")
-    return tuple(
-        _model_file(
-            entry.file,
-            entry.precision,
-            onnx.load_model_from_string(bundle.read_model(entry.precision)),
-            network,
-            locate,
-        )
-        for entry in bundle.manifest.files
+    manifest = _manifest(checkpoint, network, bundle.manifest.files)
+    for field in fields(Manifest):
+        said, true = (getattr(m, field.name) for m in (bundle.manifest, manifest))
+        if said != true and field.name != "tools":
+            raise BundleError(f"{path} says {field.name} {said}, but it is {true}; export it anew.")
+    measured = []
+    for entry in bundle.manifest.files:
+        data = bundle.read_model(entry.precision)
+        model = onnx.load_model_from_string(data)
+        found = _model_file(entry.file, entry.precision, model, data, network, locate)
+        if replace(found, parity=entry.parity) != entry:
+            raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
+        measured.append(found)
+    return tuple(measured)
+
+
+def _refuse_to_replace_other_things(output: Path) -> None:
+    """Raise InputError if there is something at `output` that is not a bundle and no more."""
+    if not output.exists():
+        return
+    try:
+        known = {MANIFEST, *(entry.file for entry in Bundle(output).manifest.files)}
+        others = [path.name for path in output.iterdir() if path.name not in known]
+    except BundleError:
+        others = [output.name]
+    if others:
+        raise InputError(f"{output} exists and is no bundle; name another directory.")
+
+
+def _manifest(checkpoint: Path, network: HFDN, entries: tuple[ModelFile, ...]) -> Manifest:
+    return Manifest(
+        schema=SCHEMA,
+        scale=network.config.scale,
+        configuration=network.config.to_dict(),
+        **asdict(count(network, network.config.scale)),
+        checkpoint_sha256=_sha256(checkpoint.read_bytes()),
+        tools={name: version(name) for name in TOOLS},
+        files=entries,
     )
 
 
 def _model_file(
-    file: str, precision: str, model: onnx.ModelProto, network: HFDN, locate: bool
+    file: str, precision: str, model: onnx.ModelProto, data: bytes, network: HFDN, locate: bool
 ) -> ModelFile:
     """Judge a graph and describe it.
 
@@ -101,21 +126,15 @@ def _model_file(
     return ModelFile(
         file=file,
         precision=precision,
-        sha256=_sha256(model.SerializeToString()),
-        input=_tensor(model.graph.input[0]),
-        output=_tensor(model.graph.output[0]),
+        sha256=_sha256(data),
+        input=TensorSpec.from_onnx(model.graph.input[0]),
+        output=TensorSpec.from_onnx(model.graph.output[0]),
         value_range=(0.0, 1.0),
         minimum_size=(1, 1),
         halo=graph.halo(model, scale),
         pools_globally=any(map(graph.is_global_pool, model.graph.node)),
         parity=result,
     )
-
-
-def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
-    kind = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-    return TensorSpec(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
 
 
 def _sha256(data: bytes) -> str:

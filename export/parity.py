@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hfdn_deploy.bundle import Parity, ParityCase
+from hfdn_deploy.errors import GateError
 from hfdn_deploy.network.hfdn import HFDN
 from hfdn_deploy.photographs import photographs
 from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8, psnr
@@ -68,9 +69,21 @@ def reference(network: HFDN) -> Run:
 
 def candidate(model: onnx.ModelProto) -> Run:
     """A graph in ONNX Runtime on the CPU as a function of arrays."""
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     name = model.graph.input[0].name
-    return lambda lr: np.asarray(session.run(None, {name: lr})[0])
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions share no base class but this
+        raise GateError(f"ONNX Runtime refuses the graph: {error}") from None
+
+    def run(lr: Array) -> Array:
+        try:
+            return np.asarray(session.run(None, {name: lr})[0])
+        except Exception as error:
+            raise GateError(f"the graph fails on an input of shape {lr.shape}: {error}") from None
+
+    return run
 
 
 def compare(run: Run, reference: Run, scale: int, precision: str) -> Parity:

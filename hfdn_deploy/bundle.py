@@ -7,6 +7,7 @@ nothing in it that it has not checked: hashes, schema, paths, external data.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files as package_files
@@ -19,6 +20,7 @@ from hfdn_deploy.errors import BundleError
 from hfdn_deploy.schema import from_json
 
 MANIFEST = "manifest.json"
+PRECISIONS = ("fp32",)
 SCHEMA = 1
 
 
@@ -31,6 +33,13 @@ class TensorSpec:
     """NumPy's name, such as "float32"."""
     shape: tuple[int | str, ...]
     """N, C, H, W; a name stands for a size that may vary."""
+
+    @classmethod
+    def from_onnx(cls, value: onnx.ValueInfoProto) -> "TensorSpec":
+        """Describe an input or output of an ONNX graph."""
+        kind = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,8 @@ class Bundle:
         self.path = Path(path)
         self.manifest = self._read_manifest()
         for entry in self.manifest.files:
-            inside = (self.path / entry.file).resolve().parent == self.path.resolve()
-            if Path(entry.file).name != entry.file or not inside:
+            plain = re.fullmatch(r"\w[\w.-]*", entry.file, re.ASCII)
+            if not plain or (self.path / entry.file).resolve().parent != self.path.resolve():
                 raise BundleError(
                     f"{self.path}: {entry.file!r} lies outside the bundle; export it anew."
                 )
@@ -124,7 +133,8 @@ class Bundle:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BundleError(
-                f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror})."
+                f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); name "
+                "a directory that `python -m export` wrote."
             ) from None
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{path} is damaged ({error}); export it anew.") from None
@@ -135,9 +145,11 @@ class Bundle:
                 "upgrade hfdn-deploy."
             )
         try:
-            return from_json(Manifest, values)
+            manifest = from_json(Manifest, values)
+            _check_sense(manifest)
         except ValueError as error:
             raise BundleError(f"{path} is damaged: {error}; export it anew.") from None
+        return manifest
 
     def entry(self, precision: str) -> ModelFile:
         """The file of one precision.
@@ -178,7 +190,33 @@ class Bundle:
             raise BundleError(
                 f"{path} keeps {external[0]} in another file; export the bundle anew, in one file."
             )
+        specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]
+        if specs != [entry.input, entry.output]:
+            raise BundleError(
+                f"{path} has other inputs and outputs than the manifest says; export it anew."
+            )
         return data
+
+
+def _check_sense(manifest: Manifest) -> None:
+    """Raise ValueError where a manifest is well-formed but cannot be true."""
+    if manifest.schema != SCHEMA:
+        raise ValueError(f"schema is {manifest.schema}")
+    if manifest.scale not in (2, 3, 4):
+        raise ValueError(f"scale is {manifest.scale}")
+    if not manifest.files:
+        raise ValueError("files is empty")
+    for names in (
+        [entry.file for entry in manifest.files],
+        [entry.precision for entry in manifest.files],
+    ):
+        if len(set(names)) < len(names):
+            raise ValueError(f"files has {max(names, key=names.count)!r} twice")
+    for entry in manifest.files:
+        if entry.precision not in PRECISIONS:
+            raise ValueError(f"precision is {entry.precision!r}")
+        if not entry.parity.passed:
+            raise ValueError(f"{entry.file} has failed its parity gate")
 
 
 def external_tensors(graph: onnx.GraphProto) -> list[str]:

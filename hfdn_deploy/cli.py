@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from hfdn_deploy import __version__
@@ -17,7 +18,7 @@ from hfdn_deploy.command import run_command
 from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES, read_image, write_image
+from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_image, write_image
 from hfdn_deploy.upscaler import Upscaler
 
 
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # What OpenCV logs about a bad file, the error says in one sentence.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return run_command(lambda: args.command(args))
 
 
@@ -40,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         help="image file (for one input file) or folder, where names are kept",
     )  # fmt: skip
     model = upscale.add_mutually_exclusive_group()
-    model.add_argument("--scale", type=int, default=4, help="pretrained scale (default: 4)")
+    model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
     model.add_argument("--model", type=Path, help="bundle directory or checkpoint")
     upscale.add_argument("--precision", default="fp32")
     upscale.add_argument("--backend", default="auto")
@@ -62,12 +65,15 @@ def _parser() -> argparse.ArgumentParser:
 def _upscale(args: argparse.Namespace) -> None:
     jobs = plan_jobs(args.inputs, args.output)
     records = []
-    model = args.model or args.scale
+    model = args.model or (4 if args.scale is None else args.scale)
     with Upscaler.load(model, args.backend, args.precision, args.ensemble) as up:
         for source, target in tqdm(jobs, unit="image", disable=None):
             start = time.perf_counter()
-            image = up(read_image(source))
-            target.parent.mkdir(parents=True, exist_ok=True)
+            image = read_image(source)
+            try:
+                image = up(image)
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from None
             write_image(target, image)
             records.append(
                 {
@@ -79,7 +85,12 @@ def _upscale(args: argparse.Namespace) -> None:
                 }
             )
     if args.json:
-        facts = {"backend": up.choice, "precision": args.precision, "scale": up.scale}
+        facts = {
+            "backend": up.backend.name,
+            "choice": up.choice,
+            "precision": args.precision,
+            "scale": up.scale,
+        }
         print(json.dumps({**facts, "images": records}, indent=1))
 
 
@@ -88,34 +99,42 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
 
     Args:
         inputs: files, folders (the images directly in them) and globs.
-        output: a file if it has an image suffix, else a folder.
+        output: an existing folder; else a file if it has a suffix, or a folder to make.
 
     Raises:
-        InputError: nothing to do, several inputs for one output, or an input as its own output.
+        InputError: nothing to do, an output of no known format, several inputs for one output,
+            or an input as its own output.
     """
     sources: list[Path] = []
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            sources += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            sources += [p for p in sorted(path.iterdir()) if _is_image(p)]
         elif not path.exists() and glob.has_magic(name):
             sources += sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
         else:
             sources.append(path)
     if not sources:
         raise InputError(f"no image in {', '.join(inputs)}; name files, folders or globs.")
-    into_file = output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir()
+    into_file = bool(output.suffix) and not output.is_dir()
     if into_file and len(sources) > 1:
         raise InputError(f"{output} is one file for {len(sources)} images; name a folder.")
     jobs = [(source, output if into_file else output / source.name) for source in sources]
     taken: dict[Path, Path] = {}
     for source, target in jobs:
+        check_format(target)
         if target in taken:
             raise InputError(f"{taken[target]} and {source} would both become {target}.")
         if target.exists() and target.samefile(source):
             raise InputError(f"{source} would overwrite itself; name another output.")
         taken[target] = source
     return jobs
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a folder's entry is an image to upscale, and not hidden."""
+    suffix = path.suffix.lower()
+    return suffix in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -141,7 +160,7 @@ def _print(facts: dict[str, Any], as_json: bool, indent: str = "") -> None:
         elif isinstance(value, list | tuple):
             print(label, ", ".join(map(str, value)) or "none")
         else:
-            print(label, "not installed" if value is None else value)
+            print(label, "-" if value is None else value)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,37 @@
 """What every command line here shares: errors become one sentence and an exit code."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
-from hfdn_deploy.errors import HFDNError
+from hfdn_deploy.errors import HFDNError, InputError
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def run_command(command: Callable[[], None]) -> int:
-    """Run a command; returns its exit code: 0, an error's own, or 130 after ctrl-C."""
+    """Run a command from the main thread.
+
+    Returns:
+        The exit code: 0, an error's own, 130 after ctrl-C or SIGTERM, or 141 where nobody
+        reads the output any more.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
+        sys.stdout.flush()
     except HFDNError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Or the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        print(f"error: {error}; check the path and the disk.", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left.", file=sys.stderr)
         return INTERRUPTED

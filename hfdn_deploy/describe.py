@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,18 @@ def describe(path: Path) -> dict[str, Any]:
     if suffix == ".safetensors":
         return _safetensors(path)
     if suffix in (".pth", ".pt"):
-        return {"kind": "checkpoint", "format": "PyTorch pickle", "bytes": path.stat().st_size}
-    if suffix in IMAGE_SUFFIXES:
+        # Its content says nothing before it is unpickled, which is not done here.
+        return {"kind": "checkpoint", "format": "PyTorch, not read", "bytes": path.stat().st_size}
+    try:
         image = read_image(path)
-        height, width, channels = (*image.shape, 1)[:3]
-        facts = {"width": width, "height": height, "channels": channels}
-        return {"kind": "image", **facts, "dtype": image.dtype.name}
-    raise InputError(f"{path} is no bundle, ONNX graph, engine, checkpoint or image that is known.")
+    except InputError as error:
+        if suffix in IMAGE_SUFFIXES:
+            raise
+        reason = "is no bundle, ONNX graph, engine, checkpoint or image that is known"
+        raise InputError(f"{path} {reason}.") from error
+    height, width, channels = (*image.shape, 1)[:3]
+    facts = {"width": width, "height": height, "channels": channels}
+    return {"kind": "image", **facts, "dtype": image.dtype.name}
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -51,8 +57,8 @@ def _bundle(path: Path) -> dict[str, Any]:
     for entry in bundle.manifest.files:
         bundle.read_model(entry.precision)
     manifest = asdict(bundle.manifest)
-    # In front for the common case of one question: how far from PyTorch?
-    parity = {e.precision: asdict(e.parity) for e in bundle.manifest.files}
+    # A section of its own, for the commonest question: how far from PyTorch?
+    parity = {entry["precision"]: entry.pop("parity") for entry in manifest["files"]}
     return {"kind": "bundle", **manifest, "parity": parity}
 
 
@@ -60,8 +66,10 @@ def _onnx(path: Path) -> dict[str, Any]:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError:
-        raise InputError(f"{path} is no ONNX graph, or it is truncated.") from None
+        model = onnx.ModelProto()
     graph = model.graph
+    if not graph.node:
+        raise InputError(f"{path} is no ONNX graph, or it is truncated; export it anew.")
     operators: dict[str, int] = {}
     for node in graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
@@ -87,20 +95,14 @@ def _safetensors(path: Path) -> dict[str, Any]:
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
-    parameters = 0
-    for shape in shapes:
-        size = 1
-        for side in shape:
-            size *= side
-        parameters += size
     try:
         configuration = json.loads(metadata["hfdn"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         configuration = None
     return {
         "kind": "checkpoint",
         "format": "safetensors",
         "configuration": configuration,
         "tensors": len(shapes),
-        "parameters": parameters,
+        "parameters": sum(map(math.prod, shapes)),
     }

@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hfdn_deploy.errors import InputError
@@ -13,21 +13,26 @@ from hfdn_deploy.errors import InputError
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes its place, else it goes.
 
-    What is written there may be a file or a directory. It keeps the suffix of `path`.
+    What is written there may be a file or a directory; it keeps the suffix of `path`. Missing
+    parent folders are made.
 
     Raises:
-        InputError: the disk refuses (no space, no permission, no such folder).
+        InputError: the disk refuses (no space, no permission, a file where a folder should be).
     """
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary, old = (path.with_name(f".{uuid.uuid4().hex}{path.suffix}") for _ in range(2))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
+            # No system call swaps two directories everywhere; this way one of them is always whole.
+            path.rename(old)
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            if old.exists() and not path.exists():
+                old.rename(path)
+        for rest in (temporary, old):
+            with suppress(OSError):
+                rest.unlink(missing_ok=True) if not rest.is_dir() else shutil.rmtree(rest)

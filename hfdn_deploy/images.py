@@ -12,9 +12,10 @@ from hfdn_deploy.files import replaced
 
 Image = NDArray[np.integer[Any] | np.floating[Any]]
 
+DTYPES = ("uint8", "uint16", "float32")
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"))
 
-# A JPEG has no alpha, and only this mode applies the orientation its camera noted.
+# A JPEG has no alpha, and this mode applies the orientation its camera noted.
 _JPEG_FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
@@ -39,8 +40,23 @@ def read_image(path: Path) -> Image:
     except cv2.error as error:
         raise InputError(f"{path} cannot be decoded: {error.err}.") from None
     if image is None:
-        raise InputError(f"{path} is no image that can be decoded, or it is truncated.")
+        raise InputError(
+            f"{path} is no image that can be decoded: another kind of file, truncated or too large."
+        )
+    if image.dtype.name not in DTYPES:
+        raise InputError(f"{path} holds {image.dtype} pixels; convert it to 8 or 16 bits.")
     return np.asarray(_swap_red_and_blue(image))
+
+
+def check_format(path: Path) -> None:
+    """Refuse a path whose suffix names no image format that can be written.
+
+    Raises:
+        InputError: so it is.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -49,12 +65,11 @@ def write_image(path: Path, image: Image) -> None:
     Raises:
         InputError: the format is unknown, cannot hold this dtype or alpha, or the disk refuses.
     """
+    check_format(path)
     suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
     if image.dtype != np.uint8 and suffix not in _DEEP.get(image.dtype.name, ()):
-        raise InputError(f"{path}: {suffix} cannot hold {image.dtype} pixels; choose .tif or .png.")
+        fitting = " or ".join(_DEEP.get(image.dtype.name, ("8 bits",)))
+        raise InputError(f"{path}: {suffix} cannot hold {image.dtype} pixels; choose {fitting}.")
     if image.ndim == 3 and image.shape[2] == 4 and suffix not in _WITH_ALPHA:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
     done, data = cv2.imencode(suffix, _swap_red_and_blue(image))

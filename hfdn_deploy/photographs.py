@@ -1,5 +1,6 @@
 """Real photographs for parity, demo and tests: those that scikit-image carries."""
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def photographs() -> dict[str, NDArray[np.uint8]]:
         InputError: scikit-image is not installed.
     """
     try:
-        data: Any = __import__("skimage.data", fromlist=["data"])
+        data: Any = import_module("skimage.data")
     except ImportError:
         raise InputError(
             "the photographs come with scikit-image: pip install scikit-image"

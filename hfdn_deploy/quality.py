@@ -17,6 +17,8 @@ from hfdn_deploy.imresize import imresize
 PEAK = 255.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+# Leaves SSIM a window at every scale, when cropped to a multiple and at the border.
+MINIMUM_SIDE = SSIM_WINDOW + 3 * 4
 
 
 def luma8(image: Image) -> NDArray[np.uint8]:
@@ -74,10 +76,13 @@ def ssim(a: Image, b: Image, border: int = 0) -> float:
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity",
     2004: Gaussian window 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03, only whole windows count.
+
+    Raises:
+        InputError: less than a window is left inside the border.
     """
     x, y = _inner(a, border), _inner(b, border)
     if min(x.shape) < SSIM_WINDOW:
-        return float("nan")
+        raise InputError(f"SSIM needs {SSIM_WINDOW}×{SSIM_WINDOW} pixels inside the border.")
     inner = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))
 
     def blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,12 +103,20 @@ def _inner(image: Image, border: int) -> NDArray[np.float64]:
 
 
 def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
-    """Every image of a folder as 8-bit luma (H, W), by file stem, sorted by name.
+    """Every image of a folder as 8-bit luma (H, W), by file name, sorted.
 
     Raises:
-        InputError: the folder holds no image or an image cannot be read.
+        InputError: the folder holds no image, or one that is unreadable, small or not 8 bits.
     """
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder} holds no image; name a folder of pictures.")
-    return {path.stem: luma8(read_image(path)) for path in paths}
+    images = {}
+    for path in paths:
+        try:
+            images[path.name] = luma8(read_image(path))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if min(images[path.name].shape) < MINIMUM_SIDE:
+            raise InputError(f"{path} is too small to judge: {MINIMUM_SIDE} pixels are the least.")
+    return images

@@ -1,18 +1,20 @@
 """JSON values to frozen dataclasses, every field checked against its annotation."""
 
-import math
 import types
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+# Numbers up to here are exact in JSON readers that know doubles alone.
+_LARGEST = 2**53
+
 
 def from_json(kind: type[T], value: object, where: str = "") -> T:
     """Build `kind` from what `json.loads` gave.
 
-    Knows dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, unions, None, bool, int,
-    float (finite) and str.
+    Knows dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, unions, None, bool, str,
+    and int and float up to 2⁵³ in size.
 
     Raises:
         ValueError: a field is missing, unknown or of another type; the message says where.
@@ -37,7 +39,9 @@ def _convert(kind: Any, value: object, where: str) -> Any:
             return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in pairs)
     elif origin is dict and isinstance(value, dict):
         return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif kind is float and type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
+    elif isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:
+        pass  # NaN too
+    elif kind is float and type(value) in (int, float):
         return float(value)  # type: ignore[arg-type]
     elif kind in (bool, int, str, type(None)) and type(value) is kind:
         return value

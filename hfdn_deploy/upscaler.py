@@ -11,13 +11,13 @@ import psutil
 
 from hfdn_deploy.backends import Backend, Model, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
-from hfdn_deploy.colour import Plane, merge, split
+from hfdn_deploy.colour import Plane, check, merge, split
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+CHECKPOINT_SUFFIX = ".safetensors"
 
 # What ONNX Runtime's arena holds at the peak in fp32, fitted to `python -m benchmarks memory`.
 BYTES_PER_INPUT_PIXEL = 4800
@@ -37,6 +37,7 @@ class Upscaler:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
         self.backend = backend
         self.ensemble = ensemble
+        self._closed = False
         self.choice = choice
         """Which backend runs, and why that one."""
 
@@ -52,7 +53,7 @@ class Upscaler:
 
         Args:
             model: a scale (2, 3 or 4: the bundle that comes with the package), a bundle's
-                directory, or a checkpoint file (for backend "torch").
+                directory, or a `.safetensors` checkpoint (for backend "torch").
             backend: "auto", "onnxruntime", "onnxruntime-cuda" or "torch". `auto` takes the
                 first that can run the model here; `choice` tells which and why.
             precision: which graph of the bundle to run; never replaced by another.
@@ -86,6 +87,8 @@ class Upscaler:
             InputError: another shape or dtype, values out of range, or too large for memory.
             BackendError: the engine failed, or gave a wrong shape or NaN.
         """
+        check(image)
+        self._check_memory(*image.shape[:2])
         planes = split(image)
         return merge(self.upscale_luma(planes.luma), planes, image)
 
@@ -95,7 +98,7 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a whole image.
         """
-        _check_memory(luma, self.scale)
+        self._check_memory(*luma.shape)
         if not self.ensemble:
             return self._run(luma)
         total = np.zeros([self.scale * side for side in luma.shape], np.float32)
@@ -105,7 +108,19 @@ class Upscaler:
             total += np.rot90(self._run(turned[:, ::-1])[:, ::-1], -turns)
         return total / np.float32(8)
 
+    def _check_memory(self, height: int, width: int) -> None:
+        """Refuse what would not fit, before the system kills the process for it."""
+        need = height * width * (BYTES_PER_INPUT_PIXEL + self.scale**2 * BYTES_PER_OUTPUT_PIXEL)
+        free = psutil.virtual_memory().available
+        if need > free:
+            raise InputError(
+                f"{width}×{height} pixels at scale {self.scale} need about {need / 2**30:.1f} GiB "
+                f"of memory and {free / 2**30:.1f} GiB are free; use a smaller image or scale."
+            )
+
     def _run(self, luma: Plane) -> Plane:
+        if self._closed:
+            raise BackendError("this upscaler is closed; load a new one.")
         sr = self.backend.run(np.ascontiguousarray(luma[None, None]))
         height, width = luma.shape
         if sr.shape != (1, 1, self.scale * height, self.scale * width):
@@ -115,8 +130,10 @@ class Upscaler:
         return np.asarray(sr[0, 0])
 
     def close(self) -> None:
-        """Free the engine; the upscaler cannot be used afterwards."""
-        self.backend.close()
+        """Free the engine; the upscaler cannot be used afterwards. Closing twice is no error."""
+        if not self._closed:
+            self._closed = True
+            self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -131,19 +148,7 @@ class Upscaler:
 
 
 def _open(model: int | str | os.PathLike[str]) -> Model:
-    if isinstance(model, int):
-        return pretrained(model)
+    if isinstance(model, int | np.integer):
+        return pretrained(int(model))
     path = Path(model)
-    return path if path.suffix in CHECKPOINT_SUFFIXES else Bundle(path)
-
-
-def _check_memory(luma: Plane, scale: int) -> None:
-    """Refuse what would not fit, before the system kills the process for it."""
-    height, width = luma.shape
-    need = height * width * (BYTES_PER_INPUT_PIXEL + scale**2 * BYTES_PER_OUTPUT_PIXEL)
-    free = psutil.virtual_memory().available
-    if need > free:
-        raise InputError(
-            f"{width}×{height} pixels at scale {scale} need about {need / 2**30:.1f} GiB of memory "
-            f"and {free / 2**30:.1f} GiB are free; use a smaller image or scale."
-        )
+    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path)

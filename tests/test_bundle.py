@@ -67,6 +67,15 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m["files"][0].update(file="../fp32.onnx"), "outside the bundle"),
         (lambda m: m["files"][0].update(file="/etc/passwd"), "outside the bundle"),
         (lambda m: m["files"][0].update(file=".."), "outside the bundle"),
+        (lambda m: m["files"][0].update(file="a\0b"), "outside the bundle"),
+        (lambda m: m["files"][0].update(file="\ud800"), "outside the bundle"),
+        (lambda m: m["files"][0].update(precision="../x"), "precision is"),
+        (lambda m: m["files"][0]["parity"].update(passed=False), "failed its parity gate"),
+        (lambda m: m["files"][0]["parity"].update(max_abs_limit=10**400), "max_abs_limit is"),
+        (lambda m: m["files"].append(m["files"][0]), "'fp32.onnx' twice"),
+        (lambda m: m.update(files=[]), "files is empty"),
+        (lambda m: m.update(schema=0), "schema is 0"),
+        (lambda m: m.update(scale=5), "scale is 5"),
     ],
 )
 def test_a_changed_manifest_is_refused(copy, edit_manifest, change, message):
@@ -95,6 +104,12 @@ def test_external_data_is_refused(copy, edit_manifest):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     edit_manifest(copy, lambda m: m["files"][0].update(sha256=digest))
     with pytest.raises(BundleError, match=r"keeps .* in another file"):
+        Bundle(copy).read_model("fp32")
+
+
+def test_a_graph_with_other_inputs_is_refused(copy, edit_manifest):
+    edit_manifest(copy, lambda m: m["files"][0]["input"].update(name="x"))
+    with pytest.raises(BundleError, match="other inputs and outputs"):
         Bundle(copy).read_model("fp32")
 
 

@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_one_file(picture, bundle, tmp_path, photo, capsys):
     output = tmp_path / "out.png"
     assert main(["upscale", str(picture), "-o", str(output), "--model", str(bundle), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["backend"].startswith("onnxruntime")
+    assert report["backend"] == "onnxruntime"
     assert report["images"][0]["width"] == 4 * photo.shape[1]
     assert read_image(output).shape == (4 * photo.shape[0], 4 * photo.shape[1], 3)
 
@@ -44,14 +44,17 @@ def test_folders_and_globs_keep_names(tmp_path, photo, bundle):
 def run(capsys, *arguments):
     """Exit code and the one line on stderr that says what is wrong."""
     code = main([str(a) for a in arguments])
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in lines if not line.startswith("backend: ")]
     assert len(lines) == 1
+    assert lines[0].startswith("error: ")
     return code, lines[0]
 
 
 def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
     out = tmp_path / "out.png"
     model = ["--model", bundle]
     for arguments, code, words in [
@@ -63,6 +66,9 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         ([picture, picture, "-o", tmp_path / "d", *model], 2, "would both become"),
         ([picture, "-o", picture, *model], 2, "overwrite itself"),
         ([picture, "-o", tmp_path, *model], 2, "overwrite itself"),
+        ([picture, "-o", tmp_path / "file" / "a.png", *model], 2, "a.png cannot be written"),
+        ([picture, "-o", tmp_path / "out.gif", *model], 2, "no image format '.gif'"),
+        ([picture, "-o", tmp_path / ("a" * 300 + ".png"), *model], 2, "too long"),
         ([picture, "-o", out, "--model", tmp_path], 2, "is no bundle"),
         ([picture, "-o", out, "--scale", 7], 2, "no pretrained bundle for scale 7"),
         ([picture, "-o", out, *model, "--precision", "int8"], 2, "no int8 graph"),
@@ -103,7 +109,12 @@ def test_info_on_a_bundle_shows_parity_and_checks_the_files(bundle, tmp_path, ca
 
 
 def test_info_on_what_is_not_known(tmp_path, capsys):
-    for name, data in [("a.onnx", b"\xff" * 99), ("a.xyz", b""), ("a.safetensors", b"1")]:
+    for name, data in [
+        ("a.onnx", b"\xff" * 99),
+        ("b.onnx", b""),
+        ("a.xyz", b""),
+        ("a.safetensors", b"1"),
+    ]:
         (tmp_path / name).write_bytes(data)
         code, line = run(capsys, "info", tmp_path / name)
         assert code == 2
@@ -119,6 +130,25 @@ def test_doctor(capsys):
     assert "onnxruntime-gpu" in facts["backends"]["onnxruntime-cuda"]
 
 
+def start_info(bundle, stdout):
+    command = [sys.executable, "-m", "hfdn_deploy.cli", "info", str(bundle), "--json"]
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def test_nobody_reads_the_output(bundle):
+    process = start_info(bundle, subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
+def test_a_full_disk_behind_standard_output(bundle):
+    with Path("/dev/full").open("w") as full:
+        process = start_info(bundle, full)
+    assert process.stderr.read().startswith("error: [Errno 28] No space left")
+    assert process.wait() == 2
+
+
 def test_interruption_leaves_no_output(tmp_path, photo, bundle):
     write_image(tmp_path / "large.png", np.tile(photo, (4, 4, 1)))
     arguments = ["upscale", "large.png", "-o", "out/large.png", "--model", str(bundle)]
@@ -130,7 +160,6 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stderr.readline().startswith("backend:")
-    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     rest = process.communicate()[1]
     assert process.returncode == 130

@@ -75,6 +75,48 @@ def test_transparency_leaves_no_halo(background, dtype):
     assert np.abs(big[visible][:, :3] - [0.8, 0.3, 0.1]).max() < 0.02
 
 
+def composite(image):
+    """Over white, in levels of 255."""
+    alpha = image[..., 3:].astype(float) / 255
+    return image[..., :3] * alpha + 255 * (1 - alpha)
+
+
+@pytest.mark.parametrize("colours", [((255, 255, 255), (0, 0, 0)), ((255, 0, 0), (0, 255, 0))])
+@pytest.mark.parametrize("opacity", [40, 51, 150])
+def test_the_edge_of_a_shadow_is_that_of_premultiplied_resampling(colours, opacity):
+    image = np.zeros((16, 24, 4), np.uint8)
+    image[:, :12] = (*colours[0], 255)
+    image[:, 12:] = (*colours[1], opacity)
+    size = (96, 64)
+    alpha = cv2.resize(image[..., 3].astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+    premultiplied = image[..., :3].astype(np.float32) * image[..., 3:] / 255
+    colour = cv2.resize(premultiplied, size, interpolation=cv2.INTER_CUBIC)
+    expected = np.dstack([colour / alpha[..., None] * 255, alpha])
+    expected = composite(np.clip(expected, 0, 255))
+    assert np.abs(composite(upscale(image, 4)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("opacity", [40, 51, 150])
+def test_a_network_that_sharpens_draws_no_line_beside_a_shadow(opacity):
+    image = np.zeros((16, 24, 4), np.uint8)
+    image[:, :12] = 255
+    image[:, 12:, 3] = opacity
+    planes = split(image)
+    sharpest = np.repeat(np.repeat(planes.luma, 4, 0), 4, 1)
+    big = composite(merge(sharpest, planes, image))
+    assert big.min() > composite(image).min() - 3
+
+
+def test_even_transparency_keeps_the_networks_detail(photo):
+    image = np.dstack([photo, np.full_like(photo[..., 0], 100)])
+    luma = enlarge(split(photo).luma, 2)
+    luma += np.random.default_rng(0).normal(0, 0.02, luma.shape).astype(np.float32)
+    opaque = merge(luma, split(photo), photo)
+    translucent = merge(luma, split(image), image)
+    assert np.abs(translucent[..., :3].astype(int) - opaque).max() <= 1
+    assert (translucent[..., 3] == 100).all()
+
+
 def test_nearly_transparent_noise_does_not_bleed():
     image = np.zeros((20, 20, 4), np.uint8)
     image[:, :10] = (200, 100, 50, 255)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from hfdn_deploy.errors import InputError
@@ -31,8 +33,37 @@ def test_failure_leaves_the_old_and_no_rest(tmp_path, error):
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="No space left"), replaced(tmp_path / "a"):
+    with pytest.raises(InputError, match="No space left"), replaced(tmp_path / "a") as path:
+        path.write_text("half")
         raise OSError(28, "No space left on device")
-    missing = replaced(tmp_path / "missing" / "a")
-    with pytest.raises(InputError, match=r"a cannot be written: No such file"), missing as path:
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(InputError, match=r"cannot be written"), replaced(path) as temporary:
+            temporary.touch()
+    with pytest.raises(InputError, match="name too long"), replaced(tmp_path / ("a" * 300)) as path:
         path.touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    with replaced(tmp_path / "a" / "b" / "c.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "new"
+
+
+def test_an_interrupted_swap_of_directories_brings_the_old_one_back(tmp_path, monkeypatch):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+
+    def interrupt(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "d") as temporary:
+        temporary.mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["old"]

@@ -83,7 +83,13 @@ def test_sets_are_read_by_name(tmp_path, photo):
     write_image(tmp_path / "a.png", photo[..., 0])
     (tmp_path / "note.txt").write_text("no image")
     images = load_luma_set(tmp_path)
-    assert list(images) == ["a", "b"]
-    np.testing.assert_array_equal(images["b"], luma8(photo))
+    assert list(images) == ["a.png", "b.png"]
+    np.testing.assert_array_equal(images["b.png"], luma8(photo))
     with pytest.raises(InputError, match="no image"):
         load_luma_set(tmp_path / "nowhere")
+    write_image(tmp_path / "c.png", photo[:22])
+    with pytest.raises(InputError, match=r"c.png is too small"):
+        load_luma_set(tmp_path)
+    write_image(tmp_path / "c.png", photo.astype(np.uint16))
+    with pytest.raises(InputError, match=r"c.png: .* 8-bit"):
+        load_luma_set(tmp_path)

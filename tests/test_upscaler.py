@@ -1,11 +1,13 @@
+import resource
 import subprocess
 import sys
+import types
 
 import numpy as np
 import psutil
 import pytest
 
-from hfdn_deploy import BackendError, BundleError, CheckpointError, InputError, Upscaler
+from hfdn_deploy import BackendError, BundleError, CheckpointError, InputError, Upscaler, backends
 from hfdn_deploy.colour import split
 from hfdn_deploy.quality import psnr
 
@@ -32,8 +34,8 @@ def test_smallest_images(bundle, size):
 
 def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
     with Upscaler.load(bundle) as fast, Upscaler.load(checkpoint) as reference:
-        assert fast.choice.startswith("onnxruntime (first that fits")
-        assert reference.choice.startswith("torch (not onnxruntime: ")
+        assert fast.choice.startswith("onnxruntime (not onnxruntime-cuda: ")
+        assert reference.choice.startswith("torch (not onnxruntime-cuda: ")
         luma = split(photo).luma
         difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)
         assert np.abs(difference).max() <= 1e-4
@@ -75,7 +77,22 @@ def test_ensemble_is_the_mean_over_the_symmetries_of_the_square(bundle, photo):
         assert np.abs(np.rot90(averaged) - turned).max() < 1e-5
 
 
+def test_closed_is_closed(bundle):
+    with Upscaler.load(bundle) as up:
+        up.close()
+    with pytest.raises(BackendError, match="is closed"):
+        up(np.zeros((2, 2), np.uint8))
+
+
+def test_a_broken_installation_is_a_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+    assert "pip uninstall onnxruntime" in backends.why_unavailable("onnxruntime")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "hfdn-deploy[torch]" in backends.why_unavailable("torch")
+
+
 class Broken:
+    name = "broken"
     scale = 4
 
     def __init__(self, output):
@@ -99,8 +116,10 @@ def test_outputs_are_checked():
 def test_an_image_too_large_for_memory_is_refused_before_it_runs():
     side = int((psutil.virtual_memory().total / 4800) ** 0.5)
     up = Upscaler(Broken(None), "")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match="GiB are free"):
-        up(np.broadcast_to(np.uint8(9), (side, side)))
+        up(np.broadcast_to(np.uint8(9), (side, side, 3)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1000  # KiB
 
 
 def test_the_runtime_needs_no_torch(bundle):

@@ -26,15 +26,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, nargs="+", default=[DEFAULT_DATA])
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--batch", type=int, help="instead of the recipe's")
+    parser.add_argument("--steps", type=_positive, help="instead of the recipe's")
+    parser.add_argument("--batch", type=_positive, help="instead of the recipe's")
     parser.add_argument("--rate", type=float, help="instead of the recipe's")
     parser.add_argument("--init", type=Path, help="checkpoint (any scale) to start from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=250, help="steps between evaluations")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--every", type=_positive, default=250, help="steps between evaluations")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 (reproducible)")
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
@@ -62,13 +70,13 @@ def main(argv: list[str]) -> int:
     recipe = replace(RECIPES[args.recipe], **given)
 
     def train() -> None:
-        network = initial_network(args.scale, args.init, args.seed).to(args.device)
-        trainer = Trainer(network, recipe, args.output, args.seed, bf16=not args.fp32)
         missing = [str(folder) for folder in args.data if not folder.is_dir()]
         if missing:
             raise InputError(f"no folder {', '.join(missing)}; name one with --data.")
         images, validation = load_folders(args.data)
         logging.info("%d images to train on, %d held out", len(images), len(validation))
+        network = initial_network(args.scale, args.init, args.seed).to(args.device)
+        trainer = Trainer(network, recipe, args.output, args.seed, bf16=not args.fp32)
         patches = Patches(images, args.scale, recipe.patch, args.device)
         trainer.run(patches, validation, args.every)
 

@@ -16,7 +16,7 @@ from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8
 
 logger = logging.getLogger(__name__)
 
-# One image of this many is held out of training, for validation.
+# One image of this many (the last of fewer) is held out of training, for validation.
 VALIDATION_EVERY = 64
 # Folders of grey images in full range; every other grey image is studio-range luma already.
 FULL_RANGE_FOLDERS = ("DIV2K-luma-crops",)
@@ -41,7 +41,8 @@ def load_folders(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
         )
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(_load, paths))
-    held_out = slice(VALIDATION_EVERY - 1, None, VALIDATION_EVERY)
+    every = min(VALIDATION_EVERY, len(images))
+    held_out = slice(every - 1, None, every)
     validation = images[held_out]
     del images[held_out]
     return images, validation

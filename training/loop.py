@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +115,7 @@ class Trainer:
     def save(self, record: dict[str, float]) -> None:
         """Write state, averaged checkpoint and a log line; each is whole or absent."""
         if not np.isfinite(record["loss"]):
-            raise InputError("the loss is no longer finite; lower the rate and resume.")
+            raise InputError("the loss is no longer finite; start anew elsewhere, at a lower rate.")
         state = {
             "identity": self.identity,
             "step": self.step,
@@ -132,9 +131,11 @@ class Trainer:
             torch.save(state, temporary)
 
     def _resume(self) -> None:
-        state: dict[str, Any] = torch.load(
-            self.folder / STATE, map_location=self.device, weights_only=True
-        )
+        path = self.folder / STATE
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # torch raises half a dozen kinds for a damaged file
+            raise CheckpointError(f"{path} is damaged ({error}); name another folder.") from None
         if state["identity"] != self.identity:
             names = [k for k, v in self.identity.items() if state["identity"].get(k) != v]
             raise CheckpointError(
@@ -145,10 +146,11 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         log = self.folder / LOG
-        lines = log.read_text().splitlines() if log.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+        # The last line may be torn, or of a step whose state was not saved any more.
+        kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= self.step]
         with replaced(log) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.write_text("".join(kept))
         logger.info("resumed %s at step %d", self.folder, self.step)
 
 

@@ -17,6 +17,8 @@ Model = Bundle | Path
 class Backend(Protocol):
     """A network ready to run."""
 
+    name: str
+    """As in `NAMES`."""
     scale: int
     """Upscaling factor."""
 
@@ -29,28 +31,25 @@ class Backend(Protocol):
 
 # Name to module and device, in the order in which "auto" tries them.
 _BACKENDS = {
-    "onnxruntime": ("hfdn_deploy.backends.onnxruntime", "cpu"),
     "onnxruntime-cuda": ("hfdn_deploy.backends.onnxruntime", "cuda"),
+    "onnxruntime": ("hfdn_deploy.backends.onnxruntime", "cpu"),
     "torch": ("hfdn_deploy.backends.torch", "cpu"),
 }
 NAMES = tuple(_BACKENDS)
 
 
 def why_unavailable(name: str) -> str | None:
-    """Why a backend cannot run here and what to do about it; None if it can.
+    """Why a backend (one of `NAMES`) cannot run here and what to do about it; None if it can.
 
-    Raises:
-        BackendError: no backend has this name.
+    This is tried, not looked up: an installed package can still be broken or lack its device.
     """
-    if name not in _BACKENDS:
-        raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(NAMES)}.")
     module, device = _BACKENDS[name]
     reason: str | None = import_module(module).why_unavailable(device)
     return reason
 
 
 def why_unfit(name: str, model: Model) -> str | None:
-    """Why a backend that can run here cannot run this model; None if it can."""
+    """Why a backend, whether or not it can run here, cannot run this model; None if it can."""
     if name == "torch" and isinstance(model, Bundle):
         return "torch runs checkpoints (.safetensors), not bundles"
     if name != "torch" and not isinstance(model, Bundle):
@@ -68,9 +67,11 @@ def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]
         BackendError: it is unknown, unavailable or unfit; for "auto", all are.
         BundleError, CheckpointError: the model is not usable.
     """
+    if name not in (*NAMES, "auto"):
+        raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(NAMES)}.")
     passed_over: list[str] = []
     for candidate in NAMES if name == "auto" else (name,):
-        reason = why_unavailable(candidate) or why_unfit(candidate, model)
+        reason = why_unfit(candidate, model) or why_unavailable(candidate)
         if reason is None:
             module, device = _BACKENDS[candidate]
             backend: Backend = import_module(module).open_model(model, precision, device)

@@ -1,8 +1,9 @@
 """ONNX Runtime, on the CPU or through CUDA (package onnxruntime-gpu)."""
 
-from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
@@ -14,18 +15,58 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 def why_unavailable(device: str) -> str | None:
     """Why ONNX Runtime cannot run on `device` here; None if it can."""
     package = "onnxruntime" if device == "cpu" else "onnxruntime-gpu"
-    if find_spec("onnxruntime") is None:
-        return f"ONNX Runtime is not installed: pip install {package}"
+    try:
+        import onnxruntime as ort
+
+        providers = ort.get_available_providers()
+    except (ImportError, AttributeError) as error:
+        advice = f"pip uninstall onnxruntime onnxruntime-gpu, then pip install {package}"
+        return f"ONNX Runtime cannot be imported ({error}): {advice}"
+    if _PROVIDERS[device] not in providers:
+        return f"this ONNX Runtime has no {_PROVIDERS[device]}: install {package} in its place"
+    try:
+        _open_session(_identity(), _PROVIDERS[device])
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _identity() -> bytes:
+    """The smallest graph a session can be opened with."""
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "", [x], [y])
+    opset = onnx.helper.make_opsetid("", 18)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def _open_session(data: bytes, provider: str) -> Any:
+    """A session on exactly this provider.
+
+    Raises:
+        BackendError: ONNX Runtime refuses the graph or would use another provider.
+    """
     import onnxruntime as ort
 
-    if _PROVIDERS[device] not in ort.get_available_providers():
-        return f"this ONNX Runtime has no {_PROVIDERS[device]}: install {package} in its place"
-    return None
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(data, options, providers=[provider])
+    except Exception as error:  # its exceptions share no base class but this
+        raise BackendError(f"ONNX Runtime {ort.__version__} refuses the graph: {error}") from error
+    used = session.get_providers()[0]
+    # The GPU build quietly falls back to the CPU where CUDA does not work.
+    if used != provider:
+        raise BackendError(
+            f"ONNX Runtime gave {used} instead of {provider}: CUDA or cuDNN does not work here; "
+            "see `hfdn doctor`, or ask for backend onnxruntime"
+        )
+    return session
 
 
 def open_model(model: Bundle, precision: str, device: str) -> "OnnxRuntimeBackend":
     """Open one precision of a bundle on a device ("cpu" or "cuda")."""
-    return OnnxRuntimeBackend(model, precision, _PROVIDERS[device])
+    return OnnxRuntimeBackend(model, precision, device)
 
 
 class OnnxRuntimeBackend:
@@ -36,27 +77,11 @@ class OnnxRuntimeBackend:
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
 
-    def __init__(self, bundle: Bundle, precision: str, provider: str) -> None:
-        import onnxruntime as ort
-
+    def __init__(self, bundle: Bundle, precision: str, device: str) -> None:
+        self.name = "onnxruntime" if device == "cpu" else f"onnxruntime-{device}"
         self.scale = bundle.manifest.scale
         self._entry = bundle.entry(precision)
-        data = bundle.read_model(precision)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            self.session = ort.InferenceSession(data, options, providers=[provider])
-        except Exception as error:  # its exceptions share no base class but this
-            raise BackendError(
-                f"ONNX Runtime {ort.__version__} cannot load {self._entry.file}: {error}"
-            ) from error
-        used = self.session.get_providers()
-        # The GPU build quietly falls back to the CPU where CUDA does not work.
-        if used[0] != provider:
-            raise BackendError(
-                f"ONNX Runtime gave {used[0]} instead of {provider}: CUDA or cuDNN does not "
-                "work here; see `hfdn doctor`, or ask for backend onnxruntime."
-            )
+        self.session = _open_session(bundle.read_model(precision), _PROVIDERS[device])
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""

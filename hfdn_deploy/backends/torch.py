@@ -1,6 +1,6 @@
 """PyTorch in fp32 on the CPU: the reference every other backend is held to."""
 
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,11 @@ from hfdn_deploy.errors import BackendError
 
 def why_unavailable(device: str) -> str | None:
     """Why the reference cannot run here; None if it can."""
-    missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
-    if missing:
-        return f"{' and '.join(missing)} not installed: pip install 'hfdn-deploy[torch]'"
+    try:
+        for name in ("torch", "safetensors"):
+            import_module(name)
+    except (ImportError, OSError) as error:  # OSError: one of its libraries does not load
+        return f"PyTorch cannot be imported ({error}): pip install 'hfdn-deploy[torch]'"
     return None
 
 
@@ -30,6 +32,8 @@ class TorchBackend:
     Raises:
         CheckpointError: the checkpoint is not usable.
     """
+
+    name = "torch"
 
     def __init__(self, checkpoint: Path) -> None:
         from hfdn_deploy.network.checkpoints import load_checkpoint

@@ -49,7 +49,7 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
         raise CheckpointError(f"{path} is no checkpoint: expected .safetensors, .pth or .pt.")
     if found is None:
         raise CheckpointError(
-            f"{path} does not say which HFDN it holds; convert it to .safetensors, which does."
+            f"{path} does not say which HFDN it holds; name its scale, or take a .safetensors."
         )
     if config is not None and config != found:
         wanted, present = config.to_dict(), found.to_dict()
@@ -73,12 +73,13 @@ def _read_safetensors(path: Path) -> tuple[HFDNConfig, dict[str, Tensor]]:
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
     try:
-        values = json.loads(metadata[METADATA_KEY])
-    except (KeyError, ValueError):
+        return HFDNConfig.from_dict(json.loads(metadata[METADATA_KEY])), tensors
+    except (KeyError, ValueError, RecursionError):
         raise CheckpointError(
             f"{path} has no HFDN configuration in its metadata: it is another network's file."
         ) from None
-    return HFDNConfig.from_dict(values), tensors
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _read_pth(path: Path) -> dict[str, Tensor]:
@@ -87,7 +88,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; check the path.") from None
     except Exception as error:  # torch raises half a dozen kinds for a foreign file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(f"{path} is no file of plain tensors ({reason}).") from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} holds no state dict (names to tensors); save that alone.")

@@ -33,7 +33,7 @@ class HFDNConfig:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
-            if value not in choices or isinstance(value, bool):
+            if value not in choices or type(value) is not type(choices[0]):
                 known = ", ".join(str(choice) for choice in choices)
                 raise CheckpointError(f"HFDN has no {name} {value!r}; choose one of {known}.")
 
@@ -54,6 +54,8 @@ class HFDNConfig:
             CheckpointError: a field is missing, unknown or has an unknown value.
         """
         names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping):
+            raise CheckpointError("The network configuration is no mapping of names to values.")
         if set(values) != names:
             difference = ", ".join(sorted(set(values) ^ names))
             raise CheckpointError(f"The network configuration is wrong in: {difference}.")

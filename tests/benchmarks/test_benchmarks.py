@@ -11,12 +11,13 @@ from hfdn_deploy.images import read_image, write_image
 from hfdn_deploy.imresize import imresize
 from hfdn_deploy.photographs import photographs
 from hfdn_deploy.quality import crop_to_multiple, luma8, psnr, ssim, to_levels
+from tests.conftest import SHARED
 
 
 def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
     (tmp_path / "Tiny").mkdir()
     write_image(tmp_path / "Tiny" / "a.png", photo)
-    arguments = ["--scale", "4", "--data", str(tmp_path / "Tiny"), "--bundle", str(bundle)]
+    arguments = ["--data", str(tmp_path / "Tiny"), "--bundle", str(bundle)]
     assert main(["quality", *arguments, "--ensemble", "--json"]) == 0
     by_method = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
     hr = crop_to_multiple(luma8(photo), 4)
@@ -29,7 +30,7 @@ def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
         row = by_method[method]
         assert row["psnr"] == pytest.approx(psnr(to_levels(image), hr, 4))
         assert row["ssim"] == pytest.approx(ssim(to_levels(image), hr, 4))
-        assert row["images"] == {"a": [row["psnr"], row["ssim"]]}
+        assert row["images"] == {"a.png": [row["psnr"], row["ssim"]]}
     assert main(["quality", *arguments]) == 0
     assert f"| Tiny | ×4 | HFDN | {by_method['HFDN']['psnr']:.2f} |" in capsys.readouterr().out
 
@@ -40,6 +41,14 @@ def test_the_shipped_network_beats_bicubic():
         outputs = [upscale_set(images, 4, run) for run in (network(up), bicubic(4))]
     ours, theirs = (score("photographs", 4, "", images, output).psnr for output in outputs)
     assert ours > theirs + 1
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the evaluation images are not here")
+def test_the_shipped_network_reaches_its_bar(capsys):
+    assert main(["quality", "--scale", "4", "--data", str(SHARED / "eval" / "Set5"), "--json"]) == 0
+    ours = {row["method"]: row["psnr"] for row in json.loads(capsys.readouterr().out)}
+    assert ours["bicubic"] == pytest.approx(28.42, abs=0.01)
+    assert ours["HFDN"] >= 31.0
 
 
 def test_table_names_the_paper_and_incomplete_sets(photo):

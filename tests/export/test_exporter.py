@@ -4,14 +4,15 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from export import graph, parity
 from export.__main__ import main
 from export.exporter import export_bundle, verify_bundle
-from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.network.checkpoints import load_checkpoint, save_checkpoint
-from tests.conftest import make_network
+from tests.conftest import ROOT, make_network
 
 
 def damage(model, name, change):
@@ -133,6 +134,57 @@ def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
     (copy / "fp32.onnx").unlink()
     export_bundle(checkpoint, copy)
     Bundle(copy).read_model("fp32")
+
+
+def test_only_a_bundle_and_nothing_else_is_replaced(bundle, checkpoint, tmp_path):
+    (tmp_path / "webapp").mkdir()
+    (tmp_path / "webapp" / "manifest.json").write_text('{"name": "my web app"}')
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (copy / "notes.txt").touch()
+    for folder in ("webapp", "copy"):
+        with pytest.raises(InputError, match="is no bundle"):
+            export_bundle(checkpoint, tmp_path / folder)
+    assert (copy / "notes.txt").exists()
+    assert (tmp_path / "webapp" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(scale=3), "says scale 3, but it is 4"),
+        (lambda m: m["configuration"].update(dense="plain"), "says configuration"),
+        (lambda m: m.update(macs_true=5), "says macs_true 5, but it is 1156"),
+        (lambda m: m["files"][0].update(halo=3), "describes fp32.onnx wrongly"),
+    ],
+)
+def test_verify_checks_what_the_manifest_says(
+    bundle, checkpoint, tmp_path, edit_manifest, change, message
+):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    edit_manifest(copy, change)
+    with pytest.raises(BundleError, match=message):
+        verify_bundle(copy, checkpoint)
+
+
+def test_a_graph_that_onnxruntime_refuses_fails_the_gate(bundle):
+    model = onnx.load(bundle / "fp32.onnx")
+    model.graph.node[3].domain = "com.example"
+    with pytest.raises(GateError, match="ONNX Runtime refuses the graph"):
+        parity.candidate(model)
+
+
+def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
+    network = load_checkpoint(checkpoint)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    assert main([str(tmp_path / "a.pth"), "-o", str(tmp_path / "b"), "--scale", "4"]) == 0
+    assert Bundle(tmp_path / "b").manifest.parameters == 760_127
+
+
+@pytest.mark.parametrize("scale", pretrained_scales())
+def test_shipped_bundles_are_their_checkpoints(scale):
+    checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
+    (entry,) = verify_bundle(pretrained(scale).path, checkpoint)
+    assert entry.parity.worst.max_abs <= 1e-4
 
 
 def test_command_line_errors(tmp_path, capsys):

@@ -18,7 +18,7 @@ from hfdn_deploy.photographs import photographs
 from hfdn_deploy.quality import luma8, to_levels
 from hfdn_deploy.quality import ssim as numpy_ssim
 from tests.conftest import ROOT
-from training.__main__ import initial_network
+from training.__main__ import initial_network, main
 from training.data import Patches, load_folders
 from training.loop import Trainer, validate
 from training.loss import loss, ssim
@@ -161,6 +161,32 @@ def test_a_diverged_run_is_stopped_before_it_is_saved(tmp_path):
     with pytest.raises(InputError, match="no longer finite"):
         trainer.save({"step": 1, "loss": math.nan})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_torn_log_line_is_dropped(tmp_path):
+    recipe = Recipe(steps=2)
+    Trainer(initial_network(4, None, 0), recipe, tmp_path).save({"step": 0, "loss": 0.0})
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 1, "lo')
+    Trainer(initial_network(4, None, 0), recipe, tmp_path)
+    assert read_log(tmp_path) == {0: {"step": 0, "loss": 0.0}}
+    (tmp_path / "state.pt").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Trainer(initial_network(4, None, 0), recipe, tmp_path)
+
+
+def test_command_line_errors(tmp_path, capsys, photo):
+    output = tmp_path / "out"
+    arguments = ["--scale", "4", "--output", str(output), "--data", str(tmp_path)]
+    assert main([*arguments, "nowhere"]) == 2
+    assert main(arguments) == 2
+    write_image(tmp_path / "a.png", photo)
+    write_image(tmp_path / "b.png", photo)
+    assert main(arguments) == 2
+    assert "at least 96×96" in capsys.readouterr().err
+    for option in ("--steps", "--batch", "--every"):
+        with pytest.raises(SystemExit):
+            main([*arguments, option, "0"])
 
 
 def read_log(folder):
