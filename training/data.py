@@ -30,6 +30,8 @@ def load_folders(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
     Raises:
         InputError: no image there, or an unreadable one.
     """
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise InputError(f"no folder {', '.join(missing)}; name one with --data.")
     paths = sorted(
         (path for folder in folders for path in folder.rglob("*")),
         key=lambda path: (path.parent.name, path.name),

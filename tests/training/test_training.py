@@ -14,11 +14,13 @@ from torch.nn import functional as F
 from hfdn_deploy.errors import CheckpointError, InputError
 from hfdn_deploy.images import write_image
 from hfdn_deploy.network.checkpoints import load_checkpoint
+from hfdn_deploy.network.config import HFDNConfig
 from hfdn_deploy.photographs import photographs
 from hfdn_deploy.quality import luma8, to_levels
 from hfdn_deploy.quality import ssim as numpy_ssim
 from tests.conftest import ROOT
 from training.__main__ import initial_network, main
+from training.ablation import markdown, variants
 from training.data import Patches, load_folders
 from training.loop import Trainer, validate
 from training.loss import loss, ssim
@@ -93,8 +95,11 @@ def test_folders(tmp_path, images, photo):
     assert (len(training), len(validation)) == (63, 1)
     np.testing.assert_array_equal(training[0], [[16, 235]])
     np.testing.assert_array_equal(training[1], luma8(photo))
-    with pytest.raises(InputError, match="no image below"):
+    with pytest.raises(InputError, match="no folder"):
         load_folders([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image below"):
+        load_folders([tmp_path / "empty"])
 
 
 def test_ssim_is_that_of_the_protocol(images):
@@ -187,6 +192,35 @@ def test_command_line_errors(tmp_path, capsys, photo):
     for option in ("--steps", "--batch", "--every"):
         with pytest.raises(SystemExit):
             main([*arguments, option, "0"])
+
+
+def test_ablation_trains_each_distinct_network_once(tmp_path, images, capsys):
+    (tmp_path / "data").mkdir()
+    for i, image in enumerate(images[:2]):
+        write_image(tmp_path / "data" / f"{i}.png", image[:100, :104])
+    arguments = ["--output", str(tmp_path / "out"), "--data", str(tmp_path / "data")]
+    arguments += ["--steps", "1", "--batch", "1", "--seeds", "1", "--device", "cpu"]
+    assert main(["ablate", *arguments]) == 0
+    table = capsys.readouterr().out
+    # Four, three and three rows share the full network.
+    names = ["full", "attention-none", "attention-ca", "attention-sa", "dense-plain"]
+    names += ["dense-concat", "supervision-d", "supervision-s+d"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"{n}-0" for n in names)
+    logged = read_log(tmp_path / "out" / "dense-plain-0")[1]["validation_psnr"]
+    assert f"| plain | {logged:.3f} | {logged:.3f} |" in table
+    assert main(["ablate", *arguments]) == 0  # nothing is left to train
+    assert capsys.readouterr().out == table
+
+
+def test_ablation_table_says_what_is_real():
+    networks = list(variants(4))
+    results = {config: [30.0, 30.02] for config in networks}
+    results[HFDNConfig(4, attention="none")] = [29.9, 29.92]
+    table = markdown(results).splitlines()
+    # Pooled standard deviation 0.01414, standard error of a difference of two means the same.
+    assert "| none | 29.900, 29.920 | 29.910 | -0.100 ± 0.028 | yes |" in table
+    assert "| ca | 30.000, 30.020 | 30.010 | +0.000 ± 0.028 | no |" in table
+    assert "| ca+sa | 30.000, 30.020 | 30.010 |  |  |" in table
 
 
 def read_log(folder):

@@ -1,0 +1,94 @@
+"""The paper's three ablation tables, each network on one short and equal budget.
+
+At such a budget most differences are small beside what another seed changes, so every
+difference is printed with its uncertainty.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hfdn_deploy.network.config import HFDNConfig
+from hfdn_deploy.network.hfdn import HFDN
+from training.data import Luma, Patches
+from training.loop import Trainer, validate
+from training.recipe import Recipe
+
+# What the paper varies, field of the configuration by field; the last of each is the full HFDN.
+TABLES = {
+    "attention": ("none", "ca", "sa", "ca+sa"),
+    "dense": ("plain", "concat", "adaptive"),
+    "supervision": ("d", "s+d", "s+m+d"),
+}
+
+
+def variants(scale: int) -> dict[HFDNConfig, str]:
+    """The distinct networks of the three tables and a folder name for each."""
+    full = HFDNConfig(scale)
+    found = {full: "full"}
+    for field, choices in TABLES.items():
+        for choice in choices:
+            found.setdefault(_changed(full, field, choice), f"{field}-{choice}")
+    return found
+
+
+def _changed(config: HFDNConfig, field: str, choice: str) -> HFDNConfig:
+    return HFDNConfig.from_dict({**config.to_dict(), field: choice})
+
+
+def run(
+    scale: int,
+    recipe: Recipe,
+    seeds: int,
+    patches: Patches,
+    validation: Sequence[Luma],
+    folder: Path,
+    device: str,
+) -> dict[HFDNConfig, list[float]]:
+    """Train every variant with every seed; returns PSNR in dB on the held-out images.
+
+    Runs that lie finished in `folder` are taken from there, others resumed or started.
+    """
+    results: dict[HFDNConfig, list[float]] = {config: [] for config in variants(scale)}
+    for seed in range(seeds):
+        for config, name in variants(scale).items():
+            torch.manual_seed(seed)
+            trainer = Trainer(HFDN(config).to(device), recipe, folder / f"{name}-{seed}", seed)
+            trainer.run(patches, validation, every=recipe.steps)
+            results[config].append(validate(trainer.best, validation))
+    return results
+
+
+def markdown(results: Mapping[HFDNConfig, Sequence[float]]) -> str:
+    """The tables. A difference counts as real beyond two standard errors.
+
+    The standard error rests on the spread between seeds, pooled over all networks.
+    """
+    full = next(config for config in results if config == HFDNConfig(config.scale))
+    seeds = len(results[full])
+    deviation = math.nan
+    if seeds > 1:
+        deviation = math.sqrt(np.mean([np.var(values, ddof=1) for values in results.values()]))
+    error = deviation * math.sqrt(2 / seeds)
+    lines = []
+    for field, choices in TABLES.items():
+        lines += [
+            f"| {field} | PSNR by seed | mean | against full | real? |",
+            "|---|---|---|---|---|",
+        ]
+        for choice in choices:
+            values = results[_changed(full, field, choice)]
+            difference = float(np.mean(values) - np.mean(results[full]))
+            real = "yes" if abs(difference) > 2 * error else "no"
+            shown = f"{difference:+.3f} ± {2 * error:.3f}"
+            if choice == getattr(full, field):
+                shown = real = ""
+            elif math.isnan(error):
+                shown, real = f"{difference:+.3f}", "unknown: one seed"
+            listed = ", ".join(f"{value:.3f}" for value in values)
+            lines.append(f"| {choice} | {listed} | {np.mean(values):.3f} | {shown} | {real} |")
+        lines.append("")
+    return "\n".join(lines)
