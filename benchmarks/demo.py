@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     """Print a table over the photographs and write one picture."""
     colour = {name: image for name, image in photographs().items() if image.ndim == 3}
     with Upscaler.load(args.bundle) as up:
-        print(f"\nHFDN ×{up.scale} on {up.choice}; PSNR on luma against the original\n")
+        print(f"\nHFDN ×{up.scale} on {up.backend.name}; PSNR on luma against the original\n")
         print("| photograph | low resolution | upscaled | bicubic | HFDN | time |")
         print("|---|---|---|---|---|---|")
         for name, image in colour.items():
