@@ -133,11 +133,12 @@ def test_a_short_run_relearns_the_last_layers(images, tmp_path):
     trainer.run(Patches(images, 4, recipe.patch, "cpu"), validation, every=40)
     assert validate(trainer.best, validation) > bicubic + 0.2
     saved = load_checkpoint(tmp_path / "hfdn_x4.safetensors")
-    assert validate(saved, validation) == validate(trainer.best.eval(), validation)
+    torch.testing.assert_close(saved.state_dict(), trainer.best.state_dict(), rtol=0, atol=0)
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["step"] == 40
-    assert record["validation_psnr"] == pytest.approx(validate(saved, validation))
+    # Another memory layout sums in another order, and a pixel may round the other way.
+    assert record["validation_psnr"] == pytest.approx(validate(saved, validation), abs=1e-3)
 
 
 def test_initial_network_takes_what_fits(tmp_path, checkpoint):
