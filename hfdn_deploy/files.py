@@ -28,7 +28,8 @@ def replaced(path: Path) -> Iterator[Path]:
             path.rename(old)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written: {reason}; choose another place.") from error
     finally:
         with suppress(OSError):
             if old.exists() and not path.exists():

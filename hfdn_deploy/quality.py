@@ -113,8 +113,9 @@ def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
         raise InputError(f"{folder} holds no image; name a folder of pictures.")
     images = {}
     for path in paths:
+        image = read_image(path)
         try:
-            images[path.name] = luma8(read_image(path))
+            images[path.name] = luma8(image)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if min(images[path.name].shape) < MINIMUM_SIDE:

@@ -45,7 +45,7 @@ def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
 def test_an_explicit_backend_is_never_replaced(bundle, checkpoint):
     with pytest.raises(BackendError, match="install onnxruntime-gpu"):
         Upscaler.load(bundle, backend="onnxruntime-cuda")
-    with pytest.raises(BackendError, match="torch runs checkpoints"):
+    with pytest.raises(BackendError, match="not torch: it runs checkpoints"):
         Upscaler.load(bundle, backend="torch")
     with pytest.raises(BackendError, match="python -m export"):
         Upscaler.load(checkpoint, backend="onnxruntime")

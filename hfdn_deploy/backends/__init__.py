@@ -51,9 +51,9 @@ def why_unavailable(name: str) -> str | None:
 def why_unfit(name: str, model: Model) -> str | None:
     """Why a backend, whether or not it can run here, cannot run this model; None if it can."""
     if name == "torch" and isinstance(model, Bundle):
-        return "torch runs checkpoints (.safetensors), not bundles"
+        return "it runs checkpoints, not bundles: name a .safetensors file"
     if name != "torch" and not isinstance(model, Bundle):
-        return f"{name} runs bundles; export the checkpoint first: python -m export {model}"
+        return f"it runs bundles, not checkpoints: python -m export {model} -o BUNDLE"
     return None
 
 
@@ -75,7 +75,9 @@ def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]
         if reason is None:
             module, device = _BACKENDS[candidate]
             backend: Backend = import_module(module).open_model(model, precision, device)
-            why = "asked for" if name != "auto" else "; ".join([*passed_over, "first that fits"])
+            # Here the facts suffice; the advice behind the colon is for who wanted that backend.
+            facts = [text.rpartition(": ")[0] for text in passed_over]
+            why = "asked for" if name != "auto" else "; ".join([*facts, "first that fits"])
             return backend, f"{candidate} ({why})"
         passed_over.append(f"not {candidate}: {reason}")
     raise BackendError(f"{'; '.join(passed_over)}.")
