@@ -36,9 +36,8 @@ def export_bundle(
     """
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
-    model = graph.to_onnx(network)
-    data = model.SerializeToString()
-    entry = _model_file("fp32.onnx", "fp32", model, data, network, locate)
+    data = graph.to_onnx(network).SerializeToString()
+    entry = _model_file("fp32.onnx", "fp32", data, network, locate)
     manifest = _manifest(checkpoint, network, (entry,))
     with replaced(output) as temporary:
         temporary.mkdir()
@@ -71,8 +70,7 @@ def verify_bundle(
     measured = []
     for entry in bundle.manifest.files:
         data = bundle.read_model(entry.precision)
-        model = onnx.load_model_from_string(data)
-        found = _model_file(entry.file, entry.precision, model, data, network, locate)
+        found = _model_file(entry.file, entry.precision, data, network, locate)
         if replace(found, parity=entry.parity) != entry:
             raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
         measured.append(found)
@@ -104,15 +102,14 @@ def _manifest(checkpoint: Path, network: HFDN, entries: tuple[ModelFile, ...]) -
     )
 
 
-def _model_file(
-    file: str, precision: str, model: onnx.ModelProto, data: bytes, network: HFDN, locate: bool
-) -> ModelFile:
-    """Judge a graph and describe it.
+def _model_file(file: str, precision: str, data: bytes, network: HFDN, locate: bool) -> ModelFile:
+    """Judge a serialised graph and describe it.
 
     Raises:
         GateError: it failed; the message names the worst case and, with `locate`, the node.
     """
     scale = network.config.scale
+    model = onnx.load_model_from_string(data)
     result = parity.compare(parity.candidate(model), parity.reference(network), scale, precision)
     worst = result.worst
     if not result.passed:

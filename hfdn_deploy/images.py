@@ -19,6 +19,9 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", "
 _JPEG_FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
+_DEEP = {"uint16": (".png", ".tif", ".tiff"), "float32": (".tif", ".tiff")}
+_WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
+
 _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
 
 
@@ -72,15 +75,15 @@ def write_image(path: Path, image: Image) -> None:
         raise InputError(f"{path}: {suffix} cannot hold {image.dtype} pixels; choose {fitting}.")
     if image.ndim == 3 and image.shape[2] == 4 and suffix not in _WITH_ALPHA:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
-    done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
+    try:
+        done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
+    except cv2.error:
+        done = False
     if not done:
-        raise InputError(f"{path}: OpenCV cannot write this image as {suffix}; choose .png.")
+        size = f"{image.shape[1]}×{image.shape[0]}"
+        raise InputError(f"{path}: {suffix} cannot hold an image of {size}; choose .png or .tif.")
     with replaced(path) as temporary:
         temporary.write_bytes(data.tobytes())
-
-
-_DEEP = {"uint16": (".png", ".tif", ".tiff"), "float32": (".tif", ".tiff")}
-_WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
 
 def _swap_red_and_blue(image: Image) -> Image:

@@ -73,6 +73,8 @@ def test_bad_files_are_named(tmp_path, photo):
         ("a.jpg", np.zeros((2, 2), np.uint16), "cannot hold uint16"),
         ("a.png", np.zeros((2, 2), np.float32), "cannot hold float32"),
         ("a.jpg", np.zeros((2, 2, 4), np.uint8), "cannot hold transparency"),
+        ("a.webp", np.zeros((2, 17000, 3), np.uint8), "cannot hold an image of 17000×2"),
+        ("a.jpg", np.zeros((2, 70000, 3), np.uint8), "cannot hold an image of 70000×2"),
     ],
 )
 def test_unwritable_leaves_nothing(tmp_path, name, image, message):

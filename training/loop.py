@@ -47,7 +47,7 @@ class Trainer:
             bf16: compute the network in bfloat16 (weights, loss and optimiser stay fp32).
 
         Raises:
-            CheckpointError: `folder` holds a run with another network, recipe or seed.
+            CheckpointError: `folder` holds a run with another network, recipe, seed or bf16.
         """
         self.recipe, self.folder, self.seed, self.bf16 = recipe, folder, seed, bf16
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,7 +56,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.rate)
         self.average = AveragedModel(self.network, multi_avg_fn=self._move_average)
         self.step = 0
-        self.identity = {**network.config.to_dict(), **asdict(recipe), "seed": seed}
+        self.identity = {**network.config.to_dict(), **asdict(recipe), "seed": seed, "bf16": bf16}
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / STATE).exists():
             self._resume()
