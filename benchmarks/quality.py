@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.pictures import side_by_side
-from hfdn_deploy.bundle import pretrained_scales
+from hfdn_deploy.bundle import PRECISIONS, pretrained_scales
 from hfdn_deploy.images import write_image
 from hfdn_deploy.imresize import imresize
 from hfdn_deploy.quality import (
@@ -91,17 +91,17 @@ def network(up: Upscaler) -> Method:
 def picture(
     images: Mapping[str, Luma], scale: int, outputs: Mapping[str, Mapping[str, Luma]]
 ) -> tuple[str, Luma]:
-    """The image and crop where bicubic and HFDN differ most, all methods side by side.
+    """The image and crop where two methods differ most, all methods side by side.
 
     Args:
-        outputs: what `upscale_set` gave, by method; "bicubic" and "HFDN" must be there.
+        outputs: what `upscale_set` gave, by method; the first two are compared.
 
     Returns:
         The image's name and a captioned row of panels.
     """
     best, where = -1.0, ("", 0, 0)
     for name in images:
-        difference = cv2.absdiff(outputs["bicubic"][name], outputs["HFDN"][name])
+        difference = cv2.absdiff(*(result[name] for result in list(outputs.values())[:2]))
         mean = cv2.boxFilter(difference, cv2.CV_32F, (CROP, CROP), anchor=(0, 0))
         valid = mean[: -CROP + 1, : -CROP + 1]
         if valid.size and valid.max() > best:
@@ -144,6 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--scale", type=int, nargs="+", choices=(2, 3, 4), help="default: all")
     models.add_argument("--bundle", type=Path, help="instead of the package's")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32"])
     parser.add_argument("--ensemble", action="store_true", help="HFDN+ too, which takes 8× as long")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -155,12 +156,18 @@ def main(args: argparse.Namespace) -> None:
     for folder in args.data:
         images = load_luma_set(folder)
         for model in [args.bundle] if args.bundle else args.scale or pretrained_scales():
-            with Upscaler.load(model) as up:
-                scale = up.scale
-                methods = {"bicubic": bicubic(scale), "HFDN": network(up)}
-                if args.ensemble:
-                    methods["HFDN+"] = network(Upscaler(up.backend, up.choice, ensemble=True))
-                outputs = {k: upscale_set(images, scale, run) for k, run in methods.items()}
+            outputs = {}
+            for precision in args.precision:
+                with Upscaler.load(model, precision=precision) as up:
+                    scale = up.scale
+                    suffix = "" if precision == "fp32" else f" {precision}"
+                    methods = {"bicubic": bicubic(scale), f"HFDN{suffix}": network(up)}
+                    if args.ensemble:
+                        plus = Upscaler(up.backend, up.choice, ensemble=True)
+                        methods[f"HFDN+{suffix}"] = network(plus)
+                    for method, run in methods.items():
+                        if method not in outputs:
+                            outputs[method] = upscale_set(images, scale, run)
             scores += [score(folder.name, scale, k, images, out) for k, out in outputs.items()]
             if args.pictures:
                 name, row = picture(images, scale, outputs)

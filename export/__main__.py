@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from export.exporter import export_bundle, verify_bundle
-from hfdn_deploy.bundle import ModelFile
+from hfdn_deploy.bundle import PRECISIONS, ModelFile
 from hfdn_deploy.command import run_command
 from hfdn_deploy.network.config import HFDNConfig
 
 
 def _export(args: argparse.Namespace) -> None:
-    bundle = export_bundle(args.checkpoint, args.output, _config(args), args.locate)
+    bundle = export_bundle(
+        args.checkpoint, args.output, args.precisions, _config(args), args.locate
+    )
     _report(bundle.path, bundle.manifest.files)
 
 
@@ -27,11 +29,9 @@ def _config(args: argparse.Namespace) -> HFDNConfig | None:
 
 def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
     for entry in files:
-        worst, limit = entry.parity.worst, entry.parity.max_abs_limit
-        print(
-            f"{bundle / entry.file}: equals PyTorch to {worst.max_abs:.1e} (allowed {limit:g}) "
-            f"in {len(entry.parity.cases)} cases, worst on {worst.name!r}"
-        )
+        gates = ", ".join(f"{g.name} {g.value:.2g} (≤ {g.limit:g})" for g in entry.parity.gates)
+        cases, worst = entry.parity.cases, entry.parity.worst
+        print(f"{bundle / entry.file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
 
 
 def main(argv: list[str]) -> int:
@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
     else:
         parser.add_argument("checkpoint", type=Path)
         parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
+        parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32"])
         command = _export
     parser.add_argument("--scale", type=int, help="of a .pth file, which does not say")
     parser.add_argument("--locate", action="store_true", help="name the first departing node")

@@ -1,14 +1,16 @@
 """The two things the exporter does: make a bundle, and verify one."""
 
 import hashlib
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 
-from export import graph, parity
-from hfdn_deploy.bundle import MANIFEST, SCHEMA, Bundle, Manifest, ModelFile, TensorSpec
+from export import graph, parity, precisions
+from hfdn_deploy.bundle import MANIFEST, PRECISIONS, SCHEMA, Bundle, Manifest, ModelFile, TensorSpec
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.network.checkpoints import load_checkpoint
@@ -16,17 +18,24 @@ from hfdn_deploy.network.complexity import count
 from hfdn_deploy.network.config import HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
 
+logger = logging.getLogger(__name__)
+
 TOOLS = ("hfdn-deploy", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
 def export_bundle(
-    checkpoint: Path, output: Path, config: HFDNConfig | None = None, locate: bool = False
+    checkpoint: Path,
+    output: Path,
+    wanted: Sequence[str] = ("fp32",),
+    config: HFDNConfig | None = None,
+    locate: bool = False,
 ) -> Bundle:
     """Export a checkpoint to a bundle directory, which appears only if every gate passed.
 
     Args:
         checkpoint: a `.safetensors` file, or a `.pth` whose network `config` tells.
         output: the bundle's directory; an older bundle there is replaced.
+        wanted: which precisions' graphs to make, of `hfdn_deploy.bundle.PRECISIONS`.
         locate: on a failed parity, name the first node that departs.
 
     Raises:
@@ -36,12 +45,18 @@ def export_bundle(
     """
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
-    data = graph.to_onnx(network).SerializeToString()
-    entry = _model_file("fp32.onnx", "fp32", data, network, locate)
-    manifest = _manifest(checkpoint, network, (entry,))
+    full = graph.to_onnx(network)
+    models = {}
+    for precision in wanted:
+        models[f"{precision}.onnx"] = _make(full, precision).SerializeToString()
+    entries = [
+        _model_file(file, Path(file).stem, data, network, locate) for file, data in models.items()
+    ]
+    manifest = _manifest(checkpoint, network, tuple(entries))
     with replaced(output) as temporary:
         temporary.mkdir()
-        (temporary / entry.file).write_bytes(data)
+        for file, data in models.items():
+            (temporary / file).write_bytes(data)
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(output)
 
@@ -77,16 +92,27 @@ def verify_bundle(
     return tuple(measured)
 
 
+def _make(full: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """The graph of one precision; weights that leave its range are reported."""
+    if precision == "fp32":
+        return full
+    half, losses = precisions.to_fp16(full)
+    for loss in losses:
+        logger.warning(
+            "fp16: in %s, %d weights overflow and %d become zero",
+            loss.node, loss.overflowed, loss.flushed,
+        )  # fmt: skip
+    return half
+
+
 def _refuse_to_replace_other_things(output: Path) -> None:
     """Raise InputError if there is something at `output` that is not a bundle and no more."""
     if not output.exists():
         return
-    try:
-        known = {MANIFEST, *(entry.file for entry in Bundle(output).manifest.files)}
-        others = [path.name for path in output.iterdir() if path.name not in known]
-    except BundleError:
-        others = [output.name]
-    if others:
+    graphs = {f"{precision}.onnx" for precision in PRECISIONS}
+    present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
+    # A damaged bundle, or one of another version, is still to be replaced: it has graphs.
+    if not present <= {MANIFEST, *graphs} or not present & graphs:
         raise InputError(f"{output} exists and is no bundle; name another directory.")
 
 
@@ -111,14 +137,16 @@ def _model_file(file: str, precision: str, data: bytes, network: HFDN, locate: b
     scale = network.config.scale
     model = onnx.load_model_from_string(data)
     result = parity.compare(parity.candidate(model), parity.reference(network), scale, precision)
-    worst = result.worst
     if not result.passed:
         where = "add --locate to see where"
         if locate:
-            where = f"first departing node: {parity.locate(model, network, worst.name)}"
+            node = parity.locate(model, network, result.worst.name, precision)
+            where = f"first departing node: {node}"
+        failed = [gate for gate in result.gates if not gate.value <= gate.limit]
+        figures = ", ".join(f"{g.name} is {g.value:.3g}, allowed {g.limit:g}" for g in failed)
         raise GateError(
-            f"the {precision} graph departs from PyTorch by {worst.max_abs:.3g} on "
-            f"{worst.name!r}, where {result.max_abs_limit:g} is allowed; {where}."
+            f"the {precision} graph departs from PyTorch, most on {result.worst.name!r}: "
+            f"{figures}; {where}."
         )
     return ModelFile(
         file=file,

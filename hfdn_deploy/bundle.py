@@ -20,7 +20,7 @@ from hfdn_deploy.errors import BundleError
 from hfdn_deploy.schema import from_json
 
 MANIFEST = "manifest.json"
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16")
 SCHEMA = 1
 
 
@@ -57,12 +57,23 @@ class ParityCase:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A figure that had to stay within a limit."""
+
+    name: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class Parity:
     """The comparison with the PyTorch reference that let a file into its bundle."""
 
     passed: bool
-    max_abs_limit: float
-    """The threshold every case was held to."""
+    gates: tuple[Gate, ...]
+    """What the precision was held to; `export.parity.GATES` says what each means."""
+    photographs_sha256: str
+    """Hash of the originals that PSNR was measured on."""
     worst: ParityCase
     cases: tuple[ParityCase, ...]
 
@@ -215,7 +226,8 @@ def _check_sense(manifest: Manifest) -> None:
     for entry in manifest.files:
         if entry.precision not in PRECISIONS:
             raise ValueError(f"precision is {entry.precision!r}")
-        if not entry.parity.passed:
+        within = all(gate.value <= gate.limit for gate in entry.parity.gates)
+        if not (entry.parity.passed and within and entry.parity.gates):
             raise ValueError(f"{entry.file} has failed its parity gate")
 
 

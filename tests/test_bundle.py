@@ -24,7 +24,9 @@ def test_manifest_says_what_the_file_is(bundle):
     assert entry.output.shape == ("batch", 1, "4*height", "4*width")
     assert (entry.precision, entry.halo, entry.pools_globally) == ("fp32", 19, True)
     assert entry.parity.passed
-    assert 0 < entry.parity.worst.max_abs <= entry.parity.max_abs_limit == 1e-4
+    gates = {gate.name: gate for gate in entry.parity.gates}
+    assert 0 < gates["max_abs"].value == entry.parity.worst.max_abs <= gates["max_abs"].limit
+    assert gates["max_abs"].limit == 1e-4
     assert entry.sha256 == hashlib.sha256((bundle / entry.file).read_bytes()).hexdigest()
 
 
@@ -71,7 +73,9 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m["files"][0].update(file="\ud800"), "outside the bundle"),
         (lambda m: m["files"][0].update(precision="../x"), "precision is"),
         (lambda m: m["files"][0]["parity"].update(passed=False), "failed its parity gate"),
-        (lambda m: m["files"][0]["parity"].update(max_abs_limit=10**400), "max_abs_limit is"),
+        (lambda m: m["files"][0]["parity"]["gates"][1].update(value=1), "failed its parity gate"),
+        (lambda m: m["files"][0]["parity"].update(gates=[]), "failed its parity gate"),
+        (lambda m: m["files"][0]["parity"]["gates"][0].update(limit=10**400), "limit is"),
         (lambda m: m["files"].append(m["files"][0]), "'fp32.onnx' twice"),
         (lambda m: m.update(files=[]), "files is empty"),
         (lambda m: m.update(schema=0), "schema is 0"),

@@ -9,9 +9,12 @@ import torch
 from export import graph, parity
 from export.__main__ import main
 from export.exporter import export_bundle, verify_bundle
+from export.precisions import Loss, to_fp16
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError, GateError, InputError
+from hfdn_deploy.imresize import imresize
 from hfdn_deploy.network.checkpoints import load_checkpoint, save_checkpoint
+from hfdn_deploy.quality import psnr
 from tests.conftest import ROOT, make_network
 
 
@@ -46,7 +49,7 @@ DAMAGES = [
 
 
 def test_grid_holds_what_breaks_things():
-    grid = dict(parity.inputs(4))
+    grid = {case.name: case.lr for case in parity.grid(4)}
     shapes = {lr.shape for lr in grid.values()}
     assert {(1, 1, 1, 1), (1, 1, 1, 7), (3, 1, 16, 24), (1, 1, 31, 37)} <= shapes
     assert {"black", "white", "noise", "step", "checkerboard"} <= set(grid)
@@ -54,6 +57,16 @@ def test_grid_holds_what_breaks_things():
     assert all(lr.dtype == np.float32 for lr in grid.values())
     assert grid["white"].min() == 1
     assert grid["black"].max() == 0
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_photographs_lie_over_their_originals(scale):
+    pairs = [(c.lr, c.original) for c in parity.grid(scale) if c.original is not None]
+    for lr, original in pairs:
+        assert original.shape == (scale * lr.shape[2], scale * lr.shape[3])
+        enlarged = imresize(lr[0, 0] * 255, scale)
+        aligned = psnr(enlarged, original, border=8)
+        assert aligned > psnr(enlarged, np.roll(original, scale, axis=0), border=8) + 0.5
 
 
 def test_parity_measures(bundle, checkpoint):
@@ -70,6 +83,24 @@ def test_parity_measures(bundle, checkpoint):
     assert result.worst.mean_abs == pytest.approx(1 / 255, rel=1e-4)
     assert result.worst.psnr_db == pytest.approx(20 * np.log10(255), abs=1e-3)
     assert all(case.psnr_db is None for case in result.cases if case is not result.worst)
+
+
+def test_gates_of_fp16_are_levels_and_decibels(checkpoint):
+    run = parity.reference(load_checkpoint(checkpoint))
+
+    def noisy(lr):
+        return run(lr) + np.float32(0.5 / 255) * np.random.default_rng(0).choice(
+            [-1, 1], run(lr).shape
+        )
+
+    gates = {g.name: g for g in parity.compare(noisy, run, 4, "fp16").gates}
+    assert gates["max_levels"].value == pytest.approx(0.5, abs=1e-3)
+    assert gates["max_levels"].limit == 1
+    assert gates["not_finite"].value == 0
+    assert 0 < gates["psnr_loss_db"].value < 0.1
+    blurred = parity.compare(lambda lr: run(lr) * 0.9, run, 4, "fp16")
+    assert not blurred.passed
+    assert {g.name: g.value for g in blurred.gates}["psnr_loss_db"] > 0.05
 
 
 @pytest.mark.parametrize("broken", ["nan", "shape"])
@@ -116,6 +147,38 @@ def test_verify_refuses_a_damaged_graph(
     assert f"first departing node: {name.rpartition('.')[0]} (" in capsys.readouterr().err
 
 
+def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
+    bundle = export_bundle(checkpoint, tmp_path / "both", ("fp32", "fp16"))
+    full, half = bundle.manifest.files
+    assert (full.precision, half.precision) == ("fp32", "fp16")
+    assert half.input == full.input
+    assert half.output == full.output
+    assert (half.halo, half.pools_globally) == (full.halo, full.pools_globally)
+    assert 0 < half.parity.worst.max_abs * 255 < 1
+    sizes = [(bundle.path / entry.file).stat().st_size for entry in (full, half)]
+    assert sizes[1] < 0.52 * sizes[0]
+    model = onnx.load(bundle.path / half.file)
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert kinds == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+    assert [e.precision for e in verify_bundle(bundle.path, checkpoint)] == ["fp32", "fp16"]
+
+
+def test_fp16_reports_what_leaves_its_range(bundle):
+    model = onnx.load(bundle / "fp32.onnx")
+
+    def spoil(values):
+        values.flat[:3] = (1e5, 1e-9, -1e-9)
+
+    damage(model, "heads.m.conv1.weight", spoil)
+    half, losses = to_fp16(model)
+    assert Loss("heads.m.conv1", overflowed=1, flushed=2) in losses
+    network = load_checkpoint(bundle.parent / "hfdn_x4.safetensors")
+    result = parity.compare(parity.candidate(half), parity.reference(network), 4, "fp16")
+    assert not result.passed
+    where = parity.locate(half, network, result.worst.name, "fp16")
+    assert where.startswith("heads.m.conv1 (")
+
+
 def test_verify_repeats_the_gate(bundle, checkpoint, tmp_path):
     (entry,) = verify_bundle(bundle, checkpoint)
     assert entry == Bundle(bundle).manifest.files[0]
@@ -131,7 +194,7 @@ def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
         export_bundle(checkpoint, tmp_path / "precious")
     assert (tmp_path / "precious" / "thesis.txt").exists()
     copy = shutil.copytree(bundle, tmp_path / "copy")
-    (copy / "fp32.onnx").unlink()
+    (copy / "manifest.json").write_text("damaged")
     export_bundle(checkpoint, copy)
     Bundle(copy).read_model("fp32")
 
@@ -183,8 +246,9 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_shipped_bundles_are_their_checkpoints(scale):
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
-    (entry,) = verify_bundle(pretrained(scale).path, checkpoint)
-    assert entry.parity.worst.max_abs <= 1e-4
+    entries = verify_bundle(pretrained(scale).path, checkpoint)
+    assert [entry.precision for entry in entries] == ["fp32", "fp16"]
+    assert entries[0].parity.worst.max_abs <= 1e-4
 
 
 def test_command_line_errors(tmp_path, capsys):
