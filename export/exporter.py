@@ -46,17 +46,16 @@ def export_bundle(
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
     full = graph.to_onnx(network)
-    models = {}
-    for precision in wanted:
-        models[f"{precision}.onnx"] = _make(full, precision).SerializeToString()
+    graphs = {precision: _make(full, precision).SerializeToString() for precision in wanted}
     entries = [
-        _model_file(file, Path(file).stem, data, network, locate) for file, data in models.items()
+        _model_file(_file_name(precision), precision, data, network, locate)
+        for precision, data in graphs.items()
     ]
     manifest = _manifest(checkpoint, network, tuple(entries))
     with replaced(output) as temporary:
         temporary.mkdir()
-        for file, data in models.items():
-            (temporary / file).write_bytes(data)
+        for entry in entries:
+            (temporary / entry.file).write_bytes(graphs[entry.precision])
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(output)
 
@@ -92,6 +91,10 @@ def verify_bundle(
     return tuple(measured)
 
 
+def _file_name(precision: str) -> str:
+    return f"{precision}.onnx"
+
+
 def _make(full: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     """The graph of one precision; weights that leave its range are reported."""
     if precision == "fp32":
@@ -109,7 +112,7 @@ def _refuse_to_replace_other_things(output: Path) -> None:
     """Raise InputError if there is something at `output` that is not a bundle and no more."""
     if not output.exists():
         return
-    graphs = {f"{precision}.onnx" for precision in PRECISIONS}
+    graphs = set(map(_file_name, PRECISIONS))
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
     # A damaged bundle, or one of another version, is still to be replaced: it has graphs.
     if not present <= {MANIFEST, *graphs} or not present & graphs:

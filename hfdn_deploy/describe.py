@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import CheckpointError, InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.network.config import METADATA_KEY
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 
@@ -96,7 +97,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
     try:
-        configuration = json.loads(metadata["hfdn"])
+        configuration = json.loads(metadata[METADATA_KEY])
     except (KeyError, ValueError, RecursionError):
         configuration = None
     return {

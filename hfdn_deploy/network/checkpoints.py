@@ -12,10 +12,8 @@ from torch import Tensor
 
 from hfdn_deploy.errors import CheckpointError
 from hfdn_deploy.files import replaced
-from hfdn_deploy.network.config import HFDNConfig
+from hfdn_deploy.network.config import METADATA_KEY, HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
-
-METADATA_KEY = "hfdn"
 
 
 def save_checkpoint(path: Path, network: HFDN) -> None:

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass, fields
 
 from hfdn_deploy.errors import CheckpointError
 
+# Where a checkpoint's metadata keeps the configuration, as JSON.
+METADATA_KEY = "hfdn"
+
 _CHOICES: dict[str, tuple[object, ...]] = {
     "scale": (2, 3, 4),
     "attention": ("none", "ca", "sa", "ca+sa"),
