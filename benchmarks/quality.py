@@ -2,19 +2,23 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks import baseline
 from benchmarks.pictures import side_by_side
-from hfdn_deploy.bundle import PRECISIONS, pretrained_scales
+from export.sessions import candidate
+from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.images import write_image
 from hfdn_deploy.imresize import imresize
+from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.quality import (
     PEAK,
     crop_to_multiple,
@@ -88,6 +92,24 @@ def network(up: Upscaler) -> Method:
     return lambda lr: up.upscale_luma((lr / PEAK).astype(np.float32)) * PEAK
 
 
+def graph(model: onnx.ModelProto) -> Method:
+    """Any graph, in ONNX Runtime on the CPU."""
+    run = candidate(model)
+    return lambda lr: run((lr[None, None] / PEAK).astype(np.float32))[0, 0] * PEAK
+
+
+def networks(bundle: Bundle, precision: str, ensemble: bool) -> Iterator[tuple[str, Method]]:
+    """One precision of a bundle, HFDN+ if `ensemble`, and what INT8 is to be held against."""
+    suffix = "" if precision == "fp32" else f" {precision}"
+    with Upscaler.load(bundle.path, precision=precision) as up:
+        yield f"HFDN{suffix}", network(up)
+        if ensemble:
+            yield f"HFDN+{suffix}", network(Upscaler(up.backend, up.choice, ensemble=True))
+    if precision == "int8":
+        for name, data in baseline.int8_graphs(bundle).items():
+            yield name, graph(onnx.load_model_from_string(data))
+
+
 def picture(
     images: Mapping[str, Luma], scale: int, outputs: Mapping[str, Mapping[str, Luma]]
 ) -> tuple[str, Luma]:
@@ -156,18 +178,12 @@ def main(args: argparse.Namespace) -> None:
     for folder in args.data:
         images = load_luma_set(folder)
         for model in [args.bundle] if args.bundle else args.scale or pretrained_scales():
-            outputs = {}
+            bundle = pretrained(model) if isinstance(model, int) else Bundle(model)
+            scale = bundle.manifest.scale
+            outputs = {"bicubic": upscale_set(images, scale, bicubic(scale))}
             for precision in args.precision:
-                with Upscaler.load(model, precision=precision) as up:
-                    scale = up.scale
-                    suffix = "" if precision == "fp32" else f" {precision}"
-                    methods = {"bicubic": bicubic(scale), f"HFDN{suffix}": network(up)}
-                    if args.ensemble:
-                        plus = Upscaler(up.backend, up.choice, ensemble=True)
-                        methods[f"HFDN+{suffix}"] = network(plus)
-                    for method, run in methods.items():
-                        if method not in outputs:
-                            outputs[method] = upscale_set(images, scale, run)
+                for method, run in networks(bundle, precision, args.ensemble):
+                    outputs[method] = upscale_set(images, scale, run)
             scores += [score(folder.name, scale, k, images, out) for k, out in outputs.items()]
             if args.pictures:
                 name, row = picture(images, scale, outputs)

@@ -1,26 +1,38 @@
 """`python -m export CHECKPOINT -o BUNDLE` and `python -m export verify BUNDLE CHECKPOINT`."""
 
 import argparse
+import logging
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from export.exporter import export_bundle, verify_bundle
-from hfdn_deploy.bundle import PRECISIONS, ModelFile
 from hfdn_deploy.command import run_command
+from hfdn_deploy.manifest import PRECISIONS, ModelFile
 from hfdn_deploy.network.config import HFDNConfig
 
 
 def _export(args: argparse.Namespace) -> None:
     bundle = export_bundle(
-        args.checkpoint, args.output, args.precisions, _config(args), args.locate
+        args.checkpoint,
+        args.output,
+        args.precisions,
+        _config(args),
+        args.calibration,
+        args.budget_db,
+        args.report,
     )
     _report(bundle.path, bundle.manifest.files)
+    if chosen := bundle.manifest.quantization:
+        print(
+            f"INT8: {len(chosen.layers)} layers with {chosen.macs_share:.2%} of the MACs, "
+            f"ranges by {chosen.calibrator}"
+        )
 
 
 def _verify(args: argparse.Namespace) -> None:
-    files = verify_bundle(args.bundle, args.checkpoint, _config(args), args.locate)
-    _report(args.bundle, files)
+    _report(args.bundle, verify_bundle(args.bundle, args.checkpoint, _config(args)))
 
 
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
@@ -29,9 +41,17 @@ def _config(args: argparse.Namespace) -> HFDNConfig | None:
 
 def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
     for entry in files:
+        assert entry.parity is not None
         gates = ", ".join(f"{g.name} {g.value:.2g} (≤ {g.limit:g})" for g in entry.parity.gates)
         cases, worst = entry.parity.cases, entry.parity.worst
         print(f"{bundle / entry.file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
+
+
+def _decibels(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no loss in dB")
+    return value
 
 
 def main(argv: list[str]) -> int:
@@ -47,10 +67,28 @@ def main(argv: list[str]) -> int:
         parser.add_argument("checkpoint", type=Path)
         parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
         parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32"])
+        int8 = parser.add_argument_group("INT8")
+        int8.add_argument(
+            "--calibration", type=Path, metavar="DIR",
+            help="pictures to calibrate with (default: photographs of scikit-image), or a bundle "
+            "whose calibration to use again",
+        )  # fmt: skip
+        int8.add_argument(
+            "--budget-db", type=_decibels, default=0.05, help="PSNR it may cost (default: 0.05)"
+        )
+        int8.add_argument(
+            "--report",
+            type=Path,
+            metavar="DIR",
+            help="write which layers bear it, and what it costs",
+        )
         command = _export
     parser.add_argument("--scale", type=int, help="of a .pth file, which does not say")
-    parser.add_argument("--locate", action="store_true", help="name the first departing node")
+    parser.add_argument(
+        "--locate", action="store_true", help="if a gate fails, list by how much each node departs"
+    )
     args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.locate else None, format="%(message)s")
     return run_command(lambda: command(args))
 
 

@@ -9,10 +9,24 @@ from pathlib import Path
 
 import onnx
 
-from export import graph, parity, precisions
-from hfdn_deploy.bundle import MANIFEST, PRECISIONS, SCHEMA, Bundle, Manifest, ModelFile, TensorSpec
+from export import graph, parity, report, sensitivity
+from export.calibration import load_pictures
+from export.fp16 import to_fp16
+from export.locate import blame, module_departures, node_departures
+from export.quantization import DIALECTS, quantize
+from export.sessions import candidate
+from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.files import replaced
+from hfdn_deploy.manifest import (
+    GRAPHS,
+    MANIFEST,
+    SCHEMA,
+    Manifest,
+    ModelFile,
+    Quantization,
+    TensorSpec,
+)
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.network.complexity import count
 from hfdn_deploy.network.config import HFDNConfig
@@ -28,15 +42,20 @@ def export_bundle(
     output: Path,
     wanted: Sequence[str] = ("fp32",),
     config: HFDNConfig | None = None,
-    locate: bool = False,
+    calibration: Path | None = None,
+    budget_db: float = 0.05,
+    report_to: Path | None = None,
 ) -> Bundle:
     """Export a checkpoint to a bundle directory, which appears only if every gate passed.
 
     Args:
         checkpoint: a `.safetensors` file, or a `.pth` whose network `config` tells.
         output: the bundle's directory; an older bundle there is replaced.
-        wanted: which precisions' graphs to make, of `hfdn_deploy.bundle.PRECISIONS`.
-        locate: on a failed parity, name the first node that departs.
+        wanted: which precisions' graphs to make, of `hfdn_deploy.manifest.PRECISIONS`.
+        calibration: folder of pictures that INT8 is calibrated with (by default photographs of
+            scikit-image), or a bundle of this checkpoint, whose calibration is used again.
+        budget_db: the PSNR that INT8 may cost.
+        report_to: folder for the report on which layers bear INT8.
 
     Raises:
         CheckpointError: the checkpoint is not usable.
@@ -46,22 +65,23 @@ def export_bundle(
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
     full = graph.to_onnx(network)
-    graphs = {precision: _make(full, precision).SerializeToString() for precision in wanted}
-    entries = [
-        _model_file(_file_name(precision), precision, data, network, locate)
-        for precision, data in graphs.items()
-    ]
-    manifest = _manifest(checkpoint, network, tuple(entries))
+    quantization = None
+    if "int8" in wanted:
+        quantization = _calibrate(full, network, checkpoint, calibration, budget_db, report_to)
+    names = [name for precision in wanted for name in GRAPHS[precision]]
+    graphs = {name: _make(full, name, quantization).SerializeToString() for name in names}
+    entries = [_model_file(name, data, network, quantization) for name, data in graphs.items()]
+    manifest = _manifest(checkpoint, network, quantization, tuple(entries))
     with replaced(output) as temporary:
         temporary.mkdir()
         for entry in entries:
-            (temporary / entry.file).write_bytes(graphs[entry.precision])
+            (temporary / entry.file).write_bytes(graphs[entry.graph])
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(output)
 
 
 def verify_bundle(
-    path: Path, checkpoint: Path, config: HFDNConfig | None = None, locate: bool = False
+    path: Path, checkpoint: Path, config: HFDNConfig | None = None
 ) -> tuple[ModelFile, ...]:
     """Repeat the parity gates of a bundle against the checkpoint it was made from.
 
@@ -72,34 +92,61 @@ def verify_bundle(
         BundleError: the bundle is damaged, or was made from another checkpoint.
         GateError: a graph is not equal enough to the network.
     """
-    bundle = Bundle(path)
+    bundle = Bundle(path, allow_ungated=True)
     network = load_checkpoint(checkpoint, config)
     if bundle.manifest.checkpoint_sha256 != _sha256(checkpoint.read_bytes()):
         raise BundleError(f"{path} was not exported from {checkpoint}; name its own checkpoint.")
-    manifest = _manifest(checkpoint, network, bundle.manifest.files)
+    quantization = bundle.manifest.quantization
+    manifest = _manifest(checkpoint, network, quantization, bundle.manifest.files)
     for field in fields(Manifest):
         said, true = (getattr(m, field.name) for m in (bundle.manifest, manifest))
         if said != true and field.name != "tools":
             raise BundleError(f"{path} says {field.name} {said}, but it is {true}; export it anew.")
     measured = []
     for entry in bundle.manifest.files:
-        data = bundle.read_model(entry.precision)
-        found = _model_file(entry.file, entry.precision, data, network, locate)
+        found = _model_file(entry.graph, bundle.read_model(entry.graph), network, quantization)
         if replace(found, parity=entry.parity) != entry:
             raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
         measured.append(found)
     return tuple(measured)
 
 
-def _file_name(precision: str) -> str:
-    return f"{precision}.onnx"
+def _file_name(name: str) -> str:
+    return f"{name}.onnx"
 
 
-def _make(full: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """The graph of one precision; weights that leave its range are reported."""
-    if precision == "fp32":
+def _calibrate(
+    full: onnx.ModelProto,
+    network: HFDN,
+    checkpoint: Path,
+    calibration: Path | None,
+    budget_db: float,
+    report_to: Path | None,
+) -> Quantization:
+    """The calibration of an earlier bundle, or a new one on pictures."""
+    if calibration and (calibration / MANIFEST).exists():
+        manifest = Bundle(calibration).manifest
+        if manifest.quantization is None:
+            raise BundleError(f"{calibration} has no INT8 graphs whose calibration could be used.")
+        if manifest.checkpoint_sha256 != _sha256(checkpoint.read_bytes()):
+            raise BundleError(
+                f"{calibration} was calibrated for another checkpoint; calibrate anew."
+            )
+        return manifest.quantization
+    scale = network.config.scale
+    study = sensitivity.study(full, scale, load_pictures(calibration, scale), budget_db)
+    if report_to:
+        report.write(study, report_to, checkpoint.stem)
+    return study.quantization
+
+
+def _make(full: onnx.ModelProto, name: str, quantization: Quantization | None) -> onnx.ModelProto:
+    """The graph of this name; weights that leave the range of fp16 are reported."""
+    if name == "fp32":
         return full
-    half, losses = precisions.to_fp16(full)
+    if quantization and name in DIALECTS:
+        return quantize(full, quantization.layers, quantization.statistics, DIALECTS[name])
+    half, losses = to_fp16(full)
     for loss in losses:
         logger.warning(
             "fp16: in %s, %d weights overflow and %d become zero",
@@ -112,14 +159,19 @@ def _refuse_to_replace_other_things(output: Path) -> None:
     """Raise InputError if there is something at `output` that is not a bundle and no more."""
     if not output.exists():
         return
-    graphs = set(map(_file_name, PRECISIONS))
+    graphs = {_file_name(name) for names in GRAPHS.values() for name in names}
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
     # A damaged bundle, or one of another version, is still to be replaced: it has graphs.
     if not present <= {MANIFEST, *graphs} or not present & graphs:
         raise InputError(f"{output} exists and is no bundle; name another directory.")
 
 
-def _manifest(checkpoint: Path, network: HFDN, entries: tuple[ModelFile, ...]) -> Manifest:
+def _manifest(
+    checkpoint: Path,
+    network: HFDN,
+    quantization: Quantization | None,
+    entries: tuple[ModelFile, ...],
+) -> Manifest:
     return Manifest(
         schema=SCHEMA,
         scale=network.config.scale,
@@ -127,33 +179,28 @@ def _manifest(checkpoint: Path, network: HFDN, entries: tuple[ModelFile, ...]) -
         **asdict(count(network, network.config.scale)),
         checkpoint_sha256=_sha256(checkpoint.read_bytes()),
         tools={name: version(name) for name in TOOLS},
+        quantization=quantization,
         files=entries,
     )
 
 
-def _model_file(file: str, precision: str, data: bytes, network: HFDN, locate: bool) -> ModelFile:
+def _model_file(
+    name: str, data: bytes, network: HFDN, quantization: Quantization | None
+) -> ModelFile:
     """Judge a serialised graph and describe it.
 
     Raises:
-        GateError: it failed; the message names the worst case and, with `locate`, the node.
+        GateError: it failed; the message names the worst case and the node to blame.
     """
     scale = network.config.scale
     model = onnx.load_model_from_string(data)
-    result = parity.compare(parity.candidate(model), parity.reference(network), scale, precision)
-    if not result.passed:
-        where = "add --locate to see where"
-        if locate:
-            node = parity.locate(model, network, result.worst.name, precision)
-            where = f"first departing node: {node}"
-        failed = [gate for gate in result.gates if not gate.value <= gate.limit]
-        figures = ", ".join(f"{g.name} is {g.value:.3g}, allowed {g.limit:g}" for g in failed)
-        raise GateError(
-            f"the {precision} graph departs from PyTorch, most on {result.worst.name!r}: "
-            f"{figures}; {where}."
-        )
-    return ModelFile(
-        file=file,
-        precision=precision,
+    limits = parity.GATES[name]
+    if quantization and name in DIALECTS:
+        limits = {**limits, "psnr_loss_db": quantization.budget_db}
+    result = parity.compare(candidate(model), parity.reference(network), scale, limits)
+    entry = ModelFile(
+        file=_file_name(name),
+        graph=name,
         sha256=_sha256(data),
         input=TensorSpec.from_onnx(model.graph.input[0]),
         output=TensorSpec.from_onnx(model.graph.output[0]),
@@ -163,6 +210,19 @@ def _model_file(file: str, precision: str, data: bytes, network: HFDN, locate: b
         pools_globally=any(map(graph.is_global_pool, model.graph.node)),
         parity=result,
     )
+    if reason := entry.why_ungated:
+        lr = next(case.lr for case in parity.grid(scale) if case.name == result.worst.name)
+        if name == "fp32":
+            departures = module_departures(model, network, lr)
+        else:
+            departures = node_departures(model, graph.to_onnx(network), name, lr)
+        for node, departure in departures.items():
+            logger.info("%s: off by %.2g", node, departure)
+        raise GateError(
+            f"the {name} graph departs from PyTorch, most on {result.worst.name!r}: {reason}; "
+            f"{blame(departures, name)}."
+        )
+    return entry
 
 
 def _sha256(data: bytes) -> str:

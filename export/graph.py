@@ -7,9 +7,12 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import onnx
 import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from export.rewrites import DeployHFDN
 from hfdn_deploy.network.hfdn import HFDN
@@ -104,31 +107,71 @@ def halo(model: onnx.ModelProto, scale: int) -> int:
     each tensor the interval of positions (along one axis) that they need.
     """
     needed = {model.graph.output[0].name: (0, scale - 1)}
+    constants = _constants(model)
     for node in reversed(model.graph.node):
         interval = needed.get(node.output[0])
         if interval is None or is_global_pool(node):
             continue
-        low, high = _read_by(node, *interval)
-        for name in node.input:
+        low, high = _read_by(node, constants, *interval)
+        for name in set(node.input) - set(constants):
             before = needed.get(name, (low, high))
             needed[name] = (min(low, before[0]), max(high, before[1]))
     low, high = needed[model.graph.input[0].name]
     return max(-low, high)
 
 
-def _read_by(node: onnx.NodeProto, low: int, high: int) -> tuple[int, int]:
+def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def _read_by(
+    node: onnx.NodeProto, constants: dict[str, NDArray[Any]], low: int, high: int
+) -> tuple[int, int]:
     """First and last position in a node's input that output positions low … high read."""
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "DepthToSpace":
         return low // attributes["blocksize"], high // attributes["blocksize"]
+    if node.op_type == "Slice":
+        start = int(constants[node.input[1]][0])
+        return low + start, high + start
+    if node.op_type == "Pad":
+        # begin and end of N, C, H, W
+        padding = int(constants[node.input[1]][2])
+        return low - padding, high - padding
     if not node.op_type.startswith("Conv"):
-        # Padding moves positions, which the unpadded convolution behind it moves back.
         return low, high
     reach = max(attributes["kernel_shape"]) - 1
+    padding = attributes.get("pads", [0])[0]
     if node.op_type == "Conv":
-        return low - reach // 2, high + reach // 2
-    stride, padding = attributes["strides"][0], attributes["pads"][0]
+        return low - padding, high + reach - padding
+    stride = attributes["strides"][0]
     return -((reach - padding - low) // stride), (high + padding) // stride
+
+
+def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
+    """Multiply-accumulates an input pixel of each learned convolution, in graph order.
+
+    True MACs as `hfdn_deploy.network.complexity` counts them: a transposed convolution at its
+    input's size. Those behind a global pooling have none that grow with the picture and are
+    left out, as is the fixed bicubic base, which has no bias.
+    """
+    constants = _constants(model)
+    # Pixels of each tensor for one pixel of the input.
+    pixels = {model.graph.input[0].name: 1.0}
+    macs = {}
+    for node in model.graph.node:
+        area = max((pixels[name] for name in node.input if name in pixels), default=0.0)
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if is_global_pool(node):
+            area = 0.0
+        if node.op_type.startswith("Conv") and len(node.input) > 2 and area:
+            macs[node.name] = area * constants[node.input[1]].size
+        if node.op_type == "ConvTranspose":
+            area *= attributes["strides"][0] ** 2
+        elif node.op_type == "DepthToSpace":
+            area *= attributes["blocksize"] ** 2
+        pixels[node.output[0]] = area
+    return macs
 
 
 def is_global_pool(node: onnx.NodeProto) -> bool:

@@ -1,4 +1,4 @@
-"""The bundle directory: `manifest.json` and one ONNX file per precision.
+"""The bundle directory: `manifest.json` and an ONNX file for each graph.
 
 The bundle is the contract between `export/`, which writes it, and the runtime, which trusts
 nothing in it that it has not checked: hashes, schema, paths, external data.
@@ -6,130 +6,34 @@ nothing in it that it has not checked: hashes, schema, paths, external data.
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from hfdn_deploy.errors import BundleError
+from hfdn_deploy.errors import BundleError, GateError
+from hfdn_deploy.manifest import GRAPHS, MANIFEST, SCHEMA, Manifest, ModelFile, TensorSpec
 from hfdn_deploy.schema import from_json
 
-MANIFEST = "manifest.json"
-PRECISIONS = ("fp32", "fp16")
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of a graph."""
-
-    name: str
-    dtype: str
-    """NumPy's name, such as "float32"."""
-    shape: tuple[int | str, ...]
-    """N, C, H, W; a name stands for a size that may vary."""
-
-    @classmethod
-    def from_onnx(cls, value: onnx.ValueInfoProto) -> "TensorSpec":
-        """Describe an input or output of an ONNX graph."""
-        kind = value.type.tensor_type
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-        return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
-
-
-@dataclass(frozen=True)
-class ParityCase:
-    """How far one output lies from the PyTorch reference."""
-
-    name: str
-    shape: tuple[int, ...]
-    """Shape of the input, (N, 1, H, W)."""
-    max_abs: float
-    """Largest absolute difference, on the scale 0..1."""
-    mean_abs: float
-    psnr_db: float | None
-    """PSNR between the two outputs in luma levels (peak 255); None where they are equal."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A figure that had to stay within a limit."""
-
-    name: str
-    value: float
-    limit: float
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The comparison with the PyTorch reference that let a file into its bundle."""
-
-    passed: bool
-    gates: tuple[Gate, ...]
-    """What the precision was held to; `export.parity.GATES` says what each means."""
-    photographs_sha256: str
-    """Hash of the originals that PSNR was measured on."""
-    worst: ParityCase
-    cases: tuple[ParityCase, ...]
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """One ONNX file of a bundle."""
-
-    file: str
-    """Plain name inside the bundle's directory."""
-    precision: str
-    sha256: str
-    input: TensorSpec
-    output: TensorSpec
-    value_range: tuple[float, float]
-    """Range of input and output values; black and white of the 8-bit scale."""
-    minimum_size: tuple[int, int]
-    """Smallest height and width of the input."""
-    halo: int
-    """Input pixels around an output pixel's own that can change it (pooling aside)."""
-    pools_globally: bool
-    """Whether every output pixel also depends on a mean over the whole input."""
-    parity: Parity
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What `manifest.json` says of a bundle."""
-
-    schema: int
-    scale: int
-    configuration: dict[str, int | str]
-    parameters: int
-    macs_paper: int
-    """Multiply-accumulates in the paper's convention (1080×720 HR, biases counted)."""
-    macs_true: int
-    """Multiply-accumulates computed for the weights (1280×720 HR)."""
-    checkpoint_sha256: str
-    tools: dict[str, str]
-    """Versions of what made the bundle."""
-    files: tuple[ModelFile, ...]
-
-    def to_json(self) -> str:
-        """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+logger = logging.getLogger(__name__)
 
 
 class Bundle:
     """An opened bundle. Opening reads the manifest; a model's hash is checked on each read.
 
     Raises:
-        BundleError: no bundle, a newer schema, a damaged manifest or a path that leads outside.
+        BundleError: no bundle, another schema, a damaged manifest or a path that leads outside.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], allow_ungated: bool = False) -> None:
+        """Open a bundle; `allow_ungated` lets graphs be read that did not pass their gates."""
         self.path = Path(path)
+        self.allow_ungated = allow_ungated
         self.manifest = self._read_manifest()
         for entry in self.manifest.files:
             plain = re.fullmatch(r"\w[\w.-]*", entry.file, re.ASCII)
@@ -150,10 +54,10 @@ class Bundle:
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{path} is damaged ({error}); export it anew.") from None
         schema = values.get("schema") if isinstance(values, dict) else None
-        if isinstance(schema, int) and schema > SCHEMA:
+        if isinstance(schema, int) and schema != SCHEMA:
+            advice = "upgrade hfdn-deploy" if schema > SCHEMA else "export it anew"
             raise BundleError(
-                f"{self.path} has schema {schema}, this hfdn-deploy reads up to {SCHEMA}: "
-                "upgrade hfdn-deploy."
+                f"{self.path} has schema {schema}, this hfdn-deploy reads {SCHEMA}: {advice}."
             )
         try:
             manifest = from_json(Manifest, values)
@@ -162,26 +66,34 @@ class Bundle:
             raise BundleError(f"{path} is damaged: {error}; export it anew.") from None
         return manifest
 
-    def entry(self, precision: str) -> ModelFile:
-        """The file of one precision.
+    def entry(self, graph: str) -> ModelFile:
+        """The file of one graph.
 
         Raises:
-            BundleError: the bundle has no such precision.
+            BundleError: the bundle has no such graph.
         """
         for entry in self.manifest.files:
-            if entry.precision == precision:
+            if entry.graph == graph:
                 return entry
-        present = ", ".join(entry.precision for entry in self.manifest.files)
-        raise BundleError(f"{self.path} has no {precision} graph, only {present}.")
+        present = ", ".join(entry.graph for entry in self.manifest.files)
+        raise BundleError(f"{self.path} has no {graph} graph, only {present}.")
 
-    def read_model(self, precision: str) -> bytes:
-        """The ONNX file of one precision, after its hash and self-containedness were checked.
+    def read_model(self, graph: str) -> bytes:
+        """The ONNX file of one graph, after its gate, hash and self-containedness were checked.
 
         Raises:
-            BundleError: no such precision, missing, changed, or with data outside the file.
+            BundleError: no such graph, missing, changed, or with data outside the file.
+            GateError: it did not pass its gates, and that is not allowed.
         """
-        entry = self.entry(precision)
+        entry = self.entry(graph)
         path = self.path / entry.file
+        if reason := entry.why_ungated:
+            if not self.allow_ungated:
+                raise GateError(
+                    f"{path} did not pass its gates: {reason}; export it anew, or allow ungated "
+                    "graphs."
+                )
+            logger.warning("%s did not pass its gates: %s; it is used as allowed.", path, reason)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -211,24 +123,20 @@ class Bundle:
 
 def _check_sense(manifest: Manifest) -> None:
     """Raise ValueError where a manifest is well-formed but cannot be true."""
-    if manifest.schema != SCHEMA:
-        raise ValueError(f"schema is {manifest.schema}")
     if manifest.scale not in (2, 3, 4):
         raise ValueError(f"scale is {manifest.scale}")
     if not manifest.files:
         raise ValueError("files is empty")
     for names in (
         [entry.file for entry in manifest.files],
-        [entry.precision for entry in manifest.files],
+        [entry.graph for entry in manifest.files],
     ):
         if len(set(names)) < len(names):
             raise ValueError(f"files has {max(names, key=names.count)!r} twice")
+    known = [graph for graphs in GRAPHS.values() for graph in graphs]
     for entry in manifest.files:
-        if entry.precision not in PRECISIONS:
-            raise ValueError(f"precision is {entry.precision!r}")
-        within = all(gate.value <= gate.limit for gate in entry.parity.gates)
-        if not (entry.parity.passed and within and entry.parity.gates):
-            raise ValueError(f"{entry.file} has failed its parity gate")
+        if entry.graph not in known:
+            raise ValueError(f"graph is {entry.graph!r}")
 
 
 def external_tensors(graph: onnx.GraphProto) -> list[str]:

@@ -19,6 +19,7 @@ from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_image, write_image
+from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.upscaler import Upscaler
 
 
@@ -45,9 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     model = upscale.add_mutually_exclusive_group()
     model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
     model.add_argument("--model", type=Path, help="bundle directory or checkpoint")
-    upscale.add_argument("--precision", default="fp32")
+    upscale.add_argument("--precision", choices=PRECISIONS, default="fp32")
     upscale.add_argument("--backend", default="auto")
     upscale.add_argument("--ensemble", action="store_true", help="HFDN+: better, 8 times slower")
+    upscale.add_argument(
+        "--allow-ungated", action="store_true", help="run a graph that failed its quality gate"
+    )
     upscale.set_defaults(command=_upscale)
 
     info = commands.add_parser("info", help="say what a file is")
@@ -66,7 +70,9 @@ def _upscale(args: argparse.Namespace) -> None:
     jobs = plan_jobs(args.inputs, args.output)
     records = []
     model = args.model or (4 if args.scale is None else args.scale)
-    with Upscaler.load(model, args.backend, args.precision, args.ensemble) as up:
+    with Upscaler.load(
+        model, args.backend, args.precision, args.ensemble, args.allow_ungated
+    ) as up:
         for source, target in tqdm(jobs, unit="image", disable=None):
             start = time.perf_counter()
             image = read_image(source)

@@ -27,7 +27,10 @@ def _convert(kind: Any, value: object, where: str) -> Any:
     if is_dataclass(kind):
         return _dataclass(kind, value, where)
     if origin in (Union, types.UnionType):
-        for option in arguments:
+        options = [option for option in arguments if option is not type(None) or value is None]
+        if len(options) == 1:
+            return _convert(options[0], value, where)  # whose message says more
+        for option in options:
             try:
                 return _convert(option, value, where)
             except ValueError:

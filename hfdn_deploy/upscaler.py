@@ -14,6 +14,7 @@ from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Plane, check, merge, split
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
+from hfdn_deploy.manifest import PRECISIONS
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Upscaler:
         backend: str = "auto",
         precision: str = "fp32",
         ensemble: bool = False,
+        allow_ungated: bool = False,
     ) -> Self:
         """Open a model.
 
@@ -56,15 +58,22 @@ class Upscaler:
                 directory, or a `.safetensors` checkpoint (for backend "torch").
             backend: "auto", "onnxruntime", "onnxruntime-cuda" or "torch". `auto` takes the
                 first that can run the model here; `choice` tells which and why.
-            precision: which graph of the bundle to run; never replaced by another.
+            precision: "fp32", "fp16" or "int8"; never replaced by another. For "int8" a backend
+                on a CPU takes the bundle's graph for CPUs.
             ensemble: HFDN+: average over the eight flips and rotations of the input, before
                 rounding; takes eight times as long.
+            allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
 
         Raises:
+            InputError: there is no such precision.
             BundleError, CheckpointError: the model is missing, damaged or something else.
+            GateError: the graph did not pass its quality gate, and that is not allowed.
             BackendError: the backend is unknown, not installed or cannot run this model.
         """
-        opened, choice = open_backend(backend, _open(model), precision)
+        if precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"there is no precision {precision!r}; choose one of {known}.")
+        opened, choice = open_backend(backend, _open(model, allow_ungated), precision)
         logger.info("backend: %s", choice)
         return cls(opened, choice, ensemble)
 
@@ -147,8 +156,8 @@ class Upscaler:
         self.close()
 
 
-def _open(model: int | str | os.PathLike[str]) -> Model:
+def _open(model: int | str | os.PathLike[str], allow_ungated: bool) -> Model:
     if isinstance(model, int | np.integer):
         return pretrained(int(model))
     path = Path(model)
-    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path)
+    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)

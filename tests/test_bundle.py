@@ -5,8 +5,9 @@ import numpy as np
 import onnx
 import pytest
 
-from hfdn_deploy.bundle import Bundle, Manifest, external_tensors, pretrained
-from hfdn_deploy.errors import BundleError
+from hfdn_deploy.bundle import Bundle, external_tensors, pretrained
+from hfdn_deploy.errors import BundleError, GateError
+from hfdn_deploy.manifest import Manifest
 from hfdn_deploy.schema import from_json
 
 
@@ -22,7 +23,7 @@ def test_manifest_says_what_the_file_is(bundle):
     (entry,) = manifest.files
     assert entry.input.shape == ("batch", 1, "height", "width")
     assert entry.output.shape == ("batch", 1, "4*height", "4*width")
-    assert (entry.precision, entry.halo, entry.pools_globally) == ("fp32", 19, True)
+    assert (entry.graph, entry.halo, entry.pools_globally) == ("fp32", 19, True)
     assert entry.parity.passed
     gates = {gate.name: gate for gate in entry.parity.gates}
     assert 0 < gates["max_abs"].value == entry.parity.worst.max_abs <= gates["max_abs"].limit
@@ -63,7 +64,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema=2), "schema 2.*upgrade"),
+        (lambda m: m.update(schema=3), "schema 3.*upgrade"),
         (lambda m: m.pop("scale"), "scale is missing"),
         (lambda m: m["files"][0].update(halo="19"), r"files\[0\].halo is '19'"),
         (lambda m: m["files"][0].update(file="../fp32.onnx"), "outside the bundle"),
@@ -71,14 +72,11 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m["files"][0].update(file=".."), "outside the bundle"),
         (lambda m: m["files"][0].update(file="a\0b"), "outside the bundle"),
         (lambda m: m["files"][0].update(file="\ud800"), "outside the bundle"),
-        (lambda m: m["files"][0].update(precision="../x"), "precision is"),
-        (lambda m: m["files"][0]["parity"].update(passed=False), "failed its parity gate"),
-        (lambda m: m["files"][0]["parity"]["gates"][1].update(value=1), "failed its parity gate"),
-        (lambda m: m["files"][0]["parity"].update(gates=[]), "failed its parity gate"),
+        (lambda m: m["files"][0].update(graph="../x"), "graph is"),
         (lambda m: m["files"][0]["parity"]["gates"][0].update(limit=10**400), "limit is"),
         (lambda m: m["files"].append(m["files"][0]), "'fp32.onnx' twice"),
         (lambda m: m.update(files=[]), "files is empty"),
-        (lambda m: m.update(schema=0), "schema is 0"),
+        (lambda m: m.update(schema=0), "schema 0.*export it anew"),
         (lambda m: m.update(scale=5), "scale is 5"),
     ],
 )
@@ -86,6 +84,25 @@ def test_a_changed_manifest_is_refused(copy, edit_manifest, change, message):
     edit_manifest(copy, change)
     with pytest.raises(BundleError, match=message):
         Bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda f: f["parity"].update(passed=False), "failed the comparison"),
+        (lambda f: f["parity"]["gates"][1].update(value=1), "max_abs is 1, allowed 0.0001"),
+        (lambda f: f["parity"].update(gates=[]), "failed the comparison"),
+        (lambda f: f.update(parity=None), "nobody compared it"),
+    ],
+)
+def test_a_graph_that_passed_no_gate_is_read_only_if_allowed(
+    copy, edit_manifest, caplog, change, reason
+):
+    edit_manifest(copy, lambda m: change(m["files"][0]))
+    with pytest.raises(GateError, match=rf"{reason}.*allow ungated"):
+        Bundle(copy).read_model("fp32")
+    assert Bundle(copy, allow_ungated=True).read_model("fp32") == (copy / "fp32.onnx").read_bytes()
+    assert reason in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000])

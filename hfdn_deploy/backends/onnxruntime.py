@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BackendError
+from hfdn_deploy.manifest import graph_for
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -66,22 +67,23 @@ def _open_session(data: bytes, provider: str) -> Any:
 
 def open_model(model: Bundle, precision: str, device: str) -> "OnnxRuntimeBackend":
     """Open one precision of a bundle on a device ("cpu" or "cuda")."""
-    return OnnxRuntimeBackend(model, precision, device)
+    return OnnxRuntimeBackend(model, graph_for(precision, device), device)
 
 
 class OnnxRuntimeBackend:
-    """An ONNX Runtime session on exactly one provider.
+    """An ONNX Runtime session with one graph of a bundle, on exactly one provider.
 
     Raises:
-        BundleError: the bundle has no such precision or its file was changed.
+        BundleError: the bundle has no such graph or its file was changed.
+        GateError: the graph did not pass its gates.
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
 
-    def __init__(self, bundle: Bundle, precision: str, device: str) -> None:
+    def __init__(self, bundle: Bundle, graph: str, device: str) -> None:
         self.name = "onnxruntime" if device == "cpu" else f"onnxruntime-{device}"
         self.scale = bundle.manifest.scale
-        self._entry = bundle.entry(precision)
-        self.session = _open_session(bundle.read_model(precision), _PROVIDERS[device])
+        self._entry = bundle.entry(graph)
+        self.session = _open_session(bundle.read_model(graph), _PROVIDERS[device])
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""

@@ -6,10 +6,12 @@ import onnx
 import pytest
 import torch
 
-from export import graph, parity
+from export import graph, parity, sessions
 from export.__main__ import main
 from export.exporter import export_bundle, verify_bundle
-from export.precisions import Loss, to_fp16
+from export.fp16 import Loss, to_fp16
+from export.locate import blame, node_departures
+from export.parity import GATES
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.imresize import imresize
@@ -76,7 +78,7 @@ def test_parity_measures(bundle, checkpoint):
     def off_by_a_level(lr):
         return run(lr) + (np.float32(1 / 255) if lr.shape[2:] == (31, 37) else 0)
 
-    result = parity.compare(off_by_a_level, run, 4, "fp32")
+    result = parity.compare(off_by_a_level, run, 4, GATES["fp32"])
     assert not result.passed
     assert result.worst.name == "noise, prime"
     assert result.worst.max_abs == pytest.approx(1 / 255, rel=1e-4)
@@ -93,12 +95,12 @@ def test_gates_of_fp16_are_levels_and_decibels(checkpoint):
             [-1, 1], run(lr).shape
         )
 
-    gates = {g.name: g for g in parity.compare(noisy, run, 4, "fp16").gates}
+    gates = {g.name: g for g in parity.compare(noisy, run, 4, GATES["fp16"]).gates}
     assert gates["max_levels"].value == pytest.approx(0.5, abs=1e-3)
     assert gates["max_levels"].limit == 1
     assert gates["not_finite"].value == 0
     assert 0 < gates["psnr_loss_db"].value < 0.1
-    blurred = parity.compare(lambda lr: run(lr) * 0.9, run, 4, "fp16")
+    blurred = parity.compare(lambda lr: run(lr) * 0.9, run, 4, GATES["fp16"])
     assert not blurred.passed
     assert {g.name: g.value for g in blurred.gates}["psnr_loss_db"] > 0.05
 
@@ -113,7 +115,7 @@ def test_parity_sees_nan_and_wrong_shapes(checkpoint, broken):
             return sr * np.float32("nan") if broken == "nan" else sr[..., 1:]
         return sr
 
-    result = parity.compare(candidate, run, 4, "fp32")
+    result = parity.compare(candidate, run, 4, GATES["fp32"])
     assert not result.passed
     assert result.worst.name == "noise, 1×7"
 
@@ -128,7 +130,7 @@ def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, nam
     to_onnx = graph.to_onnx
     monkeypatch.setattr(graph, "to_onnx", damaged)
     with pytest.raises(GateError, match=rf"first departing node: {name.rpartition('.')[0]} \("):
-        export_bundle(checkpoint, tmp_path / "bundle", locate=True)
+        export_bundle(checkpoint, tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
 
@@ -150,7 +152,7 @@ def test_verify_refuses_a_damaged_graph(
 def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
     bundle = export_bundle(checkpoint, tmp_path / "both", ("fp32", "fp16"))
     full, half = bundle.manifest.files
-    assert (full.precision, half.precision) == ("fp32", "fp16")
+    assert (full.graph, half.graph) == ("fp32", "fp16")
     assert half.input == full.input
     assert half.output == full.output
     assert (half.halo, half.pools_globally) == (full.halo, full.pools_globally)
@@ -160,7 +162,7 @@ def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
     model = onnx.load(bundle.path / half.file)
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert kinds == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
-    assert [e.precision for e in verify_bundle(bundle.path, checkpoint)] == ["fp32", "fp16"]
+    assert [e.graph for e in verify_bundle(bundle.path, checkpoint)] == ["fp32", "fp16"]
 
 
 def test_fp16_reports_what_leaves_its_range(bundle):
@@ -173,10 +175,11 @@ def test_fp16_reports_what_leaves_its_range(bundle):
     half, losses = to_fp16(model)
     assert Loss("heads.m.conv1", overflowed=1, flushed=2) in losses
     network = load_checkpoint(bundle.parent / "hfdn_x4.safetensors")
-    result = parity.compare(parity.candidate(half), parity.reference(network), 4, "fp16")
+    result = parity.compare(sessions.candidate(half), parity.reference(network), 4, GATES["fp16"])
     assert not result.passed
-    where = parity.locate(half, network, result.worst.name, "fp16")
-    assert where.startswith("heads.m.conv1 (")
+    full = onnx.load(bundle / "fp32.onnx")
+    departures = node_departures(half, full, "fp16", parity.grid(4)[0].lr)
+    assert blame(departures, "fp16").startswith("most departing node: heads.m.conv1 (")
 
 
 def test_verify_repeats_the_gate(bundle, checkpoint, tmp_path):
@@ -233,7 +236,7 @@ def test_a_graph_that_onnxruntime_refuses_fails_the_gate(bundle):
     model = onnx.load(bundle / "fp32.onnx")
     model.graph.node[3].domain = "com.example"
     with pytest.raises(GateError, match="ONNX Runtime refuses the graph"):
-        parity.candidate(model)
+        sessions.candidate(model)
 
 
 def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
@@ -247,7 +250,7 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
 def test_shipped_bundles_are_their_checkpoints(scale):
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
     entries = verify_bundle(pretrained(scale).path, checkpoint)
-    assert [entry.precision for entry in entries] == ["fp32", "fp16"]
+    assert [entry.graph for entry in entries] == ["fp32", "fp16", "int8", "int8-cpu"]
     assert entries[0].parity.worst.max_abs <= 1e-4
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from export.graph import halo, is_global_pool, to_onnx
-from export.parity import candidate, reference
+from export.parity import reference
 from export.rewrites import DeployHFDN, fold_adaptive_weights
+from export.sessions import candidate
 from tests.conftest import make_network
 
 OPTIONS = [

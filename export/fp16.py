@@ -1,4 +1,4 @@
-"""Graphs of lower precision, made from the fp32 graph."""
+"""FP16 graphs: half-precision weights and tensors in the fp32 graph."""
 
 from dataclasses import dataclass
 

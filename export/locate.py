@@ -1,0 +1,111 @@
+"""Which node of a graph is to blame when its outputs depart."""
+
+import numpy as np
+import onnx
+import torch
+
+from export.quantization import DIALECTS
+from export.sessions import Array, open_outputs, run_node
+from export.subpixel import deconvolutions_to_subpixels
+from hfdn_deploy.network.hfdn import HFDN
+
+# An fp32 layer that departs by more of its largest value computes something else.
+FP32_DEPARTURE = 1e-4
+
+Departures = dict[str, float]
+"""Share of its size by which each node's output departs, in graph order."""
+
+
+def blame(departures: Departures, graph: str) -> str:
+    """The sentence that names the node.
+
+    In fp32 everything behind a wrong node departs, so it is the first; in lower precision every
+    node departs a little from its own inputs' due, so it is the one that does most.
+    """
+    if graph == "fp32":
+        named = next((n for n, d in departures.items() if not d <= FP32_DEPARTURE), None)
+        if named is None:
+            return f"first departing node: behind {list(departures)[-1]}"
+        return (
+            f"first departing node: {named} (off by {departures[named]:.2g} of its largest value)"
+        )
+    named = max(departures, key=lambda name: (np.isnan(departures[name]), departures[name]))
+    return f"most departing node: {named} (off by {departures[named]:.2g} of its own size)"
+
+
+def module_departures(model: onnx.ModelProto, network: HFDN, lr: Array) -> Departures:
+    """By how much each convolution departs from the PyTorch module of its name.
+
+    Args:
+        model: an fp32 graph; its convolutions bear the names of the network's modules.
+        network: what it was made from.
+        lr: the input (N, 1, H, W) to run both on.
+
+    Returns:
+        The largest absolute difference as a share of the largest value.
+    """
+    expected = _module_outputs(network, lr)
+    names = [node.output[0] for node in model.graph.node if node.name in expected]
+    outputs = open_outputs(model, names)(lr)
+    return {
+        name: float(np.abs(output - expected[name]).max())
+        / max(float(np.abs(expected[name]).max()), 1e-6)
+        for name, output in zip(names, outputs, strict=True)
+    }
+
+
+def node_departures(
+    model: onnx.ModelProto, full: onnx.ModelProto, graph: str, lr: Array
+) -> Departures:
+    """By how much each node departs from what the fp32 node gives for the same inputs.
+
+    Args:
+        model: a graph of lower precision, with the tensor names of the fp32 graph.
+        full: the fp32 graph.
+        graph: which graph `model` is, of `hfdn_deploy.manifest.GRAPHS`.
+        lr: the input (N, 1, H, W) to run both on.
+
+    Returns:
+        The root mean square of the difference as a share of that of the values.
+    """
+    if graph in DIALECTS and DIALECTS[graph].subpixel:
+        full = deconvolutions_to_subpixels(full)
+    present = {name for node in model.graph.node for name in node.output}
+    names = [n.output[0] for n in full.graph.node if n.output[0] in present]
+    got = dict(zip(names, open_outputs(model, names)(lr), strict=True))
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in full.graph.initializer}
+    values[full.graph.input[0].name] = lr
+    opset = full.opset_import[0].version
+    departures = {}
+    for node in full.graph.node:
+        output = node.output[0]
+        values[output] = run_node(node, opset, [values[name] for name in node.input])
+        if output in got:
+            expected, values[output] = values[output], got[output].astype(np.float32)
+            error = _root_mean_square(values[output] - expected)
+            departures[node.name] = error / max(_root_mean_square(expected), 1e-6)
+    return departures
+
+
+def _root_mean_square(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _module_outputs(network: HFDN, lr: Array) -> dict[str, Array]:
+    """Outputs of the network's convolutions by module name."""
+    outputs: dict[str, Array] = {}
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+
+            def keep(_: object, __: object, output: torch.Tensor, name: str = name) -> None:
+                outputs[name] = output.numpy()
+
+            handles.append(module.register_forward_hook(keep))
+    try:
+        with torch.inference_mode():
+            network(torch.from_numpy(lr))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs

@@ -1,0 +1,212 @@
+"""INT8 graphs: QuantizeLinear and DequantizeLinear pairs in the fp32 graph, in two dialects."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from export.subpixel import deconvolutions_to_subpixels
+from hfdn_deploy.manifest import TensorStatistics
+
+Statistics = dict[str, TensorStatistics]
+
+# Keeps the scale of a tensor that is zero everywhere a number to divide by.
+SMALLEST_SCALE = 1e-8
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What an engine's integer kernels want."""
+
+    activations: type[np.int8] | type[np.uint8]
+    """np.int8, symmetric around zero, or np.uint8 with a zero point."""
+    integer_biases: bool
+    """int32 biases rather than float ones."""
+    before: tuple[str, ...]
+    """Operators behind a layer that get a pair on their input, as the layers do."""
+    subpixel: bool
+    """Whether transposed convolutions are rewritten as convolutions."""
+
+
+# TensorRT fuses what is pointwise into the convolution in front of it (developer guide, "Working
+# with quantized types"); ONNX Runtime has integer kernels only between a DQ and a Q.
+DIALECTS = {
+    "int8": Dialect(np.int8, integer_biases=False, before=(), subpixel=False),
+    "int8-cpu": Dialect(
+        np.uint8,
+        integer_biases=True,
+        before=("LeakyRelu", "DepthToSpace", "Slice"),
+        subpixel=True,
+    ),
+}
+KEEPS_VALUES = ("DepthToSpace", "Slice")
+
+
+def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
+    """The tensors of an fp32 graph whose statistics `quantize` needs."""
+    names: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.name in layers:
+            names[node.input[0]] = None
+        elif node.op_type == "LeakyRelu" and node.input[0] in layers:
+            names |= {node.input[0]: None, node.output[0]: None}
+    return list(names)
+
+
+def quantize(
+    model: onnx.ModelProto, layers: Collection[str], statistics: Statistics, dialect: Dialect
+) -> onnx.ModelProto:
+    """An fp32 graph with the convolutions named in `layers` in 8 bits.
+
+    Weights are symmetric int8 with a scale for each output channel. Biases take up the mean
+    error of the rounded weights (M. Nagel et al., "Data-free quantization through weight
+    equalization and bias correction", 2019), whose inputs' means are in `statistics`.
+    """
+    if dialect.subpixel:
+        model = deconvolutions_to_subpixels(model)
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    graph = quantized.graph
+    writer = _Writer(dialect, dict(statistics), {t.name: t for t in graph.initializer})
+    for node in graph.node:
+        writer.add(node, node.name in layers)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(writer.nodes)
+    graph.initializer.extend(writer.tensors.values())
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
+
+
+@dataclass
+class _Writer:
+    """Writes the nodes of a quantised graph, in order."""
+
+    dialect: Dialect
+    statistics: Statistics
+    tensors: dict[str, onnx.TensorProto]
+    """Constants by name: the fp32 graph's, in the end the quantised graph's."""
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    integers: set[str] = field(default_factory=set)
+    """Results of integer arithmetic."""
+    dequantized: dict[str, str] = field(default_factory=dict)
+    """What stands for a tensor behind its pair."""
+
+    def add(self, node: onnx.NodeProto, in_int8: bool) -> None:
+        """Add a node of the fp32 graph and the pairs that it wants."""
+        source, result = node.input[0], node.output[0]
+        follows = node.op_type in self.dialect.before and source in self.integers
+        if in_int8:
+            self._quantize_parameters(node)
+        if in_int8 or follows:
+            node.input[0] = self._pair(source)
+            self.integers.add(result)
+        if node.op_type in KEEPS_VALUES and source in self.statistics:
+            self.statistics[result] = self.statistics[source]
+        self.nodes.append(node)
+
+    def _pair(self, tensor: str) -> str:
+        """The name of a tensor after a Q/DQ pair, which is written once."""
+        if tensor not in self.dequantized:
+            scale, zero = self._scale_and_zero(tensor)
+            constants = [
+                self._constant(f"{tensor}.scale", scale), self._constant(f"{tensor}.zero", zero)
+            ]  # fmt: skip
+            levels, result = f"{tensor}.quantized", f"{tensor}.dequantized"
+            self._write("QuantizeLinear", [tensor, *constants], levels)
+            self._write("DequantizeLinear", [levels, *constants], result)
+            self.dequantized[tensor] = result
+        return self.dequantized[tensor]
+
+    def _scale_and_zero(self, tensor: str) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
+        statistics = self.statistics[tensor]
+        low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
+        integers = np.iinfo(self.dialect.activations)
+        if integers.min:
+            low, high = -max(-low, high), max(-low, high)
+        # The levels of a symmetric tensor are -127 … 127.
+        steps = 2 * integers.max if integers.min else integers.max
+        scale = max((high - low) / steps, SMALLEST_SCALE)
+        zero = 0 if integers.min else round(-low / scale)
+        return np.array(scale, np.float32), np.array(zero, self.dialect.activations)
+
+    def _quantize_parameters(self, node: onnx.NodeProto) -> None:
+        """Put the 8-bit weights of a convolution, and its bias, in the place of its own."""
+        source, weight_name, bias_name = node.input
+        weights = numpy_helper.to_array(self.tensors.pop(weight_name))
+        bias = numpy_helper.to_array(self.tensors.pop(bias_name)).astype(np.float64)
+        # Weights are (out, in, k, k), those of a transposed convolution (in, out, k, k).
+        axis = int(node.op_type == "ConvTranspose")
+        integers, scales = quantize_weights(weights, axis)
+        name = f"{weight_name}.dequantized"
+        constants = self._constants(weight_name, integers, scales)
+        self._write("DequantizeLinear", constants, name, axis=axis)
+        node.input[1] = name
+        error = (dequantize_weights(integers, scales, axis) - weights).sum((2, 3))
+        means = np.asarray(self.statistics[source].channel_means)
+        # Each pixel of a transposed convolution gets one tap in stride².
+        bias -= (means @ error if axis else error @ means) / _stride(node) ** (2 * axis)
+        if not self.dialect.integer_biases:
+            self._constant(bias_name, bias.astype(np.float32))
+            return
+        scales = scales * self._scale_and_zero(source)[0]
+        limits = np.iinfo(np.int32)
+        rounded = np.clip(np.round(bias / scales), limits.min, limits.max).astype(np.int32)
+        name = f"{bias_name}.dequantized"
+        self._write("DequantizeLinear", self._constants(bias_name, rounded, scales), name, axis=0)
+        node.input[2] = name
+
+    def _constants(
+        self, stem: str, integers: NDArray[np.integer], scales: NDArray[np.float32]
+    ) -> list[str]:
+        """The three inputs of a DequantizeLinear."""
+        zeros = np.zeros(scales.shape, integers.dtype)
+        parts = {"quantized": integers, "scale": scales, "zero": zeros}
+        return [self._constant(f"{stem}.{key}", values) for key, values in parts.items()]
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        self.tensors[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def _write(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+
+
+def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.ModelProto:
+    """An fp32 graph whose weights are those of the INT8 graph; all else stays as it was."""
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(model)
+    tensors = {tensor.name: tensor for tensor in rounded.graph.initializer}
+    for node in rounded.graph.node:
+        if node.name in layers:
+            tensor = tensors[node.input[1]]
+            axis = int(node.op_type == "ConvTranspose")
+            weights = dequantize_weights(
+                *quantize_weights(numpy_helper.to_array(tensor), axis), axis
+            )
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    return rounded
+
+
+def quantize_weights(
+    weights: NDArray[np.float32], axis: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 weights in -127 … 127 and the scale of each index along `axis`."""
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    scales = np.maximum(np.abs(weights).max(others) / 127, SMALLEST_SCALE).astype(np.float32)
+    return np.round(weights / np.expand_dims(scales, others)).astype(np.int8), scales
+
+
+def dequantize_weights(
+    integers: NDArray[np.int8], scales: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """What `quantize_weights` made, as numbers."""
+    others = tuple(i for i in range(integers.ndim) if i != axis)
+    return np.asarray(integers * np.expand_dims(scales, others), np.float32)
+
+
+def _stride(node: onnx.NodeProto) -> int:
+    return next((int(a.ints[0]) for a in node.attribute if a.name == "strides"), 1)

@@ -1,0 +1,72 @@
+"""Graphs as functions of arrays, in ONNX Runtime on the CPU."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper
+
+from hfdn_deploy.errors import GateError
+
+Array = NDArray[np.float32]
+Run = Callable[[Array], Array]
+
+
+def candidate(model: onnx.ModelProto) -> Run:
+    """A graph as a function from its input to its output.
+
+    Raises:
+        GateError: ONNX Runtime refuses the graph, or later an input.
+    """
+    run = _open(model, ort.SessionOptions())
+    return lambda lr: run(lr)[0]
+
+
+def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Array], list[Array]]:
+    """A graph, computed as it stands, as a function from its input to the tensors named."""
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    del probed.graph.output[:]
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _open(probed, options)
+
+
+def run_node(node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[Any]]) -> Array:
+    """The output of one node by itself; an input may be an array of any type."""
+    feeds = dict(zip(node.input, inputs, strict=True))
+    declared = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        for name, x in feeds.items()
+    ]
+    graph = helper.make_graph([node], "node", declared, [onnx.ValueInfoProto(name=node.output[0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    session = _session(model, ort.SessionOptions())
+    return np.asarray(session.run(None, feeds)[0])
+
+
+def _open(model: onnx.ModelProto, options: ort.SessionOptions) -> Callable[[Array], list[Array]]:
+    name = model.graph.input[0].name
+    session = _session(model, options)
+
+    def run(lr: Array) -> list[Array]:
+        try:
+            return [np.asarray(x) for x in session.run(None, {name: lr})]
+        except Exception as error:  # its exceptions share no base class but this
+            raise GateError(f"the graph fails on an input of shape {lr.shape}: {error}") from None
+
+    return run
+
+
+def _session(model: onnx.ModelProto, options: ort.SessionOptions) -> ort.InferenceSession:
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise GateError(f"ONNX Runtime refuses the graph: {error}") from None

@@ -1,0 +1,159 @@
+"""What a bundle's `manifest.json` says, as frozen dataclasses."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import onnx
+
+MANIFEST = "manifest.json"
+SCHEMA = 2
+
+# The graphs that each precision needs: engines for CPUs want a dialect of their own for INT8.
+GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
+PRECISIONS = tuple(GRAPHS)
+
+
+def graph_for(precision: str, device: str) -> str:
+    """The graph that runs a precision on a device ("cpu" or "cuda")."""
+    return "int8-cpu" if (precision, device) == ("int8", "cpu") else precision
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph."""
+
+    name: str
+    dtype: str
+    """NumPy's name, such as "float32"."""
+    shape: tuple[int | str, ...]
+    """N, C, H, W; a name stands for a size that may vary."""
+
+    @classmethod
+    def from_onnx(cls, value: onnx.ValueInfoProto) -> "TensorSpec":
+        """Describe an input or output of an ONNX graph."""
+        kind = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
+
+
+@dataclass(frozen=True)
+class ParityCase:
+    """How far one output lies from the PyTorch reference."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Shape of the input, (N, 1, H, W)."""
+    max_abs: float
+    """Largest absolute difference, on the scale 0..1."""
+    mean_abs: float
+    psnr_db: float | None
+    """PSNR between the two outputs in luma levels (peak 255); None where they are equal."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A figure that had to stay within a limit."""
+
+    name: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The comparison with the PyTorch reference that let a file into its bundle."""
+
+    passed: bool
+    gates: tuple[Gate, ...]
+    """What the graph was held to; `export.parity.GATES` says what each means."""
+    photographs_sha256: str
+    """Hash of the originals that PSNR was measured on."""
+    worst: ParityCase
+    cases: tuple[ParityCase, ...]
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """What a tensor's values were on the calibration pictures."""
+
+    low: float
+    """Lower end of the range that is quantised; what lies below is clipped."""
+    high: float
+    channel_means: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How the INT8 graphs were made; with this they can be made again without pictures."""
+
+    calibrator: str
+    """Which of `export.calibration.CALIBRATORS` chose the ranges."""
+    pictures_sha256: str
+    """Hash of the pictures used."""
+    budget_db: float
+    """Largest loss of PSNR that was allowed."""
+    layers: tuple[str, ...]
+    """Convolutions in 8 bits; the others are in 32-bit floating point."""
+    macs_share: float
+    """Share of the multiply-accumulates (true MACs) that these layers have."""
+    statistics: dict[str, TensorStatistics]
+    """By tensor of the fp32 graph; scales and zero points follow from these."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One ONNX file of a bundle."""
+
+    file: str
+    """Plain name inside the bundle's directory."""
+    graph: str
+    """A precision, or its dialect for a kind of engine; a value of `GRAPHS`."""
+    sha256: str
+    input: TensorSpec
+    output: TensorSpec
+    value_range: tuple[float, float]
+    """Range of input and output values; black and white of the 8-bit scale."""
+    minimum_size: tuple[int, int]
+    """Smallest height and width of the input."""
+    halo: int
+    """Input pixels around an output pixel's own that can change it (pooling aside)."""
+    pools_globally: bool
+    """Whether every output pixel also depends on a mean over the whole input."""
+    parity: Parity | None
+    """None if nobody has compared it."""
+
+    @property
+    def why_ungated(self) -> str | None:
+        """Why this graph is not known to be good; None if it passed its gates."""
+        if self.parity is None:
+            return "nobody compared it with PyTorch"
+        failed = [gate for gate in self.parity.gates if not gate.value <= gate.limit]
+        if failed:
+            return ", ".join(f"{g.name} is {g.value:.3g}, allowed {g.limit:g}" for g in failed)
+        if not (self.parity.passed and self.parity.gates):
+            return "it failed the comparison with PyTorch"
+        return None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says of a bundle."""
+
+    schema: int
+    scale: int
+    configuration: dict[str, int | str]
+    parameters: int
+    macs_paper: int
+    """Multiply-accumulates in the paper's convention (1080×720 HR, biases counted)."""
+    macs_true: int
+    """Multiply-accumulates computed for the weights (1280×720 HR)."""
+    checkpoint_sha256: str
+    tools: dict[str, str]
+    """Versions of what made the bundle."""
+    quantization: Quantization | None
+    """Of the INT8 graphs, if there are any."""
+    files: tuple[ModelFile, ...]
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
