@@ -20,11 +20,12 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks overhead
 	$(BIN)/python -m benchmarks memory
+	$(BIN)/python -m benchmarks sessions
 
 $(VENV)/ready: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,rtx,dev]'
 	touch $@
 
 clean:

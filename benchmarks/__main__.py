@@ -1,12 +1,18 @@
-"""`python -m benchmarks COMMAND`: quality, overhead, memory, demo."""
+"""`python -m benchmarks COMMAND`: quality, overhead, memory, sessions, demo."""
 
 import argparse
 import sys
 
-from benchmarks import demo, memory, overhead, quality
+from benchmarks import demo, memory, overhead, quality, sessions
 from hfdn_deploy.command import run_command
 
-COMMANDS = {"quality": quality, "overhead": overhead, "memory": memory, "demo": demo}
+COMMANDS = {
+    "quality": quality,
+    "overhead": overhead,
+    "memory": memory,
+    "sessions": sessions,
+    "demo": demo,
+}
 
 
 def main(argv: list[str]) -> int:

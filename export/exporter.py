@@ -222,6 +222,9 @@ def _model_file(
             f"the {name} graph departs from PyTorch, most on {result.worst.name!r}: {reason}; "
             f"{blame(departures, name)}."
         )
+    # Integer arithmetic turns a scale of NaN into some number or other.
+    if spoilt := graph.not_finite_constants(model):
+        raise GateError(f"the {name} graph has NaN or infinity in {', '.join(spoilt)}.")
     return entry
 
 

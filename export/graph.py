@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
@@ -172,6 +173,11 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
             area *= attributes["blocksize"] ** 2
         pixels[node.output[0]] = area
     return macs
+
+
+def not_finite_constants(model: onnx.ModelProto) -> list[str]:
+    """Names of the constants that hold NaN or infinity."""
+    return [name for name, x in _constants(model).items() if not np.isfinite(x).all()]
 
 
 def is_global_pool(node: onnx.NodeProto) -> bool:

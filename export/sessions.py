@@ -9,6 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
+from hfdn_deploy.backends.onnxruntime import session_options
 from hfdn_deploy.errors import GateError
 
 Array = NDArray[np.float32]
@@ -16,12 +17,12 @@ Run = Callable[[Array], Array]
 
 
 def candidate(model: onnx.ModelProto) -> Run:
-    """A graph as a function from its input to its output.
+    """A graph as a function from its input to its output, with the runtime's session options.
 
     Raises:
         GateError: ONNX Runtime refuses the graph, or later an input.
     """
-    run = _open(model, ort.SessionOptions())
+    run = _open(model, session_options())
     return lambda lr: run(lr)[0]
 
 
@@ -31,7 +32,7 @@ def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Ar
     probed.CopyFrom(model)
     del probed.graph.output[:]
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    options = ort.SessionOptions()
+    options = session_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return _open(probed, options)
 
@@ -45,7 +46,7 @@ def run_node(node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[Any]]) -
     ]
     graph = helper.make_graph([node], "node", declared, [onnx.ValueInfoProto(name=node.output[0])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    session = _session(model, ort.SessionOptions())
+    session = _session(model, session_options())
     return np.asarray(session.run(None, feeds)[0])
 
 
@@ -63,7 +64,6 @@ def _open(model: onnx.ModelProto, options: ort.SessionOptions) -> Callable[[Arra
 
 
 def _session(model: onnx.ModelProto, options: ort.SessionOptions) -> ort.InferenceSession:
-    options.log_severity_level = 3
     try:
         return ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -41,6 +41,18 @@ def _identity() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def session_options() -> Any:
+    """The options of every session; `python -m benchmarks sessions` measures the alternatives."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # On x86 without VNNI, 8-bit products saturate; this takes slower, exact kernels there and
+    # changes nothing elsewhere (onnxruntime_session_options_config_keys.h).
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 def _open_session(data: bytes, provider: str) -> Any:
     """A session on exactly this provider.
 
@@ -49,10 +61,8 @@ def _open_session(data: bytes, provider: str) -> Any:
     """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(data, options, providers=[provider])
+        session = ort.InferenceSession(data, session_options(), providers=[provider])
     except Exception as error:  # its exceptions share no base class but this
         raise BackendError(f"ONNX Runtime {ort.__version__} refuses the graph: {error}") from error
     used = session.get_providers()[0]

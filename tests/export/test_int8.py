@@ -1,0 +1,159 @@
+"""INT8 from the checkpoint to the bundle, its gates, and graphs that were tampered with."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks.baseline import quantize_plainly
+from export import exporter
+from export.__main__ import main
+from export.calibration import load_pictures
+from export.sensitivity import expected_loss
+from export.sessions import candidate
+from hfdn_deploy import Upscaler
+from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.errors import BundleError, GateError, InputError
+from hfdn_deploy.images import write_image
+from hfdn_deploy.photographs import calibration_photographs
+from hfdn_deploy.quality import psnr
+from tests.conftest import ROOT
+from tests.export.test_exporter import damage, scale_by_four, set_nan
+
+X4 = ROOT / "checkpoints" / "hfdn_x4.safetensors"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """×4 with INT8, calibrated on small pictures, and the folder of its report."""
+    folder = tmp_path_factory.mktemp("int8")
+    (folder / "pictures").mkdir()
+    for pictures in calibration_photographs():
+        for name, picture in pictures.items():
+            write_image(folder / "pictures" / f"{name}.png", picture[:112, 40:152])
+    command = [str(X4), "-o", str(folder / "x4"), "--precisions", "fp32", "int8"]
+    options = ["--calibration", str(folder / "pictures"), "--report", str(folder / "report")]
+    assert main([*command, *options, "--budget-db", "0.2"]) == 0
+    return folder
+
+
+def test_the_chosen_layers_are_the_most_within_the_budget(exported):
+    study = json.loads((exported / "report" / "hfdn_x4.json").read_text())
+    quantization = Bundle(exported / "x4").manifest.quantization
+    losses = [max(choice["losses"].values()) for choice in study["choices"]]
+    shares = [choice["macs_share"] for choice in study["choices"]]
+    within = next(i for i, loss in enumerate(losses) if loss <= 0.2)
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], shares[-1], losses[-1]) == (pytest.approx(1), 0, pytest.approx(0, abs=1e-6))
+    assert quantization.macs_share == shares[within]
+    given_up = {choice["given_up"] for choice in study["choices"][: within + 1]}
+    assert set(quantization.layers) == {x["name"] for x in study["layers"]} - given_up
+    costs = [max(x["losses"].values()) / x["macs_share"] for x in study["layers"]]
+    assert costs == sorted(costs, reverse=True)
+    assert set(study["calibrators"]) == {"min-max", "percentile", "entropy"}
+    assert quantization.calibrator in study["calibrators"]
+    text = (exported / "report" / "hfdn_x4.md").read_text()
+    assert text.count("\n| ") > 35
+    assert (exported / "report" / "hfdn_x4.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
+    command = [str(X4), "-o", str(tmp_path / "again"), "--precisions", "fp32", "int8"]
+    assert main([*command, "--calibration", str(exported / "x4")]) == 0
+    old, new = Bundle(exported / "x4").manifest, Bundle(tmp_path / "again").manifest
+    assert new.quantization == old.quantization
+    assert [f.sha256 for f in new.files] == [f.sha256 for f in old.files]
+    other = str(ROOT / "checkpoints" / "hfdn_x2.safetensors")
+    options = ["-o", str(tmp_path / "x2"), "--precisions", "int8", "--calibration"]
+    assert main([other, *options, str(exported / "x4")]) == 2
+    assert "calibrated for another checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "x2").exists()
+
+
+@pytest.mark.parametrize("graph", ["int8", "int8-cpu"])
+@pytest.mark.parametrize(
+    ("layer", "constant", "change"),
+    [
+        ("hfms.1.adu.convs.2", "weight.scale", scale_by_four),
+        ("heads.m.conv1", "weight.scale", set_nan),
+    ],
+)
+def test_a_tampered_graph_is_refused_by_verify(
+    tmp_path, edit_manifest, capsys, graph, layer, constant, change
+):
+    copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
+    path = copy / f"{graph}.onnx"
+    model = onnx.load(path)
+    damage(model, f"{layer}.{constant}", change)
+    path.write_bytes(model.SerializeToString())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def only_this(manifest):
+        manifest["files"] = [f for f in manifest["files"] if f["graph"] == graph]
+        manifest["files"][0].update(sha256=digest)
+
+    edit_manifest(copy, only_this)
+    assert main(["verify", str(copy), str(X4)]) == 3
+    said = capsys.readouterr().err
+    assert f"most departing node: {layer} (" in said or f"NaN or infinity in {layer}." in said
+
+
+def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, capsys):
+    def tampered(*args):
+        model = quantize(*args)
+        damage(model, "shallow2.leakyrelu.scale", scale_by_four)
+        return model
+
+    quantize = exporter.quantize
+    monkeypatch.setattr(exporter, "quantize", tampered)
+    command = [str(X4), "-o", str(tmp_path / "x4"), "--precisions", "int8", "--budget-db", "0.05"]
+    assert main([*command, "--calibration", str(exported / "x4")]) == 3
+    assert "most departing node: " in capsys.readouterr().err
+    assert not (tmp_path / "x4").exists()
+
+
+@pytest.mark.parametrize("graph", ["int8", "int8-cpu"])
+def test_int8_loses_half_of_what_plain_quantisation_does(graph):
+    bundle = pretrained(4)
+    pictures = load_pictures(None, 4)
+    full = bundle.read_model("fp32")
+    plain = quantize_plainly(full, graph, [pair.lr for pair in pictures.calibration])
+    losses = []
+    reference = candidate(onnx.load_model_from_string(full))
+    for data in (bundle.read_model(graph), plain):
+        run = candidate(onnx.load_model_from_string(data))
+        losses.append(
+            np.mean([expected_loss(run(p.lr), reference(p.lr), p, 4) for p in pictures.held_out])
+        )
+    assert 0 < losses[0] < 0.5 * losses[1]
+    assert losses[0] < 0.05
+
+
+def test_int8_on_a_cpu_is_the_graph_for_cpus(photo):
+    luma = np.asarray(photo[..., 1] / 255, np.float32)
+    with Upscaler.load(4) as full, Upscaler.load(4, precision="int8") as up:
+        expected, got = full.upscale_luma(luma), up.upscale_luma(luma)
+    direct = candidate(onnx.load_model_from_string(pretrained(4).read_model("int8-cpu")))
+    np.testing.assert_array_equal(got, direct(luma[None, None])[0, 0])
+    assert 40 < psnr(expected * 255, got * 255) < 70
+    with pytest.raises(InputError, match="no precision 'int8-cpu'"):
+        Upscaler.load(4, precision="int8-cpu")
+
+
+def test_an_ungated_graph_runs_only_if_allowed(tmp_path, edit_manifest, photo, caplog):
+    copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
+    edit_manifest(copy, lambda m: m["files"][3].update(parity=None))
+    with pytest.raises(GateError, match=r"int8-cpu.onnx did not pass its gates: nobody"):
+        Upscaler.load(copy, precision="int8")
+    Upscaler.load(copy, precision="fp16").close()
+    with Upscaler.load(copy, precision="int8", allow_ungated=True) as up:
+        assert up(photo).shape == (240, 332, 3)
+    assert "it is used as allowed" in caplog.text
+
+
+def test_a_bundle_without_int8_cannot_lend_its_calibration(bundle, checkpoint, tmp_path):
+    with pytest.raises(BundleError, match="no INT8 graphs whose calibration"):
+        exporter.export_bundle(checkpoint, tmp_path / "b", ("int8",), calibration=bundle)

@@ -1,0 +1,243 @@
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+from export import graph
+from export.calibration import (
+    BINS,
+    CALIBRATORS,
+    Observation,
+    Pair,
+    before_activation,
+    load_pictures,
+    observe,
+)
+from export.quantization import (
+    DIALECTS,
+    dequantize_weights,
+    observed_tensors,
+    quantize,
+    quantize_weights,
+    round_weights,
+)
+from export.sensitivity import expected_loss
+from export.sessions import candidate, open_outputs
+from export.subpixel import deconvolutions_to_subpixels
+from hfdn_deploy.bundle import pretrained, pretrained_scales
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import write_image
+from hfdn_deploy.manifest import TensorStatistics
+from hfdn_deploy.quality import psnr
+from tests.conftest import make_network
+
+
+@pytest.fixture(scope="module")
+def x4():
+    """The shipped ×4 bundle, its fp32 graph and its pictures."""
+    bundle = pretrained(4)
+    model = onnx.load_model_from_string(bundle.read_model("fp32"))
+    return bundle, model, load_pictures(None, 4)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_subpixels_are_exact(scale):
+    model = graph.to_onnx(make_network(scale))
+    rewritten = deconvolutions_to_subpixels(model)
+    assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
+    assert graph.halo(rewritten, scale) == graph.halo(model, scale)
+    before, after = candidate(model), candidate(rewritten)
+    rng = np.random.default_rng(scale)
+    for shape in ((1, 1, 1, 1), (2, 1, 1, 9), (1, 1, 17, 23)):
+        lr = rng.random(shape, np.float32)
+        np.testing.assert_allclose(after(lr), before(lr), atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", pretrained_scales())
+def test_macs_of_the_layers_add_up_to_the_network(scale):
+    bundle = pretrained(scale)
+    macs = graph.layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
+    pooled = 2 * 48 * 16  # the channel attention's, once an image
+    total = sum(macs.values()) * 1280 * 720 / scale**2 + pooled
+    assert total == pytest.approx(bundle.manifest.macs_true, rel=1e-12)
+    chosen = bundle.manifest.quantization
+    share = sum(macs[name] for name in chosen.layers) / sum(macs.values())
+    assert share == pytest.approx(chosen.macs_share)
+    assert share >= 0.95
+
+
+def test_weights_are_rounded_to_the_nearest_of_127_steps():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(5, 7, 3, 3)).astype(np.float32)
+    weights[:, 2] = 0
+    for axis in (0, 1):
+        integers, scales = quantize_weights(weights, axis)
+        assert scales.shape == (weights.shape[axis],)
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        error = np.abs(dequantize_weights(integers, scales, axis) - weights)
+        assert (error <= scales.reshape(shape) / 2 * 1.0001).all()
+        peaks = np.abs(np.moveaxis(integers, axis, 0).reshape(len(scales), -1)).max(1)
+        assert set(peaks) <= {127, 0}
+    assert (np.moveaxis(integers, 1, 0)[2] == 0).all()
+
+
+def initializers(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+@pytest.mark.parametrize("scale", pretrained_scales())
+def test_the_dialect_for_tensorrt(scale):
+    bundle = pretrained(scale)
+    model = onnx.load_model_from_string(bundle.read_model("int8"))
+    values = initializers(model)
+    producers = {node.output[0]: node for node in model.graph.node}
+    layers = [n for n in model.graph.node if n.name in bundle.manifest.quantization.layers]
+    assert len(layers) == len(bundle.manifest.quantization.layers) >= 25
+    assert {"Conv", "ConvTranspose"} == {node.op_type for node in layers}
+    for node in layers:
+        data, weights = (producers[name] for name in node.input[:2])
+        assert data.op_type == weights.op_type == "DequantizeLinear"
+        assert producers[data.input[0]].op_type == "QuantizeLinear"
+        zero = values[data.input[2]]
+        assert (zero.dtype, zero.item()) == (np.int8, 0)
+        axis = next(a.i for a in weights.attribute if a.name == "axis")
+        assert axis == (1 if node.op_type == "ConvTranspose" else 0)
+        integers, scales, zeros = (values[name] for name in weights.input)
+        assert integers.dtype == np.int8
+        assert scales.shape == zeros.shape == (integers.shape[axis],)
+        assert values[node.input[2]].dtype == np.float32
+
+
+@pytest.mark.parametrize("scale", pretrained_scales())
+def test_the_dialect_for_cpus_runs_in_integers(scale, tmp_path):
+    bundle = pretrained(scale)
+    data = bundle.read_model("int8-cpu")
+    values = initializers(onnx.load_model_from_string(data))
+    kinds = {v.dtype for name, v in values.items() if name.endswith(".zero")}
+    assert kinds == {np.dtype(t) for t in (np.uint8, np.int8, np.int32)}
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    # Not among them are the 1×1 convolutions whose result is added in floating point.
+    integer = {n.name.partition("_token_")[0] for n in nodes if n.op_type == "QLinearConv"}
+    macs = graph.layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
+    assert sum(macs[name] for name in integer) >= 0.95 * sum(macs.values())
+
+
+def test_quantization_of_no_layer_changes_nothing(x4):
+    bundle, model, pictures = x4
+    lr = pictures.held_out[0].lr
+    for dialect in DIALECTS.values():
+        same = quantize(model, [], bundle.manifest.quantization.statistics, dialect)
+        np.testing.assert_allclose(candidate(same)(lr), candidate(model)(lr), atol=2e-6)
+
+
+def test_biases_take_up_the_mean_error_of_the_weights(x4):
+    bundle, model, _ = x4
+    name = "hfms.1.adu.convs.1"
+    statistics = bundle.manifest.quantization.statistics
+    (node,) = [n for n in model.graph.node if n.name == name]
+    values = initializers(model)
+    quantized = initializers(quantize(model, [name], statistics, DIALECTS["int8"]))
+    rounded = initializers(round_weights(model, [name]))
+    error = (rounded[node.input[1]] - values[node.input[1]]).astype(np.float64).sum((2, 3))
+    shift = error @ np.array(statistics[node.input[0]].channel_means)
+    assert np.abs(shift).max() > 1e-5
+    moved = quantized[node.input[2]] - values[node.input[2]]
+    np.testing.assert_allclose(moved, -shift, atol=1e-6)
+
+
+def observation(values):
+    limit = float(np.abs(values).max())
+    counts = np.histogram(values, BINS, (-limit, limit))[0]
+    return Observation((values.min(), values.max()), counts, limit, np.zeros(1))
+
+
+def test_calibrators():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=1_000_000)
+    values[:3] = (40, -30, 35)
+    seen = observation(values)
+    assert CALIBRATORS["min-max"](seen) == (-30, 40)
+    low, high = CALIBRATORS["percentile"](seen)
+    # 1 in 20,000 lies beyond 3.891 standard deviations on either side.
+    assert (low, high) == (pytest.approx(-3.89, abs=0.15), pytest.approx(3.89, abs=0.15))
+    low, high = CALIBRATORS["entropy"](seen)
+    assert 2.5 < high < 8
+    assert low == -high
+    bounded = observation(rng.uniform(0, 1, 100_000))
+    low, high = CALIBRATORS["entropy"](bounded)
+    assert low == bounded.range[0] >= 0
+    assert high > 0.95
+
+
+def test_range_before_an_activation_is_the_best_for_what_lies_behind():
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=200_000) * np.where(rng.random(200_000) < 0.5, 3, 1)
+    seen = observation(values)
+
+    def error(low, high):
+        step = (high - low) / 255
+        kept = np.clip(np.round((values - low) / step), 0, 255) * step + low
+        behind = [np.where(x < 0, 0.05 * x, x) for x in (values, kept)]
+        return np.mean((behind[0] - behind[1]) ** 2)
+
+    low, high = before_activation(seen, seen.range, 0.05)
+    assert high == seen.range[1]
+    assert error(low, high) < 0.7 * error(*seen.range)
+    assert error(low, high) <= 1.1 * min(error(x, high) for x in np.linspace(seen.range[0], 0, 20))
+
+
+def test_observation_is_what_the_tensors_hold(x4):
+    _, model, pictures = x4
+    names = observed_tensors(model, graph.layer_macs(model))
+    assert {"lr", "shallow1", "concat", "heads.d.deconv.leakyrelu"} <= set(names)
+    pairs = pictures.calibration[:2]
+    seen = observe(model, names[:3], pairs)
+    values = [open_outputs(model, [names[2]])(pair.lr)[0] for pair in pairs]
+    found = seen[names[2]]
+    assert found.range == (min(0, *(v.min() for v in values)), max(0, *(v.max() for v in values)))
+    assert found.histogram.sum() == sum(v.size for v in values)
+    means = np.mean([v.mean((0, 2, 3)) for v in values], 0)
+    np.testing.assert_allclose(found.channel_means, means, rtol=1e-4, atol=1e-6)
+
+
+def test_expected_loss_is_what_independent_noise_costs():
+    rng = np.random.default_rng(0)
+    original = rng.integers(60, 200, (400, 400)).astype(np.uint8)
+    reference = original / 255 + rng.normal(0, 5 / 255, original.shape)
+    output = reference + rng.normal(0, 1 / 255, original.shape)
+    lost = psnr(original, reference * 255, 4) - psnr(original, output * 255, 4)
+    arrays = (x[None, None].astype(np.float32) for x in (output, reference))
+    pair = Pair(np.zeros((1, 1, 100, 100), np.float32), original)
+    expected = expected_loss(*arrays, pair, 4)
+    assert expected == pytest.approx(10 * np.log10(1 + 1 / 25), abs=5e-3)
+    assert lost == pytest.approx(expected, abs=5e-3)
+
+
+def test_pictures_of_a_folder(tmp_path, photo):
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", np.roll(photo, 9 * i, 0))
+    pictures = load_pictures(tmp_path, 4)
+    assert (len(pictures.calibration), len(pictures.held_out)) == (3, 2)
+    for pair in pictures.calibration:
+        assert pair.lr.shape == (1, 1, 15, 20)
+        assert pair.original.shape == (60, 80)
+    for i in range(1, 5):
+        (tmp_path / f"{i}.png").unlink()
+    with pytest.raises(InputError, match="holds one picture"):
+        load_pictures(tmp_path, 4)
+
+
+def test_statistics_survive_a_tensor_of_zeros(x4):
+    _, model, _ = x4
+    name = "hfms.0.eu.conv1"
+    nothing = TensorStatistics(0.0, 0.0, (0.0,) * 48)
+    statistics = dict.fromkeys(observed_tensors(model, [name]), nothing)
+    for dialect in DIALECTS.values():
+        run = candidate(quantize(model, [name], statistics, dialect))
+        assert np.isfinite(run(np.ones((1, 1, 8, 8), np.float32))).all()
