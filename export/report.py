@@ -90,16 +90,20 @@ def _plot(study: Study) -> Any:
         ranking.barh(
             ranks, [x.losses[dialect] for x in study.layers], 0.4, color=colour, label=dialect
         )
-        shares = [100 * choice.macs_share for choice in study.choices]
+        rest = [100 * (1 - choice.macs_share) for choice in study.choices]
         losses = [choice.losses[dialect] for choice in study.choices]
-        frontier.plot(shares, losses, ".-", color=colour, label=dialect)
+        frontier.plot(rest, losses, ".-", color=colour, label=dialect)
     ranking.set_yticks(range(len(study.layers)), [x.name for x in study.layers], fontsize=7)
     ranking.invert_yaxis()
     ranking.set_xscale("log")
     ranking.set_xlabel("expected loss of the layer alone in INT8, dB")
     frontier.axhline(chosen.budget_db, color="grey", linestyle="--", label="budget")
-    frontier.axvline(100 * chosen.macs_share, color="grey", linestyle=":", label="chosen")
-    frontier.set_xlabel("share of the MACs in INT8, %")
+    kept_out = 100 * (1 - chosen.macs_share)
+    frontier.axvline(kept_out, color="grey", linestyle=":", label="chosen")
+    # What matters happens close to no MACs left in fp32.
+    frontier.set_xscale("symlog", linthresh=0.02, linscale=0.5)
+    frontier.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
+    frontier.set_xlabel("share of the MACs left in fp32, %")
     frontier.set_ylabel("expected loss, dB")
     for axes in (ranking, frontier):
         axes.legend()

@@ -91,15 +91,16 @@ class _Judge:
 def expected_loss(output: Array, reference: Array, pair: Pair, border: int) -> float:
     """The PSNR in dB that a picture loses, 10 log10(1 + e / r).
 
-    e is the mean square of `output - reference`, r that of `reference - original`: what is lost
-    if the error of quantisation knows nothing of the network's own. A measured loss scatters
-    around this by more than a layer costs, and is as often negative.
+    e is the mean square of `output - reference` in levels of 255, r that of
+    `reference - original` and of rounding to whole levels, 1/12: what is lost if the error of
+    quantisation knows nothing of the network's own. A measured loss scatters around this by more
+    than a layer costs, and may be negative.
     """
     inner = slice(border, -border)
     got, wanted = (np.clip(x[0, 0, inner, inner], 0, 1) * PEAK for x in (output, reference))
     error = np.mean((got - wanted) ** 2, dtype=np.float64)
     residual = np.mean((wanted - pair.original[inner, inner]) ** 2, dtype=np.float64)
-    return float(10 * np.log10(1 + error / residual))
+    return float(10 * np.log10(1 + error / (residual + 1 / 12)))
 
 
 def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float) -> Study:

@@ -1,4 +1,4 @@
-"""The training loss: L1 and SSIM over the supervised images."""
+"""The training loss: a pixel loss and SSIM over the supervised images."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,15 @@ from torch.nn import functional as F
 from hfdn_deploy.quality import SSIM_SIGMA, SSIM_WINDOW
 from training.recipe import Recipe
 
+# Keeps the logarithm of a patch that is already right finite: 50 dB.
+SMALLEST_ERROR = 1e-5
+
 
 def loss(images: list[Tensor], target: Tensor, recipe: Recipe) -> Tensor:
-    """Weighted sum over the supervised images of L1 + ssim · (1 - SSIM); a scalar.
+    """Weighted sum over the supervised images of pixel loss + ssim · (1 - SSIM); a scalar.
+
+    The pixel loss "psnr" is L. Chen et al., "Simple baselines for image restoration", 2022, short
+    of a factor: PSNR is averaged over pictures, so each patch counts by its own logarithm.
 
     Args:
         images: the supervised images, each (N, 1, H, W) in [0, 1]; the last is the output.
@@ -17,7 +23,11 @@ def loss(images: list[Tensor], target: Tensor, recipe: Recipe) -> Tensor:
     """
     total = torch.zeros((), device=target.device)
     for image in images:
-        term = F.l1_loss(image.float(), target)
+        if recipe.pixel == "l1":
+            term = F.l1_loss(image.float(), target)
+        else:
+            errors = F.mse_loss(image.float(), target, reduction="none").mean((1, 2, 3))
+            term = torch.log(errors + SMALLEST_ERROR).mean()
         if recipe.ssim:
             term = term + recipe.ssim * (1 - ssim(image.float(), target))
         total = total + (1.0 if image is images[-1] else recipe.auxiliary) * term

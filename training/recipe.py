@@ -27,7 +27,9 @@ class Recipe:
     auxiliary: float = 1.0
     """Weight of the loss on each supervised image before the last, whose weight is 1."""
     ssim: float = 1.0
-    """Weight of 1 - SSIM beside the L1 loss."""
+    """Weight of 1 - SSIM beside the pixel loss."""
+    pixel: str = "l1"
+    """The pixel loss: "l1", or "psnr", the logarithm of each patch's mean square error."""
 
     def rate_at(self, step: int) -> float:
         """The learning rate of step 0 … steps - 1."""
@@ -37,7 +39,11 @@ class Recipe:
         return self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * done)) / 2
 
 
+FAST = replace(Recipe(), steps=6000, rate=1e-3, warmup=200, clip=0.5, auxiliary=0.1, ssim=0.0)
+
 RECIPES = {
     "paper": Recipe(),
-    "fast": replace(Recipe(), steps=6000, rate=1e-3, warmup=200, clip=0.5, auxiliary=0.1, ssim=0.0),
+    "fast": FAST,
+    # Behind "fast", from its weights (--init).
+    "finish": replace(FAST, steps=1500, rate=2e-4, pixel="psnr"),
 }

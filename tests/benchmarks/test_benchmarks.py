@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import sessions
 from benchmarks.__main__ import main
 from benchmarks.pictures import side_by_side
 from benchmarks.quality import bicubic, markdown, network, picture, score, upscale_set
@@ -43,12 +44,32 @@ def test_the_shipped_network_beats_bicubic():
     assert ours > theirs + 1
 
 
+BARS = {2: 37.5, 3: 33.7, 4: 31.5}
+BICUBIC = {2: 33.66, 3: 30.39, 4: 28.42}
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the evaluation images are not here")
-def test_the_shipped_network_reaches_its_bar(capsys):
-    assert main(["quality", "--scale", "4", "--data", str(SHARED / "eval" / "Set5"), "--json"]) == 0
-    ours = {row["method"]: row["psnr"] for row in json.loads(capsys.readouterr().out)}
-    assert ours["bicubic"] == pytest.approx(28.42, abs=0.01)
-    assert ours["HFDN"] >= 31.0
+def test_the_shipped_networks_reach_their_bars_in_fp32_and_int8(capsys):
+    data = ["--data", str(SHARED / "eval" / "Set5")]
+    assert main(["quality", *data, "--precision", "fp32", "int8", "--json"]) == 0
+    scores = {(r["scale"], r["method"]): r["psnr"] for r in json.loads(capsys.readouterr().out)}
+    for scale, bar in BARS.items():
+        full = scores[scale, "HFDN"]
+        assert scores[scale, "bicubic"] == pytest.approx(BICUBIC[scale], abs=0.01)
+        assert full >= bar
+        for dialect in ("", " for TensorRT"):
+            ours = scores[scale, f"HFDN int8{dialect}"]
+            assert full - 0.05 <= ours
+            assert ours > scores[scale, f"quantize_static{dialect}"] + 0.05
+
+
+def test_sessions_are_measured_against_the_options_as_set(monkeypatch, capsys):
+    monkeypatch.setattr(sessions, "SIZE", (16, 24))
+    assert main(["sessions", "--rounds", "3", "--precision", "int8"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == len(sessions.variants())
+    assert rows[0].endswith("| 1.000 (1.000–1.000) |")
+    assert all(row.startswith("| int8 | ") and " ms " in row for row in rows)
 
 
 def test_table_names_the_paper_and_incomplete_sets(photo):

@@ -120,6 +120,15 @@ def test_loss_weighs_levels_and_terms():
     assert loss(off[2:], target, Recipe(ssim=2)).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_psnr_loss_counts_each_patch_by_its_logarithm():
+    target = torch.zeros(2, 1, 8, 8)
+    output = torch.stack([torch.full((1, 8, 8), 0.1), torch.full((1, 8, 8), 0.01)])
+    recipe = Recipe(pixel="psnr", ssim=0)
+    expected = (math.log(0.01 + 1e-5) + math.log(0.0001 + 1e-5)) / 2
+    assert loss([output], target, recipe).item() == pytest.approx(expected, rel=1e-4)
+    assert math.isfinite(loss([target], target, recipe).item())
+
+
 def test_a_short_run_relearns_the_last_layers(images, tmp_path):
     """From bicubic (last layers at zero, the features behind them trained) to well above."""
     network = load_checkpoint(ROOT / "checkpoints" / "hfdn_x4.safetensors")
