@@ -19,6 +19,7 @@ from export.calibration import (
 )
 from export.quantization import DIALECTS, Statistics, observed_tensors, quantize, round_weights
 from export.sessions import Array, candidate
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.manifest import Quantization, TensorStatistics
 from hfdn_deploy.quality import PEAK
 
@@ -108,6 +109,9 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
 
     Layers are given up in the order of their cost for each multiply-accumulate saved, until no
     held-out picture is expected to lose more than `budget_db` in either dialect.
+
+    Raises:
+        InputError: no layer can be in 8 bits within the budget.
     """
     macs = graph.layer_macs(full)
     shares = {name: value / sum(macs.values()) for name, value in macs.items()}
@@ -132,6 +136,8 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
                 break
     choices = tuple(_choices(layers, judge, statistics[best]))
     left = {layer.name for layer in layers[choices.index(calibrators[best]) :]}
+    if not left:
+        raise InputError(f"no layer in INT8 keeps within {budget_db:g} dB; allow more.")
     quantization = Quantization(
         calibrator=best,
         pictures_sha256=_hash(pictures),

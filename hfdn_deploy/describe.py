@@ -59,6 +59,9 @@ def _bundle(path: Path) -> dict[str, Any]:
     for entry in bundle.manifest.files:
         bundle.read_model(entry.graph)
     manifest = asdict(bundle.manifest)
+    if manifest["quantization"]:
+        # Thousands of numbers, of use to nobody but the exporter.
+        del manifest["quantization"]["statistics"]
     # A section of its own, for the commonest question: how far from PyTorch?
     parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
     return {"kind": "bundle", **manifest, "parity": parity}

@@ -10,6 +10,7 @@ from export.calibration import (
     CALIBRATORS,
     Observation,
     Pair,
+    Pictures,
     before_activation,
     load_pictures,
     observe,
@@ -22,7 +23,7 @@ from export.quantization import (
     quantize_weights,
     round_weights,
 )
-from export.sensitivity import expected_loss
+from export.sensitivity import expected_loss, study
 from export.sessions import candidate, open_outputs
 from export.subpixel import deconvolutions_to_subpixels
 from hfdn_deploy.bundle import pretrained, pretrained_scales
@@ -231,6 +232,13 @@ def test_pictures_of_a_folder(tmp_path, photo):
         (tmp_path / f"{i}.png").unlink()
     with pytest.raises(InputError, match="holds one picture"):
         load_pictures(tmp_path, 4)
+
+
+def test_a_budget_that_no_layer_keeps_is_refused(x4):
+    _, model, pictures = x4
+    small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])
+    with pytest.raises(InputError, match="no layer in INT8 keeps within 0 dB"):
+        study(model, 4, Pictures((small,), (small,)), 0.0)
 
 
 def test_statistics_survive_a_tensor_of_zeros(x4):
