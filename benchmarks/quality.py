@@ -18,7 +18,7 @@ from export.sessions import candidate
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.images import write_image
 from hfdn_deploy.imresize import imresize
-from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.manifest import PRECISIONS, Manifest
 from hfdn_deploy.quality import (
     PEAK,
     crop_to_multiple,
@@ -38,6 +38,9 @@ SET_SIZES = {"Set5": 5, "Set14": 14, "BSD100": 100, "Urban100": 100}
 
 # PSNR of HFDN on ×2, ×3, ×4 as published (ICIP 2020).
 PAPER_PSNR = {"Set5": (37.95, 34.21, 31.86), "Set14": (33.46, 30.05, 28.26)}
+
+# Its parameters and MACCs as published, by scale.
+PAPER_COMPLEXITY = {2: ("760.1k", "260.7G"), 3: ("823k", "248.21G"), 4: ("760.1k", "178.51G")}
 
 # Side of the crops in pictures, on the original.
 CROP = 96
@@ -160,6 +163,15 @@ def markdown(scores: Iterable[Score]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def complexity(manifest: Manifest) -> str:
+    """A network's size in a sentence, the paper's beside it."""
+    parameters, maccs = PAPER_COMPLEXITY[manifest.scale]
+    return (
+        f"×{manifest.scale}: {manifest.parameters:,} parameters (paper: {parameters}), "
+        f"{manifest.macs_paper / 1e9:.2f}G MACCs in the paper's convention (paper: {maccs})."
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks quality`."""
     parser.add_argument("--data", type=Path, action="append", required=True, help="image folder")
@@ -175,10 +187,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Print the scores of bicubic upscaling, HFDN and HFDN+ on every set."""
     scores = []
+    if args.bundle:
+        bundles = [Bundle(args.bundle)]
+    else:
+        bundles = [pretrained(scale) for scale in args.scale or pretrained_scales()]
     for folder in args.data:
         images = load_luma_set(folder)
-        for model in [args.bundle] if args.bundle else args.scale or pretrained_scales():
-            bundle = pretrained(model) if isinstance(model, int) else Bundle(model)
+        for bundle in bundles:
             scale = bundle.manifest.scale
             outputs = {"bicubic": upscale_set(images, scale, bicubic(scale))}
             for precision in args.precision:
@@ -192,4 +207,5 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([asdict(s) for s in scores], indent=1))
     else:
-        print(markdown(scores), end="")
+        print(markdown(scores))
+        print("\n".join(complexity(bundle.manifest) for bundle in bundles))

@@ -102,6 +102,7 @@ def _plot(study: Study) -> Any:
     frontier.axvline(kept_out, color="grey", linestyle=":", label="chosen")
     # What matters happens close to no MACs left in fp32.
     frontier.set_xscale("symlog", linthresh=0.02, linscale=0.5)
+    frontier.set_xlim(left=-0.01)
     frontier.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
     frontier.set_xlabel("share of the MACs left in fp32, %")
     frontier.set_ylabel("expected loss, dB")

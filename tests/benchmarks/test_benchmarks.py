@@ -33,7 +33,9 @@ def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
         assert row["ssim"] == pytest.approx(ssim(to_levels(image), hr, 4))
         assert row["images"] == {"a.png": [row["psnr"], row["ssim"]]}
     assert main(["quality", *arguments]) == 0
-    assert f"| Tiny | ×4 | HFDN | {by_method['HFDN']['psnr']:.2f} |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"| Tiny | ×4 | HFDN | {by_method['HFDN']['psnr']:.2f} |" in printed
+    assert "×4: 760,127 parameters (paper: 760.1k), 178.52G MACCs" in printed
 
 
 def test_the_shipped_network_beats_bicubic():
