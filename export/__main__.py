@@ -48,9 +48,12 @@ def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
 
 
 def _decibels(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no loss in dB")
+        raise argparse.ArgumentTypeError(f"{text!r} is no loss in dB")
     return value
 
 
@@ -70,12 +73,10 @@ def main(argv: list[str]) -> int:
         int8 = parser.add_argument_group("INT8")
         int8.add_argument(
             "--calibration", type=Path, metavar="DIR",
-            help="pictures to calibrate with (default: photographs of scikit-image), or a bundle "
+            help="pictures whose centres to calibrate with (default: of scikit-image), or a bundle "
             "whose calibration to use again",
         )  # fmt: skip
-        int8.add_argument(
-            "--budget-db", type=_decibels, default=0.05, help="PSNR it may cost (default: 0.05)"
-        )
+        int8.add_argument("--budget-db", type=_decibels, help="PSNR it may cost (default: 0.05)")
         int8.add_argument(
             "--report",
             type=Path,
@@ -88,6 +89,10 @@ def main(argv: list[str]) -> int:
         "--locate", action="store_true", help="if a gate fails, list by how much each node departs"
     )
     args = parser.parse_args(argv)
+    if command is _export and "int8" not in args.precisions:
+        for option in ("calibration", "budget_db", "report"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option.replace('_', '-')} is for INT8; add int8 to --precisions")
     logging.basicConfig(level=logging.INFO if args.locate else None, format="%(message)s")
     return run_command(lambda: command(args))
 

@@ -47,21 +47,25 @@ class Pictures:
 
 
 def load_pictures(folder: Path | None, scale: int) -> Pictures:
-    """The pictures of a folder, or by default the photographs of scikit-image.
+    """The centres of a folder's pictures, or by default of the photographs of scikit-image.
 
     Raises:
-        InputError: the folder holds fewer than two pictures, or one that cannot be used.
+        InputError: no folder, fewer than two pictures, blank ones, or one that cannot be used.
     """
     if folder is None:
         calibration, held_out = (
             [luma8(image) for image in images.values()] for images in calibration_photographs()
         )
     else:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder; name a folder of pictures, or a bundle.")
         images = list(load_luma_set(folder).values())
         if len(images) < 2:
             raise InputError(f"{folder} holds one picture; calibration needs two or more.")
         held_out = images[::HELD_OUT_EVERY]
         calibration = [image for i, image in enumerate(images) if i % HELD_OUT_EVERY]
+        if not any(image.std() for image in calibration):
+            raise InputError(f"the pictures of {folder} are blank; calibrate with photographs.")
     pairs = [[_pair(image, scale) for image in images] for images in (calibration, held_out)]
     return Pictures(*map(tuple, pairs))
 

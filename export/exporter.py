@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
@@ -10,10 +11,10 @@ from pathlib import Path
 import onnx
 
 from export import graph, parity, report, sensitivity
-from export.calibration import load_pictures
+from export.calibration import CALIBRATORS, load_pictures
 from export.fp16 import to_fp16
 from export.locate import blame, module_departures, node_departures
-from export.quantization import DIALECTS, quantize
+from export.quantization import DIALECTS, channels_fit, observed_tensors, quantize
 from export.sessions import candidate
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BundleError, GateError, InputError
@@ -26,6 +27,7 @@ from hfdn_deploy.manifest import (
     ModelFile,
     Quantization,
     TensorSpec,
+    why_failed,
 )
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.network.complexity import count
@@ -43,7 +45,7 @@ def export_bundle(
     wanted: Sequence[str] = ("fp32",),
     config: HFDNConfig | None = None,
     calibration: Path | None = None,
-    budget_db: float = 0.05,
+    budget_db: float | None = None,
     report_to: Path | None = None,
 ) -> Bundle:
     """Export a checkpoint to a bundle directory, which appears only if every gate passed.
@@ -54,8 +56,8 @@ def export_bundle(
         wanted: which precisions' graphs to make, of `hfdn_deploy.manifest.PRECISIONS`.
         calibration: folder of pictures that INT8 is calibrated with (by default photographs of
             scikit-image), or a bundle of this checkpoint, whose calibration is used again.
-        budget_db: the PSNR that INT8 may cost.
-        report_to: folder for the report on which layers bear INT8.
+        budget_db: the PSNR that INT8 may cost (default: 0.05), unless `calibration` is a bundle.
+        report_to: folder for the report on which layers bear INT8, unless it is one.
 
     Raises:
         CheckpointError: the checkpoint is not usable.
@@ -105,10 +107,48 @@ def verify_bundle(
     measured = []
     for entry in bundle.manifest.files:
         found = _model_file(entry.graph, bundle.read_model(entry.graph), network, quantization)
-        if replace(found, parity=entry.parity) != entry:
+        if replace(found, parity=entry.parity) != entry or _limits(found) != _limits(entry):
             raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
         measured.append(found)
+    if quantization:
+        full = graph.to_onnx(network)
+        check_quantization(full, quantization, path)
+        for entry in measured:
+            if entry.graph in DIALECTS:
+                made = _make(full, entry.graph, quantization)
+                _compare_constants(made, bundle.read_model(entry.graph), path / entry.file)
     return tuple(measured)
+
+
+def _limits(entry: ModelFile) -> dict[str, float] | None:
+    return {gate.name: gate.limit for gate in entry.parity.gates} if entry.parity else None
+
+
+def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: Path) -> None:
+    """Raise BundleError if the calibration in the bundle at `path` is not for this fp32 graph."""
+    macs = graph.layer_macs(full)
+    layers = [name for name in macs if name in quantization.layers]
+    tensors = observed_tensors(full, macs)
+    share = sum(macs[name] for name in layers) / sum(macs.values())
+    if (
+        tuple(layers) != quantization.layers
+        or set(tensors) != set(quantization.statistics)
+        or not math.isclose(share, quantization.macs_share, rel_tol=1e-9)
+        or quantization.calibrator not in CALIBRATORS
+        or not channels_fit(full, layers, quantization.statistics)
+    ):
+        raise BundleError(f"{path} has a calibration that does not fit its graph; calibrate anew.")
+
+
+def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
+    """Raise BundleError where a graph has another constant than the one made anew."""
+    wanted, found = (
+        {t.name: t for t in model.graph.initializer}
+        for model in (made, onnx.load_model_from_string(data))
+    )
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise BundleError(f"{path} has another {name} than its calibration gives; export anew.")
 
 
 def _file_name(name: str) -> str:
@@ -120,11 +160,13 @@ def _calibrate(
     network: HFDN,
     checkpoint: Path,
     calibration: Path | None,
-    budget_db: float,
+    budget_db: float | None,
     report_to: Path | None,
 ) -> Quantization:
     """The calibration of an earlier bundle, or a new one on pictures."""
     if calibration and (calibration / MANIFEST).exists():
+        if budget_db is not None or report_to:
+            raise InputError(f"{calibration} has its budget and needs no report; leave them out.")
         manifest = Bundle(calibration).manifest
         if manifest.quantization is None:
             raise BundleError(f"{calibration} has no INT8 graphs whose calibration could be used.")
@@ -132,9 +174,11 @@ def _calibrate(
             raise BundleError(
                 f"{calibration} was calibrated for another checkpoint; calibrate anew."
             )
+        check_quantization(full, manifest.quantization, calibration)
         return manifest.quantization
     scale = network.config.scale
-    study = sensitivity.study(full, scale, load_pictures(calibration, scale), budget_db)
+    budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
+    study = sensitivity.study(full, scale, load_pictures(calibration, scale), budget)
     if report_to:
         report.write(study, report_to, checkpoint.stem)
     return study.quantization
@@ -196,21 +240,9 @@ def _model_file(
     model = onnx.load_model_from_string(data)
     limits = parity.GATES[name]
     if quantization and name in DIALECTS:
-        limits = {**limits, "psnr_loss_db": quantization.budget_db}
+        limits = {**limits, **dict.fromkeys(parity.INT8_LOSSES, quantization.budget_db)}
     result = parity.compare(candidate(model), parity.reference(network), scale, limits)
-    entry = ModelFile(
-        file=_file_name(name),
-        graph=name,
-        sha256=_sha256(data),
-        input=TensorSpec.from_onnx(model.graph.input[0]),
-        output=TensorSpec.from_onnx(model.graph.output[0]),
-        value_range=(0.0, 1.0),
-        minimum_size=(1, 1),
-        halo=graph.halo(model, scale),
-        pools_globally=any(map(graph.is_global_pool, model.graph.node)),
-        parity=result,
-    )
-    if reason := entry.why_ungated:
+    if reason := why_failed(result):
         lr = next(case.lr for case in parity.grid(scale) if case.name == result.worst.name)
         if name == "fp32":
             departures = module_departures(model, network, lr)
@@ -225,7 +257,18 @@ def _model_file(
     # Integer arithmetic turns a scale of NaN into some number or other.
     if spoilt := graph.not_finite_constants(model):
         raise GateError(f"the {name} graph has NaN or infinity in {', '.join(spoilt)}.")
-    return entry
+    return ModelFile(
+        file=_file_name(name),
+        graph=name,
+        sha256=_sha256(data),
+        input=TensorSpec.from_onnx(model.graph.input[0]),
+        output=TensorSpec.from_onnx(model.graph.output[0]),
+        value_range=(0.0, 1.0),
+        minimum_size=(1, 1),
+        halo=graph.halo(model, scale),
+        pools_globally=any(map(graph.is_global_pool, model.graph.node)),
+        parity=result,
+    )
 
 
 def _sha256(data: bytes) -> str:

@@ -16,6 +16,7 @@ Statistics = dict[str, TensorStatistics]
 
 # Keeps the scale of a tensor that is zero everywhere a number to divide by.
 SMALLEST_SCALE = 1e-8
+LARGEST_BIAS = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,12 @@ class _Writer:
         bias = numpy_helper.to_array(self.tensors.pop(bias_name)).astype(np.float64)
         # Weights are (out, in, k, k), those of a transposed convolution (in, out, k, k).
         axis = int(node.op_type == "ConvTranspose")
-        integers, scales = quantize_weights(weights, axis)
+        scale = self._scale_and_zero(source)[0]
+        least: NDArray[np.float64] | float = 0.0
+        if self.dialect.integer_biases:
+            # Where weights are small beside the bias, coarser ones keep it within 32 bits.
+            least = 1.01 * np.abs(bias) / (scale * LARGEST_BIAS)
+        integers, scales = quantize_weights(weights, axis, least)
         name = f"{weight_name}.dequantized"
         constants = self._constants(weight_name, integers, scales)
         self._write("DequantizeLinear", constants, name, axis=axis)
@@ -152,9 +158,8 @@ class _Writer:
         if not self.dialect.integer_biases:
             self._constant(bias_name, bias.astype(np.float32))
             return
-        scales = scales * self._scale_and_zero(source)[0]
-        limits = np.iinfo(np.int32)
-        rounded = np.clip(np.round(bias / scales), limits.min, limits.max).astype(np.int32)
+        scales = scales * scale
+        rounded = np.round(bias / scales).astype(np.int32)
         name = f"{bias_name}.dequantized"
         self._write("DequantizeLinear", self._constants(bias_name, rounded, scales), name, axis=0)
         node.input[2] = name
@@ -175,8 +180,19 @@ class _Writer:
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
 
 
+def channels_fit(model: onnx.ModelProto, layers: Collection[str], statistics: Statistics) -> bool:
+    """Whether what each layer reads has as many channel means as the layer has inputs."""
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    return all(
+        len(statistics[node.input[0]].channel_means)
+        == shapes[node.input[1]][0 if node.op_type == "ConvTranspose" else 1]
+        for node in model.graph.node
+        if node.name in layers
+    )
+
+
 def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.ModelProto:
-    """An fp32 graph whose weights are those of the INT8 graph; all else stays as it was."""
+    """An fp32 graph with the weights of the graph for TensorRT; all else stays as it was."""
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
     tensors = {tensor.name: tensor for tensor in rounded.graph.initializer}
@@ -192,11 +208,12 @@ def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.Model
 
 
 def quantize_weights(
-    weights: NDArray[np.float32], axis: int
+    weights: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 weights in -127 … 127 and the scale of each index along `axis`."""
+    """Symmetric int8 weights in -127 … 127 and the scale, `least` or more, along `axis`."""
     others = tuple(i for i in range(weights.ndim) if i != axis)
-    scales = np.maximum(np.abs(weights).max(others) / 127, SMALLEST_SCALE).astype(np.float32)
+    scales = np.maximum(np.abs(weights).max(others) / 127, SMALLEST_SCALE)
+    scales = np.maximum(scales, least).astype(np.float32)
     return np.round(weights / np.expand_dims(scales, others)).astype(np.int8), scales
 
 

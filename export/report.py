@@ -43,8 +43,8 @@ def markdown(study: Study, name: str) -> str:
         f"{chosen.macs_share:.2%} of the MACs, ranges by {chosen.calibrator}. Rounding the weights "
         f"of all layers and nothing else costs {study.weights_only:.4f} dB.",
         "",
-        "The largest set within the budget for each calibrator; the search ends where another has "
-        "left more:",
+        "For each calibrator the largest set within the budget, or the one at which the search "
+        "ended because another calibrator had left more within it:",
         "",
         f"| calibrator | MACs in INT8 | {header} |",
         f"|---|---|{rule}",
@@ -61,7 +61,7 @@ def markdown(study: Study, name: str) -> str:
     ]
     first, *others = study.choices
     lines.append(
-        f"| none | | {' | '.join('' for _ in dialects)} | 100.00 % | {_cells(first.losses)} |"
+        f"| none | | {' | '.join('' for _ in dialects)} | 100.00% | {_cells(first.losses)} |"
     )
     for layer, choice in zip(study.layers, others, strict=True):
         lines.append(

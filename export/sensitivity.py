@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 from tqdm import tqdm
 
@@ -17,13 +16,13 @@ from export.calibration import (
     before_activation,
     observe,
 )
+from export.parity import expected_loss
 from export.quantization import DIALECTS, Statistics, observed_tensors, quantize, round_weights
-from export.sessions import Array, candidate
+from export.sessions import candidate
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.manifest import Quantization, TensorStatistics
-from hfdn_deploy.quality import PEAK
 
-# Layers are ranked with these ranges, which clip nothing.
+# Layers are ranked with these ranges.
 RANKED_WITH = "min-max"
 
 Losses = dict[str, float]
@@ -55,8 +54,8 @@ class Study:
 
     quantization: Quantization
     calibrators: dict[str, Choice]
-    """The first set of layers within the budget, by calibrator; where another calibrator leaves
-    more layers, the search ended early."""
+    """The first set of layers within the budget, by calibrator, or the first that is smaller than
+    another calibrator's."""
     weights_only: float
     """Expected loss in dB with the weights of all layers rounded and nothing else."""
     layers: tuple[Layer, ...]
@@ -79,7 +78,7 @@ class _Judge:
         """The picture that loses most, see `expected_loss`."""
         run = candidate(model)
         pairs = zip(self.pictures, self.references, strict=True)
-        return max(expected_loss(run(p.lr), ref, p, self.border) for p, ref in pairs)
+        return max(expected_loss(run(p.lr), r, p.original, self.border) for p, r in pairs)
 
     def losses(self, layers: Collection[str], statistics: Statistics) -> Losses:
         """Of the graphs with these layers in 8 bits."""
@@ -87,21 +86,6 @@ class _Judge:
             name: self.loss(quantize(self.full, layers, statistics, dialect))
             for name, dialect in DIALECTS.items()
         }
-
-
-def expected_loss(output: Array, reference: Array, pair: Pair, border: int) -> float:
-    """The PSNR in dB that a picture loses, 10 log10(1 + e / r).
-
-    e is the mean square of `output - reference` in levels of 255, r that of
-    `reference - original` and of rounding to whole levels, 1/12: what is lost if the error of
-    quantisation knows nothing of the network's own. A measured loss scatters around this by more
-    than a layer costs, and may be negative.
-    """
-    inner = slice(border, -border)
-    got, wanted = (np.clip(x[0, 0, inner, inner], 0, 1) * PEAK for x in (output, reference))
-    error = np.mean((got - wanted) ** 2, dtype=np.float64)
-    residual = np.mean((wanted - pair.original[inner, inner]) ** 2, dtype=np.float64)
-    return float(10 * np.log10(1 + error / (residual + 1 / 12)))
 
 
 def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float) -> Study:
@@ -124,18 +108,21 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
         Layer(name, shares[name], judge.losses([name], statistics[RANKED_WITH])) for name in sweep
     ]
     layers.sort(key=lambda layer: max(layer.losses.values()) / layer.macs_share, reverse=True)
-    calibrators: dict[str, Choice] = {}
+    searches = {name: _choices(layers, judge, statistics[name]) for name in CALIBRATORS}
+    tried: dict[str, list[Choice]] = {name: [] for name in CALIBRATORS}
     best = RANKED_WITH
-    for name in CALIBRATORS:
-        for choice in _choices(layers, judge, statistics[name]):
-            calibrators[name] = choice
+    for name, search in searches.items():
+        for choice in search:
+            tried[name].append(choice)
             if max(choice.losses.values()) <= budget_db:
-                best = max(best, name, key=lambda key: _merit(calibrators[key]))
+                best = max(best, name, key=lambda key: _merit(tried[key][-1]))
                 break
-            if name != best and choice.macs_share < calibrators[best].macs_share:
+            if name != best and choice.macs_share < tried[best][-1].macs_share:
                 break
-    choices = tuple(_choices(layers, judge, statistics[best]))
-    left = {layer.name for layer in layers[choices.index(calibrators[best]) :]}
+    chosen = tried[best][-1]
+    left = {layer.name for layer in layers[len(tried[best]) - 1 :]}
+    calibrators = {name: choices[-1] for name, choices in tried.items()}
+    choices = (*tried[best], *searches[best])
     if not left:
         raise InputError(f"no layer in INT8 keeps within {budget_db:g} dB; allow more.")
     quantization = Quantization(
@@ -143,7 +130,7 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
         pictures_sha256=_hash(pictures),
         budget_db=budget_db,
         layers=tuple(name for name in shares if name in left),
-        macs_share=calibrators[best].macs_share,
+        macs_share=chosen.macs_share,
         statistics=statistics[best],
     )
     weights_only = judge.loss(round_weights(full, shares))

@@ -17,7 +17,15 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hfdn_deploy.errors import BundleError, GateError
-from hfdn_deploy.manifest import GRAPHS, MANIFEST, SCHEMA, Manifest, ModelFile, TensorSpec
+from hfdn_deploy.manifest import (
+    GRAPHS,
+    MANIFEST,
+    SCHEMA,
+    Manifest,
+    ModelFile,
+    TensorSpec,
+    why_failed,
+)
 from hfdn_deploy.schema import from_json
 
 logger = logging.getLogger(__name__)
@@ -87,7 +95,7 @@ class Bundle:
         """
         entry = self.entry(graph)
         path = self.path / entry.file
-        if reason := entry.why_ungated:
+        if reason := why_failed(entry.parity):
             if not self.allow_ungated:
                 raise GateError(
                     f"{path} did not pass its gates: {reason}; export it anew, or allow ungated "
@@ -113,7 +121,10 @@ class Bundle:
             raise BundleError(
                 f"{path} keeps {external[0]} in another file; export the bundle anew, in one file."
             )
-        specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]
+        try:
+            specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]
+        except KeyError:  # a type that ONNX does not know
+            specs = []
         if specs != [entry.input, entry.output]:
             raise BundleError(
                 f"{path} has other inputs and outputs than the manifest says; export it anew."
@@ -133,6 +144,9 @@ def _check_sense(manifest: Manifest) -> None:
     ):
         if len(set(names)) < len(names):
             raise ValueError(f"files has {max(names, key=names.count)!r} twice")
+    int8 = any(entry.graph in GRAPHS["int8"] for entry in manifest.files)
+    if int8 != (manifest.quantization is not None):
+        raise ValueError("quantization does not fit the files")
     known = [graph for graphs in GRAPHS.values() for graph in graphs]
     for entry in manifest.files:
         if entry.graph not in known:

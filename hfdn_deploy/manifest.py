@@ -122,17 +122,17 @@ class ModelFile:
     parity: Parity | None
     """None if nobody has compared it."""
 
-    @property
-    def why_ungated(self) -> str | None:
-        """Why this graph is not known to be good; None if it passed its gates."""
-        if self.parity is None:
-            return "nobody compared it with PyTorch"
-        failed = [gate for gate in self.parity.gates if not gate.value <= gate.limit]
-        if failed:
-            return ", ".join(f"{g.name} is {g.value:.3g}, allowed {g.limit:g}" for g in failed)
-        if not (self.parity.passed and self.parity.gates):
-            return "it failed the comparison with PyTorch"
-        return None
+
+def why_failed(parity: Parity | None) -> str | None:
+    """Why a graph with this comparison is not known to be good; None if it passed its gates."""
+    if parity is None:
+        return "nobody compared it with PyTorch"
+    failed = [gate for gate in parity.gates if not gate.value <= gate.limit]
+    if failed:
+        return ", ".join(f"{g.name} is {g.value:.3g}, allowed {g.limit:g}" for g in failed)
+    if not (parity.passed and parity.gates):
+        return "it failed the comparison with PyTorch"
+    return None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks.baseline import quantize_plainly
 from export import exporter
 from export.__main__ import main
 from export.calibration import load_pictures
-from export.sensitivity import expected_loss
+from export.parity import expected_loss
 from export.sessions import candidate
 from hfdn_deploy import Upscaler
 from hfdn_deploy.bundle import Bundle, pretrained
@@ -109,7 +109,7 @@ def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, 
 
     quantize = exporter.quantize
     monkeypatch.setattr(exporter, "quantize", tampered)
-    command = [str(X4), "-o", str(tmp_path / "x4"), "--precisions", "int8", "--budget-db", "0.05"]
+    command = [str(X4), "-o", str(tmp_path / "x4"), "--precisions", "int8"]
     assert main([*command, "--calibration", str(exported / "x4")]) == 3
     assert "most departing node: " in capsys.readouterr().err
     assert not (tmp_path / "x4").exists()
@@ -126,7 +126,12 @@ def test_int8_loses_half_of_what_plain_quantisation_does(graph):
     for data in (bundle.read_model(graph), plain):
         run = candidate(onnx.load_model_from_string(data))
         losses.append(
-            np.mean([expected_loss(run(p.lr), reference(p.lr), p, 4) for p in pictures.held_out])
+            np.mean(
+                [
+                    expected_loss(run(p.lr), reference(p.lr), p.original, 4)
+                    for p in pictures.held_out
+                ]
+            )
         )
     assert 0 < losses[0] < 0.5 * losses[1]
     assert losses[0] < 0.05
@@ -152,6 +157,39 @@ def test_an_ungated_graph_runs_only_if_allowed(tmp_path, edit_manifest, photo, c
     with Upscaler.load(copy, precision="int8", allow_ungated=True) as up:
         assert up(photo).shape == (240, 332, 3)
     assert "it is used as allowed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q: q.update(calibrator="magic"), "calibration that does not fit"),
+        (lambda q: q.update(macs_share=0.5), "calibration that does not fit"),
+        (lambda q: q.update(layers=["nothing"]), "calibration that does not fit"),
+        (lambda q: q["statistics"].popitem(), "calibration that does not fit"),
+        (lambda q: q["statistics"]["shallow1.leakyrelu"].update(channel_means=[0.0]), "not fit"),
+        (lambda q: q["statistics"]["concat"].update(high=9.5), "has another concat.scale than"),
+        (lambda q: q.update(budget_db=50.0), "describes int8.onnx wrongly"),
+    ],
+)
+def test_verify_checks_the_calibration(tmp_path, edit_manifest, change, message):
+    copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
+    edit_manifest(copy, lambda m: change(m["quantization"]))
+    edit_manifest(copy, lambda m: m.update(files=[f for f in m["files"] if f["graph"] == "int8"]))
+    with pytest.raises(BundleError, match=message):
+        exporter.verify_bundle(copy, X4)
+
+
+def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
+    command = [str(X4), "-o", str(tmp_path / "x4"), "--budget-db", "0.1"]
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert "--budget-db is for INT8" in capsys.readouterr().err
+    bundle = str(pretrained(4).path)
+    assert main([*command, "--precisions", "int8", "--calibration", bundle]) == 2
+    assert "has its budget" in capsys.readouterr().err
+    missing = [str(X4), "-o", str(tmp_path / "x4"), "--precisions", "int8", "--calibration", "no"]
+    assert main(missing) == 2
+    assert "no is no folder" in capsys.readouterr().err
 
 
 def test_a_bundle_without_int8_cannot_lend_its_calibration(bundle, checkpoint, tmp_path):

@@ -15,6 +15,7 @@ from export.calibration import (
     load_pictures,
     observe,
 )
+from export.parity import expected_loss
 from export.quantization import (
     DIALECTS,
     dequantize_weights,
@@ -23,7 +24,7 @@ from export.quantization import (
     quantize_weights,
     round_weights,
 )
-from export.sensitivity import expected_loss, study
+from export.sensitivity import study
 from export.sessions import candidate, open_outputs
 from export.subpixel import deconvolutions_to_subpixels
 from hfdn_deploy.bundle import pretrained, pretrained_scales
@@ -214,8 +215,7 @@ def test_expected_loss_is_what_independent_noise_costs():
     output = reference + rng.normal(0, 1 / 255, original.shape)
     lost = psnr(original, reference * 255, 4) - psnr(original, output * 255, 4)
     arrays = (x[None, None].astype(np.float32) for x in (output, reference))
-    pair = Pair(np.zeros((1, 1, 100, 100), np.float32), original)
-    expected = expected_loss(*arrays, pair, 4)
+    expected = expected_loss(*arrays, original, 4)
     assert expected == pytest.approx(10 * np.log10(1 + 1 / 25), abs=5e-3)
     assert lost == pytest.approx(expected, abs=5e-3)
 
@@ -239,6 +239,22 @@ def test_a_budget_that_no_layer_keeps_is_refused(x4):
     small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])
     with pytest.raises(InputError, match="no layer in INT8 keeps within 0 dB"):
         study(model, 4, Pictures((small,), (small,)), 0.0)
+
+
+def test_a_bias_beside_dead_weights_keeps_its_value(x4):
+    bundle, model, _ = x4
+    name = "hfms.0.eu.conv1"
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for tensor in changed.graph.initializer:
+        if tensor.name in (f"{name}.weight", f"{name}.bias"):
+            values = numpy_helper.to_array(tensor).copy()
+            values[3] = 0 if tensor.name.endswith("weight") else 1.5
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    statistics = bundle.manifest.quantization.statistics
+    values = initializers(quantize(changed, [name], statistics, DIALECTS["int8-cpu"]))
+    bias = values[f"{name}.bias.quantized"] * values[f"{name}.bias.scale"].astype(np.float64)
+    assert bias[3] == pytest.approx(1.5, abs=1e-5)
 
 
 def test_statistics_survive_a_tensor_of_zeros(x4):
