@@ -33,7 +33,7 @@ def exported(tmp_path_factory):
     (folder / "pictures").mkdir()
     for pictures in calibration_photographs():
         for name, picture in pictures.items():
-            write_image(folder / "pictures" / f"{name}.png", picture[:112, 40:152])
+            write_image(folder / "pictures" / f"{name}.png", picture[:160, 40:200])
     command = [str(X4), "-o", str(folder / "x4"), "--precisions", "fp32", "int8"]
     options = ["--calibration", str(folder / "pictures"), "--report", str(folder / "report")]
     assert main([*command, *options, "--budget-db", "0.2"]) == 0
