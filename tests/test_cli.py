@@ -158,6 +158,8 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell in the background has its children ignore ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr.readline().startswith("backend:")
     process.send_signal(signal.SIGINT)
