@@ -91,7 +91,8 @@ def verify_bundle(
         The bundle's files with the parity measured now.
 
     Raises:
-        BundleError: the bundle is damaged, or was made from another checkpoint.
+        BundleError: the bundle is damaged, was made from another checkpoint, or its calibration
+            gives other INT8 graphs.
         GateError: a graph is not equal enough to the network.
     """
     bundle = Bundle(path, allow_ungated=True)
