@@ -104,14 +104,14 @@ def test_a_tampered_graph_is_refused_by_verify(
 def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, capsys):
     def tampered(*args):
         model = quantize(*args)
-        damage(model, "shallow2.leakyrelu.scale", scale_by_four)
+        damage(model, "hfms.1.adu.convs.2.weight.scale", scale_by_four)
         return model
 
     quantize = exporter.quantize
     monkeypatch.setattr(exporter, "quantize", tampered)
     command = [str(X4), "-o", str(tmp_path / "x4"), "--precisions", "int8"]
     assert main([*command, "--calibration", str(exported / "x4")]) == 3
-    assert "most departing node: " in capsys.readouterr().err
+    assert "most departing node: hfms.1.adu.convs.2 (" in capsys.readouterr().err
     assert not (tmp_path / "x4").exists()
 
 
