@@ -1,6 +1,7 @@
 """The baseline for our INT8: what ONNX Runtime's own quantiser makes of the same fp32 graph."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,6 +38,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
+@cache
 def int8_graphs(bundle: Bundle) -> dict[str, bytes]:
     """The INT8 graphs that the runtime does not run here, by name for a table."""
     pictures = [pair.lr for pair in load_pictures(None, bundle.manifest.scale).calibration]

@@ -39,7 +39,7 @@ def variants() -> dict[str, Callable[[Any], None]]:
         "no memory pattern": _attribute("enable_mem_pattern", False),
         "basic optimisations": _attribute("graph_optimization_level", levels.ORT_ENABLE_BASIC),
         "denormals as zero": _entry("session.set_denormal_as_zero", "1"),
-        "no x64quantprecision": _entry("session.x64quantprecision", "0"),
+        "exact 8-bit products": _entry("session.x64quantprecision", "1"),
     }
 
 

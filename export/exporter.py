@@ -20,6 +20,7 @@ from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.manifest import (
+    GRAPH_NAMES,
     GRAPHS,
     MANIFEST,
     SCHEMA,
@@ -105,9 +106,10 @@ def verify_bundle(
         said, true = (getattr(m, field.name) for m in (bundle.manifest, manifest))
         if said != true and field.name != "tools":
             raise BundleError(f"{path} says {field.name} {said}, but it is {true}; export it anew.")
+    graphs = {entry.graph: bundle.read_model(entry.graph) for entry in bundle.manifest.files}
     measured = []
     for entry in bundle.manifest.files:
-        found = _model_file(entry.graph, bundle.read_model(entry.graph), network, quantization)
+        found = _model_file(entry.graph, graphs[entry.graph], network, quantization)
         if replace(found, parity=entry.parity) != entry or _limits(found) != _limits(entry):
             raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
         measured.append(found)
@@ -117,7 +119,7 @@ def verify_bundle(
         for entry in measured:
             if entry.graph in DIALECTS:
                 made = _make(full, entry.graph, quantization)
-                _compare_constants(made, bundle.read_model(entry.graph), path / entry.file)
+                _compare_constants(made, graphs[entry.graph], path / entry.file)
     return tuple(measured)
 
 
@@ -204,7 +206,7 @@ def _refuse_to_replace_other_things(output: Path) -> None:
     """Raise InputError if there is something at `output` that is not a bundle and no more."""
     if not output.exists():
         return
-    graphs = {_file_name(name) for names in GRAPHS.values() for name in names}
+    graphs = set(map(_file_name, GRAPH_NAMES))
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
     # A damaged bundle, or one of another version, is still to be replaced: it has graphs.
     if not present <= {MANIFEST, *graphs} or not present & graphs:

@@ -108,7 +108,7 @@ def halo(model: onnx.ModelProto, scale: int) -> int:
     each tensor the interval of positions (along one axis) that they need.
     """
     needed = {model.graph.output[0].name: (0, scale - 1)}
-    constants = _constants(model)
+    constants = constant_values(model)
     for node in reversed(model.graph.node):
         interval = needed.get(node.output[0])
         if interval is None or is_global_pool(node):
@@ -121,15 +121,21 @@ def halo(model: onnx.ModelProto, scale: int) -> int:
     return max(-low, high)
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+def constant_values(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Weights and other constants of a graph, by name."""
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes that a node spells out, by name."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _read_by(
     node: onnx.NodeProto, constants: dict[str, NDArray[Any]], low: int, high: int
 ) -> tuple[int, int]:
     """First and last position in a node's input that output positions low … high read."""
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     if node.op_type == "DepthToSpace":
         return low // attributes["blocksize"], high // attributes["blocksize"]
     if node.op_type == "Slice":
@@ -156,13 +162,13 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
     input's size. Those behind a global pooling have none that grow with the picture and are
     left out, as is the fixed bicubic base, which has no bias.
     """
-    constants = _constants(model)
+    constants = constant_values(model)
     # Pixels of each tensor for one pixel of the input.
     pixels = {model.graph.input[0].name: 1.0}
     macs = {}
     for node in model.graph.node:
         area = max((pixels[name] for name in node.input if name in pixels), default=0.0)
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        attributes = attributes_of(node)
         if is_global_pool(node):
             area = 0.0
         if node.op_type.startswith("Conv") and len(node.input) > 2 and area:
@@ -177,7 +183,7 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
 
 def not_finite_constants(model: onnx.ModelProto) -> list[str]:
     """Names of the constants that hold NaN or infinity."""
-    return [name for name, x in _constants(model).items() if not np.isfinite(x).all()]
+    return [name for name, x in constant_values(model).items() if not np.isfinite(x).all()]
 
 
 def is_global_pool(node: onnx.NodeProto) -> bool:

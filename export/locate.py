@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import torch
 
+from export.graph import constant_values
 from export.quantization import DIALECTS
 from export.sessions import Array, open_outputs, run_node
 from export.subpixel import deconvolutions_to_subpixels
@@ -73,7 +74,7 @@ def node_departures(
     present = {name for node in model.graph.node for name in node.output}
     names = [n.output[0] for n in full.graph.node if n.output[0] in present]
     got = dict(zip(names, open_outputs(model, names)(lr), strict=True))
-    values = {t.name: onnx.numpy_helper.to_array(t) for t in full.graph.initializer}
+    values = constant_values(full)
     values[full.graph.input[0].name] = lr
     opset = full.opset_import[0].version
     departures = {}

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from export.graph import attributes_of
 from export.subpixel import deconvolutions_to_subpixels
 from hfdn_deploy.manifest import TensorStatistics
 
@@ -139,8 +140,7 @@ class _Writer:
         source, weight_name, bias_name = node.input
         weights = numpy_helper.to_array(self.tensors.pop(weight_name))
         bias = numpy_helper.to_array(self.tensors.pop(bias_name)).astype(np.float64)
-        # Weights are (out, in, k, k), those of a transposed convolution (in, out, k, k).
-        axis = int(node.op_type == "ConvTranspose")
+        axis = _output_axis(node)
         scale = self._scale_and_zero(source)[0]
         least: NDArray[np.float64] | float = 0.0
         if self.dialect.integer_biases:
@@ -154,7 +154,8 @@ class _Writer:
         error = (dequantize_weights(integers, scales, axis) - weights).sum((2, 3))
         means = np.asarray(self.statistics[source].channel_means)
         # Each pixel of a transposed convolution gets one tap in stride².
-        bias -= (means @ error if axis else error @ means) / _stride(node) ** (2 * axis)
+        stride = attributes_of(node)["strides"][0] if axis else 1
+        bias -= (means @ error if axis else error @ means) / stride**2
         if not self.dialect.integer_biases:
             self._constant(bias_name, bias.astype(np.float32))
             return
@@ -185,7 +186,7 @@ def channels_fit(model: onnx.ModelProto, layers: Collection[str], statistics: St
     shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     return all(
         len(statistics[node.input[0]].channel_means)
-        == shapes[node.input[1]][0 if node.op_type == "ConvTranspose" else 1]
+        == shapes[node.input[1]][1 - _output_axis(node)]
         for node in model.graph.node
         if node.name in layers
     )
@@ -199,7 +200,7 @@ def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.Model
     for node in rounded.graph.node:
         if node.name in layers:
             tensor = tensors[node.input[1]]
-            axis = int(node.op_type == "ConvTranspose")
+            axis = _output_axis(node)
             weights = dequantize_weights(
                 *quantize_weights(numpy_helper.to_array(tensor), axis), axis
             )
@@ -225,5 +226,6 @@ def dequantize_weights(
     return np.asarray(integers * np.expand_dims(scales, others), np.float32)
 
 
-def _stride(node: onnx.NodeProto) -> int:
-    return next((int(a.ints[0]) for a in node.attribute if a.name == "strides"), 1)
+def _output_axis(node: onnx.NodeProto) -> int:
+    """Weights are (out, in, k, k), those of a transposed convolution (in, out, k, k)."""
+    return int(node.op_type == "ConvTranspose")

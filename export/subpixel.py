@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from export.graph import attributes_of
+
 
 def deconvolutions_to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same function, every ConvTranspose and its LeakyReLU rewritten.
@@ -47,7 +49,7 @@ def _rewrite(
     node: onnx.NodeProto, activation: onnx.NodeProto, weights: dict[str, onnx.TensorProto]
 ) -> Iterator[onnx.NodeProto | onnx.TensorProto]:
     """The nodes and constants that take the place of a transposed convolution."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     stride, padding = attributes["strides"][0], attributes["pads"][0]
     kernel = numpy_helper.to_array(weights[node.input[1]])
     size = kernel.shape[2]

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from hfdn_deploy.errors import BundleError, GateError
 from hfdn_deploy.manifest import (
+    GRAPH_NAMES,
     GRAPHS,
     MANIFEST,
     SCHEMA,
@@ -147,9 +148,8 @@ def _check_sense(manifest: Manifest) -> None:
     int8 = any(entry.graph in GRAPHS["int8"] for entry in manifest.files)
     if int8 != (manifest.quantization is not None):
         raise ValueError("quantization does not fit the files")
-    known = [graph for graphs in GRAPHS.values() for graph in graphs]
     for entry in manifest.files:
-        if entry.graph not in known:
+        if entry.graph not in GRAPH_NAMES:
             raise ValueError(f"graph is {entry.graph!r}")
 
 

@@ -11,6 +11,7 @@ SCHEMA = 2
 # The graphs that each precision needs: engines for CPUs want a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
 PRECISIONS = tuple(GRAPHS)
+GRAPH_NAMES = tuple(name for names in GRAPHS.values() for name in names)
 
 
 def graph_for(precision: str, device: str) -> str:

@@ -1,5 +1,7 @@
 """ONNX Runtime, on the CPU or through CUDA (package onnxruntime-gpu)."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,25 +34,64 @@ def why_unavailable(device: str) -> str | None:
     return None
 
 
-def _identity() -> bytes:
-    """The smallest graph a session can be opened with."""
-    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "", [x], [y])
-    opset = onnx.helper.make_opsetid("", 18)
-    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
-    return bytes(model.SerializeToString())
-
-
 def session_options() -> Any:
-    """The options of every session; `python -m benchmarks sessions` measures the alternatives."""
+    """The options of every session; `python -m benchmarks sessions` measures the alternatives.
+
+    Its defaults for threads, arena and graph optimisations are the fastest there. Where 8-bit
+    products saturate, the slower kernels that do not are asked for.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    # On x86 without VNNI, 8-bit products saturate; this takes slower, exact kernels there and
-    # changes nothing elsewhere (onnxruntime_session_options_config_keys.h).
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if eight_bit_products_saturate():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+@cache
+def eight_bit_products_saturate() -> bool:
+    """Whether ONNX Runtime's 8-bit convolution is inexact here, as on x86 without VNNI.
+
+    Instructions for 16-bit sums of two products clip them; tried with the largest ones.
+    """
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(_largest_products(), providers=[_PROVIDERS["cpu"]])
+    (y,) = session.run(None, {"x": np.full((1, 48, 8, 8), 255, np.uint8)})
+    return bool((y != 200).any())
+
+
+def _identity() -> bytes:
+    """The smallest graph a session can be opened with."""
+    return _graph(onnx.helper.make_node("Identity", ["x"], ["y"]), onnx.TensorProto.FLOAT, [1])
+
+
+def _largest_products() -> bytes:
+    """An 8-bit 1×1 convolution of 48 channels whose outputs are 200 if all inputs are 255."""
+    values = {
+        "x_scale": np.float32(1),
+        "x_zero": np.uint8(0),
+        "w": np.full((48, 48, 1, 1), 127, np.int8),
+        "w_scale": np.float32(1),
+        "w_zero": np.int8(0),
+        "y_scale": np.float32(48 * 255 * 127 / 200),
+        "y_zero": np.uint8(0),
+    }
+    node = onnx.helper.make_node("QLinearConv", ["x", *values], ["y"])
+    return _graph(node, onnx.TensorProto.UINT8, [1, 48, 8, 8], values)
+
+
+def _graph(
+    node: onnx.NodeProto, dtype: int, shape: list[int], constants: Mapping[str, Any] | None = None
+) -> bytes:
+    """A graph of one node from x to y, both of this type and shape."""
+    x, y = (onnx.helper.make_tensor_value_info(name, dtype, shape) for name in "xy")
+    tensors = [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in (constants or {}).items()]
+    graph = onnx.helper.make_graph([node], "", [x], [y], tensors)
+    opset = onnx.helper.make_opsetid("", 18)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return bytes(model.SerializeToString())
 
 
 def _open_session(data: bytes, provider: str) -> Any:

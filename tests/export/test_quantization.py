@@ -85,15 +85,11 @@ def test_weights_are_rounded_to_the_nearest_of_127_steps():
     assert (np.moveaxis(integers, 1, 0)[2] == 0).all()
 
 
-def initializers(model):
-    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-
-
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_the_dialect_for_tensorrt(scale):
     bundle = pretrained(scale)
     model = onnx.load_model_from_string(bundle.read_model("int8"))
-    values = initializers(model)
+    values = graph.constant_values(model)
     producers = {node.output[0]: node for node in model.graph.node}
     layers = [n for n in model.graph.node if n.name in bundle.manifest.quantization.layers]
     assert len(layers) == len(bundle.manifest.quantization.layers) >= 25
@@ -116,7 +112,7 @@ def test_the_dialect_for_tensorrt(scale):
 def test_the_dialect_for_cpus_runs_in_integers(scale, tmp_path):
     bundle = pretrained(scale)
     data = bundle.read_model("int8-cpu")
-    values = initializers(onnx.load_model_from_string(data))
+    values = graph.constant_values(onnx.load_model_from_string(data))
     kinds = {v.dtype for name, v in values.items() if name.endswith(".zero")}
     assert kinds == {np.dtype(t) for t in (np.uint8, np.int8, np.int32)}
     options = ort.SessionOptions()
@@ -143,9 +139,9 @@ def test_biases_take_up_the_mean_error_of_the_weights(x4):
     name = "hfms.1.adu.convs.1"
     statistics = bundle.manifest.quantization.statistics
     (node,) = [n for n in model.graph.node if n.name == name]
-    values = initializers(model)
-    quantized = initializers(quantize(model, [name], statistics, DIALECTS["int8"]))
-    rounded = initializers(round_weights(model, [name]))
+    values = graph.constant_values(model)
+    quantized = graph.constant_values(quantize(model, [name], statistics, DIALECTS["int8"]))
+    rounded = graph.constant_values(round_weights(model, [name]))
     error = (rounded[node.input[1]] - values[node.input[1]]).astype(np.float64).sum((2, 3))
     shift = error @ np.array(statistics[node.input[0]].channel_means)
     assert np.abs(shift).max() > 1e-5
@@ -252,7 +248,7 @@ def test_a_bias_beside_dead_weights_keeps_its_value(x4):
             values[3] = 0 if tensor.name.endswith("weight") else 1.5
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     statistics = bundle.manifest.quantization.statistics
-    values = initializers(quantize(changed, [name], statistics, DIALECTS["int8-cpu"]))
+    values = graph.constant_values(quantize(changed, [name], statistics, DIALECTS["int8-cpu"]))
     bias = values[f"{name}.bias.quantized"] * values[f"{name}.bias.scale"].astype(np.float64)
     assert bias[3] == pytest.approx(1.5, abs=1e-5)
 

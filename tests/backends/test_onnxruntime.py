@@ -1,0 +1,31 @@
+import platform
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from hfdn_deploy.backends.onnxruntime import eight_bit_products_saturate, session_options
+from hfdn_deploy.bundle import pretrained
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not CPUINFO.exists(), reason="reads the flags of an x86"
+)
+def test_eight_bit_products_saturate_without_vnni_alone():
+    flags = CPUINFO.read_text().split()
+    assert eight_bit_products_saturate() == (not {"avx512_vnni", "avx_vnni"} & set(flags))
+
+
+def test_the_options_give_exact_eight_bit_products():
+    exact = ort.SessionOptions()
+    exact.add_session_config_entry("session.x64quantprecision", "1")
+    data = pretrained(4).read_model("int8-cpu")
+    lr = np.random.default_rng(1).random((1, 1, 40, 50), np.float32)
+    results = [
+        ort.InferenceSession(data, options).run(None, {"lr": lr})[0]
+        for options in (exact, session_options())
+    ]
+    assert (results[0] == results[1]).all()
