@@ -17,6 +17,7 @@ from hfdn_deploy import __version__
 from hfdn_deploy.command import run_command
 from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
+from hfdn_deploy.engines import commands as engines
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_image, write_image
 from hfdn_deploy.manifest import PRECISIONS
@@ -45,18 +46,23 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     model = upscale.add_mutually_exclusive_group()
     model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
-    model.add_argument("--model", type=Path, help="bundle directory or checkpoint")
-    upscale.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
+    upscale.add_argument("--precision", choices=PRECISIONS, help="default: the model's, or fp32")
     upscale.add_argument("--backend", default="auto")
     upscale.add_argument("--ensemble", action="store_true", help="HFDN+: better, 8 times slower")
     upscale.add_argument(
         "--allow-ungated", action="store_true", help="run a graph that failed its quality gate"
+    )
+    upscale.add_argument(
+        "--trust", action="store_true", help="run an engine that you did not build yourself"
     )
     upscale.set_defaults(command=_upscale)
 
     info = commands.add_parser("info", help="say what a file is")
     info.add_argument("file", type=Path)
     info.set_defaults(command=_info)
+
+    engines.add_commands(commands)
 
     doctor = commands.add_parser("doctor", help="say what is installed and what works")
     doctor.set_defaults(command=_doctor)
@@ -71,7 +77,7 @@ def _upscale(args: argparse.Namespace) -> None:
     records = []
     model = args.model or (4 if args.scale is None else args.scale)
     with Upscaler.load(
-        model, args.backend, args.precision, args.ensemble, args.allow_ungated
+        model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust
     ) as up:
         for source, target in tqdm(jobs, unit="image", disable=None):
             start = time.perf_counter()
@@ -94,7 +100,7 @@ def _upscale(args: argparse.Namespace) -> None:
         facts = {
             "backend": up.backend.name,
             "choice": up.choice,
-            "precision": args.precision,
+            "precision": up.backend.precision,
             "scale": up.scale,
         }
         print(json.dumps({**facts, "images": records}, indent=1))

@@ -11,11 +11,12 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines.cache import holds
+from hfdn_deploy.engines.engine import ENGINE_SUFFIXES
+from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
 from hfdn_deploy.errors import CheckpointError, InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
 from hfdn_deploy.network.config import METADATA_KEY
-
-ENGINE_SUFFIXES = (".engine", ".plan")
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -34,8 +35,7 @@ def describe(path: Path) -> dict[str, Any]:
     if suffix == ".onnx":
         return _onnx(path)
     if suffix in ENGINE_SUFFIXES:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"kind": "engine", "bytes": path.stat().st_size, "sha256": digest}
+        return _engine(path)
     if suffix == ".safetensors":
         return _safetensors(path)
     if suffix in (".pth", ".pt"):
@@ -51,6 +51,17 @@ def describe(path: Path) -> dict[str, Any]:
     height, width, channels = (*image.shape, 1)[:3]
     facts = {"width": width, "height": height, "channels": channels}
     return {"kind": "image", **facts, "dtype": image.dtype.name}
+
+
+def _engine(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    facts = {"kind": "engine", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    if not sidecar_path(path).exists():
+        return {**facts, "sidecar": "none"}
+    sidecar = asdict(read_sidecar(path))
+    same = all(sidecar[name] == facts[name] for name in ("bytes", "sha256"))
+    trusted = holds(str(facts["sha256"]))
+    return {**sidecar, **facts, "fits_its_sidecar": same, "built_by_this_user": trusted}
 
 
 def _bundle(path: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ HFDNError                   exit code 1
     │   ├── CheckpointError     2   a checkpoint does not hold the network it should
     │   └── BundleError         2   a bundle is incomplete, changed or from a newer version
     ├── GateError               3   a quality or parity gate failed
-    └── BackendError            4   the backend asked for cannot run here
+    ├── BackendError            4   the backend asked for cannot run here
+    └── EngineError             5   an engine is stale, foreign, damaged or not trusted
 """
 
 
@@ -39,3 +40,9 @@ class BackendError(HFDNError):
     """The backend asked for is not installed or cannot run on this machine."""
 
     exit_code = 4
+
+
+class EngineError(HFDNError):
+    """An engine was built for something else, was changed, or is not known to be the user's own."""
+
+    exit_code = 5

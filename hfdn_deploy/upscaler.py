@@ -2,6 +2,7 @@
 
 import logging
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ import psutil
 from hfdn_deploy.backends import Backend, Model, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Plane, check, merge, split
+from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
@@ -39,6 +41,7 @@ class Upscaler:
         self.backend = backend
         self.ensemble = ensemble
         self._closed = False
+        self._workers: ThreadPoolExecutor | None = None
         self.choice = choice
         """Which backend runs, and why that one."""
 
@@ -47,33 +50,42 @@ class Upscaler:
         cls,
         model: int | str | os.PathLike[str] = 4,
         backend: str = "auto",
-        precision: str = "fp32",
+        precision: str | None = None,
         ensemble: bool = False,
         allow_ungated: bool = False,
+        trust: bool = False,
     ) -> Self:
         """Open a model.
 
         Args:
             model: a scale (2, 3 or 4: the bundle that comes with the package), a bundle's
-                directory, or a `.safetensors` checkpoint (for backend "torch").
-            backend: "auto", "onnxruntime", "onnxruntime-cuda" or "torch". `auto` takes the
-                first that can run the model here; `choice` tells which and why.
-            precision: "fp32", "fp16" or "int8"; never replaced by another. For "int8" a backend
-                on a CPU takes the bundle's graph for CPUs.
+                directory, an engine (`.engine` or `.plan`, with its sidecar), or a
+                `.safetensors` checkpoint (for backend "torch").
+            backend: "auto", "tensorrt", "rtx-ep", "cuda", "onnxruntime" or "torch". `auto` takes
+                the first that can run the model here; `choice` tells which and why. "tensorrt"
+                takes the engine of a bundle from the user's cache, and builds it if need be.
+            precision: "fp32" (the default), "fp16" or "int8"; never replaced by another. For
+                "int8" a backend on a CPU takes the bundle's graph for CPUs. An engine has one.
             ensemble: HFDN+: average over the eight flips and rotations of the input, before
                 rounding; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
+            trust: run an engine that this user did not build; it is native code.
 
         Raises:
             InputError: there is no such precision.
             BundleError, CheckpointError: the model is missing, damaged or something else.
+            EngineError: the engine is for something else, was changed, or is not trusted.
             GateError: the graph did not pass its quality gate, and that is not allowed.
             BackendError: the backend is unknown, not installed or cannot run this model.
         """
-        if precision not in PRECISIONS:
+        if precision not in (*PRECISIONS, None):
             known = ", ".join(PRECISIONS)
             raise InputError(f"there is no precision {precision!r}; choose one of {known}.")
-        opened, choice = open_backend(backend, _open(model, allow_ungated), precision)
+        source = _open(model, allow_ungated, trust)
+        own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
+        if precision not in (own, None):
+            raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
+        opened, choice = open_backend(backend, source, own)
         logger.info("backend: %s", choice)
         return cls(opened, choice, ensemble)
 
@@ -100,6 +112,16 @@ class Upscaler:
         self._check_memory(*image.shape[:2])
         planes = split(image)
         return merge(self.upscale_luma(planes.luma), planes, image)
+
+    def submit(self, image: Image) -> Future[Image]:
+        """Upscale an image in the background, as many at once as the backend has use for.
+
+        Returns:
+            A future that gives what `up(image)` would return or raise.
+        """
+        if self._workers is None:
+            self._workers = ThreadPoolExecutor(self.backend.concurrency)
+        return self._workers.submit(self, image)
 
     def upscale_luma(self, luma: Plane) -> Plane:
         """Upscale one luma plane (H, W) in [0, 1], float32; the result is not clipped.
@@ -142,6 +164,8 @@ class Upscaler:
         """Free the engine; the upscaler cannot be used afterwards. Closing twice is no error."""
         if not self._closed:
             self._closed = True
+            if self._workers:
+                self._workers.shutdown()
             self.backend.close()
 
     def __enter__(self) -> Self:
@@ -156,8 +180,10 @@ class Upscaler:
         self.close()
 
 
-def _open(model: int | str | os.PathLike[str], allow_ungated: bool) -> Model:
+def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:
     if isinstance(model, int | np.integer):
         return pretrained(int(model))
     path = Path(model)
+    if path.suffix.lower() in ENGINE_SUFFIXES:
+        return open_engine(path, trust)
     return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)

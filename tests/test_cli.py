@@ -72,7 +72,7 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         ([picture, "-o", out, "--model", tmp_path], 2, "is no bundle"),
         ([picture, "-o", out, "--scale", 7], 2, "no pretrained bundle for scale 7"),
         ([picture, "-o", out, *model, "--precision", "int8"], 2, "no int8-cpu graph"),
-        ([picture, "-o", out, *model, "--backend", "onnxruntime-cuda"], 4, "onnxruntime-gpu"),
+        ([picture, "-o", out, *model, "--backend", "cuda"], 4, "onnxruntime-gpu"),
         ([picture, "-o", out, *model, "--backend", "torch"], 4, "not torch: it runs checkpoints"),
     ]:
         found = run(capsys, "upscale", *arguments)
@@ -127,7 +127,7 @@ def test_doctor(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["packages"]["numpy"] == np.__version__
     assert facts["backends"]["onnxruntime"] == facts["backends"]["torch"] == "works"
-    assert "onnxruntime-gpu" in facts["backends"]["onnxruntime-cuda"]
+    assert "onnxruntime-gpu" in facts["backends"]["cuda"]
 
 
 def start_info(bundle, stdout):

@@ -34,8 +34,8 @@ def test_smallest_images(bundle, size):
 
 def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
     with Upscaler.load(bundle) as fast, Upscaler.load(checkpoint) as reference:
-        assert fast.choice.startswith("onnxruntime (not onnxruntime-cuda: ")
-        assert reference.choice.startswith("torch (not onnxruntime-cuda: ")
+        assert fast.choice.startswith("onnxruntime (not cuda: ")
+        assert reference.choice.startswith("torch (not cuda: ")
         luma = split(photo).luma
         difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)
         assert np.abs(difference).max() <= 1e-4
@@ -44,7 +44,7 @@ def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
 
 def test_an_explicit_backend_is_never_replaced(bundle, checkpoint):
     with pytest.raises(BackendError, match="install onnxruntime-gpu"):
-        Upscaler.load(bundle, backend="onnxruntime-cuda")
+        Upscaler.load(bundle, backend="cuda")
     with pytest.raises(BackendError, match="not torch: it runs checkpoints"):
         Upscaler.load(bundle, backend="torch")
     with pytest.raises(BackendError, match="python -m export"):

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.errors import BackendError
 
-Model = Bundle | Path
-"""What a backend can open: a bundle, or the path of a checkpoint."""
+Model = Bundle | Engine | Path
+"""What a backend can open: a bundle, an engine, or the path of a checkpoint."""
 
 
 class Backend(Protocol):
@@ -21,6 +22,10 @@ class Backend(Protocol):
     """As in `NAMES`."""
     scale: int
     """Upscaling factor."""
+    precision: str
+    """Of the graph that runs."""
+    concurrency: int
+    """How many calls of `run` from as many threads overlap to some use."""
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """Upscale luma (N, 1, H, W) in [0, 1] to (N, 1, sH, sW); not clipped."""
@@ -29,13 +34,18 @@ class Backend(Protocol):
         """Free what the engine holds; `run` must not be called afterwards."""
 
 
-# Name to module and device, in the order in which "auto" tries them.
-_BACKENDS = {
-    "onnxruntime-cuda": ("hfdn_deploy.backends.onnxruntime", "cuda"),
-    "onnxruntime": ("hfdn_deploy.backends.onnxruntime", "cpu"),
-    "torch": ("hfdn_deploy.backends.torch", "cpu"),
+_MODULES = {
+    "tensorrt": "hfdn_deploy.backends.tensorrt",
+    "rtx-ep": "hfdn_deploy.backends.onnxruntime",
+    "cuda": "hfdn_deploy.backends.onnxruntime",
+    "onnxruntime": "hfdn_deploy.backends.onnxruntime",
+    "torch": "hfdn_deploy.backends.torch",
 }
-NAMES = tuple(_BACKENDS)
+NAMES = tuple(_MODULES)
+
+# In which order "auto" tries. An engine would first have to be built, and which of the three is
+# the fastest on a GPU is not yet measured, so those two are for who asks for them.
+_AUTOMATIC = ("cuda", "onnxruntime", "torch")
 
 
 def why_unavailable(name: str) -> str | None:
@@ -43,13 +53,14 @@ def why_unavailable(name: str) -> str | None:
 
     This is tried, not looked up: an installed package can still be broken or lack its device.
     """
-    module, device = _BACKENDS[name]
-    reason: str | None = import_module(module).why_unavailable(device)
+    reason: str | None = import_module(_MODULES[name]).why_unavailable(name)
     return reason
 
 
 def why_unfit(name: str, model: Model) -> str | None:
     """Why a backend, whether or not it can run here, cannot run this model; None if it can."""
+    if isinstance(model, Engine):
+        return None if name == "tensorrt" else "it does not run engines: use backend tensorrt"
     if name == "torch" and isinstance(model, Bundle):
         return "it runs checkpoints, not bundles: name a .safetensors file"
     if name != "torch" and not isinstance(model, Bundle):
@@ -65,16 +76,17 @@ def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]
 
     Raises:
         BackendError: it is unknown, unavailable or unfit; for "auto", all are.
-        BundleError, CheckpointError: the model is not usable.
+        BundleError, CheckpointError, EngineError: the model is not usable.
     """
     if name not in (*NAMES, "auto"):
         raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(NAMES)}.")
     passed_over: list[str] = []
-    for candidate in NAMES if name == "auto" else (name,):
+    automatic = ("tensorrt",) if isinstance(model, Engine) else _AUTOMATIC
+    for candidate in automatic if name == "auto" else (name,):
         reason = why_unfit(candidate, model) or why_unavailable(candidate)
         if reason is None:
-            module, device = _BACKENDS[candidate]
-            backend: Backend = import_module(module).open_model(model, precision, device)
+            module = import_module(_MODULES[candidate])
+            backend: Backend = module.open_model(model, precision, candidate)
             # Here the facts suffice; the advice behind the colon is for who wanted that backend.
             facts = [text.rpartition(": ")[0] for text in passed_over]
             why = "asked for" if name != "auto" else "; ".join([*facts, "first that fits"])

@@ -1,7 +1,8 @@
-"""ONNX Runtime, on the CPU or through CUDA (package onnxruntime-gpu)."""
+"""ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -9,29 +10,78 @@ import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines.cuda import is_device_array
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.manifest import graph_for
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "onnxruntime": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "rtx-ep": "NvTensorRTRTXExecutionProvider",
+}
+_PACKAGES = {"onnxruntime": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
 
-def why_unavailable(device: str) -> str | None:
-    """Why ONNX Runtime cannot run on `device` here; None if it can."""
-    package = "onnxruntime" if device == "cpu" else "onnxruntime-gpu"
+def why_unavailable(name: str) -> str | None:
+    """Why the backend of this name cannot run here; None if it can."""
     try:
+        if name == "rtx-ep":
+            _register_rtx()
+            return None
         import onnxruntime as ort
 
         providers = ort.get_available_providers()
     except (ImportError, AttributeError) as error:
+        package = _PACKAGES.get(name, "onnxruntime")
         advice = f"pip uninstall onnxruntime onnxruntime-gpu, then pip install {package}"
         return f"ONNX Runtime cannot be imported ({error}): {advice}"
-    if _PROVIDERS[device] not in providers:
-        return f"this ONNX Runtime has no {_PROVIDERS[device]}: install {package} in its place"
+    except BackendError as error:
+        return str(error)
+    if _PROVIDERS[name] not in providers:
+        return (
+            f"this ONNX Runtime has no {_PROVIDERS[name]}: install {_PACKAGES[name]} in its place"
+        )
     try:
-        _open_session(_identity(), _PROVIDERS[device])
+        _open_session(_identity(), name)
     except BackendError as error:
         return str(error)
     return None
+
+
+@cache
+def _register_rtx() -> tuple[Any, ...]:
+    """Register the plugin's execution provider; its devices.
+
+    Raises:
+        BackendError: the plugin is not installed, or finds no device that it can run on.
+    """
+    import onnxruntime as ort
+
+    try:
+        plugin = import_module("onnxruntime_ep_nv_tensorrt_rtx")
+    except ImportError:
+        raise BackendError(
+            "ONNX Runtime's plugin for TensorRT-RTX is not installed: "
+            "pip install 'hfdn-deploy[rtx]'"
+        ) from None
+    name = plugin.get_ep_name()
+    try:
+        ort.register_execution_provider_library(name, plugin.get_library_path())
+    except Exception as error:  # its exceptions share no base class but this
+        raise BackendError(
+            f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({_first_line(error)}): see "
+            "`hfdn doctor`, or ask for backend onnxruntime"
+        ) from None
+    devices = tuple(device for device in ort.get_ep_devices() if device.ep_name == name)
+    if not devices:
+        raise BackendError(
+            "ONNX Runtime's plugin for TensorRT-RTX finds no GPU: ask for backend onnxruntime"
+        )
+    return devices
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def session_options() -> Any:
@@ -57,7 +107,7 @@ def eight_bit_products_saturate() -> bool:
     """
     import onnxruntime as ort
 
-    session = ort.InferenceSession(_largest_products(), providers=[_PROVIDERS["cpu"]])
+    session = ort.InferenceSession(_largest_products(), providers=[_PROVIDERS["onnxruntime"]])
     (y,) = session.run(None, {"x": np.full((1, 48, 8, 8), 255, np.uint8)})
     return bool((y != 200).any())
 
@@ -94,16 +144,24 @@ def _graph(
     return bytes(model.SerializeToString())
 
 
-def _open_session(data: bytes, provider: str) -> Any:
-    """A session on exactly this provider.
+def _open_session(data: bytes, name: str) -> Any:
+    """A session on exactly the provider of this backend.
 
     Raises:
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
     import onnxruntime as ort
 
+    options = session_options()
+    provider = _PROVIDERS[name]
     try:
-        session = ort.InferenceSession(data, session_options(), providers=[provider])
+        if name == "rtx-ep":
+            options.add_provider_for_devices(list(_register_rtx()), {})
+            session = ort.InferenceSession(data, options)
+        else:
+            session = ort.InferenceSession(data, options, providers=[provider])
+    except BackendError:
+        raise
     except Exception as error:  # its exceptions share no base class but this
         raise BackendError(f"ONNX Runtime {ort.__version__} refuses the graph: {error}") from error
     used = session.get_providers()[0]
@@ -116,9 +174,9 @@ def _open_session(data: bytes, provider: str) -> Any:
     return session
 
 
-def open_model(model: Bundle, precision: str, device: str) -> "OnnxRuntimeBackend":
-    """Open one precision of a bundle on a device ("cpu" or "cuda")."""
-    return OnnxRuntimeBackend(model, graph_for(precision, device), device)
+def open_model(model: Bundle, precision: str, name: str) -> "OnnxRuntimeBackend":
+    """Open one precision of a bundle with the backend of this name."""
+    return OnnxRuntimeBackend(model, precision, name)
 
 
 class OnnxRuntimeBackend:
@@ -130,22 +188,72 @@ class OnnxRuntimeBackend:
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
 
-    def __init__(self, bundle: Bundle, graph: str, device: str) -> None:
-        self.name = "onnxruntime" if device == "cpu" else f"onnxruntime-{device}"
+    concurrency = 1
+
+    def __init__(self, bundle: Bundle, precision: str, name: str) -> None:
+        graph = graph_for(precision, "cpu" if name == "onnxruntime" else "cuda")
+        self.name = name
+        self.precision = precision
         self.scale = bundle.manifest.scale
         self._entry = bundle.entry(graph)
-        self.session = _open_session(bundle.read_model(graph), _PROVIDERS[device])
+        self.session = _open_session(bundle.read_model(graph), name)
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
         try:
-            (sr,) = self.session.run([self._entry.output.name], {self._entry.input.name: lr})
+            if self.name != "onnxruntime":
+                sr = self._run_bound(lr)
+            else:
+                (sr,) = self.session.run([self._entry.output.name], {self._entry.input.name: lr})
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
             ) from error
-        return np.asarray(sr)
+        result: NDArray[np.float32] = sr
+        return result
+
+    def _run_bound(self, lr: Any) -> Any:
+        """With input and output bound to device memory; an array there gives an array there."""
+        binding = self.session.io_binding()
+        on_device = is_device_array(lr)
+        if on_device:
+            interface = lr.__cuda_array_interface__
+            binding.bind_input(
+                self._entry.input.name,
+                "cuda",
+                0,
+                np.dtype(interface["typestr"]).type,
+                interface["shape"],
+                interface["data"][0],
+            )
+        else:
+            binding.bind_cpu_input(self._entry.input.name, lr)
+        binding.bind_output(self._entry.output.name, "cuda")
+        self.session.run_with_iobinding(binding)
+        if on_device:
+            return _DeviceOutput(binding.get_outputs()[0])
+        return binding.copy_outputs_to_cpu()[0]
 
     def close(self) -> None:
         """See `Backend.close`."""
         del self.session
+
+
+class _DeviceOutput:
+    """An output that ONNX Runtime left on the device."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.shape = tuple(value.shape())
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the protocol; the run has ended, so no stream is named."""
+        return {
+            "shape": self.shape,
+            "typestr": "<f4",
+            "data": (self._value.data_ptr(), False),
+            "strides": None,
+            "version": 3,
+            "stream": None,
+        }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hfdn_deploy.errors import BackendError
 
 
-def why_unavailable(device: str) -> str | None:
+def why_unavailable(name: str) -> str | None:
     """Why the reference cannot run here; None if it can."""
     try:
         for name in ("torch", "safetensors"):
@@ -19,7 +19,7 @@ def why_unavailable(device: str) -> str | None:
     return None
 
 
-def open_model(model: Path, precision: str, device: str) -> "TorchBackend":
+def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
     """Open a checkpoint; only precision "fp32" exists here."""
     if precision != "fp32":
         raise BackendError(f"torch runs fp32, not {precision}; export a bundle for the others.")
@@ -34,6 +34,8 @@ class TorchBackend:
     """
 
     name = "torch"
+    precision = "fp32"
+    concurrency = 1
 
     def __init__(self, checkpoint: Path) -> None:
         from hfdn_deploy.network.checkpoints import load_checkpoint

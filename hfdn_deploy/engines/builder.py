@@ -1,0 +1,181 @@
+"""ONNX file to serialised engine, on one strongly-typed path for all flavours."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+
+from hfdn_deploy.engines.bindings import IBuilderConfig, ILogger, TensorRT
+from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.engines.spec import BuildSpec
+from hfdn_deploy.errors import BackendError
+from hfdn_deploy.files import replaced
+from hfdn_deploy.manifest import ModelFile
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def build_engine(
+    model: bytes, entry: ModelFile, spec: BuildSpec, timing_cache: Path | None = None
+) -> bytes:
+    """Build an engine; on a terminal, a line shows for how long that has been going on.
+
+    Args:
+        model: ONNX file.
+        entry: what the bundle says of it.
+        spec: what to build; must have passed `check`.
+        timing_cache: file of kernel times to start from and to add to.
+
+    Raises:
+        BackendError: the library is not there or refuses the graph or the options.
+    """
+    cancelled = Event()
+    title = f"building for {', '.join(spec.targets)}"
+    return _while_spinning(
+        title, lambda: _build(model, entry, spec, timing_cache, cancelled), cancelled.set
+    )
+
+
+def _build(
+    model: bytes, entry: ModelFile, spec: BuildSpec, timing_cache: Path | None, cancelled: Event
+) -> bytes:
+    flavour = FLAVOURS[spec.flavour]
+    trt = flavour.trt
+    log, messages = message_log(trt)
+    builder = trt.Builder(log)
+    # TensorRT 11 has no other networks; 10 and RTX want to be told.
+    strong = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(strong)
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(model):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        told = "; ".join(_told(e.node_name(), e.node_operator(), e.desc()) for e in errors)
+        raise BackendError(f"{flavour.title} cannot parse {entry.file}: {told}.")
+    config = builder.create_builder_config()
+    for profile in spec.profiles:
+        shapes = builder.create_optimization_profile()
+        minimum, optimum, maximum = (
+            (n, 1, h, w) for n, h, w in (profile.minimum, profile.optimum, profile.maximum)
+        )
+        shapes.set_shape(entry.input.name, minimum, optimum, maximum)
+        config.add_optimization_profile(shapes)
+    _configure(trt, config, spec)
+    monitor = _monitor(trt, cancelled)
+    config.progress_monitor = monitor
+    if timing_cache and flavour.timing_cache:
+        known = timing_cache.read_bytes() if timing_cache.exists() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        reason = "; ".join(messages.errors) or "it gives no reason"
+        raise BackendError(
+            f"{flavour.title} cannot build {entry.file} for {', '.join(spec.targets)}: {reason}; "
+            "try other profiles or options."
+        )
+    for message in messages.warnings:
+        logger.warning("%s: %s", flavour.title, message)
+    if timing_cache and flavour.timing_cache:
+        with replaced(timing_cache) as temporary:
+            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
+    return bytes(engine)
+
+
+def _configure(trt: TensorRT, config: IBuilderConfig, spec: BuildSpec) -> None:
+    flavour = FLAVOURS[spec.flavour]
+    if flavour.targets:
+        config.num_compute_capabilities = len(spec.targets)
+        for index, target in enumerate(spec.targets):
+            config.set_compute_capability(
+                getattr(trt.ComputeCapability, target.upper(), trt.ComputeCapability.CURRENT),
+                index,
+            )
+    if spec.hardware_compatible:
+        level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        config.hardware_compatibility_level = level
+    if spec.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if spec.strip_weights:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+    if spec.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec.workspace)
+    config.builder_optimization_level = spec.optimization_level
+    # Or `hfdn inspect` would know the layers' names alone.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+
+
+class Messages:
+    """What the library said, each sentence once."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, None] = {}
+        self.warnings: dict[str, None] = {}
+
+
+def message_log(trt: TensorRT) -> tuple[ILogger, Messages]:
+    """A logger for the library, and what it collects."""
+    messages = Messages()
+
+    class Log(trt.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                messages.errors[message] = None
+            elif severity == trt.ILogger.WARNING:
+                messages.warnings[message] = None
+
+    return Log(), messages
+
+
+def _monitor(trt: TensorRT, cancelled: Event) -> Any:
+    """What ends a build soon after `cancelled` is set."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            """Not of interest."""
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return not cancelled.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            """Not of interest."""
+
+    return Monitor()
+
+
+def _told(node: str, operator: str, reason: str) -> str:
+    return f"node {node!r} ({operator}): {reason}" if node else reason
+
+
+def _while_spinning(title: str, work: Callable[[], T], cancel: Callable[[], None]) -> T:
+    """Do `work` in a thread; ctrl-C calls `cancel` and waits for its end."""
+    start = time.monotonic()
+    with ThreadPoolExecutor(1) as worker:
+        future = worker.submit(work)
+        try:
+            while True:
+                try:
+                    return future.result(timeout=0.1)
+                except NotYet:
+                    if future.done():  # it is the work's own
+                        raise
+                if sys.stderr.isatty():
+                    elapsed = time.monotonic() - start
+                    print(f"\r{title}: {elapsed:.0f} s ", end="", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            cancel()
+            raise
+        finally:
+            if sys.stderr.isatty():
+                print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,206 @@
+"""The per-user cache of engines: each is built once, whoever asks, and known to be one's own.
+
+FOLDER/KEY/lock                     held while somebody builds
+FOLDER/KEY/engine/SHA256.engine     and its sidecar; both appear at once
+FOLDER/timing/…                     kernel times, where the flavour measures them
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
+from hfdn_deploy.engines.builder import build_engine
+from hfdn_deploy.engines.cuda import Device
+from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.engines.sidecar import (
+    SCHEMA,
+    SUFFIX,
+    EngineManifest,
+    check_sidecar,
+    read_engine,
+    read_sidecar,
+    sidecar_path,
+    this_platform,
+)
+from hfdn_deploy.engines.spec import BuildSpec
+from hfdn_deploy.errors import BackendError, EngineError, InputError
+from hfdn_deploy.files import replaced
+from hfdn_deploy.manifest import graph_for
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "HFDN_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where engines are kept: `$HFDN_CACHE`, or what the system has for caches."""
+    return Path(os.environ.get(VARIABLE) or user_cache_path("hfdn-deploy")) / "engines"
+
+
+def holds(sha256: str) -> bool:
+    """Whether the engine with this hash was built by this user."""
+    return any(cache_folder().glob(f"*/engine/{sha256}{SUFFIX}"))
+
+
+def device_here() -> Device | None:
+    """The current CUDA device, if there is one."""
+    try:
+        return Device.current()
+    except BackendError:
+        return None
+
+
+def resolve_targets(flavour: str, targets: Sequence[str]) -> tuple[str, ...]:
+    """The compute capabilities to build for; none named means this GPU's.
+
+    Raises:
+        InputError: the flavour cannot build for one of them.
+        BackendError: none is named and there is no GPU.
+    """
+    chosen = FLAVOURS[flavour]
+    device = device_here()
+    if not targets:
+        if device is None and chosen.targets:
+            known = ", ".join(chosen.targets)
+            raise BackendError(f"there is no CUDA device here; name a --target: {known}.")
+        return ((device or Device.current()).target,)
+    known_here = {*chosen.targets, *([device.target] if device else [])}
+    for target in targets:
+        if target not in known_here:
+            known = ", ".join(sorted(known_here)) or "this GPU, and there is none"
+            raise InputError(f"{chosen.title} cannot build for {target!r}, only for {known}.")
+    return tuple(dict.fromkeys(targets))
+
+
+def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec) -> Path:
+    """The engine of one precision of a bundle, built now unless it is in the cache.
+
+    Raises:
+        InputError: the graph or the flavour does not allow `spec`, or the disk refuses.
+        BundleError, GateError: the graph is missing, changed or did not pass its gates.
+        BackendError: the flavour is missing or cannot build the graph.
+    """
+    plan = _plan(bundle, precision, spec)
+    folder = cache_folder() / plan.sealed().checksum
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the cache {folder} cannot be made ({error.strerror}); set {VARIABLE} to a folder "
+            "that can be written."
+        ) from None
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("waiting for another process, which builds the same engine")
+        lock.acquire()
+    try:
+        if found := _whole_engine(folder / "engine"):
+            return found
+        # What a build that was killed has left.
+        for rest in folder.glob(".*"):
+            shutil.rmtree(rest)
+        return _build_into(folder / "engine", bundle, plan)
+    finally:
+        lock.release()
+
+
+def _plan(bundle: Bundle, precision: str, spec: BuildSpec) -> EngineManifest:
+    """The sidecar of an engine as far as it is known before the build."""
+    entry = bundle.entry(graph_for(precision, "cuda"))
+    flavour = FLAVOURS[spec.flavour]
+    spec.check(entry)
+    return EngineManifest(
+        schema=SCHEMA,
+        bundle=_bundle_name(bundle),
+        scale=bundle.manifest.scale,
+        precision=precision,
+        graph=entry.graph,
+        onnx_sha256=entry.sha256,
+        input=entry.input,
+        output=entry.output,
+        spec=spec,
+        version=flavour.version or flavour.trt.__version__,
+        device=device_here(),
+        platform=this_platform(),
+        built="",
+        build_seconds=0.0,
+        bytes=0,
+        sha256="",
+        checksum="",
+    )
+
+
+def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
+    """A bundle by its path, or "x4" for the one of that scale that comes with the package.
+
+    Raises:
+        BundleError: it is not there or damaged.
+    """
+    scales = {f"x{scale}": scale for scale in pretrained_scales()}
+    path = pretrained(scales[name]).path if name in scales else Path(name)
+    return Bundle(path, allow_ungated)
+
+
+def _bundle_name(bundle: Bundle) -> str:
+    """What `named_bundle` finds this bundle by."""
+    path = bundle.path.resolve()
+    for scale in pretrained_scales():
+        if path == pretrained(scale).path.resolve():
+            return f"x{scale}"
+    return str(path)
+
+
+def _whole_engine(folder: Path) -> Path | None:
+    """The engine in a folder of the cache, if it is there and whole."""
+    for engine in folder.glob(f"*{SUFFIX}"):
+        try:
+            manifest = read_sidecar(engine)
+            check_sidecar(engine, manifest)
+            read_engine(engine, manifest)
+        except EngineError as error:
+            logger.warning("%s It is built anew.", error)
+            return None
+        return engine
+    return None
+
+
+def _build_into(folder: Path, bundle: Bundle, plan: EngineManifest) -> Path:
+    entry = bundle.entry(plan.graph)
+    model = bundle.read_model(plan.graph)
+    targets = "-".join(plan.spec.targets)
+    times = cache_folder() / "timing" / f"{plan.spec.flavour}-{plan.version}-{targets}.cache"
+    start = time.monotonic()
+    data = build_engine(model, entry, plan.spec, times)
+    manifest = replace(
+        plan,
+        built=datetime.now(UTC).isoformat(timespec="seconds"),
+        build_seconds=round(time.monotonic() - start, 3),
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    ).sealed()
+    engine = folder / f"{manifest.sha256}{SUFFIX}"
+    with replaced(folder) as temporary:
+        temporary.mkdir()
+        (temporary / engine.name).write_bytes(data)
+        sidecar_path(temporary / engine.name).write_text(manifest.to_json(), encoding="utf-8")
+    return engine
+
+
+def copy_engine(engine: Path, output: Path) -> None:
+    """Copy an engine and its sidecar out of the cache."""
+    pairs = ((engine, output), (sidecar_path(engine), sidecar_path(output)))
+    for source, target in pairs:
+        with replaced(target) as temporary:
+            shutil.copyfile(source, temporary)

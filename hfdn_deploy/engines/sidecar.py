@@ -1,0 +1,189 @@
+"""The engine's sidecar, `x.engine.json`: what it was made from, by what and for what.
+
+Everything that can be told without loading the engine is: an engine is native code.
+"""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hfdn_deploy.engines.cuda import Device
+from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.engines.spec import BuildSpec
+from hfdn_deploy.errors import BackendError, EngineError
+from hfdn_deploy.manifest import TensorSpec
+from hfdn_deploy.schema import from_json
+
+SCHEMA = 1
+SUFFIX = ".engine"
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """What `x.engine.json` says of `x.engine`."""
+
+    schema: int
+    bundle: str
+    """Path of the bundle, or "x4" for one that comes with the package."""
+    scale: int
+    precision: str
+    graph: str
+    onnx_sha256: str
+    input: TensorSpec
+    output: TensorSpec
+    spec: BuildSpec
+    version: str
+    """Of the flavour that built it."""
+    device: Device | None
+    """On which it was built; None if it was built without a GPU."""
+    platform: str
+    """Operating system and processor architecture."""
+    built: str
+    """When, in ISO 8601, UTC."""
+    build_seconds: float
+    bytes: int
+    sha256: str
+    """Of the engine."""
+    checksum: str
+    """SHA-256 of the rest of this sidecar."""
+
+    def sealed(self) -> "EngineManifest":
+        """The same with the checksum that belongs to it."""
+        return replace(self, checksum=hashlib.sha256(self._text("").encode()).hexdigest())
+
+    def to_json(self) -> str:
+        """The text of the sidecar."""
+        return self._text(self.checksum)
+
+    def _text(self, checksum: str) -> str:
+        values = asdict(replace(self, checksum=checksum))
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def made(self) -> str:
+        """By what it was built and for what, for messages."""
+        title = FLAVOURS[self.spec.flavour].title
+        return f"built by {title} {self.version} for {', '.join(self.spec.targets)}"
+
+    @property
+    def rebuild(self) -> str:
+        """The command that builds it anew."""
+        words = f"hfdn build {self.bundle} --precision {self.precision} -o ENGINE"
+        return f"run `{words}`"
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Where the sidecar of an engine lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def this_platform() -> str:
+    """Operating system and processor architecture, as sidecars have them."""
+    return f"{platform.system()}-{platform.machine()}".lower()
+
+
+def read_sidecar(engine: Path) -> EngineManifest:
+    """The sidecar of an engine, as it was written.
+
+    Raises:
+        EngineError: it is missing, damaged, changed or of another schema.
+    """
+    path = sidecar_path(engine)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EngineError(
+            f"{engine} has no sidecar: {path.name} cannot be read ({error.strerror}); copy both "
+            "files, or build the engine anew."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{path} is damaged ({error}); build the engine anew.") from None
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(schema, int) and schema != SCHEMA:
+        advice = "upgrade hfdn-deploy" if schema > SCHEMA else "build the engine anew"
+        raise EngineError(f"{path} has schema {schema}, this hfdn-deploy reads {SCHEMA}: {advice}.")
+    try:
+        manifest = from_json(EngineManifest, values)
+    except ValueError as error:
+        raise EngineError(f"{path} is damaged: {error}; build the engine anew.") from None
+    if manifest.spec.flavour not in FLAVOURS:
+        raise EngineError(f"{path} names an unknown flavour; upgrade hfdn-deploy.")
+    return manifest
+
+
+def check_sidecar(engine: Path, manifest: EngineManifest) -> None:
+    """Check that an engine can be meant for this machine, and its sidecar is as it was written.
+
+    Raises:
+        EngineError: it was built for another version or platform, or the sidecar was edited.
+        BackendError: the flavour is not installed.
+    """
+    flavour = FLAVOURS[manifest.spec.flavour]
+    here = flavour.version
+    if here is None:
+        raise BackendError(
+            f"{engine} needs {flavour.title}, which is not installed: "
+            f"pip install 'hfdn-deploy[{flavour.name}]'."
+        )
+    if manifest.version != here and not _later(manifest, here):
+        raise EngineError(
+            f"{engine} was {manifest.made}; here is {flavour.title} {here}: {manifest.rebuild}."
+        )
+    if manifest.platform != this_platform():
+        raise EngineError(
+            f"{engine} was built on {manifest.platform}; here is {this_platform()}: "
+            f"{manifest.rebuild}."
+        )
+    if manifest.sealed() != manifest:
+        raise EngineError(
+            f"{sidecar_path(engine)} was edited: its checksum does not fit; {manifest.rebuild}."
+        )
+
+
+def _later(manifest: EngineManifest, here: str) -> bool:
+    """Whether `here` is a later version of those that the engine may be run with."""
+    built, now = ([int(part) for part in v.split(".")] for v in (manifest.version, here))
+    return manifest.spec.version_compatible and built[0] == now[0] and built < now
+
+
+def read_engine(engine: Path, manifest: EngineManifest) -> bytes:
+    """An engine's bytes, after its length and hash were held against the sidecar.
+
+    Raises:
+        EngineError: it is missing, truncated or changed.
+    """
+    try:
+        data = engine.read_bytes()
+    except OSError as error:
+        raise EngineError(
+            f"{engine} cannot be read ({error.strerror}); {manifest.rebuild}."
+        ) from None
+    if len(data) != manifest.bytes:
+        raise EngineError(
+            f"{engine} has {len(data)} of {manifest.bytes} bytes; copy it anew, or "
+            f"{manifest.rebuild}."
+        )
+    if hashlib.sha256(data).hexdigest() != manifest.sha256:
+        raise EngineError(
+            f"{engine} is not the file that was built (its SHA-256 differs from the sidecar's); "
+            f"copy it anew, or {manifest.rebuild}."
+        )
+    return data
+
+
+def check_device(engine: Path, manifest: EngineManifest, device: Device) -> None:
+    """Raise EngineError unless an engine was built for a device."""
+    spec = manifest.spec
+    later = spec.hardware_compatible and _capability(device.target) >= 80
+    if device.target in spec.targets or later:
+        return
+    raise EngineError(
+        f"{engine} was {manifest.made}; here is {device.target} ({device.name}): "
+        f"{manifest.rebuild}."
+    )
+
+
+def _capability(target: str) -> int:
+    return int(target.removeprefix("sm"))

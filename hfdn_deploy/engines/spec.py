@@ -1,0 +1,134 @@
+"""What an engine is to be: shapes, targets, options."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.manifest import ModelFile
+
+Shape = tuple[int, int, int]
+"""N, H, W of an input; its channels are one."""
+
+
+@dataclass(frozen=True)
+class ShapeProfile:
+    """A range of input shapes; kernels are chosen for `optimum`."""
+
+    name: str
+    minimum: Shape
+    optimum: Shape
+    maximum: Shape
+
+    @classmethod
+    def parse(cls, minimum: str, optimum: str, maximum: str) -> Self:
+        """From three shapes as the command line has them: `320x180`, or `8x320x180` for eight.
+
+        Raises:
+            InputError: not such shapes.
+        """
+        return cls("custom", *map(_parse_shape, (minimum, optimum, maximum)))
+
+    def holds(self, shape: Shape) -> bool:
+        """Whether an input of this shape can be run with it."""
+        return all(
+            low <= side <= high
+            for low, side, high in zip(self.minimum, shape, self.maximum, strict=True)
+        )
+
+    def check(self, entry: ModelFile) -> None:
+        """Raise InputError unless a graph can take these shapes."""
+        ranges = zip(self.minimum, self.optimum, self.maximum, strict=True)
+        if not all(0 < low <= middle <= high for low, middle, high in ranges):
+            raise InputError(
+                f"profile {self} does not ascend from minimum to optimum to maximum; reorder it."
+            )
+        height, width = entry.minimum_size
+        if self.minimum[1] < height or self.minimum[2] < width:
+            raise InputError(
+                f"profile {self} starts below the graph's smallest input, {width}x{height}; "
+                "raise its minimum."
+            )
+        for name, axis, least, most in zip(
+            "NHW", (0, 2, 3), self.minimum, self.maximum, strict=True
+        ):
+            fixed = entry.input.shape[axis]
+            if isinstance(fixed, int) and (least, most) != (fixed, fixed):
+                raise InputError(
+                    f"profile {self} varies {name}, which the graph fixes to {fixed}; set it so."
+                )
+
+    def __str__(self) -> str:
+        shapes = (f"{n}x{w}x{h}" for n, h, w in (self.minimum, self.optimum, self.maximum))
+        return f"{self.name} ({', '.join(shapes)})"
+
+
+def _parse_shape(text: str) -> Shape:
+    match = re.fullmatch(r"(?:(\d{1,4})x)?(\d{1,6})x(\d{1,6})", text, re.ASCII)
+    if not match:
+        raise InputError(f"{text!r} is no shape; write WIDTHxHEIGHT, such as 320x180.")
+    return int(match[1] or 1), int(match[3]), int(match[2])
+
+
+def presets(scale: int) -> dict[str, ShapeProfile]:
+    """Profiles by name.
+
+    `photo` takes any picture up to 1024×1024 pixels, `720p` and `1080p` are frames whose output
+    has that size or just covers it, `tile` is batches of up to eight squares.
+    """
+    hd, full_hd = (
+        (1, math.ceil(height / scale), math.ceil(width / scale))
+        for height, width in ((720, 1280), (1080, 1920))
+    )
+    profiles = [
+        ShapeProfile("photo", (1, 1, 1), (1, 480, 640), (1, 1024, 1024)),
+        _fixed("720p", hd),
+        _fixed("1080p", full_hd),
+        ShapeProfile("tile", (1, 1, 1), (4, 256, 256), (8, 320, 320)),
+    ]
+    return {profile.name: profile for profile in profiles}
+
+
+def _fixed(name: str, shape: Shape) -> ShapeProfile:
+    return ShapeProfile(name, shape, shape, shape)
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """What to build, by which flavour, for which GPUs."""
+
+    flavour: str
+    profiles: tuple[ShapeProfile, ...]
+    targets: tuple[str, ...]
+    """Compute capabilities, such as "sm89"."""
+    hardware_compatible: bool = False
+    """Also for later GPUs (Ampere and up)."""
+    version_compatible: bool = False
+    """Also for later versions of the library."""
+    strip_weights: bool = False
+    """Leave out the weights; they come from the bundle when the engine is opened."""
+    optimization_level: int = 3
+    """How long to search for kernels: 0 to 5."""
+    workspace: int | None = None
+    """Most bytes of scratch memory that a layer may use; None for all there is."""
+
+    def check(self, entry: ModelFile) -> None:
+        """Raise InputError unless the flavour and the graph allow all of this."""
+        flavour = FLAVOURS[self.flavour]
+        if not self.profiles:
+            raise InputError("an engine needs a profile; name one.")
+        for profile in self.profiles:
+            profile.check(entry)
+        for target in self.targets:
+            if flavour.targets and target not in flavour.targets:
+                known = ", ".join(flavour.targets)
+                raise InputError(f"{flavour.title} has no target {target!r}; choose from {known}.")
+        if (self.hardware_compatible or self.version_compatible) and not flavour.compatible_modes:
+            raise InputError(
+                f"{flavour.title} has no compatible modes; name several --target, and build anew "
+                "for another version."
+            )
+        if not 0 <= self.optimization_level <= 5:
+            raise InputError(f"optimization level {self.optimization_level} is not in 0 to 5.")

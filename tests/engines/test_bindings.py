@@ -1,0 +1,38 @@
+"""What we use of TensorRT's module exists in the real one."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from hfdn_deploy.backends import tensorrt
+from hfdn_deploy.engines import bindings, builder
+
+PROTOCOLS = [
+    value
+    for value in vars(bindings).values()
+    if inspect.isclass(value) and value.__module__ == bindings.__name__
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.__name__)
+def test_members_exist(trt, protocol):
+    real = trt if protocol is bindings.TensorRT else getattr(trt, protocol.__name__)
+    own = {*vars(protocol), *vars(protocol).get("__annotations__", {})}
+    names = {name for name in own if not name.startswith("_")} | {"__version__"} & own
+    assert names or protocol in (bindings.INetworkDefinition, bindings.IHostMemory)
+    assert [name for name in sorted(names) if not hasattr(real, name)] == []
+
+
+def test_members_of_enumerations_exist(trt):
+    files = [*Path(builder.__file__).parent.glob("*.py"), Path(tensorrt.__file__)]
+    text = "\n".join(file.read_text() for file in files)
+    chains = set(re.findall(r"\btrt\.([A-Z]\w+)\.([A-Z_]+)\b", text))
+    assert len(chains) >= 10
+    for enumeration, member in chains:
+        assert hasattr(getattr(trt, enumeration), member), (enumeration, member)
+
+
+def test_keyword_arguments_exist(trt):
+    assert "ignore_mismatch" in trt.IBuilderConfig.set_timing_cache.__doc__

@@ -1,0 +1,141 @@
+"""`hfdn build` as processes: one build whoever asks, nothing half-written, stale engines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.engines import cache as engine_cache
+from hfdn_deploy.engines.cache import cached_engine, resolve_targets
+from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
+from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.errors import BackendError, InputError
+
+# Takes seconds, so that there is a middle to interrupt.
+LONG = [
+    *("x3", "--precision", "int8", "--profile", "photo", "720p", "1080p", "tile"),
+    *("--target", "sm75", "sm80", "sm86", "sm89", "sm120"),
+]
+
+pytestmark = pytest.mark.usefixtures("trt")
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "hfdn_deploy.cli", "build", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("did not come")
+
+
+def spec(**options):
+    return BuildSpec("rtx", (presets(4)["photo"],), ("sm89",), **options)
+
+
+def test_two_processes_build_once(cache, tmp_path):
+    processes = [start(*LONG, "--json", "-o", tmp_path / f"{i}.engine") for i in range(2)]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    sidecars = [read_sidecar(tmp_path / f"{i}.engine") for i in range(2)]
+    # Time and duration of a build are its own.
+    assert sidecars[0] == sidecars[1]
+    assert len(list(cache.glob("*/engine/*.engine"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(cache, tmp_path, number):
+    output = tmp_path / "x.engine"
+    process = start(*LONG, "-o", output)
+    wait_for(lambda: list(cache.glob("*/lock")))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert (process.returncode, errors) == (130, "interrupted; nothing half-written is left.\n")
+    else:
+        assert process.returncode == -number
+    assert not output.exists()
+    assert not list(cache.glob("*/engine"))
+    # What a build that is killed while it writes would leave.
+    (folder,) = cache.glob("*/")
+    (folder / ".half").mkdir()
+    (folder / ".half" / "x.engine").write_bytes(b"half")
+    process = start(*LONG, "-o", output)
+    assert process.wait(timeout=120) == 0
+    assert read_sidecar(output).bytes == output.stat().st_size
+    assert not (folder / ".half").exists()
+
+
+def test_the_key_holds_what_the_engine_depends_on(cache):
+    bundle = pretrained(4)
+    first = cached_engine(bundle, "fp16", spec())
+    before = first.stat().st_mtime_ns
+    assert cached_engine(bundle, "fp16", spec()) == first
+    assert first.stat().st_mtime_ns == before
+    others = {
+        cached_engine(bundle, "fp32", spec()).parent,
+        cached_engine(bundle, "fp16", spec(optimization_level=1)).parent,
+        cached_engine(pretrained(2), "fp16", spec()).parent,
+        first.parent,
+    }
+    assert len(others) == 4
+
+
+def test_a_damaged_engine_in_the_cache_is_built_anew(caplog):
+    engine = cached_engine(pretrained(4), "fp16", spec())
+    good = read_sidecar(engine)
+    data = bytearray(engine.read_bytes())
+    data[1000] ^= 1
+    engine.write_bytes(data)
+    again = cached_engine(pretrained(4), "fp16", spec())
+    assert "It is built anew" in caplog.text
+    assert read_sidecar(again).bytes == again.stat().st_size == good.bytes
+
+
+def test_the_cache_knows_its_own():
+    engine = cached_engine(pretrained(4), "fp16", spec())
+    assert engine_cache.holds(read_sidecar(engine).sha256)
+    assert not engine_cache.holds("0" * 64)
+
+
+def test_targets_must_be_named_where_there_is_no_gpu():
+    if engine_cache.device_here():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BackendError, match="no CUDA device here; name a --target: sm75, sm80"):
+        resolve_targets("rtx", [])
+    with pytest.raises(InputError, match=r"cannot build for 'sm90', only for .*sm89"):
+        resolve_targets("rtx", ["sm90"])
+    assert resolve_targets("rtx", ["sm89", "sm86", "sm89"]) == ("sm89", "sm86")
+
+
+def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="set HFDN_CACHE to a folder"):
+        cached_engine(pretrained(4), "fp16", spec())
+
+
+def test_the_command_writes_engine_and_sidecar(tmp_path):
+    output = tmp_path / "x.engine"
+    process = start("x4", "--target", "sm89", "--json", "-o", output)
+    answer, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert json.loads(answer)["bytes"] == output.stat().st_size
+    manifest = read_sidecar(output)
+    assert (manifest.bundle, manifest.precision) == ("x4", "fp16")
+    assert manifest.onnx_sha256 == pretrained(4).entry("fp16").sha256
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "cache",
+        output.name,
+        sidecar_path(output).name,
+    }
+    assert os.access(output, os.R_OK)

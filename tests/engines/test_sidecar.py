@@ -1,0 +1,165 @@
+"""Engines that must not be run: each is refused in words of its own, before TensorRT sees it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.cli import main
+from hfdn_deploy.engines.cache import cached_engine, copy_engine
+from hfdn_deploy.engines.cuda import Device
+from hfdn_deploy.engines.engine import open_engine
+from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.engines.sidecar import check_device, read_sidecar, sidecar_path
+from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.errors import BackendError, EngineError, InputError
+from hfdn_deploy.upscaler import Upscaler
+
+
+@pytest.fixture
+def engine(trt, tmp_path):
+    spec = BuildSpec("rtx", (presets(4)["photo"],), ("sm89",))
+    copy_engine(cached_engine(pretrained(4), "fp16", spec), tmp_path / "x.engine")
+    return tmp_path / "x.engine"
+
+
+def edit(engine, **changes):
+    path = sidecar_path(engine)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def reseal(engine, **changes):
+    manifest = replace(read_sidecar(engine), **changes).sealed()
+    sidecar_path(engine).write_text(manifest.to_json())
+
+
+def flip(engine):
+    data = bytearray(engine.read_bytes())
+    data[len(data) // 2] ^= 1
+    engine.write_bytes(data)
+
+
+def truncate(engine):
+    engine.write_bytes(engine.read_bytes()[:-1])
+
+
+HERE = FLAVOURS["rtx"].version
+
+DAMAGES = {
+    "flipped byte": (flip, "is not the file that was built (its SHA-256 differs"),
+    "truncated": (truncate, " bytes; copy it anew, or run `hfdn build x4 --precision fp16"),
+    "edited sidecar": (lambda e: edit(e, scale=2), "was edited: its checksum does not fit"),
+    "another version": (
+        lambda e: edit(e, version="1.6.0.1"),
+        f"was built by TensorRT-RTX 1.6.0.1 for sm89; here is TensorRT-RTX {HERE}: run `hfdn",
+    ),
+    "another system": (lambda e: reseal(e, platform="windows-amd64"), "was built on windows-amd64"),
+    "another engine": (lambda e: reseal(e, sha256="0" * 64), "is not the file that was built"),
+    "no sidecar": (lambda e: sidecar_path(e).unlink(), "has no sidecar"),
+    "sidecar of another schema": (lambda e: edit(e, schema=99), "upgrade hfdn-deploy"),
+    "sidecar that is no JSON": (lambda e: sidecar_path(e).write_text("{"), "is damaged"),
+    "sidecar without a field": (lambda e: edit(e, spec={}), "is damaged: spec."),
+    "no engine": (lambda e: e.unlink(), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_refused_with_a_sentence_of_its_own(engine, capsys, monkeypatch, damage):
+    change, message = DAMAGES[damage]
+    change(engine)
+
+    def never(name):
+        raise AssertionError("TensorRT was loaded")
+
+    monkeypatch.setattr("hfdn_deploy.engines.flavour.why_unavailable", never)
+    monkeypatch.setattr("hfdn_deploy.engines.flavour.Flavour.trt", property(never))
+    assert main(["upscale", "x.png", "-o", "y.png", "--model", str(engine), "--trust"]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_an_engine_of_somebody_else_needs_trust(engine, monkeypatch, tmp_path):
+    assert open_engine(engine).manifest.precision == "fp16"
+    monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "somebody else's"))
+    with pytest.raises(EngineError, match=r"was not built by you here.*--trust"):
+        open_engine(engine)
+    assert open_engine(engine, trust=True).data == engine.read_bytes()
+
+
+def test_an_engine_for_another_gpu_is_refused(engine):
+    manifest = read_sidecar(engine)
+    check_device(engine, manifest, Device("Ada", "sm89", "13.0", "13.0"))
+    ampere = Device("RTX 3090", "sm86", "13.0", "13.0")
+    with pytest.raises(
+        EngineError, match=r"for sm89; here is sm86 \(RTX 3090\): run `hfdn build x4"
+    ):
+        check_device(engine, manifest, ampere)
+    spec = replace(manifest.spec, hardware_compatible=True)
+    check_device(engine, replace(manifest, spec=spec), ampere)
+
+
+def test_a_version_compatible_engine_runs_with_later_versions_alone(engine):
+    spec = replace(read_sidecar(engine).spec, version_compatible=True)
+    reseal(engine, spec=spec, version="1.0.0.1")
+    assert open_engine(engine).manifest.version == "1.0.0.1"
+    reseal(engine, spec=spec, version="1.99.0.1")
+    with pytest.raises(EngineError, match=r"built by TensorRT-RTX 1\.99\.0\.1"):
+        open_engine(engine)
+    reseal(engine, spec=spec, version="0.9.0.1")
+    with pytest.raises(EngineError, match=r"built by TensorRT-RTX 0\.9\.0\.1"):
+        open_engine(engine)
+
+
+def test_a_missing_flavour_is_named(engine):
+    reseal(engine, spec=replace(read_sidecar(engine).spec, flavour="tensorrt"))
+    if FLAVOURS["tensorrt"].version:
+        pytest.skip("TensorRT is installed")
+    with pytest.raises(BackendError, match=r"needs TensorRT, which is not installed: pip install"):
+        open_engine(engine)
+
+
+def test_an_engine_has_one_precision_and_one_backend(engine):
+    with pytest.raises(InputError, match="is an engine in fp16, not int8"):
+        Upscaler.load(engine, precision="int8")
+    with pytest.raises(BackendError, match="does not run engines"):
+        Upscaler.load(engine, backend="onnxruntime")
+
+
+def test_without_a_gpu_one_sentence_says_so(engine, tmp_path):
+    try:
+        Device.current()
+    except BackendError as error:
+        assert "no CUDA device" in str(error)
+    else:
+        pytest.skip("there is a GPU")
+    command = [
+        sys.executable,
+        "-m",
+        "hfdn_deploy.cli",
+        "upscale",
+        "x.png",
+        "-o",
+        tmp_path / "y.png",
+    ]
+    done = subprocess.run([*command, "--model", engine], capture_output=True, text=True)
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert "there is no CUDA device here" in line
+
+
+def test_info_reads_the_sidecar_alone(engine, capsys):
+    assert main(["info", "--json", str(engine)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["kind"] == "engine"
+    assert facts["spec"]["targets"] == ["sm89"]
+    assert facts["fits_its_sidecar"]
+    assert facts["built_by_this_user"]
+    flip(engine)
+    assert main(["info", "--json", str(engine)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert not facts["fits_its_sidecar"]
+    assert not facts["built_by_this_user"]
