@@ -159,7 +159,9 @@ def _open_session(data: bytes, name: str) -> Any:
             options.add_provider_for_devices(list(_register_rtx()), {})
             session = ort.InferenceSession(data, options)
         else:
-            session = ort.InferenceSession(data, options, providers=[provider])
+            # TensorFloat-32 would shorten the mantissas of fp32 graphs, which nobody asked for.
+            settings = {"use_tf32": "0"} if name == "cuda" else {}
+            session = ort.InferenceSession(data, options, providers=[(provider, settings)])
     except BackendError:
         raise
     except Exception as error:  # its exceptions share no base class but this

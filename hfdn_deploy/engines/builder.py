@@ -105,6 +105,8 @@ def _configure(trt: TensorRT, config: IBuilderConfig, spec: BuildSpec) -> None:
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
     if spec.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec.workspace)
+    # It would shorten the mantissas of fp32 graphs to 10 bits, which nobody asked for.
+    config.clear_flag(trt.BuilderFlag.TF32)
     config.builder_optimization_level = spec.optimization_level
     # Or `hfdn inspect` would know the layers' names alone.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -121,6 +121,12 @@ def _plan(bundle: Bundle, precision: str, spec: BuildSpec) -> EngineManifest:
     entry = bundle.entry(graph_for(precision, "cuda"))
     flavour = FLAVOURS[spec.flavour]
     spec.check(entry)
+    device = device_here()
+    if spec.strip_weights and device is None:
+        raise BackendError(
+            f"{flavour.title} strips weights only on a machine with a GPU, and there is none here; "
+            "build there, or leave out --strip-weights."
+        )
     return EngineManifest(
         schema=SCHEMA,
         bundle=_bundle_name(bundle),
@@ -132,7 +138,7 @@ def _plan(bundle: Bundle, precision: str, spec: BuildSpec) -> EngineManifest:
         output=entry.output,
         spec=spec,
         version=flavour.version or flavour.trt.__version__,
-        device=device_here(),
+        device=device,
         platform=this_platform(),
         built="",
         build_seconds=0.0,

@@ -117,6 +117,13 @@ def test_targets_must_be_named_where_there_is_no_gpu():
     assert resolve_targets("rtx", ["sm89", "sm86", "sm89"]) == ("sm89", "sm86")
 
 
+def test_weights_are_stripped_where_there_is_a_gpu_alone():
+    if engine_cache.device_here():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BackendError, match="strips weights only on a machine with a GPU"):
+        cached_engine(pretrained(4), "fp16", spec(strip_weights=True))
+
+
 def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "file"))
