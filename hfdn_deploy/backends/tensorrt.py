@@ -74,49 +74,45 @@ class TensorRTBackend:
         for slot in self._slots:
             self._free.put(slot)
 
-    def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, lr: NDArray[np.float32], out: Any = None) -> NDArray[np.float32]:
         """See `Backend.run`. An array on a device gives an array on that device.
 
+        Args:
+            lr: luma (N, 1, H, W), on the host or with `__cuda_array_interface__`.
+            out: array on the device (N, 1, sH, sW) to write to and to return.
+
         Raises:
-            InputError: no profile of the engine takes this shape.
+            InputError: no profile of the engine takes this shape, or a device array has another
+                shape or dtype than it needs, or gaps.
             BackendError: a CUDA call failed, or the device's memory does not suffice.
         """
+        on_host = not cuda.is_device_array(lr)
+        shape = tuple(lr.shape)
         with self._slot() as slot:
-            if cuda.is_device_array(lr):
-                on_device: NDArray[np.float32] = self._run_on_device(slot, lr)
-                return on_device
-            shape = lr.shape
-            source = slot.host_input.array(shape, self._engine.input_dtype)
-            source[...] = lr
+            if out is None and not on_host:
+                out = cuda.DeviceArray(self._output(shape), self._engine.output_dtype)
+            if on_host:
+                staged = slot.host_input.array(shape, self._engine.input_dtype)
+                staged[...] = lr
             with self._enqueueing:
-                device_in, device_out = self._reserve(slot, shape)
-                _copy(device_in, source.ctypes.data, source.nbytes, "HostToDevice", slot.stream)
-                self._compute(slot, shape, device_in, device_out, replay=True)
-            target = slot.host_output.array(self._output(shape), self._engine.output_dtype)
-            _copy(target.ctypes.data, device_out, target.nbytes, "DeviceToHost", slot.stream)
+                if on_host:
+                    source = self._reserve(slot, slot.device_input, shape, staged.nbytes)
+                    _copy(source, staged.ctypes.data, staged.nbytes, "HostToDevice", slot.stream)
+                else:
+                    source = slot.borrow(lr, shape, self._engine.input_dtype)
+                if out is None:
+                    result = slot.host_output.array(self._output(shape), self._engine.output_dtype)
+                    target = self._reserve(slot, slot.device_output, shape, result.nbytes)
+                else:
+                    target = slot.borrow(out, self._output(shape), self._engine.output_dtype)
+                self._compute(slot, shape, source, target, replay=on_host and out is None)
+            if out is None:
+                _copy(result.ctypes.data, target, result.nbytes, "DeviceToHost", slot.stream)
             cuda.call("cudaStreamSynchronize", slot.stream)
-            return target.astype(np.float32)
-
-    def _run_on_device(self, slot: "_Slot", lr: Any) -> Any:
-        """Straight from the caller's memory into memory of its own."""
-        interface = lr.__cuda_array_interface__
-        shape = tuple(interface["shape"])
-        dtype = np.dtype(interface["typestr"])
-        contiguous = interface.get("strides") in (None, _strides(shape, dtype.itemsize))
-        if dtype != self._engine.input_dtype or not contiguous or len(shape) != 4:
-            raise InputError(
-                f"the device array is {dtype} {shape}; give a contiguous "
-                f"{self._engine.input_dtype} array (N, 1, H, W)."
-            )
-        if stream := interface.get("stream"):
-            cuda.call("cudaEventRecord", slot.ready, stream)
-            cuda.call("cudaStreamWaitEvent", slot.stream, slot.ready, 0)
-        result = cuda.DeviceArray(self._output(shape), self._engine.output_dtype)
-        target = result.__cuda_array_interface__["data"][0]
-        with self._enqueueing:
-            self._compute(slot, shape, interface["data"][0], target, replay=False)
-        cuda.call("cudaStreamSynchronize", slot.stream)
-        return cuda.like(lr, result)
+            if out is None:
+                return result.astype(np.float32)
+            on_device: NDArray[np.float32] = cuda.like(lr, out)
+            return on_device
 
     def _compute(
         self, slot: "_Slot", shape: tuple[int, ...], source: int, target: int, replay: bool
@@ -163,21 +159,18 @@ class TensorRTBackend:
         slot.remember(shape, graph)
         return graph
 
-    def _reserve(self, slot: "_Slot", shape: tuple[int, ...]) -> tuple[int, int]:
-        """Device memory of a slot for an input of this shape and its output."""
-        before = slot.device_input.pointer, slot.device_output.pointer
+    def _reserve(
+        self, slot: "_Slot", buffer: cuda.Buffer, shape: tuple[int, ...], size: int
+    ) -> int:
+        """The address of a slot's buffer with room for `size` bytes, for an input of `shape`."""
+        before = buffer.pointer
         try:
-            pointers = (
-                slot.device_input.reserve(math.prod(shape) * self._engine.input_dtype.itemsize),
-                slot.device_output.reserve(
-                    math.prod(self._output(shape)) * self._engine.output_dtype.itemsize
-                ),
-            )
+            pointer = buffer.reserve(size)
         except cuda.CudaError as error:
             raise self._out_of_memory(shape, error) from None
-        if pointers != before:
+        if pointer != before:
             slot.forget_graphs()
-        return pointers
+        return pointer
 
     def _out_of_memory(self, shape: tuple[int, ...], error: cuda.CudaError) -> BackendError:
         """The error to raise in place of one that CUDA gave."""
@@ -225,6 +218,25 @@ class _Slot:
         self.host_input, self.host_output = (cuda.Buffer(pinned=True) for _ in range(2))
         self.device_input, self.device_output = (cuda.Buffer() for _ in range(2))
         self.graphs: OrderedDict[tuple[int, ...], Any | None] = OrderedDict()
+
+    def borrow(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+        """The address of somebody's array, once the stream waits for what they do with it.
+
+        Raises:
+            InputError: it has another shape or dtype, or gaps.
+        """
+        interface = array.__cuda_array_interface__
+        given = tuple(interface["shape"]), np.dtype(interface["typestr"])
+        gaps = interface.get("strides") not in (None, _strides(shape, dtype.itemsize))
+        if given != (shape, dtype) or gaps:
+            raise InputError(
+                f"the device array is {given[1]} {given[0]}{' with gaps' * gaps}; give a "
+                f"contiguous {dtype} array {shape}."
+            )
+        if stream := interface.get("stream"):
+            cuda.call("cudaEventRecord", self.ready, stream)
+            cuda.call("cudaStreamWaitEvent", self.stream, self.ready, 0)
+        return int(interface["data"][0])
 
     def remember(self, shape: tuple[int, ...], graph: Any | None) -> None:
         """Keep the graph of a shape, or that the shape came once; the oldest goes."""

@@ -160,9 +160,9 @@ def member(enumeration: str, name: str) -> Any:
     return getattr(getattr(_bindings("runtime"), enumeration), name)
 
 
-def like(given: object, result: DeviceArray) -> Any:
-    """`result` as the kind of array that was given, where that is PyCUDA's; else as it is."""
-    if type(given).__module__ != "pycuda.gpuarray":
+def like(given: object, result: Any) -> Any:
+    """Our array as the kind that was given, where that is PyCUDA's; any other as it is."""
+    if type(given).__module__ != "pycuda.gpuarray" or not isinstance(result, DeviceArray):
         return result
     gpuarray = import_module("pycuda.gpuarray")
     pointer = result.__cuda_array_interface__["data"][0]

@@ -94,6 +94,17 @@ def test_arrays_on_the_device_stay_there(backend):
         assert np.abs(got - expected).max() <= 1e-6
 
 
+def test_the_result_goes_where_it_is_asked_to():
+    plane = luma()
+    with load("tensorrt") as up:
+        expected = up.upscale_luma(plane)
+        target = torch.full((1, 1, 720, 1280), torch.nan, device="cuda")
+        for given in (plane[None, None], torch.from_numpy(plane[None, None]).cuda()):
+            target.fill_(torch.nan)
+            assert up.backend.run(given, out=target) is target
+            assert np.abs(target[0, 0].cpu().numpy() - expected).max() <= 1e-6
+
+
 def test_a_strided_array_on_the_device_is_refused():
     with (
         load("tensorrt") as up,
