@@ -5,8 +5,15 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from hfdn_deploy.backends.onnxruntime import eight_bit_products_saturate, session_options
+from hfdn_deploy.backends.onnxruntime import (
+    eight_bit_products_saturate,
+    session_options,
+    why_unavailable,
+)
 from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.engines.cache import device_here
+from hfdn_deploy.errors import BackendError
+from hfdn_deploy.upscaler import Upscaler
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -29,3 +36,12 @@ def test_the_options_give_exact_eight_bit_products():
         for options in (exact, session_options())
     ]
     assert (results[0] == results[1]).all()
+
+
+def test_the_plugin_for_rtx_is_refused_without_a_gpu():
+    if device_here():
+        pytest.skip("there is a GPU")
+    reason = why_unavailable("rtx-ep")
+    assert "plugin for TensorRT-RTX" in reason
+    with pytest.raises(BackendError, match="not rtx-ep: "):
+        Upscaler.load(4, backend="rtx-ep")
