@@ -1,4 +1,9 @@
-"""`python -m export CHECKPOINT -o BUNDLE` and `python -m export verify BUNDLE CHECKPOINT`."""
+"""Checkpoint to bundle, and what else is made of bundles.
+
+python -m export CHECKPOINT -o BUNDLE
+python -m export verify BUNDLE CHECKPOINT
+python -m export triton BUNDLE -o MODEL_REPOSITORY
+"""
 
 import argparse
 import logging
@@ -8,7 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from export.exporter import export_bundle, verify_bundle
+from export.triton import write_repository
 from hfdn_deploy.command import run_command
+from hfdn_deploy.engines.cache import named_bundle
 from hfdn_deploy.manifest import PRECISIONS, ModelFile
 from hfdn_deploy.network.config import HFDNConfig
 
@@ -35,6 +42,11 @@ def _verify(args: argparse.Namespace) -> None:
     _report(args.bundle, verify_bundle(args.bundle, args.checkpoint, _config(args)))
 
 
+def _triton(args: argparse.Namespace) -> None:
+    names = write_repository(named_bundle(args.bundle), args.output, args.device, args.engine)
+    print(f"{args.output}: {', '.join(names)}")
+
+
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
     return HFDNConfig(args.scale) if args.scale else None
 
@@ -59,42 +71,68 @@ def _decibels(text: str) -> float:
 
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    if argv[:1] == ["verify"]:
-        parser.prog += " verify"
-        argv = argv[1:]
-        parser.add_argument("bundle", type=Path)
-        parser.add_argument("checkpoint", type=Path)
-        command = _verify
-    else:
-        parser.add_argument("checkpoint", type=Path)
-        parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
-        parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32"])
-        int8 = parser.add_argument_group("INT8")
-        int8.add_argument(
-            "--calibration", type=Path, metavar="DIR",
-            help="pictures whose centres to calibrate with (default: of scikit-image), or a bundle "
-            "whose calibration to use again",
-        )  # fmt: skip
-        int8.add_argument("--budget-db", type=_decibels, help="PSNR it may cost (default: 0.05)")
-        int8.add_argument(
-            "--report",
-            type=Path,
-            metavar="DIR",
-            help="write which layers bear it, and what it costs",
-        )
-        command = _export
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    word = argv[0] if argv and argv[0] in _SUBCOMMANDS else ""
+    if word:
+        parser.prog += f" {word}"
+    _SUBCOMMANDS[word](parser)
+    args = parser.parse_args(argv[bool(word) :])
+    if args.command is _export and "int8" not in args.precisions:
+        for option in ("calibration", "budget_db", "report"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option.replace('_', '-')} is for INT8; add int8 to --precisions")
+    located = getattr(args, "locate", False)
+    logging.basicConfig(level=logging.INFO if located else None, format="%(message)s")
+    return run_command(lambda: args.command(args))
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32"])
+    int8 = parser.add_argument_group("INT8")
+    int8.add_argument(
+        "--calibration", type=Path, metavar="DIR",
+        help="pictures whose centres to calibrate with (default: of scikit-image), or a bundle "
+        "whose calibration to use again",
+    )  # fmt: skip
+    int8.add_argument("--budget-db", type=_decibels, help="PSNR it may cost (default: 0.05)")
+    int8.add_argument(
+        "--report", type=Path, metavar="DIR", help="write which layers bear it, and what it costs"
+    )
+    parser.set_defaults(command=_export)
+    _checkpoint_arguments(parser)
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.set_defaults(command=_verify)
+    _checkpoint_arguments(parser)
+
+
+def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, help="of a .pth file, which does not say")
     parser.add_argument(
         "--locate", action="store_true", help="if a gate fails, list by how much each node departs"
     )
-    args = parser.parse_args(argv)
-    if command is _export and "int8" not in args.precisions:
-        for option in ("calibration", "budget_db", "report"):
-            if getattr(args, option) is not None:
-                parser.error(f"--{option.replace('_', '-')} is for INT8; add int8 to --precisions")
-    logging.basicConfig(level=logging.INFO if args.locate else None, format="%(message)s")
-    return run_command(lambda: command(args))
+
+
+def _triton_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model repository")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--engine", type=Path, nargs="+", default=[], help="TensorRT engines to serve as well"
+    )
+    parser.set_defaults(command=_triton)
+
+
+_SUBCOMMANDS = {"": _export_arguments, "verify": _verify_arguments, "triton": _triton_arguments}
 
 
 if __name__ == "__main__":

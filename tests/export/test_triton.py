@@ -1,0 +1,59 @@
+import hashlib
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from export.__main__ import main
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.engines.cache import cached_engine
+from hfdn_deploy.engines.flavour import why_unavailable
+from hfdn_deploy.engines.spec import BuildSpec, presets
+
+
+def config(folder):
+    text = (folder / "config.pbtxt").read_text()
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_triton_would_load_the_repository(tmp_path, device):
+    repository = tmp_path / "models"
+    assert main(["triton", "x3", "-o", str(repository), "--device", device]) == 0
+    names = ["hfdn_x3_fp16", "hfdn_x3_fp32", "hfdn_x3_int8"]
+    assert sorted(path.name for path in repository.iterdir()) == names
+    for name in names:
+        model = config(repository / name)
+        assert (model.name, model.backend) == (name, "onnxruntime")
+        assert (model.input[0].name, list(model.input[0].dims)) == ("lr", [1, -1, -1])
+        assert (model.output[0].name, list(model.output[0].dims)) == ("sr", [1, -1, -1])
+        assert model.input[0].data_type == model_config_pb2.TYPE_FP32
+        assert model.max_batch_size == 8
+        assert model.dynamic_batching.max_queue_delay_microseconds > 0
+        kinds = {"cuda": "KIND_GPU", "cpu": "KIND_CPU"}
+        (group,) = model.instance_group
+        assert group.Kind.Name(group.kind) == kinds[device]
+        warm = model.model_warmup[0].inputs["lr"]
+        assert warm.random_data
+        assert list(warm.dims) == [1, 180, 320]
+    served = (repository / "hfdn_x3_int8" / "1" / "model.onnx").read_bytes()
+    graph = "int8" if device == "cuda" else "int8-cpu"
+    assert hashlib.sha256(served).hexdigest() == pretrained(3).entry(graph).sha256
+
+
+def test_an_existing_folder_is_kept(tmp_path, capsys):
+    assert main(["triton", "x3", "-o", str(tmp_path)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_engines_that_triton_cannot_load_are_refused(tmp_path, monkeypatch, capsys):
+    if reason := why_unavailable("rtx"):
+        pytest.skip(reason)
+    monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "cache"))
+    spec = BuildSpec("rtx", (presets(4)["tile"],), ("sm89",))
+    engine = cached_engine(pretrained(4), "fp16", spec)
+    output = tmp_path / "models"
+    assert main(["triton", "x4", "-o", str(output), "--engine", str(engine)]) == 2
+    assert "build it with --flavour tensorrt" in capsys.readouterr().err
+    assert not output.exists()
