@@ -6,6 +6,7 @@ Everything that can be told without loading the engine is: an engine is native c
 import hashlib
 import json
 import platform
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def read_sidecar(engine: Path) -> EngineManifest:
         raise EngineError(f"{path} has schema {schema}, this hfdn-deploy reads {SCHEMA}: {advice}.")
     try:
         manifest = from_json(EngineManifest, values)
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})+", manifest.version, re.ASCII):
+            raise ValueError(f"version is {manifest.version!r}")
     except ValueError as error:
         raise EngineError(f"{path} is damaged: {error}; build the engine anew.") from None
     if manifest.spec.flavour not in FLAVOURS:

@@ -1,0 +1,171 @@
+"""Bundles, checkpoints and engines that somebody damaged or wrote to do harm.
+
+Each is read right or refused with one of our errors.
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.describe import describe
+from hfdn_deploy.engines.cache import cached_engine, copy_engine
+from hfdn_deploy.engines.engine import open_engine
+from hfdn_deploy.engines.flavour import why_unavailable
+from hfdn_deploy.engines.sidecar import sidecar_path
+from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.errors import HFDNError
+from hfdn_deploy.network.checkpoints import load_checkpoint
+from tests.conftest import ROOT
+from tests.fuzz.mutations import damaged, rewritten
+
+SOURCE = pretrained(4)
+MANIFEST = json.loads((SOURCE.path / "manifest.json").read_text())
+# One graph, and no thousand lines of statistics, so that what matters is hit more often.
+SMALL = {
+    **MANIFEST,
+    "quantization": None,
+    "files": [entry for entry in MANIFEST["files"] if entry["graph"] == "fp32"],
+}
+MODEL = SOURCE.read_model("fp32")
+CHECKPOINT = (ROOT / "checkpoints" / "hfdn_x4.safetensors").read_bytes()
+# Where a safetensors file says what is in it: the rest is numbers, all of which are allowed.
+HEADER = 8 + int.from_bytes(CHECKPOINT[:8], "little")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A bundle to be overwritten by each case."""
+    path = tmp_path_factory.mktemp("fuzz") / "bundle"
+    path.mkdir()
+    (path / "fp32.onnx").write_bytes(MODEL)
+    return path
+
+
+def use(folder, run=False):
+    """What a user does with a bundle."""
+    bundle = Bundle(folder)
+    for entry in bundle.manifest.files:
+        bundle.read_model(entry.graph)
+    if run:
+        backend = OnnxRuntimeBackend(bundle, "fp32", "onnxruntime")
+        assert backend.run(np.zeros((1, 1, 4, 5), np.float32)).ndim == 4
+    describe(folder)
+
+
+@given(rewritten(SMALL))
+def test_manifests_with_a_value_changed(folder, document):
+    (folder / "manifest.json").write_text(json.dumps(document))
+    with suppress(HFDNError):
+        use(folder)
+
+
+@given(damaged(json.dumps(SMALL).encode()))
+def test_damaged_manifests(folder, text):
+    (folder / "manifest.json").write_bytes(text)
+    with suppress(HFDNError):
+        use(folder)
+
+
+@given(st.data())
+def test_graphs_whose_hash_is_made_to_fit(folder, data):
+    """Whoever can write the graph can write its hash: so the graph itself must be borne."""
+    model = data.draw(st.one_of(damaged(MODEL[:4000]), damaged(MODEL[-4000:])))
+    end = data.draw(st.booleans())
+    changed = MODEL[:-4000] + model if end else model + MODEL[4000:]
+    write_graph(folder, changed)
+    with suppress(HFDNError):
+        use(folder)
+
+
+def write_graph(folder, model):
+    (folder / "fp32.onnx").write_bytes(model)
+    document = json.loads(json.dumps(SMALL))
+    document["files"][0]["sha256"] = hashlib.sha256(model).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(document))
+
+
+@given(st.data())
+def test_graphs_with_foreign_nodes(folder, data):
+    model = onnx.load_model_from_string(MODEL)
+    node = model.graph.node[data.draw(st.integers(0, len(model.graph.node) - 1))]
+    kind = data.draw(st.sampled_from(["domain", "operator", "input", "output", "attributes"]))
+    if kind == "domain":
+        node.domain = data.draw(st.sampled_from(["com.evil", "com.microsoft", "ai.onnx.ml"]))
+    elif kind == "operator":
+        node.op_type = data.draw(st.sampled_from(["If", "Loop", "Conv", "Resize", "Nothing", ""]))
+    elif kind == "input":
+        node.input[0] = data.draw(st.sampled_from(["", "lr", "sr", "nothing"]))
+    elif kind == "output":
+        node.output[0] = data.draw(st.sampled_from(["", "lr", "sr", "nothing"]))
+    else:
+        del node.attribute[:]
+    write_graph(folder, model.SerializeToString())
+    with suppress(HFDNError):
+        use(folder, run=True)
+
+
+@given(st.one_of(damaged(CHECKPOINT[:HEADER]), damaged(CHECKPOINT[-1000:])), st.booleans())
+def test_damaged_checkpoints(folder, part, whole):
+    path = folder.parent / "x.safetensors"
+    path.write_bytes(part + CHECKPOINT[HEADER:] if whole else part)
+    with suppress(HFDNError):
+        load_checkpoint(path)
+    with suppress(HFDNError):
+        describe(path)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    if reason := why_unavailable("rtx"):
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HFDN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        spec = BuildSpec("rtx", (presets(4)["tile"],), ("sm89",))
+        built = cached_engine(SOURCE, "fp16", spec)
+        copy = tmp_path_factory.mktemp("engine") / "x.engine"
+        copy_engine(built, copy)
+        yield built, copy
+
+
+@given(data=st.data())
+def test_sidecars_with_a_value_changed(engine, data):
+    good, path = engine
+    document = json.loads(sidecar_path(good).read_text())
+    changed = data.draw(rewritten(document))
+    sidecar_path(path).write_text(json.dumps(changed))
+    with suppress(HFDNError):
+        describe(path)
+    try:
+        open_engine(path)
+    except HFDNError:
+        return
+    # Only what says the same is taken.
+    assert json.loads(json.dumps(changed)) == document
+
+
+@given(data=st.data())
+def test_damaged_sidecars_and_engines(engine, data):
+    good, path = engine
+    text, content = sidecar_path(good).read_text(), good.read_bytes()
+    sidecar_path(path).write_bytes(data.draw(damaged(text.encode())))
+    with suppress(HFDNError):
+        describe(path)
+    with suppress(HFDNError):
+        open_engine(path)
+    sidecar_path(path).write_text(text)
+    start = data.draw(st.integers(0, len(content) - 4096))
+    part = data.draw(damaged(content[start : start + 4096]))
+    path.write_bytes(content[:start] + part + content[start + 4096 :])
+    try:
+        open_engine(path)
+    except HFDNError:
+        return
+    assert part == content[start : start + 4096]
