@@ -1,5 +1,6 @@
 """What every command line here shares: errors become one sentence and an exit code."""
 
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,10 @@ def run_command(command: Callable[[], None]) -> int:
         reads the output any more.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A name that the terminal cannot show is no reason to fail.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
         sys.stdout.flush()

@@ -54,14 +54,25 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _engine(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    facts = {"kind": "engine", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    if not path.is_file():
+        raise InputError(f"{path} is no file; name an engine.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"kind": "engine", "bytes": path.stat().st_size, "sha256": digest}
     if not sidecar_path(path).exists():
         return {**facts, "sidecar": "none"}
-    sidecar = asdict(read_sidecar(path))
-    same = all(sidecar[name] == facts[name] for name in ("bytes", "sha256"))
-    trusted = holds(str(facts["sha256"]))
-    return {**sidecar, **facts, "fits_its_sidecar": same, "built_by_this_user": trusted}
+    sidecar = read_sidecar(path)
+    unchanged = sidecar.sealed() == sidecar
+    fits = unchanged and (sidecar.bytes, sidecar.sha256) == (facts["bytes"], digest)
+    profiles = [str(profile) for profile in sidecar.spec.profiles]
+    return {
+        **asdict(sidecar),
+        **facts,
+        "profiles": profiles,
+        "sidecar_unchanged": unchanged,
+        "fits_its_sidecar": fits,
+        "built_by_this_user": fits and holds(digest),
+    }
 
 
 def _bundle(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hfdn_deploy.manifest import PRECISIONS
 
 logger = logging.getLogger(__name__)
 
+CLOSED = "this upscaler is closed; load a new one."
 CHECKPOINT_SUFFIX = ".safetensors"
 
 # What ONNX Runtime's arena holds at the peak in fp32, fitted to `python -m benchmarks memory`.
@@ -119,6 +120,8 @@ class Upscaler:
         Returns:
             A future that gives what `up(image)` would return or raise.
         """
+        if self._closed:
+            raise BackendError(CLOSED)
         if self._workers is None:
             self._workers = ThreadPoolExecutor(self.backend.concurrency)
         return self._workers.submit(self, image)
@@ -151,7 +154,7 @@ class Upscaler:
 
     def _run(self, luma: Plane) -> Plane:
         if self._closed:
-            raise BackendError("this upscaler is closed; load a new one.")
+            raise BackendError(CLOSED)
         sr = self.backend.run(np.ascontiguousarray(luma[None, None]))
         height, width = luma.shape
         if sr.shape != (1, 1, self.scale * height, self.scale * width):
@@ -185,5 +188,5 @@ def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool)
         return pretrained(int(model))
     path = Path(model)
     if path.suffix.lower() in ENGINE_SUFFIXES:
-        return open_engine(path, trust)
+        return open_engine(path, trust, allow_ungated)
     return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)

@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines.cuda import is_device_array
-from hfdn_deploy.errors import BackendError
+from hfdn_deploy.engines.cuda import borrow, is_device_array
+from hfdn_deploy.errors import BackendError, HFDNError
 from hfdn_deploy.manifest import graph_for
 
 _PROVIDERS = {
@@ -26,7 +26,7 @@ def why_unavailable(name: str) -> str | None:
     """Why the backend of this name cannot run here; None if it can."""
     try:
         if name == "rtx-ep":
-            _register_rtx()
+            _rtx_devices()
             return None
         import onnxruntime as ort
 
@@ -48,9 +48,8 @@ def why_unavailable(name: str) -> str | None:
     return None
 
 
-@cache
-def _register_rtx() -> tuple[Any, ...]:
-    """Register the plugin's execution provider; its devices.
+def _rtx_devices() -> list[Any]:
+    """The devices that the plugin for TensorRT-RTX can run on.
 
     Raises:
         BackendError: the plugin is not installed, or finds no device that it can run on.
@@ -66,18 +65,26 @@ def _register_rtx() -> tuple[Any, ...]:
         ) from None
     name = plugin.get_ep_name()
     try:
-        ort.register_execution_provider_library(name, plugin.get_library_path())
+        _register(name, plugin.get_library_path())
     except Exception as error:  # its exceptions share no base class but this
         raise BackendError(
             f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({_first_line(error)}): see "
             "`hfdn doctor`, or ask for backend onnxruntime"
         ) from None
-    devices = tuple(device for device in ort.get_ep_devices() if device.ep_name == name)
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
     if not devices:
         raise BackendError(
             "ONNX Runtime's plugin for TensorRT-RTX finds no GPU: ask for backend onnxruntime"
         )
     return devices
+
+
+@cache
+def _register(name: str, library: str) -> None:
+    """Register a provider's library, which can be done once in a process."""
+    import onnxruntime as ort
+
+    ort.register_execution_provider_library(name, library)
 
 
 def _first_line(error: Exception) -> str:
@@ -156,7 +163,7 @@ def _open_session(data: bytes, name: str) -> Any:
     provider = _PROVIDERS[name]
     try:
         if name == "rtx-ep":
-            options.add_provider_for_devices(list(_register_rtx()), {})
+            options.add_provider_for_devices(_rtx_devices(), {})
             session = ort.InferenceSession(data, options)
         else:
             # TensorFloat-32 would shorten the mantissas of fp32 graphs, which nobody asked for.
@@ -207,6 +214,8 @@ class OnnxRuntimeBackend:
                 sr = self._run_bound(lr)
             else:
                 (sr,) = self.session.run([self._entry.output.name], {self._entry.input.name: lr})
+        except HFDNError:
+            raise
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
@@ -219,15 +228,9 @@ class OnnxRuntimeBackend:
         binding = self.session.io_binding()
         on_device = is_device_array(lr)
         if on_device:
-            interface = lr.__cuda_array_interface__
-            binding.bind_input(
-                self._entry.input.name,
-                "cuda",
-                0,
-                np.dtype(interface["typestr"]).type,
-                interface["shape"],
-                interface["data"][0],
-            )
+            shape = tuple(lr.shape)
+            address = borrow(lr, shape, np.dtype(np.float32))
+            binding.bind_input(self._entry.input.name, "cuda", 0, np.float32, shape, address)
         else:
             binding.bind_cpu_input(self._entry.input.name, lr)
         binding.bind_output(self._entry.output.name, "cuda")

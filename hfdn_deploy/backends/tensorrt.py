@@ -1,9 +1,11 @@
 """TensorRT engines: device memory, streams and CUDA graphs for two pictures in flight."""
 
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock
 from typing import Any
@@ -13,16 +15,19 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines import cuda
+from hfdn_deploy.engines.bindings import IExecutionContext
 from hfdn_deploy.engines.cache import cached_engine, resolve_targets
 from hfdn_deploy.engines.engine import Engine, open_engine
 from hfdn_deploy.engines.flavour import choose
 from hfdn_deploy.engines.loaded import LoadedEngine
 from hfdn_deploy.engines.sidecar import check_device
 from hfdn_deploy.engines.spec import BuildSpec, presets
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError
 
-# Captured graphs that each slot keeps: a frame size, and the few sizes of tiles.
-GRAPHS = 8
+logger = logging.getLogger(__name__)
+
+# Shapes that each slot keeps a context and a graph for: a frame size, and the few of tiles.
+SHAPES = 8
 SLOTS = 2
 
 
@@ -42,7 +47,7 @@ def open_model(model: Bundle | Engine, precision: str, name: str) -> "TensorRTBa
         flavour = choose("auto").name
         profiles = (presets(model.manifest.scale)["photo"],)
         spec = BuildSpec(flavour, profiles, resolve_targets(flavour, ()))
-        model = open_engine(cached_engine(model, precision, spec))
+        model = open_engine(cached_engine(model, precision, spec), False, model.allow_ungated)
     return TensorRTBackend(model)
 
 
@@ -88,24 +93,31 @@ class TensorRTBackend:
         """
         on_host = not cuda.is_device_array(lr)
         shape = tuple(lr.shape)
+        large = self._output(shape)
         with self._slot() as slot:
-            if out is None and not on_host:
-                out = cuda.DeviceArray(self._output(shape), self._engine.output_dtype)
-            if on_host:
-                staged = slot.host_input.array(shape, self._engine.input_dtype)
-                staged[...] = lr
-            with self._enqueueing:
+            try:
                 if on_host:
-                    source = self._reserve(slot, slot.device_input, shape, staged.nbytes)
-                    _copy(source, staged.ctypes.data, staged.nbytes, "HostToDevice", slot.stream)
-                else:
-                    source = slot.borrow(lr, shape, self._engine.input_dtype)
-                if out is None:
-                    result = slot.host_output.array(self._output(shape), self._engine.output_dtype)
-                    target = self._reserve(slot, slot.device_output, shape, result.nbytes)
-                else:
-                    target = slot.borrow(out, self._output(shape), self._engine.output_dtype)
-                self._compute(slot, shape, source, target, replay=on_host and out is None)
+                    staged = slot.host_input.array(shape, self._engine.input_dtype)
+                    staged[...] = lr
+                with self._enqueueing:
+                    inference = self._inference(slot, shape)
+                    if out is None and not on_host:
+                        out = cuda.DeviceArray(large, self._engine.output_dtype)
+                    if on_host:
+                        source = slot.reserve(slot.device_input, staged.nbytes)
+                        _copy(
+                            source, staged.ctypes.data, staged.nbytes, "HostToDevice", slot.stream
+                        )
+                    else:
+                        source = cuda.borrow(lr, shape, self._engine.input_dtype)
+                    if out is None:
+                        result = slot.host_output.array(large, self._engine.output_dtype)
+                        target = slot.reserve(slot.device_output, result.nbytes)
+                    else:
+                        target = cuda.borrow(out, large, self._engine.output_dtype)
+                    self._compute(slot, inference, source, target, on_host and out is None)
+            except cuda.CudaError as error:
+                raise self._out_of_memory(shape, error) from None
             if out is None:
                 _copy(result.ctypes.data, target, result.nbytes, "DeviceToHost", slot.stream)
             cuda.call("cudaStreamSynchronize", slot.stream)
@@ -114,8 +126,28 @@ class TensorRTBackend:
             on_device: NDArray[np.float32] = cuda.like(lr, out)
             return on_device
 
+    def _inference(self, slot: "_Slot", shape: tuple[int, ...]) -> "_Inference":
+        """What a slot keeps for a shape, with scratch memory for it."""
+        if found := slot.find(shape):
+            return found
+        made = _Inference(self._engine.context(shape))
+        try:
+            moved = self._engine.prepare(made.context)
+        except cuda.CudaError:
+            self._forget()
+            raise
+        if moved:
+            self._forget()
+        slot.keep(shape, made)
+        return made
+
+    def _forget(self) -> None:
+        """Drop all contexts and graphs: they name scratch memory that is no longer there."""
+        for slot in self._slots:
+            slot.forget()
+
     def _compute(
-        self, slot: "_Slot", shape: tuple[int, ...], source: int, target: int, replay: bool
+        self, slot: "_Slot", inference: "_Inference", source: int, target: int, replay: bool
     ) -> None:
         """Enqueue one inference on the slot's stream, after the other slot's last one.
 
@@ -124,66 +156,50 @@ class TensorRTBackend:
                 time is captured, and replayed from then on.
         """
         cuda.call("cudaStreamWaitEvent", slot.stream, self._computed, 0)
-        if replay and shape in slot.graphs:
-            slot.graphs.move_to_end(shape)
-            graph = slot.graphs[shape] or self._capture(slot, shape, source, target)
-            cuda.call("cudaGraphLaunch", graph, slot.stream)
+        stream = int(slot.stream)
+        if replay and inference.runs == 1 and self._engine.capturable(inference.context, stream):
+            inference.graph = self._capture(slot, inference, source, target)
+        if replay and inference.graph is not None:
+            cuda.call("cudaGraphLaunch", inference.graph, slot.stream)
         else:
-            self._prepare(shape)
-            self._engine.enqueue(shape, source, target, int(slot.stream))
-            if replay:
-                slot.remember(shape, None)
+            self._engine.enqueue(inference.context, source, target, stream)
+        inference.runs += replay
         cuda.call("cudaEventRecord", self._computed, slot.stream)
 
-    def _prepare(self, shape: tuple[int, ...]) -> None:
-        """Have scratch memory for a shape; graphs hold its address, so they go where it moves."""
-        try:
-            moved = self._engine.prepare(shape, int(self._slots[0].stream))
-        except cuda.CudaError as error:
-            raise self._out_of_memory(shape, error) from None
-        if moved:
-            for slot in self._slots:
-                slot.forget_graphs()
-
-    def _capture(self, slot: "_Slot", shape: tuple[int, ...], source: int, target: int) -> Any:
-        """One inference as a CUDA graph; its shape has been run before, so all is set up."""
+    def _capture(
+        self, slot: "_Slot", inference: "_Inference", source: int, target: int
+    ) -> Any | None:
+        """One inference as a CUDA graph; None, and a warning, if the engine cannot be captured."""
         cuda.call("cudaStreamSynchronize", slot.stream)
         mode = cuda.member("cudaStreamCaptureMode", "cudaStreamCaptureModeThreadLocal")
         cuda.call("cudaStreamBeginCapture", slot.stream, mode)
         try:
-            self._engine.enqueue(shape, source, target, int(slot.stream))
-        finally:
-            captured = cuda.call("cudaStreamEndCapture", slot.stream)
-        graph = cuda.call("cudaGraphInstantiate", captured, 0)
-        cuda.call("cudaGraphDestroy", captured)
-        slot.remember(shape, graph)
-        return graph
-
-    def _reserve(
-        self, slot: "_Slot", buffer: cuda.Buffer, shape: tuple[int, ...], size: int
-    ) -> int:
-        """The address of a slot's buffer with room for `size` bytes, for an input of `shape`."""
-        before = buffer.pointer
-        try:
-            pointer = buffer.reserve(size)
-        except cuda.CudaError as error:
-            raise self._out_of_memory(shape, error) from None
-        if pointer != before:
-            slot.forget_graphs()
-        return pointer
+            try:
+                self._engine.enqueue(inference.context, source, target, int(slot.stream))
+            finally:
+                captured = cuda.call("cudaStreamEndCapture", slot.stream)
+            try:
+                return cuda.call("cudaGraphInstantiate", captured, 0)
+            finally:
+                cuda.call("cudaGraphDestroy", captured)
+        except BackendError as error:
+            logger.warning("no CUDA graph, every run is enqueued anew: %s", error)
+            return None
 
     def _out_of_memory(self, shape: tuple[int, ...], error: cuda.CudaError) -> BackendError:
         """The error to raise in place of one that CUDA gave."""
         if error.status != "cudaErrorMemoryAllocation":
             return error
-        need = self._engine.scratch_bytes(shape) + 4 * math.prod(self._output(shape))
+        pixels = math.prod(shape) + math.prod(self._output(shape))
+        scratch = self._engine.scratch_bytes(self._engine.context(shape))
+        need = scratch + pixels * self._engine.output_dtype.itemsize
         free, total = cuda.call("cudaMemGetInfo")
         side = math.isqrt(int(math.prod(shape[2:]) * min(1.0, 0.8 * free / need)))
         n, _, height, width = shape
+        advice = f"tiles of {side} pixels would fit" if side else "free some of it"
         return BackendError(
             f"{n}x{width}x{height} pixels need about {need / 2**20:.0f} MiB of device memory and "
-            f"{free / 2**20:.0f} of {total / 2**20:.0f} MiB are free; tiles of {side} pixels "
-            "would fit."
+            f"{free / 2**20:.0f} of {total / 2**20:.0f} MiB are free; {advice}."
         )
 
     def _output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -202,11 +218,25 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """See `Backend.close`."""
-        with cuda.context(self._context), ExitStack() as stack:
+        with cuda.context(self._context):
             for slot in self._slots:
-                stack.callback(slot.close)
-            stack.callback(self._engine.close)
-            stack.callback(cuda.call, "cudaEventDestroy", self._computed)
+                slot.close()
+            self._engine.close()
+            cuda.call("cudaEventDestroy", self._computed)
+
+
+@dataclass
+class _Inference:
+    """Inputs of one shape in one slot: a context that nothing else uses, and its graph."""
+
+    context: IExecutionContext
+    graph: Any | None = None
+    runs: int = 0
+    """Between the slot's own buffers."""
+
+    def close(self) -> None:
+        if self.graph is not None:
+            cuda.call("cudaGraphExecDestroy", self.graph)
 
 
 class _Slot:
@@ -214,62 +244,49 @@ class _Slot:
 
     def __init__(self) -> None:
         self.stream = cuda.call("cudaStreamCreateWithFlags", 1)  # cudaStreamNonBlocking
-        self.ready = cuda.call("cudaEventCreate")
         self.host_input, self.host_output = (cuda.Buffer(pinned=True) for _ in range(2))
         self.device_input, self.device_output = (cuda.Buffer() for _ in range(2))
-        self.graphs: OrderedDict[tuple[int, ...], Any | None] = OrderedDict()
+        self._inferences: OrderedDict[tuple[int, ...], _Inference] = OrderedDict()
 
-    def borrow(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-        """The address of somebody's array, once the stream waits for what they do with it.
+    def find(self, shape: tuple[int, ...]) -> _Inference | None:
+        """What is kept for a shape, which becomes the newest."""
+        if shape in self._inferences:
+            self._inferences.move_to_end(shape)
+        return self._inferences.get(shape)
 
-        Raises:
-            InputError: it has another shape or dtype, or gaps.
-        """
-        interface = array.__cuda_array_interface__
-        given = tuple(interface["shape"]), np.dtype(interface["typestr"])
-        gaps = interface.get("strides") not in (None, _strides(shape, dtype.itemsize))
-        if given != (shape, dtype) or gaps:
-            raise InputError(
-                f"the device array is {given[1]} {given[0]}{' with gaps' * gaps}; give a "
-                f"contiguous {dtype} array {shape}."
-            )
-        if stream := interface.get("stream"):
-            cuda.call("cudaEventRecord", self.ready, stream)
-            cuda.call("cudaStreamWaitEvent", self.stream, self.ready, 0)
-        return int(interface["data"][0])
+    def keep(self, shape: tuple[int, ...], inference: _Inference) -> None:
+        """Keep an inference; where there are too many, the oldest goes."""
+        self._inferences[shape] = inference
+        if len(self._inferences) > SHAPES:
+            cuda.call("cudaStreamSynchronize", self.stream)
+            self._inferences.popitem(last=False)[1].close()
 
-    def remember(self, shape: tuple[int, ...], graph: Any | None) -> None:
-        """Keep the graph of a shape, or that the shape came once; the oldest goes."""
-        self.graphs[shape] = graph
-        while len(self.graphs) > GRAPHS:
-            _destroy(self.graphs.popitem(last=False)[1])
+    def reserve(self, buffer: cuda.Buffer, size: int) -> int:
+        """The address of one of the slot's buffers; graphs go if it is a new one."""
+        before = buffer.pointer
+        try:
+            return buffer.reserve(size)
+        finally:
+            if buffer.pointer != before:
+                for inference in self._inferences.values():
+                    inference.close()
+                    inference.graph, inference.runs = None, 0
 
-    def forget_graphs(self) -> None:
-        """Drop all captured graphs: memory that they name is no longer there."""
-        while self.graphs:
-            _destroy(self.graphs.popitem()[1])
+    def forget(self) -> None:
+        """Drop all contexts and graphs, once the stream is done with them."""
+        cuda.call("cudaStreamSynchronize", self.stream)
+        while self._inferences:
+            self._inferences.popitem()[1].close()
 
     def close(self) -> None:
-        """Free everything, once the stream is done."""
-        cuda.call("cudaStreamSynchronize", self.stream)
-        self.forget_graphs()
+        """Free everything."""
+        self.forget()
         buffers = (self.host_input, self.host_output, self.device_input, self.device_output)
         for buffer in buffers:
             buffer.close()
-        cuda.call("cudaEventDestroy", self.ready)
         cuda.call("cudaStreamDestroy", self.stream)
-
-
-def _destroy(graph: Any | None) -> None:
-    if graph is not None:
-        cuda.call("cudaGraphExecDestroy", graph)
 
 
 def _copy(target: int, source: int, size: int, direction: str, stream: Any) -> None:
     kind = cuda.member("cudaMemcpyKind", f"cudaMemcpy{direction}")
     cuda.call("cudaMemcpyAsync", target, source, size, kind, stream)
-
-
-def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Strides in bytes of a contiguous array."""
-    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

@@ -69,9 +69,8 @@ def _build(
     _configure(trt, config, spec)
     monitor = _monitor(trt, cancelled)
     config.progress_monitor = monitor
-    if timing_cache and flavour.timing_cache:
-        known = timing_cache.read_bytes() if timing_cache.exists() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    if timing_cache:
+        _start_from(config, timing_cache)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         reason = "; ".join(messages.errors) or "it gives no reason"
@@ -81,10 +80,21 @@ def _build(
         )
     for message in messages.warnings:
         logger.warning("%s: %s", flavour.title, message)
-    if timing_cache and flavour.timing_cache:
+    if timing_cache and (times := config.get_timing_cache()):
         with replaced(timing_cache) as temporary:
-            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
+            temporary.write_bytes(bytes(times.serialize()))
     return bytes(engine)
+
+
+def _start_from(config: IBuilderConfig, timing_cache: Path) -> None:
+    """Give a build the times of earlier ones; a file that does not fit is as good as none."""
+    known = timing_cache.read_bytes() if timing_cache.exists() else b""
+    times = config.create_timing_cache(known)
+    if not (times and config.set_timing_cache(times, ignore_mismatch=False)):
+        logger.warning(
+            "%s does not fit this GPU or is damaged; kernels are timed anew.", timing_cache
+        )
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _configure(trt: TensorRT, config: IBuilderConfig, spec: BuildSpec) -> None:
@@ -96,6 +106,9 @@ def _configure(trt: TensorRT, config: IBuilderConfig, spec: BuildSpec) -> None:
                 getattr(trt.ComputeCapability, target.upper(), trt.ComputeCapability.CURRENT),
                 index,
             )
+    if flavour.compiles_at_run:
+        # Or inference might allocate, which a CUDA graph cannot hold.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if spec.hardware_compatible:
         level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         config.hardware_compatibility_level = level

@@ -2,15 +2,18 @@
 
 FOLDER/KEY/lock                     held while somebody builds
 FOLDER/KEY/engine/SHA256.engine     and its sidecar; both appear at once
-FOLDER/timing/…                     kernel times, where the flavour measures them
+    FOLDER/timing/                      kernel times, where the flavour measures them
+    FOLDER/kernels/                     compiled kernels, where it makes them as it runs
 """
 
 import hashlib
 import logging
 import os
+import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +38,7 @@ from hfdn_deploy.engines.sidecar import (
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.files import replaced
-from hfdn_deploy.manifest import graph_for
+from hfdn_deploy.manifest import ModelFile, graph_for, why_failed
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,12 @@ def cache_folder() -> Path:
 
 def holds(sha256: str) -> bool:
     """Whether the engine with this hash was built by this user."""
-    return any(cache_folder().glob(f"*/engine/{sha256}{SUFFIX}"))
+    try:
+        engines = list(cache_folder().glob(f"*/engine/{sha256}{SUFFIX}"))
+        # Others may be able to write to the folder, but not to make files that are ours.
+        return any(not hasattr(os, "getuid") or e.stat().st_uid == os.getuid() for e in engines)
+    except OSError:
+        return False
 
 
 def device_here() -> Device | None:
@@ -79,7 +87,7 @@ def resolve_targets(flavour: str, targets: Sequence[str]) -> tuple[str, ...]:
         if target not in known_here:
             known = ", ".join(sorted(known_here)) or "this GPU, and there is none"
             raise InputError(f"{chosen.title} cannot build for {target!r}, only for {known}.")
-    return tuple(dict.fromkeys(targets))
+    return tuple(sorted(set(targets)))
 
 
 def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec) -> Path:
@@ -91,27 +99,38 @@ def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec) -> Path:
         BackendError: the flavour is missing or cannot build the graph.
     """
     plan = _plan(bundle, precision, spec)
+    model = bundle.read_model(plan.graph)
     folder = cache_folder() / plan.sealed().checksum
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"the cache {folder} cannot be made ({error.strerror}); set {VARIABLE} to a folder "
-            "that can be written."
-        ) from None
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        logger.info("waiting for another process, which builds the same engine")
-        lock.acquire()
-    try:
+    if found := _whole_engine(folder / "engine"):
+        return found
+    with _locked(folder / "lock"):
         if found := _whole_engine(folder / "engine"):
             return found
         # What a build that was killed has left.
         for rest in folder.glob(".*"):
-            shutil.rmtree(rest)
-        return _build_into(folder / "engine", bundle, plan)
+            if rest.is_dir():
+                shutil.rmtree(rest)
+        return _build_into(folder / "engine", model, bundle.entry(plan.graph), plan)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, waiting for who has it."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            logger.info("waiting for another process, which has the same to do")
+            lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"the cache {path.parent} cannot be written ({error.strerror}); set {VARIABLE} to a "
+            "folder that can."
+        ) from None
+    try:
+        yield
     finally:
         lock.release()
 
@@ -136,6 +155,7 @@ def _plan(bundle: Bundle, precision: str, spec: BuildSpec) -> EngineManifest:
         onnx_sha256=entry.sha256,
         input=entry.input,
         output=entry.output,
+        gate_failure=why_failed(entry.parity),
         spec=spec,
         version=flavour.version or flavour.trt.__version__,
         device=device,
@@ -182,11 +202,11 @@ def _whole_engine(folder: Path) -> Path | None:
     return None
 
 
-def _build_into(folder: Path, bundle: Bundle, plan: EngineManifest) -> Path:
-    entry = bundle.entry(plan.graph)
-    model = bundle.read_model(plan.graph)
-    targets = "-".join(plan.spec.targets)
-    times = cache_folder() / "timing" / f"{plan.spec.flavour}-{plan.version}-{targets}.cache"
+def _build_into(folder: Path, model: bytes, entry: ModelFile, plan: EngineManifest) -> Path:
+    times = None
+    if plan.device and not FLAVOURS[plan.spec.flavour].compiles_at_run:
+        name = re.sub(r"\W+", "-", f"{plan.version} {plan.device.name} {plan.device.driver}")
+        times = cache_folder() / "timing" / f"{name}.cache"
     start = time.monotonic()
     data = build_engine(model, entry, plan.spec, times)
     manifest = replace(
@@ -205,8 +225,21 @@ def _build_into(folder: Path, bundle: Bundle, plan: EngineManifest) -> Path:
 
 
 def copy_engine(engine: Path, output: Path) -> None:
-    """Copy an engine and its sidecar out of the cache."""
-    pairs = ((engine, output), (sidecar_path(engine), sidecar_path(output)))
-    for source, target in pairs:
-        with replaced(target) as temporary:
-            shutil.copyfile(source, temporary)
+    """Copy an engine and its sidecar out of the cache.
+
+    Raises:
+        InputError: the disk refuses, or the cache.
+    """
+    beside = output.with_name(output.name + ".json")
+    # Or two builds with one output might mix their files.
+    with _locked(cache_folder() / "copy.lock"):
+        try:
+            # An engine never lies beside the sidecar of another.
+            beside.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{beside} cannot be replaced ({error.strerror}); choose another place."
+            ) from None
+        for source, target in ((engine, output), (sidecar_path(engine), beside)):
+            with replaced(target) as temporary:
+                shutil.copyfile(source, temporary)

@@ -83,7 +83,7 @@ def _build(args: argparse.Namespace) -> None:
 
 def _spec(args: argparse.Namespace, bundle: Bundle) -> BuildSpec:
     named = presets(bundle.manifest.scale)
-    profiles = [named[name] for name in args.profile]
+    profiles = [named[name] for name in dict.fromkeys(args.profile)]
     profiles += [ShapeProfile.parse(*shapes) for shapes in args.shapes]
     flavour = choose(args.flavour).name
     return BuildSpec(
@@ -99,7 +99,7 @@ def _spec(args: argparse.Namespace, bundle: Bundle) -> BuildSpec:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    engine = open_engine(args.engine, args.trust)
+    engine = open_engine(args.engine, args.trust, allow_ungated=True)
     check_device(engine.path, engine.manifest, cuda.Device.current())
     loaded = LoadedEngine(engine)
     text = loaded.inspect()
@@ -109,6 +109,8 @@ def _inspect(args: argparse.Namespace) -> None:
     report = json.loads(text)
     layers = report["Layers"]
     print("| layer | type | output |\n|---|---|---|")
+    if not all(isinstance(layer, dict) for layer in layers):
+        raise InputError(f"{args.engine} was built without details of its layers; build it anew.")
     for layer in layers:
         outputs = ", ".join(_format(tensor) for tensor in layer["Outputs"])
         print(f"| {layer['Name']} | {layer['LayerType']} | {outputs} |")
@@ -116,10 +118,12 @@ def _inspect(args: argparse.Namespace) -> None:
     reformats = sum("reformat" in layer["LayerType"].lower() for layer in layers)
     counts = ", ".join(f"{count} × {name}" for name, count in formats.most_common())
     print(f"\n{len(layers)} layers, {reformats} of them reformats; outputs: {counts}")
-    print(f"weights and code: {engine.manifest.bytes / 2**20:.1f} MiB")
+    print(f"weights and code, the engine's file: {engine.manifest.bytes / 2**20:.1f} MiB")
     for index, size in enumerate(loaded.device_memory()):
         print(f"activations of profile {index}: at most {size / 2**20:.1f} MiB")
 
 
 def _format(tensor: dict[str, Any]) -> str:
-    return str(tensor.get("Format/Datatype", tensor.get("Format", "unknown")))
+    """Layout and type of a tensor; TensorRT 11 tells them apart."""
+    names = ("Format/Datatype", "Format", "DataType", "Datatype")
+    return " ".join(str(tensor[name]) for name in names if name in tensor) or "unknown"

@@ -1,8 +1,9 @@
 """CUDA through cuda-bindings: every call checked, memory owned, arrays of others understood."""
 
 import ctypes
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hfdn_deploy.errors import BackendError
+from hfdn_deploy.errors import BackendError, InputError
 
 
 class CudaError(BackendError):
@@ -82,7 +83,8 @@ class Device:
                 raise BackendError("there is no CUDA device here.")
         except CudaError as error:
             raise BackendError(
-                f"there is no CUDA device here: {str(error).partition(';')[0]}."
+                "there is no CUDA device here, or its driver is too old: "
+                f"{str(error).partition(';')[0]}."
             ) from None
         properties = call("cudaGetDeviceProperties", index)
         return cls(
@@ -136,6 +138,7 @@ class DeviceArray:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape = shape
         self.dtype = dtype
+        self._context = current_context()
         self._buffer = Buffer()
         self._buffer.reserve(int(np.prod(shape)) * dtype.itemsize)
 
@@ -152,7 +155,9 @@ class DeviceArray:
         }
 
     def __del__(self) -> None:
-        self._buffer.close()
+        # At the interpreter's end the context may be gone, and its memory with it.
+        with suppress(BackendError), context(self._context):
+            self._buffer.close()
 
 
 def member(enumeration: str, name: str) -> Any:
@@ -172,6 +177,29 @@ def like(given: object, result: Any) -> Any:
 def is_device_array(array: object) -> bool:
     """Whether this is an array on a device: PyCUDA's, CuPy's, torch's, ours."""
     return hasattr(array, "__cuda_array_interface__")
+
+
+def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """The address of somebody's array, after what they have under way with it.
+
+    Raises:
+        InputError: it has another shape or dtype, or gaps.
+    """
+    interface = array.__cuda_array_interface__
+    given = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    strides = tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    gaps = interface.get("strides") not in (None, strides)
+    if given != (shape, dtype) or gaps:
+        raise InputError(
+            f"the device array is {given[1]} {given[0]}{' with gaps' * gaps}; give a contiguous "
+            f"{dtype} array {shape}."
+        )
+    # Most libraries do not say on which stream they are working.
+    if stream := interface.get("stream"):
+        call("cudaStreamSynchronize", stream)
+    else:
+        call("cudaDeviceSynchronize")
+    return int(interface["data"][0])
 
 
 @contextmanager

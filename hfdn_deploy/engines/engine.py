@@ -1,11 +1,14 @@
 """Opening an engine's file: everything that can be checked before TensorRT sees it."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from hfdn_deploy.engines import cache
 from hfdn_deploy.engines.sidecar import EngineManifest, check_sidecar, read_engine, read_sidecar
-from hfdn_deploy.errors import EngineError
+from hfdn_deploy.errors import EngineError, GateError
+
+logger = logging.getLogger(__name__)
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 
@@ -17,19 +20,22 @@ class Engine:
     path: Path
     manifest: EngineManifest
     data: bytes
+    allow_ungated: bool
 
 
-def open_engine(path: Path, trust: bool = False) -> Engine:
+def open_engine(path: Path, trust: bool = False, allow_ungated: bool = False) -> Engine:
     """Read an engine.
 
     Args:
         path: the engine; its sidecar lies beside it.
         trust: also take an engine that this user did not build. An engine is native code: it
             can do whatever its author wants with the rights of who runs it.
+        allow_ungated: also take an engine of a graph that did not pass its gates.
 
     Raises:
         EngineError: the engine or its sidecar is missing, damaged, changed, built for another
             version or platform, or is not trusted.
+        GateError: its graph did not pass its gates, and that is not allowed.
         BackendError: the flavour of TensorRT that it needs is not installed.
     """
     manifest = read_sidecar(path)
@@ -40,4 +46,11 @@ def open_engine(path: Path, trust: bool = False) -> Engine:
             f"{path} was not built by you here, and an engine is native code: "
             f"{manifest.rebuild}, or allow it with --trust (trust=True) if you know its author."
         )
-    return Engine(path, manifest, data)
+    if manifest.gate_failure:
+        if not allow_ungated:
+            raise GateError(
+                f"the graph of {path} did not pass its gates: {manifest.gate_failure}; export it "
+                "anew, or allow ungated graphs."
+            )
+        logger.warning("%s is of a graph that did not pass its gates; as allowed.", path)
+    return Engine(path, manifest, data, allow_ungated)

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -21,24 +22,24 @@ class Flavour:
     name: str
     """As in `FLAVOURS`, the command line and sidecars."""
     title: str
-    package: str
-    """Distribution whose version is the library's."""
+    packages: tuple[str, ...]
+    """Distributions whose version is the library's; the first that is installed counts."""
     load: Callable[[], TensorRT]
     """Import the module, with its libraries; raises ImportError or OSError."""
     targets: tuple[str, ...]
     """Compute capabilities to build for, GPU or not; none if it builds for the GPU at hand."""
     compatible_modes: bool
     """Whether engines can be made to run on other GPUs and with later versions."""
-    timing_cache: bool
-    """Whether it times kernels on the GPU as it builds."""
+    compiles_at_run: bool
+    """Whether kernels are made on the device that runs them, and not timed by the build."""
 
     @property
     def version(self) -> str | None:
         """The installed version, without loading the library; None if there is none."""
-        try:
-            return version(self.package)
-        except PackageNotFoundError:
-            return None
+        for package in self.packages:
+            with suppress(PackageNotFoundError):
+                return version(package)
+        return None
 
     @property
     def trt(self) -> TensorRT:
@@ -76,20 +77,20 @@ FLAVOURS = {
         Flavour(
             name="tensorrt",
             title="TensorRT",
-            package="tensorrt",
+            packages=("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
             load=cache(_load_tensorrt),
             targets=(),
             compatible_modes=True,
-            timing_cache=True,
+            compiles_at_run=False,
         ),
         Flavour(
             name="rtx",
             title="TensorRT-RTX",
-            package="tensorrt-rtx-cu13-bindings",
+            packages=("tensorrt-rtx-cu13-bindings",),
             load=cache(_load_rtx),
             targets=("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
             compatible_modes=False,
-            timing_cache=False,
+            compiles_at_run=True,
         ),
     )
 }

@@ -5,18 +5,24 @@ from typing import Any
 import numpy as np
 
 from hfdn_deploy.engines import cuda
-from hfdn_deploy.engines.bindings import IExecutionContext
+from hfdn_deploy.engines.bindings import (
+    ICudaEngine,
+    IExecutionContext,
+    IRuntimeConfig,
+    TensorRT,
+)
 from hfdn_deploy.engines.builder import message_log
-from hfdn_deploy.engines.cache import named_bundle
+from hfdn_deploy.engines.cache import cache_folder, named_bundle
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.errors import BackendError, EngineError, InputError
+from hfdn_deploy.files import replaced
 
 
 class LoadedEngine:
-    """A deserialised engine with the scratch memory that its contexts share.
+    """A deserialised engine; execution contexts share one scratch memory.
 
-    Only one inference may be in execution at a time; the caller sees to that.
+    So only one inference may be in execution at a time; the caller sees to that.
 
     Raises:
         EngineError: the library cannot load it, or it does not have one input and one output.
@@ -26,10 +32,15 @@ class LoadedEngine:
     def __init__(self, engine: Engine) -> None:
         manifest = engine.manifest
         self._flavour = FLAVOURS[manifest.spec.flavour]
+        self._path = engine.path
+        self._scale = manifest.scale
         trt = self._flavour.trt
         self._log, self._messages = message_log(trt)
         # The library wants its runtime kept for as long as its engines.
         self._runtime = trt.Runtime(self._log)
+        if manifest.spec.version_compatible:
+            # Such an engine carries the code that runs it; that it is trusted was checked.
+            self._runtime.engine_host_code_allowed = True
         loaded = self._runtime.deserialize_cuda_engine(engine.data)
         if loaded is None:
             raise EngineError(
@@ -38,7 +49,7 @@ class LoadedEngine:
             )
         self._engine = loaded
         if manifest.spec.strip_weights:
-            bundle = named_bundle(manifest.bundle)
+            bundle = named_bundle(manifest.bundle, engine.allow_ungated)
             if bundle.entry(manifest.graph).sha256 != manifest.onnx_sha256:
                 raise EngineError(
                     f"{engine.path} was built from another {bundle.path} than the one there now; "
@@ -48,12 +59,16 @@ class LoadedEngine:
         self.input, self.output = self._tensors(engine)
         self.input_dtype = np.dtype(trt.nptype(loaded.get_tensor_dtype(self.input)))
         self.output_dtype = np.dtype(trt.nptype(loaded.get_tensor_dtype(self.output)))
-        self.profiles = [
+        self._profiles = [
             loaded.get_tensor_profile_shape(self.input, index)
             for index in range(loaded.num_optimization_profiles)
         ]
-        self._contexts: dict[int, IExecutionContext] = {}
+        self._kernels = KernelCache(trt, loaded, manifest.sha256) if self._compiles else None
         self._scratch = cuda.Buffer()
+
+    @property
+    def _compiles(self) -> bool:
+        return self._flavour.compiles_at_run
 
     def _reason(self) -> str:
         return "; ".join(self._messages.errors) or "it gives no reason"
@@ -77,21 +92,45 @@ class LoadedEngine:
         if not (parsed and refitter.refit_cuda_engine()):
             raise EngineError(f"the engine does not take its weights: {self._reason()}.")
 
-    def profile_for(self, shape: tuple[int, ...]) -> int:
-        """The narrowest profile that takes an input of this shape.
+    def context(self, shape: tuple[int, ...]) -> IExecutionContext:
+        """A context for inputs of this shape; `enqueue` needs `prepare` to have been called.
 
         Raises:
-            InputError: none does.
+            InputError: no profile takes the shape.
+            EngineError: the output is not as large as the sidecar says.
+            BackendError: the library refuses.
         """
+        profile = self._profile_for(shape)
+        strategy = self._flavour.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(
+            self._kernels.config(strategy) if self._kernels else strategy
+        )
+        if context is None:
+            raise BackendError(f"{self._flavour.title} makes no context: {self._reason()}.")
+        if len(self._profiles) > 1:
+            context.set_optimization_profile_async(profile, 0)
+            cuda.call("cudaDeviceSynchronize")
+        context.set_input_shape(self.input, shape)
+        n, channels, height, width = shape
+        expected = n, channels, self._scale * height, self._scale * width
+        if tuple(context.get_tensor_shape(self.output)) != expected:
+            raise EngineError(
+                f"{self._path} gives {tuple(context.get_tensor_shape(self.output))} where its "
+                f"sidecar promises {expected}; build it anew."
+            )
+        return context
+
+    def _profile_for(self, shape: tuple[int, ...]) -> int:
+        """The narrowest profile that takes an input of this shape."""
         fitting = [
-            (np.subtract(high, low).sum(), index)
-            for index, (low, _, high) in enumerate(self.profiles)
+            (int(np.subtract(tuple(high), tuple(low)).sum()), index)
+            for index, (low, _, high) in enumerate(self._profiles)
             if len(shape) == len(low)
             and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
         ]
         if not fitting:
             ranges = "; ".join(
-                f"{_said(tuple(low))} to {_said(tuple(high))}" for low, _, high in self.profiles
+                f"{_said(tuple(low))} to {_said(tuple(high))}" for low, _, high in self._profiles
             )
             raise InputError(
                 f"no profile of the engine takes {_said(shape)} pixels (it has {ranges}); "
@@ -99,56 +138,45 @@ class LoadedEngine:
             )
         return min(fitting)[1]
 
-    def scratch_bytes(self, shape: tuple[int, ...]) -> int:
-        """Device memory that an inference of this shape needs beside its input and output."""
-        context = self._context(self.profile_for(shape))
-        context.set_input_shape(self.input, shape)
-        return context.update_device_memory_size_for_shapes()
+    def scratch_bytes(self, context: IExecutionContext) -> int:
+        """Device memory that an inference in a context needs beside its input and output."""
+        return max(context.update_device_memory_size_for_shapes(), 1)
 
-    def prepare(self, shape: tuple[int, ...], stream: int) -> bool:
-        """Have scratch memory for a shape; whether it now lies elsewhere than before.
+    def prepare(self, context: IExecutionContext) -> bool:
+        """Give a context its scratch memory; whether that now lies elsewhere than before.
+
+        Where it moved, other contexts and graphs of theirs name memory that is gone: they must
+        not be used again. That holds as well if this fails.
 
         Raises:
-            InputError: no profile takes the shape.
             CudaError: there is not enough device memory.
         """
         before = self._scratch.pointer
-        need = self.scratch_bytes(shape)
+        need = self.scratch_bytes(context)
         if need > self._scratch.size:
             # What is about to be freed may still be in use.
             cuda.call("cudaDeviceSynchronize")
-        pointer = self._scratch.reserve(max(need, 1))
-        self._context(self.profile_for(shape)).set_device_memory(pointer, self._scratch.size)
+        pointer = self._scratch.reserve(need)
+        context.set_device_memory(pointer, self._scratch.size)
         return pointer != before
 
-    def enqueue(self, shape: tuple[int, ...], source: int, target: int, stream: int) -> None:
-        """Enqueue one inference of a prepared shape between two addresses on the device.
+    def enqueue(self, context: IExecutionContext, source: int, target: int, stream: int) -> None:
+        """Enqueue one inference in a prepared context between two addresses on the device.
 
         Raises:
             BackendError: the library refuses.
         """
-        context = self._context(self.profile_for(shape))
         done = (
-            context.set_input_shape(self.input, shape)
-            and context.set_tensor_address(self.input, source)
+            context.set_tensor_address(self.input, source)
             and context.set_tensor_address(self.output, target)
             and context.execute_async_v3(stream)
         )
         if not done:
-            raise BackendError(
-                f"{self._flavour.title} failed on {_said(shape)} pixels: {self._reason()}."
-            )
+            raise BackendError(f"{self._flavour.title} failed: {self._reason()}.")
 
-    def _context(self, profile: int) -> IExecutionContext:
-        if profile not in self._contexts:
-            strategy = self._flavour.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._engine.create_execution_context(strategy)
-            if context is None:
-                raise BackendError(f"{self._flavour.title} makes no context: {self._reason()}.")
-            context.set_optimization_profile_async(profile, 0)
-            cuda.call("cudaDeviceSynchronize")
-            self._contexts[profile] = context
-        return self._contexts[profile]
+    def capturable(self, context: IExecutionContext, stream: int) -> bool:
+        """Whether an inference can be captured as a CUDA graph."""
+        return not self._compiles or context.is_stream_capturable(stream)
 
     def inspect(self) -> str:
         """What the library's inspector says of every layer, as JSON."""
@@ -163,10 +191,39 @@ class LoadedEngine:
         ]
 
     def close(self) -> None:
-        """Free contexts, engine and scratch memory."""
-        self._contexts.clear()
+        """Free engine and scratch memory; its contexts must be gone."""
+        if self._kernels:
+            self._kernels.save()
         self._scratch.close()
         del self._engine
+
+
+class KernelCache:
+    """Kernels that TensorRT-RTX compiled on this device, kept for the next process."""
+
+    def __init__(self, trt: TensorRT, engine: ICudaEngine, sha256: str) -> None:
+        self._trt = trt
+        self._engine = engine
+        self._path = cache_folder() / "kernels" / f"{sha256}.cache"
+        self._cache = engine.create_runtime_config().create_runtime_cache()
+        # The library itself refuses what was made on another device or by another version.
+        if self._path.exists():
+            self._cache.deserialize(self._path.read_bytes())
+
+    def config(self, strategy: Any) -> IRuntimeConfig:
+        """Options of a context with this strategy for its memory."""
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        # Kernels that come later would change results from one call to the next.
+        strategies = self._trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        config.set_runtime_cache(self._cache)
+        return config
+
+    def save(self) -> None:
+        """Write the kernels to the user's cache."""
+        with replaced(self._path) as temporary:
+            temporary.write_bytes(bytes(self._cache.serialize()))
 
 
 def _said(shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hfdn_deploy.engines.cuda import Device
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError
-from hfdn_deploy.manifest import TensorSpec
+from hfdn_deploy.manifest import PRECISIONS, TensorSpec
 from hfdn_deploy.schema import from_json
 
 SCHEMA = 1
@@ -34,6 +35,8 @@ class EngineManifest:
     onnx_sha256: str
     input: TensorSpec
     output: TensorSpec
+    gate_failure: str | None
+    """Why the graph did not pass its gates; None if it did."""
     spec: BuildSpec
     version: str
     """Of the flavour that built it."""
@@ -60,7 +63,7 @@ class EngineManifest:
 
     def _text(self, checksum: str) -> str:
         values = asdict(replace(self, checksum=checksum))
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(values, indent=1) + "\n"
 
     @property
     def made(self) -> str:
@@ -70,14 +73,19 @@ class EngineManifest:
 
     @property
     def rebuild(self) -> str:
-        """The command that builds it anew."""
-        words = f"hfdn build {self.bundle} --precision {self.precision} -o ENGINE"
-        return f"run `{words}`"
+        """What to do to have it built anew; nothing of an edited sidecar is quoted."""
+        if self.sealed() != self:
+            return "build it anew with `hfdn build`"
+        words = ["hfdn", "build", self.bundle, "--precision", self.precision, *self.spec.words()]
+        return f"run `{shlex.join(words)} -o ENGINE`"
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where the sidecar of an engine lies."""
-    return engine.with_name(engine.name + ".json")
+    """Where the sidecar of an engine lies; for a link without one, that of its target."""
+    beside = engine.with_name(engine.name + ".json")
+    if engine.is_symlink() and not beside.exists():
+        return sidecar_path(engine.resolve())
+    return beside
 
 
 def this_platform() -> str:
@@ -107,13 +115,25 @@ def read_sidecar(engine: Path) -> EngineManifest:
         raise EngineError(f"{path} has schema {schema}, this hfdn-deploy reads {SCHEMA}: {advice}.")
     try:
         manifest = from_json(EngineManifest, values)
-        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})+", manifest.version, re.ASCII):
-            raise ValueError(f"version is {manifest.version!r}")
+        _check_sense(manifest)
     except ValueError as error:
         raise EngineError(f"{path} is damaged: {error}; build the engine anew.") from None
-    if manifest.spec.flavour not in FLAVOURS:
-        raise EngineError(f"{path} names an unknown flavour; upgrade hfdn-deploy.")
     return manifest
+
+
+def _check_sense(manifest: EngineManifest) -> None:
+    """Raise ValueError where a sidecar is well-formed but cannot be true."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})+", manifest.version, re.ASCII):
+        raise ValueError(f"version is {manifest.version!r:.40}")
+    if manifest.spec.flavour not in FLAVOURS:
+        raise ValueError(f"flavour is {manifest.spec.flavour!r:.40}")
+    if manifest.precision not in PRECISIONS:
+        raise ValueError(f"precision is {manifest.precision!r:.40}")
+    for target in manifest.spec.targets:
+        if not re.fullmatch(r"sm\d{2,3}", target, re.ASCII):
+            raise ValueError(f"target is {target!r:.40}")
+    if not re.fullmatch(r"[\w-]{1,40}", manifest.platform, re.ASCII):
+        raise ValueError(f"platform is {manifest.platform!r:.40}")
 
 
 def check_sidecar(engine: Path, manifest: EngineManifest) -> None:
@@ -158,15 +178,16 @@ def read_engine(engine: Path, manifest: EngineManifest) -> bytes:
         EngineError: it is missing, truncated or changed.
     """
     try:
-        data = engine.read_bytes()
+        size = engine.stat().st_size
+        # Whatever else it is, it is not read: it may be huge, or never end.
+        data = engine.read_bytes() if size == manifest.bytes else b""
     except OSError as error:
         raise EngineError(
             f"{engine} cannot be read ({error.strerror}); {manifest.rebuild}."
         ) from None
-    if len(data) != manifest.bytes:
+    if size != manifest.bytes:
         raise EngineError(
-            f"{engine} has {len(data)} of {manifest.bytes} bytes; copy it anew, or "
-            f"{manifest.rebuild}."
+            f"{engine} has {size} of {manifest.bytes} bytes; copy it anew, or {manifest.rebuild}."
         )
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise EngineError(

@@ -12,6 +12,9 @@ from hfdn_deploy.manifest import ModelFile
 Shape = tuple[int, int, int]
 """N, H, W of an input; its channels are one."""
 
+CUSTOM = "custom"
+"""Name of a profile whose shapes the user gave."""
+
 
 @dataclass(frozen=True)
 class ShapeProfile:
@@ -29,7 +32,7 @@ class ShapeProfile:
         Raises:
             InputError: not such shapes.
         """
-        return cls("custom", *map(_parse_shape, (minimum, optimum, maximum)))
+        return cls(CUSTOM, *map(_parse_shape, (minimum, optimum, maximum)))
 
     def holds(self, shape: Shape) -> bool:
         """Whether an input of this shape can be run with it."""
@@ -132,3 +135,19 @@ class BuildSpec:
             )
         if not 0 <= self.optimization_level <= 5:
             raise InputError(f"optimization level {self.optimization_level} is not in 0 to 5.")
+        if self.workspace is not None and not 0 < self.workspace < 2**63:
+            raise InputError(f"a workspace of {self.workspace} bytes cannot be; name another.")
+
+    def words(self) -> list[str]:
+        """The options of `hfdn build` that ask for this, targets aside."""
+        words = ["--flavour", self.flavour]
+        for profile in self.profiles:
+            if profile.name == CUSTOM:
+                shapes = (profile.minimum, profile.optimum, profile.maximum)
+                words += ["--shapes", *(f"{n}x{w}x{h}" for n, h, w in shapes)]
+        if names := [profile.name for profile in self.profiles if profile.name != CUSTOM]:
+            words += ["--profile", *names]
+        for name in ("hardware_compatible", "version_compatible", "strip_weights"):
+            if getattr(self, name):
+                words.append(f"--{name.replace('_', '-')}")
+        return words

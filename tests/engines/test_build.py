@@ -94,6 +94,12 @@ def test_profiles_are_checked_against_the_graph():
         spec(ShapeProfile.parse("1x8x8", "2x8x8", "2x9x9")).check(fixed)
 
 
+@pytest.mark.parametrize("workspace", [-1, 0, 2**63])
+def test_an_impossible_workspace_is_refused(workspace):
+    with pytest.raises(InputError, match="workspace"):
+        spec(workspace=workspace).check(pretrained(4).entry("fp16"))
+
+
 @pytest.mark.parametrize("option", ["hardware_compatible", "version_compatible"])
 def test_modes_that_rtx_does_not_have_are_refused(option):
     with pytest.raises(InputError, match="TensorRT-RTX has no compatible modes"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import time
 
 import pytest
 
-from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.engines import cache as engine_cache
-from hfdn_deploy.engines.cache import cached_engine, resolve_targets
+from hfdn_deploy.engines.cache import cached_engine, copy_engine, resolve_targets
+from hfdn_deploy.engines.engine import open_engine
 from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
 from hfdn_deploy.engines.spec import BuildSpec, presets
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError, GateError, InputError
 
 # Takes seconds, so that there is a middle to interrupt.
 LONG = [
@@ -107,6 +109,55 @@ def test_the_cache_knows_its_own():
     assert not engine_cache.holds("0" * 64)
 
 
+def test_a_file_of_somebody_else_in_the_cache_is_not_ones_own():
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    engine = cached_engine(pretrained(4), "fp16", spec())
+    os.chown(engine, 65534, -1)
+    assert not engine_cache.holds(read_sidecar(engine).sha256)
+
+
+def test_the_gate_holds_for_a_cached_engine_too(tmp_path, edit_manifest, caplog):
+    folder = tmp_path / "bundle"
+    shutil.copytree(pretrained(4).path, folder)
+
+    def fail(values):
+        (entry,) = [entry for entry in values["files"] if entry["graph"] == "fp16"]
+        entry["parity"] = None
+
+    edit_manifest(folder, fail)
+    with pytest.raises(GateError, match="nobody compared it"):
+        cached_engine(Bundle(folder), "fp16", spec())
+    engine = cached_engine(Bundle(folder, allow_ungated=True), "fp16", spec())
+    with pytest.raises(GateError, match="nobody compared it"):
+        cached_engine(Bundle(folder), "fp16", spec())
+    with pytest.raises(GateError, match=r"the graph of .* did not pass its gates"):
+        open_engine(engine)
+    assert open_engine(engine, allow_ungated=True).manifest.gate_failure
+    assert "as allowed" in caplog.text
+
+
+def test_a_hit_needs_no_write_access(cache, monkeypatch):
+    engine = cached_engine(pretrained(4), "fp16", spec())
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert cached_engine(pretrained(4), "fp16", spec()) == engine
+    with pytest.raises(InputError, match=r"Read-only file system.*set HFDN_CACHE"):
+        cached_engine(pretrained(4), "fp32", spec())
+
+
+def test_an_output_whose_sidecar_cannot_be_written_gets_no_engine(tmp_path):
+    engine = cached_engine(pretrained(4), "fp16", spec())
+    output = tmp_path / "x.engine"
+    sidecar_path(output).mkdir()
+    with pytest.raises(InputError, match="cannot be replaced"):
+        copy_engine(engine, output)
+    assert not output.exists()
+
+
 def test_targets_must_be_named_where_there_is_no_gpu():
     if engine_cache.device_here():
         pytest.skip("there is a GPU")
@@ -114,7 +165,7 @@ def test_targets_must_be_named_where_there_is_no_gpu():
         resolve_targets("rtx", [])
     with pytest.raises(InputError, match=r"cannot build for 'sm90', only for .*sm89"):
         resolve_targets("rtx", ["sm90"])
-    assert resolve_targets("rtx", ["sm89", "sm86", "sm89"]) == ("sm89", "sm86")
+    assert resolve_targets("rtx", ["sm89", "sm86", "sm89"]) == ("sm86", "sm89")
 
 
 def test_weights_are_stripped_where_there_is_a_gpu_alone():

@@ -1,6 +1,7 @@
 """Engines that must not be run: each is refused in words of its own, before TensorRT sees it."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -52,8 +53,12 @@ DAMAGES = {
     "flipped byte": (flip, "is not the file that was built (its SHA-256 differs"),
     "truncated": (truncate, " bytes; copy it anew, or run `hfdn build x4 --precision fp16"),
     "edited sidecar": (lambda e: edit(e, scale=2), "was edited: its checksum does not fit"),
-    "another version": (
+    "another version, edited": (
         lambda e: edit(e, version="1.6.0.1"),
+        f"for sm89; here is TensorRT-RTX {HERE}: build it anew with `hfdn build`",
+    ),
+    "another version": (
+        lambda e: reseal(e, version="1.6.0.1"),
         f"was built by TensorRT-RTX 1.6.0.1 for sm89; here is TensorRT-RTX {HERE}: run `hfdn",
     ),
     "another system": (lambda e: reseal(e, platform="windows-amd64"), "was built on windows-amd64"),
@@ -62,6 +67,19 @@ DAMAGES = {
     "sidecar of another schema": (lambda e: edit(e, schema=99), "upgrade hfdn-deploy"),
     "sidecar that is no JSON": (lambda e: sidecar_path(e).write_text("{"), "is damaged"),
     "sidecar without a field": (lambda e: edit(e, spec={}), "is damaged: spec."),
+    "version that is none": (lambda e: edit(e, version="1.7.dev0"), "damaged: version is"),
+    "text that is none": (lambda e: edit(e, bundle="\ud800"), "was edited"),
+    "command in a name": (
+        lambda e: edit(e, bundle="x4; reboot"),
+        "build it anew with `hfdn build`",
+    ),
+    "target that is none": (
+        lambda e: edit(
+            e, spec={**json.loads(sidecar_path(e).read_text())["spec"], "targets": ["?"]}
+        ),
+        "damaged: target is",
+    ),
+    "endless engine": (lambda e: os.truncate(e, 2**40), f"has {2**40} of "),
     "no engine": (lambda e: e.unlink(), "cannot be read"),
 }
 
@@ -88,6 +106,21 @@ def test_an_engine_of_somebody_else_needs_trust(engine, monkeypatch, tmp_path):
     with pytest.raises(EngineError, match=r"was not built by you here.*--trust"):
         open_engine(engine)
     assert open_engine(engine, trust=True).data == engine.read_bytes()
+
+
+def test_a_link_has_the_sidecar_of_its_target(engine, tmp_path):
+    link = tmp_path / "link.engine"
+    link.symlink_to(engine)
+    assert open_engine(link).manifest == read_sidecar(engine)
+
+
+def test_a_rebuild_is_told_with_its_options(engine):
+    bundle = "/some where/b"
+    reseal(engine, bundle=bundle, spec=replace(read_sidecar(engine).spec, strip_weights=True))
+    assert read_sidecar(engine).rebuild == (
+        "run `hfdn build '/some where/b' --precision fp16 --flavour rtx --profile photo "
+        "--strip-weights -o ENGINE`"
+    )
 
 
 def test_an_engine_for_another_gpu_is_refused(engine):
@@ -158,6 +191,13 @@ def test_info_reads_the_sidecar_alone(engine, capsys):
     assert facts["spec"]["targets"] == ["sm89"]
     assert facts["fits_its_sidecar"]
     assert facts["built_by_this_user"]
+    assert facts["profiles"] == ["photo (1x1x1, 1x640x480, 1x1024x1024)"]
+    edit(engine, scale=3)
+    assert main(["info", "--json", str(engine)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert not facts["sidecar_unchanged"]
+    assert not facts["built_by_this_user"]
+    edit(engine, scale=4)
     flip(engine)
     assert main(["info", "--json", str(engine)]) == 0
     facts = json.loads(capsys.readouterr().out)
