@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.stream import Stream
 
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 # Encoder and options. Little is lost, for whoever edits or compresses the result further.
-_H264 = ("libx264", {"crf": "17", "preset": "medium"})
+# Without B-frames, which make MP4 lose durations where the frame rate varies.
+_H264 = ("libx264", {"crf": "17", "preset": "medium", "bf": "0"})
 _VP9 = ("libvpx-vp9", {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 
 # What describes the file that was read, not the one that is written.
@@ -109,6 +111,8 @@ def _add_video(
     assert isinstance(video, av.VideoStream)
     video.width, video.height, video.pix_fmt = width, height, layout.format
     video.time_base = video.codec_context.time_base = source.time_base
+    # Or the last frame would last as long as frames do on average.
+    video.codec_context.flags |= Flags.frame_duration
     if pixel_shape := source.video.sample_aspect_ratio:
         video.sample_aspect_ratio = pixel_shape
     video.color_range = FULL_RANGE if is_full_range(first) else first.color_range
