@@ -71,8 +71,7 @@ def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iter
         OSError: the disk refuses.
     """
     muxer = _MUXERS[target.suffix.lower()]
-    # Packets of other streams wait for the video's, as long as its encoder takes.
-    options = {"max_interleave_delta": "0"}
+    options = {}
     if muxer in ("mp4", "mov"):
         # Or the muxer would choose another time base.
         options["video_track_timescale"] = str(source.time_base.denominator)
