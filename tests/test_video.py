@@ -299,6 +299,15 @@ def test_frames_that_change_their_size_are_refused(up, tmp_path):
     assert "changes from 24×16 yuv420p to 32×16" in refused(up, path, tmp_path / "out.webm")
 
 
+def test_titles_that_are_not_utf_8_are_kept(up, tmp_path):
+    path = write_clip(tmp_path / "in.mkv", noise(2))
+    data = path.read_bytes()
+    assert b"a clip" in data
+    path.write_bytes(data.replace(b"a clip", b"M\xe4rche"))
+    upscale_video(up, path, tmp_path / "out.mkv")
+    assert b"M\xe4rche" in (tmp_path / "out.mkv").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "muxing"),
     [

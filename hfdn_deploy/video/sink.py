@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.video.source import FULL_RANGE, Item, Source, is_full_range
+from hfdn_deploy.video.source import FULL_RANGE, METADATA_ERRORS, Item, Source, is_full_range
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,13 @@ def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iter
         # Or the muxer would choose another time base.
         options["video_track_timescale"] = str(source.time_base.denominator)
     with _writable(target):
-        container = av.open(str(temporary), "w", muxer, container_options=options)
+        container = av.open(
+            str(temporary),
+            "w",
+            muxer,
+            container_options=options,
+            metadata_errors=METADATA_ERRORS,
+        )
         try:
             metadata = source.container.metadata.items()
             container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
@@ -139,9 +145,10 @@ def _add_copy(
             return copy
     except ValueError:
         if stream.type == "audio":
+            codec = stream.codec_context.name if stream.codec_context else "unknown codec"
             raise InputError(
-                f"{target}: {target.suffix} cannot hold the sound of {source.path} "
-                f"({stream.name}); choose .mkv."
+                f"{target}: {target.suffix} cannot hold the sound of {source.path} ({codec}); "
+                "choose .mkv, or take the sound out first."
             ) from None
     logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, stream.type)
     return None

@@ -20,6 +20,9 @@ FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 # Files alone, and no formats that would lead to others, such as playlists.
 _TRUSTED = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file"}
 
+# Titles that are not UTF-8 pass as they are.
+METADATA_ERRORS = "surrogateescape"
+
 Item: TypeAlias = "av.VideoFrame | av.Packet[Any]"
 """A decoded frame, or a packet of another stream."""
 
@@ -65,7 +68,7 @@ def open_source(path: Path) -> Iterator[Source]:
             upscaled; the items raise it too.
     """
     with _readable(path):
-        container = av.open(str(path), container_options=_TRUSTED)
+        container = av.open(str(path), container_options=_TRUSTED, metadata_errors=METADATA_ERRORS)
     with container:
         videos = [
             s for s in container.streams.video if not s.disposition & Disposition.attached_pic
@@ -74,6 +77,9 @@ def open_source(path: Path) -> Iterator[Source]:
             raise InputError(f"{path} holds no video that can be decoded.")
         _check_whole(path, container)
         video = videos[0]
+        # WebM's transparency is a second video inside the first, which decoders pass over.
+        if video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE")) == "1":
+            raise InputError(f"{path} is transparent, which cannot be kept; flatten it first.")
         # Frames in parallel, not only slices of one.
         video.thread_type = "AUTO"
         others = tuple(s for s in container.streams if s is not video)
