@@ -1,4 +1,4 @@
-"""`hfdn`: upscale pictures, say what a file is, say what works here."""
+"""`hfdn`: upscale pictures and videos, say what a file is, say what works here."""
 
 import argparse
 import glob
@@ -22,6 +22,7 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_image, write_image
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.video import check_video_format, is_video, upscale_video
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    upscale = commands.add_parser("upscale", help="upscale images")
+    upscale = commands.add_parser("upscale", help="upscale images and videos")
     upscale.add_argument("inputs", nargs="+", metavar="IN", help="file, folder or quoted glob")
     upscale.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT",
@@ -80,6 +81,9 @@ def _upscale(args: argparse.Namespace) -> None:
         model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust
     ) as up:
         for source, target in tqdm(jobs, unit="image", disable=None):
+            if is_video(source):
+                records.append(upscale_video(up, source, target))
+                continue
             start = time.perf_counter()
             image = read_image(source)
             try:
@@ -134,7 +138,7 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     jobs = [(source, output if into_file else output / source.name) for source in sources]
     taken: dict[Path, Path] = {}
     for source, target in jobs:
-        check_format(target)
+        (check_video_format if is_video(source) else check_format)(target)
         if target in taken:
             raise InputError(f"{taken[target]} and {source} would both become {target}.")
         if target.exists() and target.samefile(source):

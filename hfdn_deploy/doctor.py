@@ -18,6 +18,7 @@ PACKAGES = (
     "torch",
     "safetensors",
     "openvino",
+    "av",
     "cuda-bindings",
     "tensorrt",
     "tensorrt-rtx-cu13-bindings",

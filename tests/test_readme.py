@@ -10,15 +10,17 @@ import pytest
 
 from hfdn_deploy.images import read_image, write_image
 from tests.conftest import ROOT
+from tests.video.clips import noise, read_clip, write_clip
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 
 
 @pytest.fixture
 def folder(tmp_path, photo):
-    """A folder as README's reader has it: a checkout's content and some photographs."""
+    """A folder as README's reader has it: a checkout's content, photographs and a video."""
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     write_image(tmp_path / "photo.png", photo)
+    write_clip(tmp_path / "clip.mp4", noise(2))
     for name in ("photos/a.png", "photos/b.jpg", "more/c.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_image(tmp_path / name, photo)
@@ -46,6 +48,7 @@ def test_shell_blocks(folder):
     for text in blocks:
         run(["bash", "-euo", "pipefail", "-c", text], folder)
     assert sorted(p.name for p in (folder / "big").iterdir()) == ["a.png", "b.jpg", "c.jpg"]
+    assert len(read_clip(folder / "clip_x2.mp4").frames) == 2
     assert (folder / "build" / "x4" / "manifest.json").exists()
 
 

@@ -1,0 +1,172 @@
+"""Writing a video: the encoder, and everything that is kept beside the pixels."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.stream import Stream
+
+from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.video.source import FULL_RANGE, METADATA_ERRORS, Item, Source, is_full_range
+
+logger = logging.getLogger(__name__)
+
+_MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+# Encoder and options. Little is lost, for whoever edits or compresses the result further.
+# Without B-frames, which make MP4 lose durations where the frame rate varies.
+_H264 = ("libx264", {"crf": "17", "preset": "medium", "bf": "0"})
+_VP9 = ("libvpx-vp9", {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+
+# What describes the file that was read, not the one that is written.
+_STALE = ("major_brand", "minor_version", "compatible_brands", "encoder")
+_KEPT_OF_STREAMS = ("language", "title", "handler_name")
+_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A video file that is being written."""
+
+    container: OutputContainer
+    video: av.VideoStream
+    copies: dict[int, Stream]
+    """The streams that are copied, by their index in the source."""
+
+    def write(self, item: Item) -> None:
+        """Encode a frame, or copy a packet if its stream is kept."""
+        if isinstance(item, av.VideoFrame):
+            self.container.mux(self.video.encode(item))
+        elif item.stream_index in self.copies:
+            item.stream = self.copies[item.stream_index]
+            self.container.mux(item)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, and the end of the file."""
+        self.container.mux(self.video.encode())
+        self.container.close()
+
+
+@contextmanager
+def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iterator[Sink]:
+    """Open the file to write.
+
+    Args:
+        temporary: where it is written.
+        target: what it will be called: the suffix chooses the container.
+        source: where the other streams, the metadata and the chapters come from; frames are
+            encoded like its first, `scale` times as large.
+        scale: upscaling factor.
+
+    Raises:
+        InputError: the container cannot hold the sound, or the codec such frames.
+        BackendError: this build of PyAV lacks the encoder.
+        OSError: the disk refuses.
+    """
+    muxer = _MUXERS[target.suffix.lower()]
+    options = {}
+    if muxer in ("mp4", "mov"):
+        # Or the muxer would choose another time base.
+        options["video_track_timescale"] = str(source.time_base.denominator)
+    with _writable(target):
+        container = av.open(
+            str(temporary),
+            "w",
+            muxer,
+            container_options=options,
+            metadata_errors=METADATA_ERRORS,
+        )
+        try:
+            metadata = source.container.metadata.items()
+            container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
+            container.set_chapters(source.container.chapters())
+            video = _add_video(container, target, source, scale)
+            copies = [(s.index, _add_copy(container, target, source, s)) for s in source.others]
+            yield Sink(container, video, {index: copy for index, copy in copies if copy})
+        finally:
+            # After an error this frees it; what it holds is thrown away.
+            with suppress(av.FFmpegError):
+                container.close()
+
+
+def _add_video(
+    container: OutputContainer, target: Path, source: Source, scale: int
+) -> av.VideoStream:
+    first, layout = source.first, source.layout
+    name, options = _VP9 if container.format.name == "webm" else _H264
+    if name not in av.codecs_available:
+        raise BackendError(f"this PyAV lacks {name}; install its wheel: pip install av")
+    width, height = scale * first.width, scale * first.height
+    if layout.format not in [f.name for f in av.Codec(name, "w").video_formats or ()]:
+        raise InputError(f"{target}: {name} cannot hold {layout.format} frames; choose .mkv.")
+    across, down = layout.subsampling or (1, 1)
+    if name == "libx264" and (width % across or height % down):
+        raise InputError(
+            f"{target}: H.264 cannot hold {width}×{height} in {layout.format}, which needs even "
+            "sizes; choose .webm or another scale."
+        )
+    video = container.add_stream(name, source.video.average_rate, options=options)
+    assert isinstance(video, av.VideoStream)
+    video.width, video.height, video.pix_fmt = width, height, layout.format
+    video.time_base = video.codec_context.time_base = source.time_base
+    # Or the last frame would last as long as frames do on average.
+    video.codec_context.flags |= Flags.frame_duration
+    if pixel_shape := source.video.sample_aspect_ratio:
+        video.sample_aspect_ratio = pixel_shape
+    video.color_range = FULL_RANGE if is_full_range(first) else first.color_range
+    video.colorspace = first.colorspace
+    video.color_primaries = first.color_primaries
+    video.color_trc = first.color_trc
+    side_data: Any = first.side_data
+    if "DISPLAYMATRIX" in side_data:
+        matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)
+        video.set_display_matrix(matrix.tolist())
+    if lost := [kind for kind in _HDR if kind in side_data]:
+        logger.warning("%s: cannot be kept and is left out: %s.", source.path, ", ".join(lost))
+    _keep_facts(source.video, video)
+    return video
+
+
+def _add_copy(
+    container: OutputContainer, target: Path, source: Source, stream: Stream
+) -> Stream | None:
+    """A stream to copy packets to, or None, with a message, if this one is left out."""
+    try:
+        if stream.type in ("audio", "subtitle"):
+            copy = container.add_stream_from_template(stream)
+            _keep_facts(stream, copy)
+            return copy
+    except ValueError:
+        if stream.type == "audio":
+            codec = stream.codec_context.name if stream.codec_context else "unknown codec"
+            raise InputError(
+                f"{target}: {target.suffix} cannot hold the sound of {source.path} ({codec}); "
+                "choose .mkv, or take the sound out first."
+            ) from None
+    logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, stream.type)
+    return None
+
+
+def _keep_facts(stream: Stream, copy: Stream) -> None:
+    copy.disposition = stream.disposition
+    copy.metadata.update({k: v for k, v in stream.metadata.items() if k in _KEPT_OF_STREAMS})
+
+
+@contextmanager
+def _writable(target: Path) -> Iterator[None]:
+    """What the disk refuses stays an OSError, which `replaced` explains."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise InputError(
+            f"{target} cannot be encoded: {error.strerror}; choose another format."
+        ) from None

@@ -1,0 +1,180 @@
+"""Reading a video: its streams, its frames, and whether it is whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.video.planes import LAYOUTS, Layout
+
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+
+# Files alone, and no formats that would lead to others, such as playlists.
+_TRUSTED = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file"}
+
+# Titles that are not UTF-8 pass as they are.
+METADATA_ERRORS = "surrogateescape"
+
+Item: TypeAlias = "av.VideoFrame | av.Packet[Any]"
+"""A decoded frame, or a packet of another stream."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened video file."""
+
+    path: Path
+    container: InputContainer
+    video: av.VideoStream
+    """The stream to upscale: the first that is no cover picture."""
+    others: tuple[Stream, ...]
+    first: av.VideoFrame
+    """The first frame. It knows what the stream's header may not, such as the rotation."""
+    layout: Layout
+    """Of that frame, and so of all."""
+    items: Iterator[Item]
+    """All frames, and the packets of the other streams, as they lie in the file."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of the frames' timestamps."""
+        time_base = self.first.time_base
+        assert time_base is not None
+        return time_base
+
+    @property
+    def frame_count(self) -> int | None:
+        """As the header tells or lets one estimate."""
+        if self.video.frames:
+            return self.video.frames
+        rate, duration = self.video.average_rate, self.container.duration
+        return round(rate * duration / av.time_base) if rate and duration else None
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a video file.
+
+    Raises:
+        InputError: missing, truncated, damaged, without video, or with frames that cannot be
+            upscaled; the items raise it too.
+    """
+    with _readable(path):
+        container = av.open(str(path), container_options=_TRUSTED, metadata_errors=METADATA_ERRORS)
+    with container:
+        videos = [
+            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+        ]
+        if not videos or videos[0].codec_context is None:
+            raise InputError(f"{path} holds no video that can be decoded.")
+        _check_whole(path, container)
+        video = videos[0]
+        # WebM's transparency is a second video inside the first, which decoders pass over.
+        if video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE")) == "1":
+            raise InputError(f"{path} is transparent, which cannot be kept; flatten it first.")
+        # Frames in parallel, not only slices of one.
+        video.thread_type = "AUTO"
+        others = tuple(s for s in container.streams if s is not video)
+        items = _items(path, container, video, others)
+        head: list[Item] = []
+        for item in items:
+            head.append(item)
+            if isinstance(item, av.VideoFrame):
+                layout = check_frame(item, path)
+                yield Source(path, container, video, others, item, layout, chain(head, items))
+                return
+        raise InputError(f"{path} holds no frame that can be decoded.")
+
+
+def check_frame(frame: av.VideoFrame, path: Path) -> Layout:
+    """The layout of a frame that can be upscaled.
+
+    Raises:
+        InputError: it is interlaced, of another pixel format, or without a timestamp.
+    """
+    name = frame.format.name
+    if name not in LAYOUTS:
+        raise InputError(
+            f"{path} holds {name} frames, which cannot be upscaled as they are; convert them: "
+            f"ffmpeg -i {path.name} -pix_fmt yuv420p -c:a copy converted.mkv"
+        )
+    if frame.interlaced_frame:
+        raise InputError(
+            f"{path} is interlaced, and upscaling would mix its fields; deinterlace it first: "
+            f"ffmpeg -i {path.name} -vf bwdif -c:a copy progressive.mkv"
+        )
+    if frame.pts is None:
+        raise InputError(f"{path} holds a frame without a timestamp; remux it with ffmpeg first.")
+    return LAYOUTS[name]
+
+
+def is_full_range(frame: av.VideoFrame) -> bool:
+    """Whether black is 0; where nothing says so, video is in studio range."""
+    return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
+
+
+def _items(
+    path: Path, container: InputContainer, video: av.VideoStream, others: tuple[Stream, ...]
+) -> Iterator[Item]:
+    with _readable(path):
+        for packet in container.demux(video, *others):
+            if packet.is_corrupt:
+                raise InputError(f"{path} is damaged or truncated; copy it anew.")
+            if packet.stream is video:
+                for frame in video.decode(packet):
+                    if frame.is_corrupt:
+                        raise InputError(f"{path} is damaged at {frame.time} s; copy it anew.")
+                    yield frame
+            # At the end come packets of nothing, which flush decoders.
+            elif packet.size:
+                yield packet
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise InputError(
+            f"{path} cannot be decoded: {error.strerror}; it is damaged, truncated or no video."
+        ) from None
+
+
+def _check_whole(path: Path, container: InputContainer) -> None:
+    """Refuse a truncated file, where its header tells how long it should be."""
+    size = path.stat().st_size
+    if "matroska" in container.format.name:
+        end = _matroska_end(path)
+    else:
+        entries = (entry for stream in container.streams for entry in stream.index_entries)
+        end = max((entry.pos + entry.size for entry in entries), default=0)
+    if end > size:
+        raise InputError(f"{path} is truncated: {size} bytes of at least {end}; copy it anew.")
+
+
+def _matroska_end(path: Path) -> int:
+    """Where the first segment ends, or 0 if it does not tell (RFC 8794, RFC 9559)."""
+    end = 0
+    with path.open("rb") as file:
+        # The EBML header, then the segment: each an ID of four bytes, its size, its content.
+        for _ in range(2):
+            file.seek(end + 4)
+            first = file.read(1)
+            if not first:
+                break
+            # As many leading zero bits as bytes follow; all other bits set: unknown.
+            rest = 8 - first[0].bit_length()
+            bits = 7 * (rest + 1)
+            content = int.from_bytes(first + file.read(rest)) & ((1 << bits) - 1)
+            if content == (1 << bits) - 1:
+                return 0
+            end = file.tell() + content
+    return end

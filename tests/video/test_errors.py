@@ -1,0 +1,172 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.video import upscale_video
+from tests.video.clips import flat, noise, read_clip, samples, write_clip
+
+
+def refused(up, source, target, error=InputError):
+    """The sentence it is refused with; nothing is left."""
+    before = {path: path.read_bytes() for path in target.parent.rglob("*")}
+    with pytest.raises(error) as caught:
+        upscale_video(up, source, target)
+    assert {path: path.read_bytes() for path in target.parent.rglob("*")} == before
+    return str(caught.value)
+
+
+def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
+    out = tmp_path / "out.mp4"
+    clip = write_clip(tmp_path / "sound.mp4", noise(2), sound="aac")
+    assert "cannot hold the sound" in refused(up, clip, tmp_path / "out.webm")
+    assert "overwrite itself" in refused(up, clip, clip)
+    assert "no video format '.avi'" in refused(up, clip, tmp_path / "out.avi")
+    assert "No such file" in refused(up, tmp_path / "missing.mp4", out)
+    (tmp_path / "text.mp4").write_text("no video")
+    assert "cannot be decoded" in refused(up, tmp_path / "text.mp4", out)
+    (tmp_path / "empty.mp4").touch()
+    assert "cannot be decoded" in refused(up, tmp_path / "empty.mp4", out)
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+    assert "cannot be decoded" in refused(up, tmp_path / "list.mp4", out)
+    rgb = write_clip(tmp_path / "rgb.webm", [flat("gbrp", 9, 9)] * 2, colorspace=0)
+    assert "holds gbrp frames" in refused(up, rgb, out)
+    grey = write_clip(tmp_path / "grey.mkv", [flat("gray", 9)] * 2, codec="ffv1")
+    assert "libvpx-vp9 cannot hold gray" in refused(up, grey, tmp_path / "out.webm")
+    fields = write_clip(tmp_path / "fields.mp4", noise(2), options={"x264-params": "tff=1"})
+    assert "interlaced" in refused(up, fields, out)
+    with av.open(str(tmp_path / "mute.mp4"), "w") as container:
+        audio = container.add_stream("aac", 48000)
+        block = av.AudioFrame.from_ndarray(np.zeros((2, 960), np.float32), "fltp", "stereo")
+        block.sample_rate = 48000
+        container.mux(audio.encode(block))
+        container.mux(audio.encode())
+    assert "holds no video" in refused(up, tmp_path / "mute.mp4", out)
+
+
+def test_an_odd_size_that_h264_cannot_hold(tmp_path):
+    source = write_clip(tmp_path / "odd.webm", [flat("yuv420p", 90, size=(9, 7))] * 2)
+    with Upscaler.load(3, precision="int8") as up:
+        assert "needs even sizes" in refused(up, source, tmp_path / "out.mp4")
+        upscale_video(up, source, tmp_path / "out.webm")
+    frame = read_clip(tmp_path / "out.webm").frames[0]
+    assert (frame.width, frame.height) == (21, 27)
+    assert samples(frame, 1).shape == (14, 11)
+
+
+def test_frames_that_change_their_size_are_refused(up, tmp_path):
+    path = tmp_path / "in.webm"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libvpx-vp9", 25)
+        video.width, video.height, video.pix_fmt = 24, 16, "yuv420p"
+        other = av.CodecContext.create("libvpx-vp9", "w")
+        other.width, other.height, other.pix_fmt = 32, 16, "yuv420p"
+        other.time_base = Fraction(1, 25)
+        for index, (encoder, width) in enumerate([(video, 24), (other, 32)]):
+            frame = flat("yuv420p", 90, size=(16, width))
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            for packet in [*encoder.encode(frame), *encoder.encode()]:
+                packet.stream = video
+                container.mux(packet)
+    assert "changes from 24×16 yuv420p to 32×16" in refused(up, path, tmp_path / "out.webm")
+
+
+@pytest.mark.parametrize(
+    ("name", "muxing"),
+    [
+        ("a.mp4", {}),  # the index comes last
+        ("a.mp4", {"movflags": "faststart"}),
+        ("a.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mkv", {}),
+        ("a.webm", {}),
+    ],
+)
+def test_a_truncated_file_is_refused(up, tmp_path, name, muxing):
+    path = write_clip(tmp_path / name, noise(6), muxing=muxing)
+    data = path.read_bytes()
+    for length in (len(data) * 9 // 10, len(data) // 2, 50):
+        path.write_bytes(data[:length])
+        assert "truncated" in refused(up, path, tmp_path / f"out{path.suffix}")
+
+
+def test_damage_in_the_middle_is_an_error_and_the_old_output_stays(up, tmp_path):
+    path = write_clip(tmp_path / "in.mkv", noise(12), options={"g": "1"})
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3 : len(data) * 2 // 3 + 2000] = bytes(2000)
+    path.write_bytes(data)
+    (tmp_path / "out.mkv").write_bytes(b"old")
+    assert "damaged" in refused(up, path, tmp_path / "out.mkv")
+
+
+def test_a_failing_network_stops_everything(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", noise(30), sound="aac")
+    with Upscaler.load(2) as closed:
+        pass
+    assert "is closed" in refused(closed, source, tmp_path / "out.mp4", BackendError)
+
+
+def start(folder, *arguments, before=lambda: None):
+    return subprocess.Popen(
+        [sys.executable, "-m", "hfdn_deploy.cli", "upscale", *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=before,
+    )
+
+
+def test_interruption_leaves_no_output(tmp_path):
+    write_clip(tmp_path / "in.mp4", noise(300))
+    # A shell in the background has its children ignore ctrl-C.
+    process = start(
+        tmp_path, "in.mp4", "-o", "out.mp4", "--scale", "2",
+        before=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    while not list(tmp_path.glob(".*.mp4")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate()[1]
+    assert process.returncode == 130
+    assert "interrupted" in rest
+    assert "Traceback" not in rest
+    assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]
+
+
+def test_a_full_disk_leaves_no_output(tmp_path):
+    write_clip(tmp_path / "in.mp4", noise(4))
+    # Files may not grow beyond this.
+    limit = (1000, 1000)
+    process = start(
+        tmp_path, "in.mp4", "-o", "out.mp4", "--scale", "2",
+        before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    rest = process.communicate()[1]
+    assert process.returncode == 2
+    assert "error: out.mp4 cannot be written: File too large" in rest
+    assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]
+
+
+def test_without_pyav(tmp_path):
+    write_clip(tmp_path / "in.mp4", noise(1))
+    script = (
+        "import sys; sys.modules['av'] = None\n"
+        "from hfdn_deploy.cli import main\n"
+        "sys.exit(main(['upscale', 'in.mp4', '-o', 'out.mp4']))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 4
+    assert "pip install 'hfdn-deploy[video]'" in run.stderr
+    assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]

@@ -1,0 +1,127 @@
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from hfdn_deploy.cli import main
+from hfdn_deploy.colour import split
+from hfdn_deploy.video import upscale_video
+from tests.video.clips import flat, make_frame, noise, read_clip, samples, write_clip
+
+FULL, STUDIO = 2, 1
+
+
+def test_everything_beside_the_pixels_is_kept(up, tmp_path):
+    """Times (variable, not from 0), their base, sound, rotation, colour, shape of the pixels."""
+    times = [60, 85, 110, 210, 211, 260, 285, 600]
+    facts = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": STUDIO}
+    source = write_clip(
+        tmp_path / "in.mp4", noise(8), times, Fraction(1, 600), sound="aac",
+        muxing={"video_track_timescale": "600"}, rotation=90,
+        sample_aspect_ratio=Fraction(4, 3), **facts,
+    )  # fmt: skip
+    for target in (tmp_path / "out.mp4", tmp_path / "out.mov"):
+        report = upscale_video(up, source, target)
+        assert (report["width"], report["height"], report["frames"]) == (48, 32, 8)
+        before, after = read_clip(source), read_clip(target)
+        assert after.times == before.times == times
+        assert after.durations == before.durations
+        assert len(after.sound) > 40
+        assert after.sound == before.sound
+        assert after.video == before.video
+        assert after.video["time_base"] == Fraction(1, 600)
+        assert after.metadata["title"] == "a clip"
+        assert after.languages == before.languages == ["eng"]
+        for frame in after.frames:
+            assert (frame.width, frame.height, frame.format.name) == (48, 32, "yuv420p")
+            assert frame.rotation == 90
+            assert {name: getattr(frame, name) for name in facts} == facts
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "h264"), (".webm", "vp9")])
+def test_other_containers(up, tmp_path, suffix, codec):
+    times = [0, 40, 45, 80, 200]
+    source = write_clip(
+        tmp_path / f"in{suffix}", noise(5), times, Fraction(1, 1000), sound="libopus",
+        colorspace=5, color_range=STUDIO,
+    )  # fmt: skip
+    upscale_video(up, source, tmp_path / f"out{suffix}")
+    before, after = read_clip(source), read_clip(tmp_path / f"out{suffix}")
+    assert after.times == before.times == times
+    assert after.sound == before.sound
+    assert after.video["codec"] == codec
+    assert (after.frames[0].colorspace, after.frames[0].color_range) == (5, STUDIO)
+
+
+@pytest.mark.parametrize(
+    ("format", "full", "luma", "suffix"),
+    [
+        ("yuv420p", False, 16, ".mp4"),
+        ("yuv420p", False, 4, ".mp4"),  # blacker than black
+        ("yuv420p", False, 235, ".mkv"),
+        ("yuv420p", False, 250, ".mp4"),  # whiter than white
+        ("yuv420p", False, 126, ".webm"),
+        ("yuvj420p", True, 2, ".mp4"),
+        ("yuvj420p", True, 253, ".mov"),
+        ("yuv422p", False, 60, ".mp4"),
+        ("yuv444p", False, 200, ".webm"),
+        ("yuv420p10le", False, 64, ".mp4"),
+        ("yuv420p10le", False, 1000, ".mkv"),
+        ("yuv422p10le", False, 501, ".mov"),
+        ("yuv444p10le", True, 1020, ".mp4"),
+    ],
+)
+def test_a_flat_colour_keeps_its_level(up, tmp_path, format, full, luma, suffix):
+    ten_bits = "10le" in format
+    chroma = 401 if ten_bits else 100
+    tags = {"color_range": FULL} if full else {}
+    source = write_clip(tmp_path / f"in{suffix}", [flat(format, luma, chroma)] * 2, **tags)
+    upscale_video(up, source, tmp_path / f"out{suffix}")
+    before, after = read_clip(source).frames[0], read_clip(tmp_path / f"out{suffix}").frames[0]
+    assert after.format.name == before.format.name
+    assert after.color_range == before.color_range
+    tolerance = 4 if ten_bits else 1
+    for index, value in enumerate([luma, chroma, chroma][: len(after.planes)]):
+        level = samples(after, index).astype(int)
+        assert level.shape == tuple(2 * side for side in samples(before, index).shape)
+        assert np.abs(level - value).max() <= tolerance
+
+
+@pytest.mark.parametrize(("format", "luma"), [("gray", 77), ("gray10le", 300)])
+def test_grey_stays_grey(up, tmp_path, format, luma):
+    source = write_clip(tmp_path / "in.mkv", [flat(format, luma)] * 2, codec="ffv1")
+    upscale_video(up, source, tmp_path / "out.mp4")
+    frame = read_clip(tmp_path / "out.mp4").frames[0]
+    assert np.abs(samples(frame, 0).astype(int) - luma).max() <= (1 if format == "gray" else 4)
+    # What the decoder adds.
+    assert (samples(frame, 1) == (128 if format == "gray" else 512)).all()
+
+
+def test_frames_are_what_the_upscaler_makes_of_their_luma(up, tmp_path, photo):
+    luma = np.rint(255 * split(photo[:48, :64]).luma).astype(np.uint8)
+    neutral = np.full((24, 32), 128, np.uint8)
+    source = write_clip(tmp_path / "in.mp4", [make_frame([luma, neutral, neutral])] * 2)
+    upscale_video(up, source, tmp_path / "out.mp4")
+    expected = 255 * up.upscale_luma(luma.astype(np.float32) / 255)
+    for frame in read_clip(tmp_path / "out.mp4").frames:
+        error = samples(frame, 0) - expected.clip(0, 255)
+        assert 10 * np.log10(255**2 / np.mean(error**2)) > 42
+
+
+def test_command_line(tmp_path, capsys):
+    source = write_clip(tmp_path / "in.mp4", noise(2))
+    arguments = ["upscale", str(source), "-o", str(tmp_path / "out" / "big.mkv"), "--scale", "2"]
+    assert main([*arguments, "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)["images"]
+    assert (record["frames"], record["width"], record["height"]) == (2, 48, 32)
+    assert len(read_clip(tmp_path / "out" / "big.mkv").frames) == 2
+
+
+def test_titles_that_are_not_utf_8_are_kept(up, tmp_path):
+    path = write_clip(tmp_path / "in.mkv", noise(2))
+    data = path.read_bytes()
+    assert b"a clip" in data
+    path.write_bytes(data.replace(b"a clip", b"M\xe4rche"))
+    upscale_video(up, path, tmp_path / "out.mkv")
+    assert b"M\xe4rche" in (tmp_path / "out.mkv").read_bytes()
