@@ -91,11 +91,13 @@ def read_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     if name == "PNG":
         chunks = md.read_png_chunks(file)
         file.seek(8 + 8 + 8)
-        dtype = "uint16" if file.read(1) == b"\x10" else "uint8"
+        depth, colour_type = file.read(2)
+        dtype = "uint16" if depth == 16 else "uint8"
+        channels = 2 if colour_type == 4 else channels  # where Pillow says RGBA of 16 bits
         data, orientation = md.png_metadata(chunks, info.get("icc_profile"), info.get("dpi"))
     else:
-        if name == "AVIF" and (depth := _avif_depth(file)) > 8:
-            raise InputError(f"has {depth} bits a channel; convert it to 8 bits or a 16-bit PNG")
+        if name == "AVIF" and (bits := _avif_depth(file)) > 8:
+            raise InputError(f"has {bits} bits a channel; convert it to 8 bits or a 16-bit PNG")
         exif, orientation = md.upright_exif(info.get("exif"))
         xmp = md.upright_xmp(info.get("xmp"))
         data = Metadata(info.get("icc_profile"), exif, xmp, md.valid_dpi(info.get("dpi")))

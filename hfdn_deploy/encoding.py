@@ -47,7 +47,7 @@ FORMATS = {
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".bmp": Format("BMP", alpha=False, metadata=False),
-    ".avif": Format("AVIF", largest=65535, lossy=True),
+    ".avif": Format("AVIF", largest=32768, lossy=True),
 }
 """By suffix."""
 
