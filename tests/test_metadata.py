@@ -21,7 +21,9 @@ def exif(orientation):
     data[0x0112], data[0x010F] = orientation, "Maker"
     data.get_ifd(0x8769).update({0x829A: TiffImagePlugin.IFDRational(1, 250), 0xA002: 83})
     data.get_ifd(0x8825)[0x001D] = "2020:10:25"
-    return data
+    parsed = Image.Exif()  # which Pillow's TIFF writer needs
+    parsed.load(data.tobytes())
+    return parsed
 
 
 def save(path, photo, orientation=6):
