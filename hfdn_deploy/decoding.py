@@ -99,8 +99,13 @@ def read_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
         if name == "AVIF" and (bits := _avif_depth(file)) > 8:
             raise InputError(f"has {bits} bits a channel; convert it to 8 bits or a 16-bit PNG")
         exif, orientation = md.upright_exif(info.get("exif"))
-        xmp = md.upright_xmp(info.get("xmp"))
-        data = Metadata(info.get("icc_profile"), exif, xmp, md.valid_dpi(info.get("dpi")))
+        data = Metadata(
+            info.get("icc_profile"),
+            exif,
+            md.upright_xmp(info.get("xmp")),
+            md.valid_dpi(info.get("dpi")),
+            damaged=bool(info.get("exif")) and exif is None,
+        )
     if channels in (1, 3) and "transparency" in info:
         channels += 1
     width, height = image.size if orientation < 5 else reversed(image.size)

@@ -4,6 +4,7 @@ import io
 import logging
 import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -59,11 +60,11 @@ _HORIZONTAL_DIFFERENCES = 2
 _UNASSOCIATED_ALPHA = 2
 
 
-def encode(kind: Format, pixels: Pixels, metadata: Metadata, quality: int | None = None) -> bytes:
+def encode(path: Path, pixels: Pixels, metadata: Metadata, quality: int | None = None) -> bytes:
     """A whole file.
 
     Args:
-        kind: the format, which holds such pixels.
+        path: where they will go; its suffix names a format that holds such pixels.
         pixels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), contiguous.
         metadata: what the format has no place for is left out, with a warning where it matters.
         quality: 1 to 100 for JPEG, WebP and AVIF; None: `DEFAULT_QUALITY`, WebP lossless.
@@ -71,8 +72,9 @@ def encode(kind: Format, pixels: Pixels, metadata: Metadata, quality: int | None
     Raises:
         Exception: whatever the encoder raises where a limit of the format is passed.
     """
+    kind = FORMATS[path.suffix.lower()]
     pixels = _as_written(kind, pixels)
-    metadata = _fitting(kind, pixels, metadata)
+    metadata = _fitting(path, kind, pixels, metadata)
     if kind.name == "TIFF":
         return _tiff(pixels, metadata)
     if kind.name == "PNG":
@@ -115,20 +117,22 @@ def _as_written(kind: Format, pixels: Pixels) -> Pixels:
     return pixels
 
 
-def _fitting(kind: Format, pixels: Pixels, metadata: Metadata) -> Metadata:
-    """What of the metadata this file can hold."""
+def _fitting(path: Path, kind: Format, pixels: Pixels, metadata: Metadata) -> Metadata:
+    """What of the metadata this file can hold; what is lost against expectation is said."""
+    if metadata.damaged:
+        logger.warning("%s: the EXIF of its original cannot be read and is left out", path)
     if not kind.metadata:
         metadata = Metadata(dpi=metadata.dpi)
     space = b"GRAY" if pixels.ndim == 2 or pixels.shape[2] == 2 else b"RGB "
     if metadata.icc and metadata.icc[16:20] != space:
-        logger.warning("its colour profile is for other channels and is left out")
+        logger.warning("%s: the colour profile is for other channels and is left out", path)
         metadata = replace(metadata, icc=None)
     if kind.name == "JPEG":
         if len(metadata.exif or b"") > _JPEG_SEGMENT:
-            logger.warning("its EXIF is too long for a JPEG and is left out")
+            logger.warning("%s: the EXIF is too long for a JPEG and is left out", path)
             metadata = replace(metadata, exif=None)
         if len(metadata.xmp or b"") > _JPEG_SEGMENT:
-            logger.warning("its XMP is too long for a JPEG and is left out")
+            logger.warning("%s: the XMP is too long for a JPEG and is left out", path)
             metadata = replace(metadata, xmp=None)
     return metadata
 

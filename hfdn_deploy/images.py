@@ -175,7 +175,7 @@ def write_image(
     pixels = pixels.astype(image.dtype.newbyteorder("="), copy=False)
     try:
         sized = for_size(metadata or Metadata(), width, height)
-        data = encode(FORMATS[path.suffix.lower()], pixels, sized, quality)
+        data = encode(path, pixels, sized, quality)
     except Exception as error:  # Pillow's encoders share no exception
         reason = str(error) or type(error).__name__
         raise InputError(

@@ -1,6 +1,5 @@
 """What a picture file says beside its pixels, and carrying it over to the upscaled picture."""
 
-import logging
 import math
 import re
 import struct
@@ -11,8 +10,6 @@ from typing import Any, BinaryIO
 
 from PIL.ExifTags import IFD, Base
 from PIL.Image import Exif
-
-logger = logging.getLogger(__name__)
 
 # Of a TIFF's tags only these describe the picture; the others describe the file.
 _DESCRIPTIVE = frozenset(
@@ -46,6 +43,8 @@ class Metadata:
     """Dots per inch, horizontal and vertical."""
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """Text and colour chunks of a PNG by type, which only a PNG can hold."""
+    damaged: bool = False
+    """Whether there was EXIF that cannot be parsed."""
 
 
 def for_size(metadata: Metadata, width: int, height: int) -> Metadata:
@@ -64,7 +63,7 @@ def for_size(metadata: Metadata, width: int, height: int) -> Metadata:
 def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
     """EXIF with orientation 1 and without a thumbnail, and the orientation 1 to 8 it had.
 
-    EXIF that cannot be parsed is left out, with a warning: the picture is none the worse.
+    EXIF that cannot be parsed is left out: the picture is none the worse.
     """
     if not raw:
         return None, 1
@@ -72,13 +71,12 @@ def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
     try:
         exif.load(raw)
         return _upright(exif)
-    except Exception as error:
-        return _unreadable(error)
+    except Exception:  # Pillow's parser raises nearly anything
+        return None, 1
 
 
 def tiff_metadata(tags: Exif) -> tuple[Metadata, int]:
     """Metadata and orientation from a TIFF's tags."""
-    exif: bytes | None
     try:
         for tag in set(tags) - _DESCRIPTIVE - {_TIFF_XMP, _TIFF_ICC}:
             del tags[tag]
@@ -88,13 +86,9 @@ def tiff_metadata(tags: Exif) -> tuple[Metadata, int]:
         inch = {2: 1.0, 3: 2.54}.get(tags.get(Base.ResolutionUnit, 2), math.nan)
         density = (tags.get(tag) for tag in (Base.XResolution, Base.YResolution))
         dpi = valid_dpi([float(value) * inch if value else 0 for value in density])
-    except Exception as error:
-        _unreadable(error)
-        return Metadata(), 1
-    try:
         exif, orientation = _upright(tags)
-    except Exception as error:
-        exif, orientation = _unreadable(error)
+    except Exception:  # as above
+        return Metadata(damaged=True), 1
     return Metadata(icc, exif, upright_xmp(xmp), dpi), orientation
 
 
@@ -135,14 +129,16 @@ def png_metadata(
     chunks: Mapping[bytes, list[bytes]], icc: bytes | None, dpi: Any
 ) -> tuple[Metadata, int]:
     """Metadata and orientation from a PNG's chunks, and what Pillow made of two of them."""
-    exif, orientation = upright_exif(b"".join(chunks.get(b"eXIf", ())[:1]))
+    raw = b"".join(chunks.get(b"eXIf", ())[:1])
+    exif, orientation = upright_exif(raw)
     texts = [(kind, data) for kind in _PNG_TEXT for data in chunks.get(kind, ())]
     # Keyword, two bytes on compression, language and translated keyword, then the text.
     xmp = [data[len(_PNG_XMP) :].split(b"\0", 4)[-1] for _, data in texts if _is_plain_xmp(data)]
     kept = [(kind, data) for kind in _PNG_COLOUR for data in chunks.get(kind, ())[:1]]
     kept += [(kind, data) for kind, data in texts if not _PNG_STALE.match(data)]
     found = upright_xmp(xmp[0]) if xmp else None
-    return Metadata(icc, exif, found, valid_dpi(dpi), tuple(kept)), orientation
+    damaged = bool(raw) and exif is None
+    return Metadata(icc, exif, found, valid_dpi(dpi), tuple(kept), damaged), orientation
 
 
 def png_chunks(metadata: Metadata) -> bytes:
@@ -177,11 +173,6 @@ def _upright(exif: Exif) -> tuple[bytes, int]:
 
 def _block(exif: Exif) -> bytes:
     return exif.tobytes().removeprefix(b"Exif\0\0")
-
-
-def _unreadable(error: Exception) -> tuple[None, int]:
-    logger.warning("EXIF cannot be read and is left out (%s)", str(error) or type(error).__name__)
-    return None, 1
 
 
 def _bytes(value: Any) -> bytes | None:
