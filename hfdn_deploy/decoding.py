@@ -19,6 +19,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.ExifTags import Base
 from PIL.Image import Exif
 from PIL.ImageFile import ImageFile
 
@@ -160,7 +161,9 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     if not bigtiff:  # which Pillow's EXIF does not know
         file.seek(0)
         tags.load_from_fp(file)
-    data, orientation = md.tiff_metadata(tags)
+    data = md.tiff_metadata(tags)
+    orientation = directory.get(Base.Orientation, 1)
+    orientation = orientation if orientation in range(1, 9) else 1
     if orientation > 4:
         width, height = height, width
     if max(bits) <= 8:

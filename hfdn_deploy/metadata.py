@@ -75,8 +75,8 @@ def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
         return None, 1
 
 
-def tiff_metadata(tags: Exif) -> tuple[Metadata, int]:
-    """Metadata and orientation from a TIFF's tags."""
+def tiff_metadata(tags: Exif) -> Metadata:
+    """Metadata from a TIFF's tags, which are used up."""
     try:
         for tag in set(tags) - _DESCRIPTIVE - {_TIFF_XMP, _TIFF_ICC}:
             del tags[tag]
@@ -86,10 +86,10 @@ def tiff_metadata(tags: Exif) -> tuple[Metadata, int]:
         inch = {2: 1.0, 3: 2.54}.get(tags.get(Base.ResolutionUnit, 2), math.nan)
         density = (tags.get(tag) for tag in (Base.XResolution, Base.YResolution))
         dpi = valid_dpi([float(value) * inch if value else 0 for value in density])
-        exif, orientation = _upright(tags)
+        exif, _ = _upright(tags)
     except Exception:  # as above
-        return Metadata(damaged=True), 1
-    return Metadata(icc, exif, upright_xmp(xmp), dpi), orientation
+        return Metadata(damaged=True)
+    return Metadata(icc, exif, upright_xmp(xmp), dpi)
 
 
 def upright_xmp(xmp: Any) -> bytes | None:
@@ -108,13 +108,19 @@ def valid_dpi(dpi: Any) -> tuple[float, float] | None:
 
 
 def read_png_chunks(file: BinaryIO) -> dict[bytes, list[bytes]]:
-    """The intact chunks of a PNG by type, in order, except for the pixels, which are skipped."""
+    """The intact chunks of a PNG by type, in order, except for the pixels, which are skipped.
+
+    Raises:
+        EOFError: a chunk is longer than the file, for which OpenCV would set memory aside.
+    """
     chunks: dict[bytes, list[bytes]] = {}
     size = file.seek(0, 2)
     file.seek(8)
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
         if file.tell() + length + 4 > size:
+            raise EOFError("a chunk runs over the end")
+        if kind == b"IEND":
             break
         if kind == b"IDAT":
             file.seek(length + 4, 1)

@@ -1,5 +1,6 @@
 import io
 import os
+import resource
 import struct
 import zlib
 
@@ -257,6 +258,17 @@ def test_a_bomb_is_refused_from_its_header(tmp_path, name, data, monkeypatch):
     for read in (read_image, read_header):
         with pytest.raises(InputError, match=message):
             read(tmp_path / name)
+
+
+def test_a_chunk_longer_than_its_file_takes_no_memory(tmp_path, photo):
+    write_image(tmp_path / "a.png", photo.astype(np.uint16))
+    data = (tmp_path / "a.png").read_bytes()
+    where = data.index(b"IDAT")
+    (tmp_path / "a.png").write_bytes(data[: where - 4] + b"\xff" * 4 + data[where:])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="a chunk runs over the end"):
+        read_image(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # KiB
 
 
 def test_what_memory_does_not_hold_is_refused(tmp_path, photo, monkeypatch):
