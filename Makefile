@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKPOINT := checkpoints/hfdn_x4.safetensors
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test fuzz lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -11,6 +11,11 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# Ends with the cases of every target; a hang ends it too.
+fuzz: $(VENV)/ready
+	FUZZ_PROFILE=long timeout 1200 $(BIN)/python -m pytest tests/fuzz \
+		--hypothesis-show-statistics --show-capture=no
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,11 +1,10 @@
 """`hfdn`: upscale pictures and videos, say what a file is, say what works here."""
 
 import argparse
-import glob
 import json
 import logging
 import sys
-import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,22 @@ from hfdn_deploy.command import run_command
 from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.engines import commands as engines
-from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_image, write_image
+from hfdn_deploy.errors import PartialError
+from hfdn_deploy.jobs import Done, pending_jobs, plan_jobs, run_jobs
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.upscaler import Upscaler
-from hfdn_deploy.video import check_video_format, is_video, upscale_video
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # What OpenCV logs about a bad file, the error says in one sentence.
+    # What OpenCV and Pillow say about a bad file, the error says in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     return run_command(lambda: args.command(args))
 
 
@@ -57,6 +59,23 @@ def _parser() -> argparse.ArgumentParser:
     upscale.add_argument(
         "--trust", action="store_true", help="run an engine that you did not build yourself"
     )
+    upscale.add_argument(
+        "--quality", type=_quality, metavar="N",
+        help="1 to 100 (default: JPEG 95, AVIF 90, WebP lossless)",
+    )  # fmt: skip
+    upscale.add_argument(
+        "--keep-metadata", action=argparse.BooleanOptionalAction, default=True,
+        help="colour profile, EXIF, XMP, resolution and PNG text (default: keep)",
+    )  # fmt: skip
+    upscale.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+    upscale.add_argument(
+        "--resume", action="store_true",
+        help="skip images whose output exists and is no older",
+    )  # fmt: skip
+    upscale.add_argument(
+        "--batch", type=_positive, default=1, metavar="N",
+        help="images of one size to run at once (default: 1; more is no faster on a CPU)",
+    )  # fmt: skip
     upscale.set_defaults(command=_upscale)
 
     info = commands.add_parser("info", help="say what a file is")
@@ -73,84 +92,64 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
+def _quality(text: str) -> int:
+    if not 1 <= (value := int(text)) <= 100:
+        raise ValueError
+    return value
+
+
 def _upscale(args: argparse.Namespace) -> None:
-    jobs = plan_jobs(args.inputs, args.output)
-    records = []
+    planned = plan_jobs(args.inputs, args.output)
+    jobs = pending_jobs(planned, args.force, args.resume)
+    if len(jobs) < len(planned):
+        logger.info("%d of %d are done already", len(planned) - len(jobs), len(planned))
     model = args.model or (4 if args.scale is None else args.scale)
+    done, failed = [], []
     with Upscaler.load(
         model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust
     ) as up:
-        for source, target in tqdm(jobs, unit="image", disable=None):
-            if is_video(source):
-                records.append(upscale_video(up, source, target))
-                continue
-            start = time.perf_counter()
-            image = read_image(source)
-            try:
-                image = up(image)
-            except InputError as error:
-                raise InputError(f"{source}: {error}") from None
-            write_image(target, image)
-            records.append(
-                {
-                    "input": str(source),
-                    "output": str(target),
-                    "width": image.shape[1],
-                    "height": image.shape[0],
-                    "seconds": round(time.perf_counter() - start, 4),
-                }
-            )
+        results = run_jobs(up, jobs, args.keep_metadata, args.quality, args.batch)
+        for result in tqdm(results, total=len(jobs), unit="image", disable=None):
+            if isinstance(result, Done):
+                done.append(result)
+            elif len(planned) == 1:
+                raise result.error
+            else:
+                failed.append(result)
     if args.json:
         facts = {
             "backend": up.backend.name,
             "choice": up.choice,
             "precision": up.backend.precision,
             "scale": up.scale,
+            "skipped": len(planned) - len(jobs),
         }
-        print(json.dumps({**facts, "images": records}, indent=1))
-
-
-def plan_jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
-    """Pairs of input and output file.
-
-    Args:
-        inputs: files, folders (the images directly in them) and globs.
-        output: an existing folder; else a file if it has a suffix, or a folder to make.
-
-    Raises:
-        InputError: nothing to do, an output of no known format, several inputs for one output,
-            or an input as its own output.
-    """
-    sources: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            sources += [p for p in sorted(path.iterdir()) if _is_image(p)]
-        elif not path.exists() and glob.has_magic(name):
-            sources += sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
-        else:
-            sources.append(path)
-    if not sources:
-        raise InputError(f"no image in {', '.join(inputs)}; name files, folders or globs.")
-    into_file = bool(output.suffix) and not output.is_dir()
-    if into_file and len(sources) > 1:
-        raise InputError(f"{output} is one file for {len(sources)} images; name a folder.")
-    jobs = [(source, output if into_file else output / source.name) for source in sources]
-    taken: dict[Path, Path] = {}
-    for source, target in jobs:
-        (check_video_format if is_video(source) else check_format)(target)
-        if target in taken:
-            raise InputError(f"{taken[target]} and {source} would both become {target}.")
-        if target.exists() and target.samefile(source):
-            raise InputError(f"{source} would overwrite itself; name another output.")
-        taken[target] = source
-    return jobs
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a folder's entry is an image to upscale, and not hidden."""
-    suffix = path.suffix.lower()
-    return suffix in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        images = [
+            {
+                "input": str(result.job.source),
+                "output": str(result.job.target),
+                "width": result.width,
+                "height": result.height,
+                "frames": result.frames,
+                "seconds": round(result.seconds, 4),
+            }
+            for result in done
+        ]
+        failures = [{"input": str(f.job.source), "error": str(f.error)} for f in failed]
+        print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
+    if failed:
+        for failure in failed:
+            print(f"failed: {failure.error}", file=sys.stderr)
+        raise PartialError(
+            f"{len(failed)} of {len(jobs)} images failed, see above; "
+            "the others are written, and --resume will skip them."
+        )
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -52,7 +52,9 @@ def split(image: Image) -> Planes:
         InputError: another shape or dtype, no pixel, or floats outside [0, 1].
     """
     check(image)
-    pixels = image.reshape(*image.shape[:2], -1).astype(np.float32)
+    pixels = np.asarray(image).reshape(*image.shape[:2], -1).astype(np.float32)
+    if image.dtype.name == "float32":
+        _check_range(pixels)
     pixels *= np.float32(1 / WHITE[image.dtype.name])
     alpha = None
     if pixels.shape[2] in (2, 4):
@@ -88,18 +90,20 @@ def merge(luma: Plane, planes: Planes, like: Image) -> Image:
         alpha = _enlarge(planes.alpha, luma.shape)
         pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
     pixels = np.clip(pixels, 0, 1)
-    if like.dtype != np.float32:
+    if like.dtype.name != "float32":
         pixels *= np.float32(WHITE[like.dtype.name])
-        pixels = np.rint(pixels, out=pixels).astype(like.dtype)
-    return pixels.reshape(height, width, *like.shape[2:])
+        np.rint(pixels, out=pixels)
+    return pixels.astype(like.dtype, copy=False).reshape(height, width, *like.shape[2:])
 
 
 def check(image: Image) -> None:
-    """Refuse what `split` cannot take apart.
+    """Refuse what `split` cannot take apart, without looking at a pixel.
 
     Raises:
-        InputError: another shape or dtype, no pixel, or floats outside [0, 1].
+        InputError: no array, another shape or dtype, or no pixel.
     """
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image is a NumPy array, not {type(image).__name__}; convert it.")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
         raise InputError(
             f"an image of shape {image.shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
@@ -108,12 +112,14 @@ def check(image: Image) -> None:
         raise InputError(f"an image of shape {image.shape} has no pixel.")
     if image.dtype.name not in WHITE:
         raise InputError(f"pixels are {image.dtype}; convert them to uint8, uint16 or float32.")
-    if image.dtype == np.float32:
-        low, high = float(image.min()), float(image.max())
-        if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"float pixels run from {low!r} to {high!r}; scale them to 0..1, without NaN."
-            )
+
+
+def _check_range(pixels: Plane) -> None:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"float pixels run from {low!r} to {high!r}; scale them to 0..1, without NaN."
+        )
 
 
 def _enlarge(plane: Plane, shape: tuple[int, ...], alpha: Plane | None = None) -> Plane:

@@ -15,6 +15,7 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "opencv-python",
+    "pillow",
     "torch",
     "safetensors",
     "openvino",

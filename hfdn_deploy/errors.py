@@ -1,6 +1,7 @@
 """The exception tree. Every message says what is wrong, why, and what to do next.
 
 HFDNError                   exit code 1
+    ├── PartialError            1   some images of a run failed, the others are done
     ├── InputError              2   a file, an array or an argument is not usable
     │   ├── CheckpointError     2   a checkpoint does not hold the network it should
     │   └── BundleError         2   a bundle is incomplete, changed or from a newer version
@@ -14,6 +15,10 @@ class HFDNError(Exception):
     """Base of all errors that hfdn_deploy raises on purpose; `exit_code` is the CLI's."""
 
     exit_code = 1
+
+
+class PartialError(HFDNError):
+    """Some of several images failed; the others are done."""
 
 
 class InputError(HFDNError):

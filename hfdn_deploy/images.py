@@ -1,54 +1,118 @@
-"""Image files to arrays and back: RGB order, dtype and channels as stored."""
+"""Image files to arrays and back: RGB order, dtype and channels as stored, upright."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
+import psutil
 from numpy.typing import NDArray
+from PIL import features
+from PIL.ImageFile import ImageFile
 
+from hfdn_deploy import decoding
+from hfdn_deploy.decoding import Header
+from hfdn_deploy.encoding import FORMATS, encode
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.files import replaced
+from hfdn_deploy.metadata import Metadata, for_size
+
+logger = logging.getLogger(__name__)
 
 Image = NDArray[np.integer[Any] | np.floating[Any]]
 
-DTYPES = ("uint8", "uint16", "float32")
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"))
+IMAGE_SUFFIXES = frozenset(FORMATS)
 
-# A JPEG has no alpha, and this mode applies the orientation its camera noted.
-_JPEG_FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-_JPEG_MAGIC = b"\xff\xd8\xff"
+# The most pixels that are read, whatever the memory: OpenCV's limit, too.
+MAX_PIXELS = 2**30
+# The decoder's copy, the array and one more when it is turned or its channels change.
+_COPIES = 3
 
-_DEEP = {"uint16": (".png", ".tif", ".tiff"), "float32": (".tif", ".tiff")}
-_WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 
-_TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+def find_images(folder: Path, recursive: bool = False) -> list[Path]:
+    """The image files in a folder by their suffix, sorted; hidden ones are left out.
+
+    Args:
+        folder: one that does not exist holds no image.
+        recursive: those in the folders below as well, but for hidden folders.
+    """
+    found = sorted(folder.rglob("*") if recursive else folder.glob("*"))
+    return [
+        path
+        for path in found
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+
+
+def read_header(path: Path) -> Header:
+    """What an image file says about its picture, without decoding it.
+
+    Raises:
+        InputError: missing, empty, damaged, no picture that can be read, or too large.
+    """
+    with _opened(path) as (_, header, _):
+        return header
 
 
 def read_image(path: Path) -> Image:
-    """Read an image as (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16 or float32.
+    """Read an image, upright; uint8, uint16 or float32.
+
+    Returns:
+        (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; palettes become
+        RGB or RGBA. Of several pictures in a file it is the first.
 
     Raises:
-        InputError: missing, empty, truncated or no image that OpenCV decodes.
+        InputError: missing, empty, damaged, truncated, no picture that can be read (CMYK, signed
+            numbers), or too large, which the header tells before anything is decoded.
     """
+    with _opened(path) as (file, header, image):
+        if header.frames > 1:
+            logger.warning("%s: only the first of its pictures is read", path)
+        return decoding.decode(file, header, image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, Header, ImageFile | None]]:
+    """The file and its header; what goes wrong inside becomes an InputError that names it."""
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise InputError("cannot be read: no regular file; name an image")
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if not size:
+                raise InputError("is empty; it should be an image")
+            _check_memory(size)
+            header, image = decoding.read_header(file)
+            pixels = header.width * header.height
+            if pixels > MAX_PIXELS:
+                raise InputError(
+                    f"is {header.width}×{header.height} pixels, more than the {MAX_PIXELS:,} that "
+                    "are read; cut it into parts"
+                )
+            _check_memory(_COPIES * pixels * 4 * np.dtype(header.dtype).itemsize)
+            yield file, header, image
+    except InputError as error:
+        raise InputError(f"{path} {error}.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    if not data:
-        raise InputError(f"{path} is empty; it should be an image.")
-    flags = _JPEG_FLAGS if data.startswith(_JPEG_MAGIC) else cv2.IMREAD_UNCHANGED
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise InputError(f"{path} cannot be decoded: {error.err}.") from None
-    if image is None:
+        if error.errno:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        raise InputError(f"{path} is truncated or damaged ({error}); copy it anew.") from None
+    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is truncated or damaged ({reason}); copy it anew.") from None
+
+
+def _check_memory(need: int) -> None:
+    free = psutil.virtual_memory().available
+    if need > free:
         raise InputError(
-            f"{path} is no image that can be decoded: another kind of file, truncated or too large."
+            f"needs about {need / 2**30:.1f} GiB of memory to be read and {free / 2**30:.1f} GiB "
+            "are free; use a smaller image"
         )
-    if image.dtype.name not in DTYPES:
-        raise InputError(f"{path} holds {image.dtype} pixels; convert it to 8 or 16 bits.")
-    return np.asarray(_swap_red_and_blue(image))
 
 
 def check_format(path: Path) -> None:
@@ -57,36 +121,66 @@ def check_format(path: Path) -> None:
     Raises:
         InputError: so it is.
     """
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        known = ", ".join(FORMATS)
         raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
+    if suffix == ".avif" and not features.check("avif"):
+        raise InputError(f"{path}: this Pillow has no AVIF; install a wheel of Pillow 11.3 or up.")
 
 
-def write_image(path: Path, image: Image) -> None:
-    """Write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA in the format that the suffix names.
+def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -> None:
+    """Refuse a path whose format cannot hold such an image, before one is made.
 
     Raises:
-        InputError: the format is unknown, cannot hold this dtype or alpha, or the disk refuses.
+        InputError: so it is.
     """
     check_format(path)
     suffix = path.suffix.lower()
-    if image.dtype != np.uint8 and suffix not in _DEEP.get(image.dtype.name, ()):
-        fitting = " or ".join(_DEEP.get(image.dtype.name, ("8 bits",)))
-        raise InputError(f"{path}: {suffix} cannot hold {image.dtype} pixels; choose {fitting}.")
-    if image.ndim == 3 and image.shape[2] == 4 and suffix not in _WITH_ALPHA:
+    kind = FORMATS[suffix]
+    if dtype not in kind.dtypes:
+        fitting = [name for name, other in FORMATS.items() if dtype in other.dtypes]
+        advice = f"choose {' or '.join(fitting)}" if fitting else "convert them to 8 bits"
+        raise InputError(f"{path}: {suffix} cannot hold {dtype} pixels; {advice}.")
+    if channels in (2, 4) and not kind.alpha:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
-    try:
-        done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
-    except cv2.error:
-        done = False
-    if not done:
-        size = f"{image.shape[1]}×{image.shape[0]}"
+    if max(width, height) > kind.largest:
+        size = f"{width}×{height}"
         raise InputError(f"{path}: {suffix} cannot hold an image of {size}; choose .png or .tif.")
+
+
+def write_image(
+    path: Path,
+    image: Image,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+) -> None:
+    """Write an image in the format that the suffix names.
+
+    Args:
+        path: the file; missing folders are made, an existing file is replaced.
+        image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4)
+            RGBA; uint8, uint16 (PNG, TIFF) or float32 (TIFF). WebP knows no grey and AVIF and
+            16-bit PNG no grey with alpha: there they become colour.
+        metadata: of the picture that this one was made from; its size is brought up to date.
+        quality: 1 to 100 for JPEG (default 95), AVIF (default 90) and WebP (default lossless).
+
+    Raises:
+        InputError: the format is unknown, cannot hold this dtype, alpha or size, or the disk
+            refuses.
+    """
+    height, width, channels = (*image.shape, 1)[:3]
+    check_fits(path, width, height, channels, image.dtype.name)
+    pixels = np.ascontiguousarray(image if channels > 1 else image.reshape(height, width))
+    pixels = pixels.astype(image.dtype.newbyteorder("="), copy=False)
+    try:
+        sized = for_size(metadata or Metadata(), width, height)
+        data = encode(path, pixels, sized, quality)
+    except Exception as error:  # Pillow's encoders share no exception
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{path}: {path.suffix} cannot hold this image of {width}×{height} ({reason}); "
+            "choose .png or .tif."
+        ) from error
     with replaced(path) as temporary:
-        temporary.write_bytes(data.tobytes())
-
-
-def _swap_red_and_blue(image: Image) -> Image:
-    if image.ndim == 3 and image.shape[2] in _TO_RGB:
-        return np.asarray(cv2.cvtColor(image, _TO_RGB[image.shape[2]]))
-    return image
+        temporary.write_bytes(data)

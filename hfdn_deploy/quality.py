@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.colour import YCBCR
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES, Image, read_image
+from hfdn_deploy.images import Image, find_images, read_image
 from hfdn_deploy.imresize import imresize
 
 PEAK = 255.0
@@ -108,7 +108,7 @@ def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
     Raises:
         InputError: the folder holds no image, or one that is unreadable, small or not 8 bits.
     """
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = find_images(folder)
     if not paths:
         raise InputError(f"{folder} holds no image; name a folder of pictures.")
     images = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hfdn_deploy.cli import main
 from hfdn_deploy.images import read_image, write_image
@@ -64,8 +65,8 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         ([tmp_path / "*.xyz", "-o", out, *model], 2, "no image in"),
         ([picture, picture, "-o", out, *model], 2, "one file for 2 images"),
         ([picture, picture, "-o", tmp_path / "d", *model], 2, "would both become"),
-        ([picture, "-o", picture, *model], 2, "overwrite itself"),
-        ([picture, "-o", tmp_path, *model], 2, "overwrite itself"),
+        ([picture, "-o", picture, *model], 2, "overwrite an input"),
+        ([picture, "-o", tmp_path, *model, "--force"], 2, "overwrite an input"),
         ([picture, "-o", tmp_path / "file" / "a.png", *model], 2, "a.png cannot be written"),
         ([picture, "-o", tmp_path / "out.gif", *model], 2, "no image format '.gif'"),
         ([picture, "-o", tmp_path / ("a" * 300 + ".png"), *model], 2, "too long"),
@@ -79,6 +80,57 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         assert found[0] == code, arguments
         assert words in found[1]
         assert not out.exists()
+
+
+def test_metadata_and_quality(tmp_path, photo, bundle):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    Image.fromarray(photo[:20, :30]).save(tmp_path / "a.jpg", exif=exif)
+    command = ["upscale", str(tmp_path / "a.jpg"), "--model", str(bundle), "-o"]
+    sizes = {}
+    for name, flags in {
+        "kept.jpg": [],
+        "bare.jpg": ["--no-keep-metadata"],
+        "small.jpg": ["--quality", "30"],
+    }.items():
+        assert main([*command, str(tmp_path / name), *flags]) == 0
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (80, 120)
+            assert image.getexif().get(0x010F) == (None if name == "bare.jpg" else "Maker")
+            assert image.getexif().get(0x0112, 1) == 1
+        sizes[name] = (tmp_path / name).stat().st_size
+    assert sizes["small.jpg"] < sizes["bare.jpg"] < sizes["kept.jpg"]
+    for flags in (["--quality", "0"], ["--quality", "101"], ["--batch", "0"]):
+        with pytest.raises(SystemExit):
+            main([*command, str(tmp_path / "x.jpg"), *flags])
+
+
+def test_a_folder_run_goes_on_after_a_bad_file(tmp_path, photo, bundle, capsys):
+    for name in ("a.png", "c.png"):
+        write_image(tmp_path / "in" / name, photo[:5, :6])
+    (tmp_path / "in" / "b.png").write_text("no image")
+    command = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--json"]
+    command += ["--model", str(bundle)]
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert [Path(image["output"]).name for image in report["images"]] == ["a.png", "c.png"]
+    assert "b.png is no image" in report["failures"][0]["error"]
+    assert printed.err.splitlines()[-2].startswith("failed: ")
+    assert "error: 1 of 3 images failed" in printed.err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+    assert main(command) == 2
+    assert "--force overwrites, --resume skips" in capsys.readouterr().err
+    write_image(tmp_path / "in" / "b.png", photo[:7, :8])
+    before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    assert main([*command, "--resume"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["skipped"] == 2
+    assert [Path(image["input"]).name for image in report["images"]] == ["b.png"]
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
+    assert main([*command, "--force"]) == 0
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns > before
 
 
 def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):

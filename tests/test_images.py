@@ -1,57 +1,194 @@
+import io
+import os
+import resource
+import struct
+import zlib
+
+import cv2
 import numpy as np
 import pytest
 import tifffile
-from skimage import io
+from PIL import Image
+from skimage import io as skio
 
+from hfdn_deploy import images
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.images import find_images, read_header, read_image, write_image
+
+
+def with_channels(photo, channels):
+    """The photograph as (H, W) for 0 or with 1 to 4 channels; alpha varies."""
+    rgba = np.dstack([photo, photo[..., 0]])
+    return {0: photo[..., 0], 1: photo[..., :1], 2: photo[..., :2], 3: photo, 4: rgba}[channels]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp"])
-@pytest.mark.parametrize("channels", [0, 3, 4])
+@pytest.mark.parametrize("channels", [0, 1, 2, 3, 4])
 def test_lossless_round_trip(tmp_path, photo, suffix, channels):
-    if suffix == ".bmp" and channels == 4:
+    if suffix == ".bmp" and channels in (2, 4):
         pytest.skip("no alpha in BMP")
-    image = {0: photo[..., 0], 3: photo, 4: np.dstack([photo, photo[..., 0]])}[channels]
+    image = with_channels(photo, channels)
     write_image(tmp_path / f"a{suffix}", image)
     back = read_image(tmp_path / f"a{suffix}")
-    if suffix == ".webp" and channels == 0:  # which knows no grey
-        image = np.dstack([image] * 3)
+    image = image[..., 0] if channels == 1 else image
+    if suffix == ".webp" and channels < 3:  # which knows no grey
+        image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]]) if channels == 2 else image
+        image = np.dstack([image] * 3) if image.ndim == 2 else image
     np.testing.assert_array_equal(back, image)
 
 
 def test_red_is_red_for_other_readers(tmp_path, photo):
-    write_image(tmp_path / "a.png", photo)
-    np.testing.assert_array_equal(io.imread(tmp_path / "a.png"), photo)
+    for name in ("a.png", "a.tif"):
+        write_image(tmp_path / name, photo)
+        np.testing.assert_array_equal(skio.imread(tmp_path / name), photo)
 
 
-@pytest.mark.parametrize(("dtype", "suffix"), [("uint16", ".png"), ("float32", ".tif")])
-def test_deep_images_stay_deep(tmp_path, dtype, suffix):
-    image = (np.random.default_rng(0).random((5, 6, 3)) * 60000).astype(dtype)
-    write_image(tmp_path / f"a{suffix}", image)
-    back = read_image(tmp_path / f"a{suffix}")
+@pytest.mark.parametrize("channels", [0, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("dtype", "suffix"), [("uint16", ".png"), ("uint16", ".tif"), ("float32", ".tif")]
+)
+def test_deep_images_stay_deep(tmp_path, dtype, suffix, channels):
+    shape = (45, 56, channels) if channels else (45, 56)
+    image = (np.random.default_rng(0).random(shape) * 60000).astype(dtype)
+    path = tmp_path / f"a{suffix}"
+    write_image(path, image[:, ::-1][:, ::-1])
+    if suffix == ".tif":
+        np.testing.assert_array_equal(tifffile.imread(path), image)
+    if channels == 2 and suffix == ".tif":
+        with pytest.raises(InputError, match="of a layout that is not read"):
+            read_image(path)
+        return
+    back = read_image(path)
     assert back.dtype == dtype
+    if channels == 2:  # which OpenCV cannot write
+        image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     np.testing.assert_array_equal(back, image)
 
 
-def test_camera_orientation_is_applied(tmp_path, photo):
-    write_image(tmp_path / "a.jpg", photo)
-    data = (tmp_path / "a.jpg").read_bytes()
-    # An EXIF segment whose one entry says: rotate by 90 degrees.
-    exif = bytes.fromhex(
-        "ffe1 0022 457869660000 4d4d002a00000008 0001 0112 0003 00000001 00060000 00000000"
-    )
-    (tmp_path / "b.jpg").write_bytes(data[:2] + exif + data[2:])
-    assert read_image(tmp_path / "b.jpg").shape == (photo.shape[1], photo.shape[0], 3)
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_quality(tmp_path, photo, suffix):
+    sizes = []
+    for quality in (20, 60, None):
+        write_image(tmp_path / f"a{suffix}", photo, quality=quality)
+        sizes.append((tmp_path / f"a{suffix}").stat().st_size)
+        back = read_image(tmp_path / f"a{suffix}")
+    assert sizes == sorted(sizes)
+    assert np.abs(back.astype(float) - photo).mean() < 3
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int16", "int32"])
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
-def test_other_depths_are_refused(tmp_path, dtype, shape):
-    photometric = "rgb" if len(shape) == 3 else "minisblack"
-    tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, dtype), photometric=photometric)
-    with pytest.raises(InputError, match=r"a\.tif (holds|is no image)"):
+def chunk(kind, data):
+    return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(pixels, colour_type, depth, *chunks):
+    """A PNG of exactly this kind: (H, rowbytes) bytes of packed pixels."""
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(f">u{depth // 8}").tobytes() for row in pixels)
+    parts = [
+        chunk(b"IHDR", header),
+        *chunks,
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_palettes_and_transparent_colours_of_png(tmp_path):
+    path = tmp_path / "a.png"
+    palette = chunk(b"PLTE", bytes([9, 8, 7, 1, 2, 3]))
+    index = np.array([[0, 1]], np.uint8)
+    deep = np.array([[500, 60000]], np.uint16)
+    colour = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
+    for data, expected in [
+        (png(index, 3, 8, palette), [[[9, 8, 7], [1, 2, 3]]]),
+        (png(index, 3, 8, palette, chunk(b"tRNS", b"\x50")), [[[9, 8, 7, 80], [1, 2, 3, 255]]]),
+        (png(index, 0, 8, chunk(b"tRNS", b"\0\1")), [[[0, 255], [1, 0]]]),
+        (png(colour, 2, 8, chunk(b"tRNS", b"\0\1\0\2\0\3")), [[[1, 2, 3, 0], [4, 5, 6, 255]]]),
+        (png(deep, 0, 16), deep),
+        (png(deep, 0, 16, chunk(b"tRNS", b"\x01\xf4")), [[[500, 0], [60000, 65535]]]),
+        (png(np.dstack([deep, deep + 1]), 4, 16), [[[500, 501], [60000, 60001]]]),
+    ]:
+        path.write_bytes(data)
+        back = read_image(path)
+        np.testing.assert_array_equal(back, expected)
+        header = read_header(path)
+        assert (header.width, header.height, header.dtype) == (2, 1, back.dtype.name)
+        assert (*back.shape, 1)[2] == header.channels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "message"),
+    [
+        ("float64", {}, "64-bit float"),
+        ("float16", {}, "16-bit float"),
+        ("int16", {}, "16-bit signed"),
+        ("uint32", {}, "32-bit unsigned"),
+        ("uint16", {"photometric": "miniswhite"}, "layout"),
+        ("uint16", {"photometric": "separated"}, "layout"),
+        ("uint16", {"planarconfig": "separate"}, "layout"),
+        ("uint16", {"extrasamples": ["assocalpha"]}, "layout"),
+        ("uint8", {"photometric": "separated"}, "CMYK"),
+    ],
+)
+def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message):
+    shape = (20, 21)
+    if "planarconfig" in kind:
+        shape = (3, 20, 21)
+    elif "extrasamples" in kind or kind.get("photometric") == "separated":
+        shape = (20, 21, 4)
+    kind = {"photometric": "rgb" if len(shape) == 3 else "minisblack", **kind}
+    tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, dtype), **kind)
+    with pytest.raises(InputError, match=rf"a\.tif (holds|is a) .*{message}"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"compression": "zlib", "predictor": True},
+        {"tile": (16, 16)},
+        {"byteorder": ">"},
+        {"bigtiff": True},
+        {"extrasamples": ["unassalpha"]},
+    ],
+    ids=str,
+)
+def test_kinds_of_tiff(tmp_path, dtype, kind):
+    if kind.get("predictor") and dtype == "float32":
+        pytest.skip("tifffile alone cannot write it")
+    shape = (33, 37, 4 if "extrasamples" in kind else 3)
+    image = (np.random.default_rng(0).random(shape) * (1 if dtype == "float32" else 255)).astype(
+        dtype
+    )
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **kind)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+
+
+def test_cmyk_jpeg_is_refused(tmp_path, photo):
+    Image.fromarray(photo).convert("CMYK").save(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg holds CMYK pixels; convert it to RGB"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_avif_of_ten_bits_is_refused(tmp_path, photo):
+    deep = photo.astype(np.uint16) << 2
+    done, data = cv2.imencode(".avif", deep, [cv2.IMWRITE_AVIF_DEPTH, 10])
+    assert done
+    (tmp_path / "a.avif").write_bytes(data.tobytes())
+    with pytest.raises(InputError, match="has 10 bits a channel"):
+        read_image(tmp_path / "a.avif")
+
+
+def test_the_first_of_several_pictures(tmp_path, photo, caplog):
+    frames = [Image.fromarray(photo), Image.fromarray(photo[::-1].copy())]
+    for name in ("a.webp", "a.png", "a.tif"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        np.testing.assert_array_equal(read_image(tmp_path / name), photo)
+        assert "only the first" in caplog.text
+        caplog.clear()
 
 
 def test_bad_files_are_named(tmp_path, photo):
@@ -62,22 +199,120 @@ def test_bad_files_are_named(tmp_path, photo):
     for name in ("empty.png", "text.png", "header.png", "missing.png"):
         with pytest.raises(InputError, match=name):
             read_image(tmp_path / name)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path, tmp_path / "pipe.png"):
+        with pytest.raises(InputError, match="cannot be read: no regular file"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".avif"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_half_a_file_is_no_image(tmp_path, photo, suffix, dtype):
+    if dtype == "uint16" and suffix not in (".png", ".tif"):
+        pytest.skip("8 bits only")
+    path = tmp_path / f"a{suffix}"
+    write_image(path, photo.astype(dtype))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(InputError, match=r"truncated or damaged"):
+        read_image(path)
+
+
+def bombs():
+    """Headers of 60,000×60,000 pixels (WebP: its largest), with few bytes behind them."""
+    side = 60_000
+    yield (
+        "a.png",
+        png(np.zeros((1, 1), np.uint8), 2, 8).replace(
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)),
+            chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),
+        ),
+    )
+    for suffix, old, new in [
+        ("jpg", b"\x08\x00\x09\x00\x07", struct.pack(">BHH", 8, side, side)),
+        ("bmp", struct.pack("<II", 7, 9), struct.pack("<II", side, side)),
+        ("avif", struct.pack(">II", 7, 9), struct.pack(">II", side, side)),
+    ]:
+        file = io.BytesIO()
+        Image.new("RGB", (7, 9)).save(file, {"jpg": "JPEG"}.get(suffix, suffix.upper()))
+        assert file.getvalue().count(old) == 1
+        yield f"a.{suffix}", file.getvalue().replace(old, new)
+    file = io.BytesIO()
+    tags = [(256, "I", 1, side, True), (257, "I", 1, side, True)]
+    tifffile.imwrite(file, np.zeros((9, 7, 3), np.uint8), photometric="rgb")
+    data = bytearray(file.getvalue())
+    for tag, *_ in tags:
+        where = data.index(struct.pack("<HHI", tag, 4, 1)) if tag else 0
+        data[where + 8 : where + 12] = struct.pack("<I", side)
+    yield "a.tif", bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), list(bombs()), ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_a_bomb_is_refused_from_its_header(tmp_path, name, data, monkeypatch):
+    (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(images.decoding, "decode", None)
+    # AVIF's own reader refuses it even earlier.
+    message = "truncated or damaged" if name == "a.avif" else "is 60000×60000 pixels, more than"
+    for read in (read_image, read_header):
+        with pytest.raises(InputError, match=message):
+            read(tmp_path / name)
+
+
+def test_a_chunk_longer_than_its_file_takes_no_memory(tmp_path, photo):
+    write_image(tmp_path / "a.png", photo.astype(np.uint16))
+    data = (tmp_path / "a.png").read_bytes()
+    where = data.index(b"IDAT")
+    (tmp_path / "a.png").write_bytes(data[: where - 4] + b"\xff" * 4 + data[where:])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="a chunk runs over the end"):
+        read_image(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # KiB
+
+
+def test_what_memory_does_not_hold_is_refused(tmp_path, photo, monkeypatch):
+    write_image(tmp_path / "a.webp", photo)
+    free = type("Memory", (), {"available": photo.size * 3})
+    monkeypatch.setattr(images.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(InputError, match=r"a\.webp needs about .* GiB of memory"):
+        read_image(tmp_path / "a.webp")
 
 
 @pytest.mark.parametrize(
     ("name", "image", "message"),
     [
         ("a.xyz", np.zeros((2, 2), np.uint8), "no image format"),
-        ("a.jpg", np.zeros((2, 2), np.uint16), "cannot hold uint16"),
+        ("a.jpg", np.zeros((2, 2), np.uint16), r"cannot hold uint16 pixels; choose .png or .tif"),
         ("a.png", np.zeros((2, 2), np.float32), "cannot hold float32"),
+        ("a.tif", np.zeros((2, 2), np.float64), "cannot hold float64"),
         ("a.jpg", np.zeros((2, 2, 4), np.uint8), "cannot hold transparency"),
+        ("a.bmp", np.zeros((2, 2, 2), np.uint8), "cannot hold transparency"),
         ("a.webp", np.zeros((2, 17000, 3), np.uint8), "cannot hold an image of 17000×2"),
         ("a.jpg", np.zeros((2, 70000, 3), np.uint8), "cannot hold an image of 70000×2"),
+        ("a.avif", np.zeros((2, 70000, 3), np.uint8), "cannot hold an image of 70000×2"),
     ],
 )
 def test_unwritable_leaves_nothing(tmp_path, name, image, message):
     with pytest.raises(InputError, match=message):
         write_image(tmp_path / name, image)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.jpg", "a.webp", "a.avif"])
+def test_a_large_side_is_written_where_the_format_has_room(tmp_path, name):
+    side = images.FORMATS[f".{name[2:]}"].largest
+    image = np.zeros((1, min(side, 100_000), 3), np.uint8)
+    write_image(tmp_path / name, image)
+    assert read_image(tmp_path / name).shape == image.shape
+
+
+def test_images_of_a_folder(tmp_path):
+    for name in ("b.png", "A.JPG", ".hidden.png", "note.txt", "sub/c.tif", ".git/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in find_images(tmp_path)] == ["A.JPG", "b.png"]
+    below = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path, True)]
+    assert below == ["A.JPG", "b.png", "sub/c.tif"]
+    assert find_images(tmp_path / "nowhere") == []

@@ -2,6 +2,7 @@ import resource
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -89,6 +90,97 @@ def test_a_broken_installation_is_a_reason(monkeypatch):
     assert "pip uninstall onnxruntime" in backends.why_unavailable("onnxruntime")
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "hfdn-deploy[torch]" in backends.why_unavailable("torch")
+
+
+def test_a_batch_equals_its_images(bundle, photo):
+    images = [
+        photo,
+        photo[::-1],
+        photo[..., 0],
+        np.dstack([photo, photo[..., 0]]) / np.float32(255),
+    ]
+    for ensemble in (False, True):
+        with Upscaler.load(bundle, ensemble=ensemble) as up:
+            images = [image[:9, :11] for image in images]
+            for image, big in zip(images, up.batch(images), strict=True):
+                tolerance = 1e-5 if image.dtype == np.float32 else 1
+                assert np.abs(big.astype(float) - up(image)).max() <= tolerance
+            assert up.batch([]) == []
+            with pytest.raises(InputError, match="images of one size"):
+                up.batch([photo, photo[:9]])
+
+
+def test_eight_threads_get_the_right_answers(bundle, photo):
+    sizes = [(8 + i % 4, 6 + i % 3) for i in range(48)]
+    images = [np.roll(photo, 5 * i, i % 2)[:h, :w] for i, (h, w) in enumerate(sizes)]
+    images = [image if i % 5 else image[..., 0] for i, image in enumerate(images)]
+    with Upscaler.load(bundle) as up:
+        expected = [up(image) for image in images]
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(up, images))
+    for result, right in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, right)
+
+
+def test_arrays_however_they_lie_in_memory(bundle, photo):
+    image = np.dstack([photo, photo[..., 0]])[:8, :9]
+    with Upscaler.load(bundle) as up:
+        for dtype in ("uint8", "uint16", "float32"):
+            typed = image.astype(dtype) / (np.float32(255) if dtype == "float32" else 1)
+            typed = typed.astype(dtype)
+            expected = up(typed)
+            frozen = typed.copy()
+            frozen.setflags(write=False)
+            wide = np.zeros((16, 27, 4), dtype)
+            wide[::2, ::3] = typed
+            memory = np.zeros(typed.nbytes + 1, np.uint8)
+            unaligned = memory[1:].view(dtype).reshape(typed.shape)
+            unaligned[...] = typed
+            for other in (
+                typed[::-1, ::-1].copy()[::-1, ::-1],
+                np.asfortranarray(typed),
+                frozen,
+                wide[::2, ::3],
+                unaligned,
+                typed.astype(typed.dtype.newbyteorder(">")),
+                typed.view(type("Subclass", (np.ndarray,), {})),
+            ):
+                before = other.copy()
+                big = up(other)
+                assert big.dtype == other.dtype
+                np.testing.assert_array_equal(big, expected)
+                np.testing.assert_array_equal(other, before)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ([[1, 2]], "NumPy array, not list"),
+        (None, "NumPy array, not NoneType"),
+        (np.zeros((0, 4), np.uint8), "no pixel"),
+        (np.zeros((4, 0, 3), np.uint8), "no pixel"),
+        (np.zeros((4, 5, 0), np.uint8), "neither"),
+        (np.zeros((4, 5, 5), np.uint8), "neither"),
+        (np.array(3, np.uint8), "neither"),
+        (np.zeros((2, 2), bool), "pixels are bool"),
+        (np.zeros((2, 2), np.int8), "pixels are int8"),
+        (np.zeros((2, 2), np.float64), "pixels are float64"),
+        (np.zeros((2, 2), np.float16), "pixels are float16"),
+        (np.zeros((2, 2), complex), "pixels are complex128"),
+        (np.zeros((2, 2), object), "pixels are object"),
+        (np.zeros((2, 2), "datetime64[s]"), "pixels are datetime64"),
+        (np.zeros((2, 2), [("x", "u1")]), "pixels are"),
+        (np.full((2, 2), np.nan, np.float32), "run from nan"),
+        (np.array([[0, np.inf]], np.float32), "to inf"),
+        (np.array([[0, -np.inf]], ">f4"), "from -inf"),
+        (np.array([[0, 255]], np.float32), "scale them to 0..1"),
+        (np.broadcast_to(np.float32(0.5), (1 << 28, 1 << 28, 3)), "GiB are free"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else None,
+)
+def test_unusable_arrays(bundle, image, message):
+    with Upscaler.load(bundle) as up, pytest.raises(InputError, match=message):
+        up(image)
 
 
 class Broken:

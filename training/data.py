@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.images import find_images, read_image
 from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,9 @@ def load_folders(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise InputError(f"no folder {', '.join(missing)}; name one with --data.")
     paths = sorted(
-        (path for folder in folders for path in folder.rglob("*")),
+        (path for folder in folders for path in find_images(folder, recursive=True)),
         key=lambda path: (path.parent.name, path.name),
     )
-    paths = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise InputError(
             f"no image below {', '.join(map(str, folders))}; name folders of pictures."

@@ -36,7 +36,7 @@ def upscale_video(up: Upscaler, source: Path, target: Path) -> dict[str, Any]:
         target: its suffix chooses the container, and with it the codec: VP9 for .webm, else H.264.
 
     Returns:
-        JSON-ready facts: input, output, width and height of the result in pixels, frames, seconds.
+        JSON-ready facts: width and height of the result in pixels, frames, seconds.
 
     Raises:
         InputError: the source is damaged, truncated or of a kind that cannot be upscaled, the
@@ -56,4 +56,4 @@ def upscale_video(up: Upscaler, source: Path, target: Path) -> dict[str, Any]:
     start = time.perf_counter()
     facts: dict[str, Any] = transcode.transcode(up, source, target)
     seconds = round(time.perf_counter() - start, 4)
-    return {"input": str(source), "output": str(target), **facts, "seconds": seconds}
+    return {**facts, "seconds": seconds}

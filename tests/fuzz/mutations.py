@@ -1,8 +1,13 @@
-"""Hostile variants of good bytes and of good JSON documents."""
+"""Damage to bytes and JSON documents as networks, disks and attackers do it."""
 
 import json
+import struct
 
 from hypothesis import strategies as st
+
+# Lengths and sizes at which arithmetic goes wrong.
+NUMBERS = (0, 1, 2, 7, 255, 256, 32767, 32768, 60_000, 65535, 2**31 - 1, 2**31, 2**32 - 1)
+_HEADER = 160
 
 # Values that a reader of numbers, texts and lists may not be ready for.
 _HOSTILE = st.one_of(
@@ -18,26 +23,34 @@ _HOSTILE = st.one_of(
 
 
 @st.composite
-def damaged(draw, data: bytes) -> bytes:
-    """Bytes truncated, with bits flipped, with parts cut out, doubled or made noise."""
-    result = bytearray(data)
-    for _ in range(draw(st.integers(1, 4))):
-        if not result:
+def damaged(draw, seeds: list[bytes]) -> bytes:
+    """One of the seeds with up to four wounds, or two seeds spliced; headers get the most."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(0, 4))):
+        if not data:
             break
-        start = draw(st.integers(0, len(result) - 1))
-        length = draw(st.integers(1, 64))
-        kind = draw(st.sampled_from(["truncate", "flip", "cut", "double", "noise"]))
-        if kind == "truncate":
-            del result[start:]
-        elif kind == "flip":
-            result[start] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "cut":
-            del result[start : start + length]
-        elif kind == "double":
-            result[start:start] = result[start : start + length]
-        else:
-            result[start : start + length] = draw(st.binary(min_size=1, max_size=length))
-    return bytes(result)
+        end = draw(st.sampled_from([min(_HEADER, len(data)), len(data)])) - 1
+        where = draw(st.integers(0, end))
+        match draw(st.sampled_from(["flip", "number", "bytes", "cut", "drop", "insert", "splice"])):
+            case "flip":
+                data[where] ^= 1 << draw(st.integers(0, 7))
+            case "number":
+                form = draw(st.sampled_from([">I", "<I", ">H", "<H", "B"]))
+                value = draw(st.sampled_from(NUMBERS)) % 256 ** struct.calcsize(form)
+                data[where : where + struct.calcsize(form)] = struct.pack(form, value)
+            case "bytes":
+                new = draw(st.binary(min_size=1, max_size=8))
+                data[where : where + len(new)] = new
+            case "cut":
+                del data[where:]
+            case "drop":
+                del data[where : where + draw(st.integers(1, 64))]
+            case "insert":
+                data[where:where] = draw(st.binary(min_size=1, max_size=64))
+            case "splice":
+                other = draw(st.sampled_from(seeds))
+                data[where:] = other[draw(st.integers(0, len(other))) :]
+    return bytes(data)
 
 
 @st.composite

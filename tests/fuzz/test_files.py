@@ -25,7 +25,9 @@ from hfdn_deploy.errors import HFDNError
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from tests.conftest import ROOT
 from tests.fuzz.mutations import damaged, rewritten
+from tests.fuzz.profiles import fuzz
 
+CASES = 1000
 SOURCE = pretrained(4)
 MANIFEST = json.loads((SOURCE.path / "manifest.json").read_text())
 # One graph, and no thousand lines of statistics, so that what matters is hit more often.
@@ -60,6 +62,7 @@ def use(folder, run=False):
     describe(folder)
 
 
+@fuzz(CASES)
 @given(rewritten(SMALL))
 def test_manifests_with_a_value_changed(folder, document):
     (folder / "manifest.json").write_text(json.dumps(document))
@@ -67,17 +70,19 @@ def test_manifests_with_a_value_changed(folder, document):
         use(folder)
 
 
-@given(damaged(json.dumps(SMALL).encode()))
+@fuzz(CASES)
+@given(damaged([json.dumps(SMALL).encode()]))
 def test_damaged_manifests(folder, text):
     (folder / "manifest.json").write_bytes(text)
     with suppress(HFDNError):
         use(folder)
 
 
+@fuzz(CASES)
 @given(st.data())
 def test_graphs_whose_hash_is_made_to_fit(folder, data):
     """Whoever can write the graph can write its hash: so the graph itself must be borne."""
-    model = data.draw(st.one_of(damaged(MODEL[:4000]), damaged(MODEL[-4000:])))
+    model = data.draw(st.one_of(damaged([MODEL[:4000]]), damaged([MODEL[-4000:]])))
     end = data.draw(st.booleans())
     changed = MODEL[:-4000] + model if end else model + MODEL[4000:]
     write_graph(folder, changed)
@@ -92,6 +97,7 @@ def write_graph(folder, model):
     (folder / "manifest.json").write_text(json.dumps(document))
 
 
+@fuzz(CASES)
 @given(st.data())
 def test_graphs_with_foreign_nodes(folder, data):
     model = onnx.load_model_from_string(MODEL)
@@ -112,7 +118,8 @@ def test_graphs_with_foreign_nodes(folder, data):
         use(folder, run=True)
 
 
-@given(st.one_of(damaged(CHECKPOINT[:HEADER]), damaged(CHECKPOINT[-1000:])), st.booleans())
+@fuzz(CASES)
+@given(st.one_of(damaged([CHECKPOINT[:HEADER]]), damaged([CHECKPOINT[-1000:]])), st.booleans())
 def test_damaged_checkpoints(folder, part, whole):
     path = folder.parent / "x.safetensors"
     path.write_bytes(part + CHECKPOINT[HEADER:] if whole else part)
@@ -135,6 +142,7 @@ def engine(tmp_path_factory):
         yield built, copy
 
 
+@fuzz(CASES)
 @given(data=st.data())
 def test_sidecars_with_a_value_changed(engine, data):
     good, path = engine
@@ -151,18 +159,19 @@ def test_sidecars_with_a_value_changed(engine, data):
     assert json.loads(json.dumps(changed)) == document
 
 
+@fuzz(CASES)
 @given(data=st.data())
 def test_damaged_sidecars_and_engines(engine, data):
     good, path = engine
     text, content = sidecar_path(good).read_text(), good.read_bytes()
-    sidecar_path(path).write_bytes(data.draw(damaged(text.encode())))
+    sidecar_path(path).write_bytes(data.draw(damaged([text.encode()])))
     with suppress(HFDNError):
         describe(path)
     with suppress(HFDNError):
         open_engine(path)
     sidecar_path(path).write_text(text)
     start = data.draw(st.integers(0, len(content) - 4096))
-    part = data.draw(damaged(content[start : start + 4096]))
+    part = data.draw(damaged([content[start : start + 4096]]))
     path.write_bytes(content[:start] + part + content[start + 4096 :])
     try:
         open_engine(path)

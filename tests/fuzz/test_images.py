@@ -1,0 +1,103 @@
+import io
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hfdn_deploy import InputError, images
+from hfdn_deploy.images import read_header, read_image, write_image
+from tests.fuzz.mutations import damaged
+from tests.fuzz.profiles import fuzz
+from tests.test_metadata import SRGB, XMP, exif
+
+TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.avif")
+
+
+def seeds() -> list[bytes]:
+    """A sound file of every format and kind, with all the metadata it can hold."""
+    rng = np.random.default_rng(0)
+    rgba = rng.integers(0, 256, (17, 13, 4), np.uint8)
+    picture = Image.fromarray(rgba)
+    extra = {"exif": exif(6), "icc_profile": SRGB, "dpi": (300, 300)}
+    files = []
+    for mode, name, options in [
+        *[(mode, "PNG", extra) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")],
+        *[(mode, "TIFF", extra) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")],
+        *[("RGB", "TIFF", {"compression": c}) for c in ("tiff_lzw", "jpeg", "packbits")],
+        *[(mode, "JPEG", {**extra, "xmp": XMP}) for mode in ("L", "RGB", "CMYK")],
+        ("RGB", "JPEG", {"progressive": True}),
+        *[("RGBA", "WEBP", {**extra, "xmp": XMP, "lossless": flag}) for flag in (True, False)],
+        *[(mode, "BMP", {}) for mode in ("1", "L", "P", "RGB", "RGBA")],
+        *[(mode, "AVIF", {**extra, "xmp": XMP}) for mode in ("L", "RGBA")],
+        ("RGB", "PNG", {"save_all": True, "append_images": [picture.convert("RGB")]}),
+        ("RGB", "WEBP", {"save_all": True, "append_images": [picture.convert("RGB")]}),
+        ("RGB", "GIF", {}),
+    ]:
+        file = io.BytesIO()
+        picture.convert(mode).save(file, name, **options)
+        files.append(file.getvalue())
+    for channels in (1, 3, 4):
+        for suffix, deep in [(".png", np.uint16(257)), (".tif", np.uint16(257)), (".tif", 1 / 255)]:
+            pixels = (rgba[..., :channels] * deep).astype("f4" if deep == 1 / 255 else "u2")
+            files.append(cv2.imencode(suffix, pixels)[1].tobytes())
+    for kind in ({"tile": (16, 16)}, {"bigtiff": True}, {"planarconfig": "separate"}):
+        file = io.BytesIO()
+        pixels = np.moveaxis(rgba[..., :3], 2, 0) if "planarconfig" in kind else rgba[..., :3]
+        tifffile.imwrite(file, pixels.astype("u2"), photometric="rgb", byteorder=">", **kind)
+        files.append(file.getvalue())
+    return files
+
+
+def with_right_checksums(data: bytes) -> bytes:
+    """A PNG whose chunks pass their checksum, so that what they say is believed."""
+    fixed, where = bytearray(data), 8
+    while where + 12 <= len(fixed):
+        (length,) = struct.unpack_from(">I", fixed, where)
+        end = where + 8 + length
+        if end + 4 > len(fixed):
+            break
+        struct.pack_into(">I", fixed, end, zlib.crc32(fixed[where + 4 : end]))
+        where = end + 4
+    return bytes(fixed)
+
+
+@fuzz(7000)
+@given(data=damaged(seeds()), believed=st.booleans(), target=st.sampled_from(TARGETS))
+def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, monkeypatch):
+    # Little enough that a case is quick; what is larger has to be refused by its header.
+    monkeypatch.setattr(images, "MAX_PIXELS", 2**20)
+    if believed and data.startswith(b"\x89PNG"):
+        data = with_right_checksums(data)
+    source = folder / "image"
+    source.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header = read_header(source)
+        except InputError:
+            with pytest.raises(InputError):
+                read_image(source)
+            return
+        # Whatever the metadata says of itself, it can be written again.
+        write_image(folder / target, np.zeros((2, 2, 3), np.uint8), header.metadata)
+        assert read_image(folder / target).shape == (2, 2, 3)
+        try:
+            image = read_image(source)
+        except InputError:
+            return
+    assert image.shape[:2] == (header.height, header.width)
+    assert (*image.shape, 1)[2] == header.channels
+    assert image.dtype.name == header.dtype
+    assert header.dtype in ("uint8", "uint16", "float32")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")

@@ -1,0 +1,139 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms, TiffImagePlugin
+from PIL.PngImagePlugin import PngInfo
+
+from hfdn_deploy.images import read_header, read_image, write_image
+from hfdn_deploy.metadata import upright_exif
+
+WITH_EXIF = ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"]
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def exif(orientation):
+    """EXIF with a camera, an exposure, a size, a place and this orientation."""
+    data = Image.Exif()
+    data[0x0112], data[0x010F] = orientation, "Maker"
+    data.get_ifd(0x8769).update({0x829A: TiffImagePlugin.IFDRational(1, 250), 0xA002: 83})
+    data.get_ifd(0x8825)[0x001D] = "2020:10:25"
+    parsed = Image.Exif()  # which Pillow's TIFF writer needs
+    parsed.load(data.tobytes())
+    return parsed
+
+
+def save(path, photo, orientation=6):
+    """A file by Pillow with everything that its format holds."""
+    extra = PngInfo()
+    extra.add_text("Title", "A cat")
+    extra.add_text("Long", "x" * 2000, zip=True)
+    extra.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    extra.add(b"gAMA", struct.pack(">I", 45455))
+    options = {"exif": exif(orientation), "icc_profile": SRGB, "xmp": XMP, "dpi": (300, 150)}
+    options |= {"pnginfo": extra} if path.suffix == ".png" else {}
+    options |= {"lossless": True} if path.suffix == ".webp" else {}
+    if path.suffix == ".tif":
+        del options["xmp"]
+        options["exif"][700] = XMP
+    Image.fromarray(photo).save(path, **options)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", WITH_EXIF)
+def test_orientation_is_applied_in_every_format(tmp_path, photo, name, orientation):
+    save(tmp_path / name, photo, orientation)
+    flipped = photo[:, ::-1]
+    upright = {
+        1: photo, 2: flipped, 3: np.rot90(photo, 2), 4: photo[::-1], 5: np.rot90(flipped),
+        6: np.rot90(photo, -1), 7: np.rot90(flipped, -1), 8: np.rot90(photo),
+    }[orientation]  # fmt: skip
+    image = read_image(tmp_path / name)
+    assert image.shape == upright.shape
+    tolerance = 12 if name in ("a.jpg", "a.avif") else 0
+    assert np.abs(image.astype(float) - upright).mean() <= tolerance
+    header = read_header(tmp_path / name)
+    assert (header.height, header.width) == upright.shape[:2]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_deep_tiff(tmp_path, photo, dtype, orientation):
+    for name, kind in (("a.tif", dtype), ("b.tif", "uint8")):
+        tags = [(274, "H", 1, orientation, True)]
+        tifffile.imwrite(tmp_path / name, photo.astype(kind), photometric="rgb", extratags=tags)
+    deep, shallow = (read_image(tmp_path / name) for name in ("a.tif", "b.tif"))
+    np.testing.assert_array_equal(deep, shallow)
+    assert read_header(tmp_path / "a.tif").height == deep.shape[0]
+
+
+@pytest.mark.parametrize("source", WITH_EXIF)
+@pytest.mark.parametrize("target", WITH_EXIF)
+def test_metadata_goes_from_every_format_to_every_other(tmp_path, photo, source, target):
+    (tmp_path / "out").mkdir()
+    save(tmp_path / source, photo)
+    big = np.tile(read_image(tmp_path / source), (2, 2, 1))
+    write_image(tmp_path / "out" / target, big, read_header(tmp_path / source).metadata)
+    with Image.open(tmp_path / "out" / target) as image:
+        details = dict(image.getexif().get_ifd(0x8769))  # which Pillow loses with the pixels
+        place = dict(image.getexif().get_ifd(0x8825))
+        image.load()
+        assert image.size == (120, 166)
+        assert image.info["icc_profile"] == SRGB
+        found = image.getexif()
+        assert found[0x010F] == "Maker"
+        assert found.get(0x0112, 1) == 1
+        assert details[0x829A] == pytest.approx(1 / 250)
+        assert details[0xA002] == 120
+        assert place[0x001D] == "2020:10:25"
+        xmp = image.info.get("XML:com.adobe.xmp") or image.info["xmp"]
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        assert xmp.rstrip(b"\0") == XMP.replace(b'Orientation="6"', b'Orientation="1"')
+        if {source, target} <= {"a.jpg", "a.png", "a.tif"}:
+            assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+        if source == target == "a.png":
+            assert image.text["Title"] == "A cat"
+            assert image.text["Long"] == "x" * 2000
+            assert image.info["gamma"] == pytest.approx(0.45455)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / target).shape, big.shape)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("a.png", "uint16"), ("a.tif", "float32")])
+def test_metadata_of_deep_files(tmp_path, photo, name, dtype):
+    save(tmp_path / "a.jpg", photo)
+    kept = read_header(tmp_path / "a.jpg").metadata
+    write_image(tmp_path / name, (photo / 255).astype(dtype), kept)
+    again = read_header(tmp_path / name).metadata
+    assert again.icc == kept.icc
+    assert again.xmp == kept.xmp
+    assert again.dpi == pytest.approx(kept.dpi, abs=0.02)
+    assert b"Maker" in again.exif
+
+
+def test_a_profile_for_other_channels_is_left_out(tmp_path, photo, caplog):
+    save(tmp_path / "a.png", photo)
+    colour = read_header(tmp_path / "a.png").metadata
+    write_image(tmp_path / "b.png", photo[..., 0], colour)
+    assert "colour profile is for other channels" in caplog.text
+    assert read_header(tmp_path / "b.png").metadata.icc is None
+
+
+def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path, photo, caplog):
+    data = exif(1)
+    data[0x010E] = "x" * 70_000
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=data)
+    write_image(tmp_path / "b.jpg", photo, read_header(tmp_path / "a.png").metadata)
+    assert "EXIF is too long for a JPEG" in caplog.text
+
+
+def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
+    assert upright_exif(b"Exif\0\0MM\0*\xff\xff") == (None, 1)
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "PNG", exif=b"Exif\0\0nonsense")
+    (tmp_path / "a.png").write_bytes(file.getvalue())
+    write_image(tmp_path / "b.png", photo, read_header(tmp_path / "a.png").metadata)
+    assert "b.png: the EXIF of its original cannot be read" in caplog.text
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
