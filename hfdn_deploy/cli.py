@@ -1,4 +1,4 @@
-"""`hfdn`: upscale pictures, say what a file is, say what works here."""
+"""`hfdn`: upscale pictures, serve them, say what a file is, say what works here."""
 
 import argparse
 import glob
@@ -21,6 +21,7 @@ from hfdn_deploy.engines import commands as engines
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_image, write_image
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.service import commands as service
 from hfdn_deploy.upscaler import Upscaler
 
 
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
 
     engines.add_commands(commands)
+    service.add_commands(commands)
 
     doctor = commands.add_parser("doctor", help="say what is installed and what works")
     doctor.set_defaults(command=_doctor)

@@ -35,19 +35,28 @@ def read_image(path: Path) -> Image:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """As `read_image`, from the bytes of a file; `name` stands in the errors.
+
+    Raises:
+        InputError: empty, truncated or no image that OpenCV decodes.
+    """
     if not data:
-        raise InputError(f"{path} is empty; it should be an image.")
+        raise InputError(f"{name} is empty; it should be an image.")
     flags = _JPEG_FLAGS if data.startswith(_JPEG_MAGIC) else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise InputError(f"{path} cannot be decoded: {error.err}.") from None
+        raise InputError(f"{name} cannot be decoded: {error.err}.") from None
     if image is None:
         raise InputError(
-            f"{path} is no image that can be decoded: another kind of file, truncated or too large."
+            f"{name} is no image that can be decoded: another kind of file, truncated or too large."
         )
     if image.dtype.name not in DTYPES:
-        raise InputError(f"{path} holds {image.dtype} pixels; convert it to 8 or 16 bits.")
+        raise InputError(f"{name} holds {image.dtype} pixels; convert it to 8 or 16 bits.")
     return np.asarray(_swap_red_and_blue(image))
 
 
@@ -69,21 +78,30 @@ def write_image(path: Path, image: Image) -> None:
         InputError: the format is unknown, cannot hold this dtype or alpha, or the disk refuses.
     """
     check_format(path)
-    suffix = path.suffix.lower()
+    data = encode_image(image, path.suffix.lower(), str(path))
+    with replaced(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_image(image: Image, suffix: str, name: str) -> bytes:
+    """The bytes that `write_image` writes; `suffix` is one of IMAGE_SUFFIXES.
+
+    Raises:
+        InputError: the format cannot hold this dtype, alpha or size; the message says `name`.
+    """
     if image.dtype != np.uint8 and suffix not in _DEEP.get(image.dtype.name, ()):
         fitting = " or ".join(_DEEP.get(image.dtype.name, ("8 bits",)))
-        raise InputError(f"{path}: {suffix} cannot hold {image.dtype} pixels; choose {fitting}.")
+        raise InputError(f"{name}: {suffix} cannot hold {image.dtype} pixels; choose {fitting}.")
     if image.ndim == 3 and image.shape[2] == 4 and suffix not in _WITH_ALPHA:
-        raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
+        raise InputError(f"{name}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
     try:
         done, data = cv2.imencode(suffix, _swap_red_and_blue(image))
     except cv2.error:
         done = False
     if not done:
         size = f"{image.shape[1]}×{image.shape[0]}"
-        raise InputError(f"{path}: {suffix} cannot hold an image of {size}; choose .png or .tif.")
-    with replaced(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        raise InputError(f"{name}: {suffix} cannot hold an image of {size}; choose .png or .tif.")
+    return data.tobytes()
 
 
 def _swap_red_and_blue(image: Image) -> Image:
