@@ -31,8 +31,8 @@ def add_commands(commands: Any) -> None:
     )  # fmt: skip
     model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
     serve.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, default=[],
-        help="to choose from, the default of requests first (default: the model's, or fp32)",
+        "--precision", nargs="+", choices=PRECISIONS,
+        help="as --scale (default: fp32 int8; of --model its own, or fp32)",
     )  # fmt: skip
     serve.add_argument("--backend", default="auto")
     serve.add_argument("--batch", type=int, help="most pictures at once (default: 8)")
@@ -73,7 +73,7 @@ def _serve(args: argparse.Namespace) -> None:
         ModelSettings(
             tuple(args.scale),
             args.model,
-            tuple(args.precision),
+            tuple(args.precision or (() if args.model else ("fp32", "int8"))),
             args.backend,
             args.batch,
             args.allow_ungated,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A body that is refused is thrown away as it comes, but not for longer than this.
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 1.0
 
 
 class DrainMiddleware:

@@ -72,8 +72,8 @@ class Models:
             if scale in (own_scale, None) and precision in (own_precision, None):
                 return up
         known = ", ".join(f"scale {s} in {p}" for s, p in self._opened)
-        wanted = [f"scale {scale}"] * (scale is not None) + [f"in {precision}"] * bool(precision)
-        raise RequestError(422, f"there is no model for {' '.join(wanted)}; there is {known}.")
+        wanted = f"scale {scale or 'any'} in {precision or 'any precision'}"
+        raise RequestError(422, f"there is no model for {wanted}; there is {known}.")
 
     @property
     def workers(self) -> int:
