@@ -24,9 +24,9 @@ class Running:
     server: uvicorn.Server
     port: int
 
-    def post(self, data, **options):
+    def post(self, body, **options):
         return httpx.post(
-            f"http://127.0.0.1:{self.port}/v1/upscale", content=data, timeout=60, **options
+            f"http://127.0.0.1:{self.port}/v1/upscale", content=body, timeout=60, **options
         )
 
     def get(self, path, **options):
