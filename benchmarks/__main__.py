@@ -1,9 +1,9 @@
-"""`python -m benchmarks COMMAND`: quality, overhead, memory, sessions, demo."""
+"""`python -m benchmarks COMMAND`: quality, overhead, memory, sessions, service, demo."""
 
 import argparse
 import sys
 
-from benchmarks import demo, memory, overhead, quality, sessions
+from benchmarks import demo, memory, overhead, quality, service, sessions
 from hfdn_deploy.command import run_command
 
 COMMANDS = {
@@ -11,6 +11,7 @@ COMMANDS = {
     "overhead": overhead,
     "memory": memory,
     "sessions": sessions,
+    "service": service,
     "demo": demo,
 }
 

@@ -1,4 +1,4 @@
-"""`hfdn`: upscale pictures and videos, say what a file is, say what works here."""
+"""`hfdn`: upscale pictures and videos, serve, say what a file is, say what works here."""
 
 import argparse
 import json
@@ -20,6 +20,7 @@ from hfdn_deploy.engines import commands as engines
 from hfdn_deploy.errors import PartialError
 from hfdn_deploy.jobs import Done, pending_jobs, plan_jobs, run_jobs
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.service import commands as service
 from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
 
     engines.add_commands(commands)
+    service.add_commands(commands)
 
     doctor = commands.add_parser("doctor", help="say what is installed and what works")
     doctor.set_defaults(command=_doctor)

@@ -1,5 +1,6 @@
 """Image files to arrays and back: RGB order, dtype and channels as stored, upright."""
 
+import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,10 +70,25 @@ def read_image(path: Path) -> Image:
         InputError: missing, empty, damaged, truncated, no picture that can be read (CMYK, signed
             numbers), or too large, which the header tells before anything is decoded.
     """
-    with _opened(path) as (file, header, image):
-        if header.frames > 1:
-            logger.warning("%s: only the first of its pictures is read", path)
-        return decoding.decode(file, header, image)
+    with _opened(path) as opened:
+        return _decode(opened, str(path))
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """As `read_image`, from the bytes of a file; `name` stands in the errors.
+
+    Raises:
+        InputError: as for a file.
+    """
+    with _checked(io.BytesIO(data), len(data), name) as opened:
+        return _decode(opened, name)
+
+
+def _decode(opened: tuple[BinaryIO, Header, ImageFile | None], name: str) -> Image:
+    file, header, image = opened
+    if header.frames > 1:
+        logger.warning("%s: only the first of its pictures is read", name)
+    return decoding.decode(file, header, image)
 
 
 @contextmanager
@@ -80,30 +96,41 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Header, ImageFile | None]]:
     """The file and its header; what goes wrong inside becomes an InputError that names it."""
     try:
         if path.exists() and not path.is_file():
-            raise InputError("cannot be read: no regular file; name an image")
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            if not size:
-                raise InputError("is empty; it should be an image")
-            _check_memory(size)
-            header, image = decoding.read_header(file)
-            pixels = header.width * header.height
-            if pixels > MAX_PIXELS:
-                raise InputError(
-                    f"is {header.width}×{header.height} pixels, more than the {MAX_PIXELS:,} that "
-                    "are read; cut it into parts"
-                )
-            _check_memory(_COPIES * pixels * 4 * np.dtype(header.dtype).itemsize)
-            yield file, header, image
-    except InputError as error:
-        raise InputError(f"{path} {error}.") from None
+            raise InputError(f"{path} cannot be read: no regular file; name an image.")
+        with (
+            path.open("rb") as file,
+            _checked(file, path.stat().st_size, str(path)) as opened,
+        ):
+            yield opened
     except OSError as error:
-        if error.errno:
-            raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-        raise InputError(f"{path} is truncated or damaged ({error}); copy it anew.") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+@contextmanager
+def _checked(
+    file: BinaryIO, size: int, name: str
+) -> Iterator[tuple[BinaryIO, Header, ImageFile | None]]:
+    """A file of `size` bytes and its header, if that promises what can be borne."""
+    try:
+        if not size:
+            raise InputError("is empty; it should be an image")
+        _check_memory(size)
+        header, image = decoding.read_header(file)
+        pixels = header.width * header.height
+        if pixels > MAX_PIXELS:
+            raise InputError(
+                f"is {header.width}×{header.height} pixels, more than the {MAX_PIXELS:,} that "
+                "are read; cut it into parts"
+            )
+        _check_memory(_COPIES * pixels * 4 * np.dtype(header.dtype).itemsize)
+        yield file, header, image
+    except InputError as error:
+        raise InputError(f"{name} {error}.") from None
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} is truncated or damaged ({reason}); copy it anew.") from None
+        if isinstance(error, OSError) and error.errno:
+            raise
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        raise InputError(f"{name} is truncated or damaged ({kind}{error}); copy it anew.") from None
 
 
 def _check_memory(need: int) -> None:
@@ -169,18 +196,29 @@ def write_image(
         InputError: the format is unknown, cannot hold this dtype, alpha or size, or the disk
             refuses.
     """
+    data = encode_image(image, path, metadata, quality)
+    with replaced(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_image(
+    image: Image, path: Path, metadata: Metadata | None = None, quality: int | None = None
+) -> bytes:
+    """The bytes that `write_image` writes; `path` is for the format and for errors.
+
+    Raises:
+        InputError: the format is unknown, or cannot hold this dtype, alpha or size.
+    """
     height, width, channels = (*image.shape, 1)[:3]
     check_fits(path, width, height, channels, image.dtype.name)
     pixels = np.ascontiguousarray(image if channels > 1 else image.reshape(height, width))
     pixels = pixels.astype(image.dtype.newbyteorder("="), copy=False)
     try:
         sized = for_size(metadata or Metadata(), width, height)
-        data = encode(path, pixels, sized, quality)
+        return encode(path, pixels, sized, quality)
     except Exception as error:  # Pillow's encoders share no exception
         reason = str(error) or type(error).__name__
         raise InputError(
             f"{path}: {path.suffix} cannot hold this image of {width}×{height} ({reason}); "
             "choose .png or .tif."
         ) from error
-    with replaced(path) as temporary:
-        temporary.write_bytes(data)

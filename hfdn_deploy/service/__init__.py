@@ -1,0 +1,1 @@
+"""`hfdn serve` (extra: serve): pictures upscaled over HTTP, and a page for people."""

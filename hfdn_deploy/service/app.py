@@ -1,0 +1,188 @@
+"""The routes: a FastAPI application around a `Service`, for any ASGI server."""
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from hfdn_deploy import __version__
+from hfdn_deploy.errors import HFDNError
+from hfdn_deploy.service.limits import RequestError
+from hfdn_deploy.service.middleware import CountMiddleware, DrainMiddleware
+from hfdn_deploy.service.pictures import Format
+from hfdn_deploy.service.service import Service
+from hfdn_deploy.service.uploads import FIELD, read_picture
+
+logger = logging.getLogger(__name__)
+
+_PAGES = {
+    "/": ("index.html", "text/html"),
+    "/docs": ("docs.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/docs.js": ("docs.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+# Nothing but what this service itself sends; pictures that the page has made are blobs.
+_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
+
+_PICTURES = {f"image/{form}": {"schema": {"type": "string", "format": "binary"}} for form in
+             ("png", "jpeg", "webp")}  # fmt: skip
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": [FIELD],
+        "properties": {FIELD: {"type": "string", "format": "binary"}},
+    }
+}
+_REFUSALS = {
+    400: "no picture in the body, or a damaged one",
+    401: "the bearer token is missing or wrong",
+    408: "the body came too slowly",
+    413: "too many bytes or pixels",
+    415: "no PNG, JPEG or WebP",
+    422: "no such scale, precision or format, or the format cannot hold the picture",
+    429: "the queue is full; Retry-After says when to come again",
+    503: "not done in time, or too many connections",
+}
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; it closes the service when it shuts down.
+
+    Routes: POST /v1/upscale, GET /v1/models, /healthz, /metrics, /openapi.json, and for people
+    / and /docs. With a token in the settings, the first two and /metrics ask for it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="HFDN super-resolution",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page would load scripts from the network
+        redoc_url=None,
+    )
+    app.add_middleware(DrainMiddleware)
+    app.add_middleware(CountMiddleware, count=service.metrics.answered)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HFDNError, _answer_error)
+    protected = [Depends(_token_check(service.settings.token))]
+
+    @app.post(
+        "/v1/upscale",
+        dependencies=protected,
+        response_class=Response,
+        responses={
+            200: {"description": "the upscaled picture", "content": _PICTURES},
+            **{status: {"description": text} for status, text in _REFUSALS.items()},
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"multipart/form-data": _FORM, **_PICTURES},
+            }
+        },
+    )
+    async def upscale(
+        request: Request,
+        scale: Annotated[int | None, Query(description="2, 3 or 4; see /v1/models")] = None,
+        precision: Annotated[str | None, Query(description="fp32, fp16 or int8")] = None,
+        format: Annotated[Format | None, Query(description="default: the picture's own")] = None,
+    ) -> Response:
+        """Upscale a picture: the form's file `image`, or the whole body."""
+        answer = await service.upscale(
+            partial(read_picture, request, service.limits),
+            partial(_gone, request),
+            service.models.choose(scale, precision),
+            format,
+        )
+        stages = (f"{name};dur={value:.1f}" for name, value in answer.milliseconds.items())
+        backend = answer.up.backend
+        headers = {
+            "Server-Timing": ", ".join(stages),
+            "HFDN-Model": f"x{backend.scale} {backend.precision} {backend.name}",
+            "Cache-Control": "no-store",
+        }
+        return Response(answer.data, media_type=f"image/{answer.format}", headers=headers)
+
+    @app.get("/v1/models", dependencies=protected)
+    async def models() -> dict[str, Any]:
+        """The models that are open, the default first, and the limits."""
+        return {"models": service.models.describe(), "limits": vars(service.limits)}
+
+    @app.get("/healthz", responses={503: {"description": "it takes no pictures any more"}})
+    async def healthz() -> dict[str, str]:
+        """Whether pictures are taken."""
+        if not service.batcher.alive:
+            raise HTTPException(503, "the service takes no pictures any more; restart it.")
+        return {"status": "ok"}
+
+    @app.get("/metrics", dependencies=protected, response_class=Response)
+    async def metrics() -> Response:
+        """Counters in Prometheus' text format."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    for route, (name, kind) in _PAGES.items():
+        app.get(route, include_in_schema=False)(_static(name, kind))
+    return app
+
+
+def _static(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    """A handler that sends a file of the package, read once."""
+    content = files("hfdn_deploy.service").joinpath("page", name).read_bytes()
+    headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
+
+    async def send() -> Response:
+        return Response(content, media_type=kind, headers=headers)
+
+    return send
+
+
+def _token_check(token: str | None) -> Callable[..., Awaitable[None]]:
+    bearer = HTTPBearer(auto_error=False)
+
+    async def check(
+        shown: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    ) -> None:
+        given = shown.credentials if shown else ""
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+            raise HTTPException(
+                401,
+                "the bearer token is missing or wrong; send it as Authorization: Bearer TOKEN.",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    return check
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has left; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    if isinstance(error, RequestError):
+        status, headers = error.status, error.headers
+    else:
+        logger.error("%s", error)
+        status, headers = 500, None
+    return JSONResponse({"detail": str(error)}, status, headers)
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = "; ".join(f"{e['loc'][-1]} is {e['input']!r:.40}: {e['msg']}" for e in error.errors())
+    return JSONResponse({"detail": f"{wrong}; see /docs."}, 422)

@@ -1,0 +1,58 @@
+"""What Prometheus may ask for."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+from hfdn_deploy.service.batcher import Upscaled
+from hfdn_deploy.upscaler import Upscaler
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_MODEL = ("scale", "precision")
+
+
+class Metrics:
+    """The counters of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "hfdn_requests", "Answers of /v1/upscale by status", ["status"], registry=registry
+        )
+        self._images = Counter("hfdn_images", "Pictures upscaled", _MODEL, registry=registry)
+        self._pixels = Counter("hfdn_output_pixels", "Pixels made", _MODEL, registry=registry)
+        self._waited = Histogram(
+            "hfdn_queue_seconds", "Time in the queue", buckets=_SECONDS, registry=registry
+        )
+        self._took = Histogram(
+            "hfdn_upscale_seconds", "Time of a picture's batch", _MODEL, buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._batch = Histogram(
+            "hfdn_batch_images", "Size of a picture's batch", buckets=(1, 2, 4, 8, 16),
+            registry=registry,
+        )  # fmt: skip
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that is read when Prometheus asks."""
+        Gauge(name, help_text, registry=self._registry).set_function(value)
+
+    def answered(self, path: str, status: int) -> None:
+        """Count an answer, if it is one of /v1/upscale; other paths are not worth a label."""
+        if path == "/v1/upscale":
+            self._requests.labels(status).inc()
+
+    def upscaled(self, up: Upscaler, result: Upscaled) -> None:
+        """Count a picture."""
+        model = (up.scale, up.backend.precision)
+        self._images.labels(*model).inc()
+        self._pixels.labels(*model).inc(result.image.shape[0] * result.image.shape[1])
+        self._waited.observe(result.waited)
+        self._took.labels(*model).observe(result.took)
+        self._batch.observe(result.batch)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,64 @@
+"""Around every request: refusals that arrive, and a count of the answers."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# A body that is refused is thrown away as it comes, but not for longer than this.
+DRAIN_SECONDS = 1.0
+
+
+class DrainMiddleware:
+    """Reads the rest of a request's body before the answer starts.
+
+    A server that answers a body it has not read closes the connection, and a client that is
+    still sending then sees a broken pipe instead of the answer. A client that waits for "100
+    Continue" sends nothing, so it is answered at once.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI application."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        waits = any(name == b"expect" for name, _ in scope["headers"])
+        ended = False
+
+        async def receive_noting_the_end() -> Message:
+            nonlocal ended, waits
+            waits = False  # the server has said "100 Continue"
+            message = await receive()
+            ended = ended or not message.get("more_body", False)
+            return message
+
+        async def send_after_the_end(message: Message) -> None:
+            if message["type"] == "http.response.start" and not waits:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_SECONDS):
+                        while not ended:
+                            await receive_noting_the_end()
+            await send(message)
+
+        await self.app(scope, receive_noting_the_end, send_after_the_end)
+
+
+class CountMiddleware:
+    """Tells the path and the status of every answer."""
+
+    def __init__(self, app: ASGIApp, count: Callable[[str, int], None]) -> None:
+        self.app = app
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI application."""
+
+        async def send_counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._count(scope["path"], message["status"])
+            await send(message)
+
+        await self.app(scope, receive, send_counting)

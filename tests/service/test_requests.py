@@ -1,0 +1,159 @@
+import http.client
+import re
+import struct
+import zlib
+from importlib.resources import files
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hfdn_deploy import Upscaler
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import decode_image
+from hfdn_deploy.service.limits import Limits, RequestError
+from hfdn_deploy.service.pictures import read_header
+from tests.service.conftest import encoded, running
+
+
+@pytest.fixture(scope="module")
+def up():
+    with Upscaler.load(2, precision="int8") as up:
+        yield up
+
+
+def test_what_comes_back_is_what_the_upscaler_gives(served, photo, up):
+    small = photo[:16, :24]
+    rgba = np.dstack([small, np.full(small.shape[:2], 90, np.uint8)])
+    for image in (small, small[..., 0], rgba, small.astype(np.uint16) * 257):
+        answer = served.post(encoded(image, ".png"))
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["hfdn-model"] == "x2 int8 onnxruntime"
+        assert re.fullmatch(
+            r"decode;dur=[\d.]+, queue;dur=[\d.]+, upscale;dur=[\d.]+, encode;dur=[\d.]+",
+            answer.headers["server-timing"],
+        )
+        np.testing.assert_array_equal(decode_image(answer.content, ""), up(image))
+
+
+def test_form_and_formats(served, photo, png):
+    for suffix, kind in ((".png", "png"), (".jpg", "jpeg"), (".webp", "webp")):
+        form = {"image": ("../../etc/passwd", encoded(photo[:16, :24], suffix))}
+        answer = served.post(None, files=form)
+        assert answer.headers["content-type"] == f"image/{kind}"
+        assert read_header(answer.content).format == kind
+        answer = served.post(png, params={"format": kind, "scale": 2, "precision": "int8"})
+        header = read_header(answer.content)
+        assert (header.format, header.width, header.height) == (kind, 48, 32)
+
+
+def bomb(width, height):
+    """A PNG that says it has so many pixels; deflate makes their zeros small."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(10**6))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
+
+
+def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo):
+    rgba = encoded(np.dstack([photo[:8, :8], photo[:8, :8, :1]]), ".png")
+    form = {"files": {"image": png}}
+    no_form = {"headers": {"content-type": "multipart/form-data"}}
+    for status, words, data, options in [
+        (413, "far too many pixels", bomb(60000, 60000), {}),
+        (413, "4096×4096 pixels, 16,777,216, and", bomb(4096, 4096), {}),
+        (415, "send a PNG, JPEG or WebP", b"hello, world", {}),
+        (415, "send a PNG", None, {"files": {"image": b"hello, world"}}),
+        (400, "decoded", bomb(100, 100), {}),
+        (400, "decoded", png[:-200], {}),
+        (400, "there is no picture", b"", {}),
+        (400, "there is no picture", None, {"files": {"photo": png}}),
+        (400, "in the query", None, {**form, "data": {"scale": "2"}}),
+        (400, "the form cannot be used", b"x", no_form),
+        (422, "there is scale 2 in int8", png, {"params": {"scale": 4}}),
+        (422, "there is scale 2 in int8", png, {"params": {"precision": "fp32"}}),
+        (422, "format is 'gif'", png, {"params": {"format": "gif"}}),
+        (422, "cannot hold transparency", rgba, {"params": {"format": "jpeg"}}),
+    ]:  # fmt: skip
+        answer = served.post(data, **options)
+        assert answer.status_code == status, (answer.text, words)
+        assert words in answer.json()["detail"]
+        assert served.get("/healthz").json() == {"status": "ok"}
+    assert served.post(png).status_code == 200
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_of_100_mb(served, png, declared):
+    megabyte = bytes(2**20)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    headers = {"Content-Length": str(100 * 2**20)} if declared else {}
+    connection.request("POST", "/v1/upscale", (megabyte for _ in range(100)), headers)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert b"larger than 16,777,216 bytes" in answer.read()
+    connection.close()
+    assert served.post(png).status_code == 200
+
+
+def test_limits_are_checked_and_count_the_output():
+    limits = Limits(pixels=100, output_pixels=200)
+    limits.check_size(10, 5, 2)
+    for size, words in (((11, 10, 1), "110, and 100"), ((10, 6, 2), "240 at scale 2, and 200")):
+        with pytest.raises(RequestError, match=words) as caught:
+            limits.check_size(*size)
+        assert caught.value.status == 413
+    with pytest.raises(InputError, match="queue is 0"):
+        Limits(queue=0)
+
+
+def test_a_jpeg_with_further_pictures_is_a_jpeg(photo):
+    file = BytesIO()
+    first, second = (Image.fromarray(photo[:h, :24]) for h in (16, 8))
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    header = read_header(file.getvalue())
+    assert (header.format, header.width, header.height) == ("jpeg", 24, 16)
+
+
+def test_token(png):
+    with running(token="geheim-ü") as served:
+        assert served.get("/").status_code == served.get("/healthz").status_code == 200
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": b"Bearer \xff"}):
+            for answer in (
+                served.get("/v1/models", headers=headers),
+                served.get("/metrics", headers=headers),
+                served.post(png, headers=headers),
+            ):
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+        right = {"authorization": "Bearer geheim-ü".encode("latin-1")}
+        assert served.post(png, headers=right).status_code == 200
+
+
+def test_what_may_be_asked(served, png):
+    served.post(png)
+    facts = served.get("/v1/models").json()
+    assert [(m["scale"], m["precision"]) for m in facts["models"]] == [(2, "int8")]
+    assert facts["limits"]["body_bytes"] == 16 * 2**20
+    text = served.get("/metrics").text
+    assert re.search(r'^hfdn_requests_total\{status="200"\} [1-9]', text, re.M)
+    assert re.search(r'^hfdn_images_total\{precision="int8",scale="2"\} [1-9]', text, re.M)
+    assert "hfdn_queue 0.0" in text
+    api = served.get("/openapi.json").json()
+    assert set(api["paths"]) == {"/v1/upscale", "/v1/models", "/healthz", "/metrics"}
+    for path in ("/../../etc/passwd", "/page.js/../../app.py", "/static/x"):
+        assert served.get(path).status_code == 404
+
+
+def test_pages_take_nothing_from_the_network():
+    pages = list(files("hfdn_deploy.service").joinpath("page").iterdir())
+    assert len(pages) == 6
+    for page in pages:
+        text = page.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?:|//\w+\.\w", text), page.name
