@@ -25,15 +25,16 @@ def luma8(image: Image) -> NDArray[np.uint8]:
     """Luma of an 8-bit image: colour is converted and rounded, grey is kept as it is.
 
     Args:
-        image: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, whose alpha is ignored.
+        image: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; alpha is
+            ignored.
 
     Raises:
         InputError: not 8 bits.
     """
     if image.dtype != np.uint8:
         raise InputError(f"the protocol is for 8-bit images, not {image.dtype}; convert them.")
-    if image.ndim == 2:
-        return image.astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 2:
+        return image.reshape(*image.shape[:2], -1)[..., 0].astype(np.uint8)
     luma = 16 + image[..., :3].astype(np.float64) @ np.array(YCBCR[0]) / PEAK
     return to_levels(luma)
 

@@ -74,6 +74,7 @@ def test_luma_of_known_colours():
     np.testing.assert_array_equal(luma8(image)[0], list(colours.values()))
     grey = np.arange(256, dtype=np.uint8)[None]
     np.testing.assert_array_equal(luma8(grey), grey)
+    np.testing.assert_array_equal(luma8(np.dstack([grey, 255 - grey])), grey)
     with pytest.raises(InputError, match="8-bit"):
         luma8(grey.astype(np.uint16))
 

@@ -55,5 +55,5 @@ def test_shell_blocks(folder):
 def test_make_targets_exist():
     text = "".join(text for kind, text in BLOCKS if kind == "console")
     targets = re.findall(r"^make (\w+)", text, re.M)
-    assert {"demo", "test", "bench"} <= set(targets)
+    assert {"demo", "test", "fuzz", "bench"} <= set(targets)
     run(["make", "--dry-run", *targets], ROOT)
