@@ -4,6 +4,7 @@ import argparse
 import glob
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -56,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     upscale.add_argument(
         "--trust", action="store_true", help="run an engine that you did not build yourself"
     )
+    upscale.add_argument(
+        "--tile", type=_tile, default="auto", metavar="N",
+        help="pixels of a tile's side; auto (default): whole if memory allows; none: whole",
+    )  # fmt: skip
+    upscale.add_argument(
+        "--max-memory", type=_size, metavar="SIZE",
+        help="that a picture may take, such as 1.5GiB (default: half of what is free)",
+    )  # fmt: skip
     upscale.set_defaults(command=_upscale)
 
     info = commands.add_parser("info", help="say what a file is")
@@ -77,13 +86,16 @@ def _upscale(args: argparse.Namespace) -> None:
     records = []
     model = args.model or (4 if args.scale is None else args.scale)
     with Upscaler.load(
-        model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust
-    ) as up:
+        model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust,
+        args.tile, args.max_memory,
+    ) as up:  # fmt: skip
         for source, target in tqdm(jobs, unit="image", disable=None):
             start = time.perf_counter()
             image = read_image(source)
             try:
-                image = up(image)
+                side = up.tile_for(image.shape)
+                with _PixelBar() as bar:
+                    image = up(image, bar.show)
             except InputError as error:
                 raise InputError(f"{source}: {error}") from None
             write_image(target, image)
@@ -93,6 +105,7 @@ def _upscale(args: argparse.Namespace) -> None:
                     "output": str(target),
                     "width": image.shape[1],
                     "height": image.shape[0],
+                    "tile": side,
                     "seconds": round(time.perf_counter() - start, 4),
                 }
             )
@@ -104,6 +117,35 @@ def _upscale(args: argparse.Namespace) -> None:
             "scale": up.scale,
         }
         print(json.dumps({**facts, "images": records}, indent=1))
+
+
+class _PixelBar(tqdm):  # type: ignore[misc]
+    """A bar of an image's pixels, which appears with the first tile."""
+
+    def __init__(self) -> None:
+        super().__init__(unit="px", unit_scale=True, disable=None, leave=False, delay=0.1)
+
+    def show(self, done: int, total: int) -> None:
+        """Move to `done`."""
+        self.total = total
+        self.update(done - self.n)
+
+
+def _tile(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return text if text == "auto" else None
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no side in pixels, auto or none")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    """Bytes of a size such as 800MiB, 1.5GiB or 2GB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 800MiB or 1.5GiB")
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(prefix) + 1))
 
 
 def plan_jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:

@@ -2,29 +2,31 @@
 
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import psutil
 
-from hfdn_deploy.backends import Backend, Model, open_backend
+from hfdn_deploy import tiling
+from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Plane, check, merge, split
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.memory import Job
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SUFFIX = ".safetensors"
 
-# What ONNX Runtime's arena holds at the peak in fp32, fitted to `python -m benchmarks memory`.
-BYTES_PER_INPUT_PIXEL = 4800
-BYTES_PER_OUTPUT_PIXEL = 500
+Progress = Callable[[int, int], object]
+"""Called with the pixels that are done and all there are to do."""
 
 
 class Upscaler:
@@ -36,10 +38,32 @@ class Upscaler:
     Not for use by several threads at once.
     """
 
-    def __init__(self, backend: Backend, choice: str, ensemble: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        choice: str,
+        ensemble: bool = False,
+        tile: int | Literal["auto"] | None = "auto",
+        max_memory: int | None = None,
+    ) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
+        if not (tile in ("auto", None) or (isinstance(tile, int) and tile > 0)):
+            raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
+        tiling_backend = backend if isinstance(backend, TilingBackend) else None
+        if isinstance(tile, int) and not tiling_backend:
+            raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
+        if max_memory is not None and not (tiling_backend and tiling_backend.memory):
+            raise BackendError(
+                f"nobody measured how much memory {backend.name} takes; leave max_memory out, or "
+                "give a tile's side instead."
+            )
         self.backend = backend
+        self._tiling_backend = tiling_backend
         self.ensemble = ensemble
+        self.tile = tile
+        # Asked once: later, what earlier pictures left to the engine for the next would not count.
+        free = psutil.virtual_memory().available
+        self._budget = max_memory or (free // 2 if tile == "auto" else free)
         self._closed = False
         self._workers: ThreadPoolExecutor | None = None
         self.choice = choice
@@ -54,6 +78,8 @@ class Upscaler:
         ensemble: bool = False,
         allow_ungated: bool = False,
         trust: bool = False,
+        tile: int | Literal["auto"] | None = "auto",
+        max_memory: int | None = None,
     ) -> Self:
         """Open a model.
 
@@ -70,9 +96,15 @@ class Upscaler:
                 rounding; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
             trust: run an engine that this user did not build; it is native code.
+            tile: side of the tiles that a picture is upscaled in, in low-resolution pixels
+                without their halo; None for the picture whole; "auto" for the whole where that
+                fits into `max_memory`, or the largest tile that does. The result is the same, to
+                rounding. Tiles take longer: the halos, and a pass for the whole picture's mean.
+            max_memory: bytes that the upscaling of a picture may take; by default half of what
+                is free when the model is loaded, or, unless `tile` is "auto", all of it.
 
         Raises:
-            InputError: there is no such precision.
+            InputError: there is no such precision or tile.
             BundleError, CheckpointError: the model is missing, damaged or something else.
             EngineError: the engine is for something else, was changed, or is not trusted.
             GateError: the graph did not pass its quality gate, and that is not allowed.
@@ -87,19 +119,36 @@ class Upscaler:
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
         opened, choice = open_backend(backend, source, own)
         logger.info("backend: %s", choice)
-        return cls(opened, choice, ensemble)
+        return cls(opened, choice, ensemble, tile, max_memory)
 
     @property
     def scale(self) -> int:
         """Upscaling factor."""
         return self.backend.scale
 
-    def __call__(self, image: Image) -> Image:
+    def tile_for(self, shape: tuple[int, ...]) -> int | None:
+        """The side of the tiles in which an image (H, W) or (H, W, C) is upscaled; None if whole.
+
+        Raises:
+            InputError: it would not fit into memory.
+        """
+        backend = self._tiling_backend
+        if not (backend and backend.memory):
+            return None if self.tile == "auto" else self.tile
+        height, width, channels = (*shape, 1)[:3]
+        job = Job(height, width, self.scale, backend.halo, backend.memory, channels, self.ensemble)
+        if self.tile == "auto":
+            return job.largest_side(self._budget)
+        job.check(self.tile, self._budget)
+        return self.tile
+
+    def __call__(self, image: Image, progress: Progress | None = None) -> Image:
         """Upscale one image: luma through the network, chroma and alpha bicubically.
 
         Args:
             image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
                 (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1].
+            progress: called after each tile; never for an image that is upscaled whole.
 
         Returns:
             The same dtype and channels at (scale·H, scale·W).
@@ -109,9 +158,9 @@ class Upscaler:
             BackendError: the engine failed, or gave a wrong shape or NaN.
         """
         check(image)
-        self._check_memory(*image.shape[:2])
+        side = self.tile_for(image.shape)
         planes = split(image)
-        return merge(self.upscale_luma(planes.luma), planes, image)
+        return merge(self._upscale(planes.luma, side, progress), planes, image)
 
     def submit(self, image: Image) -> Future[Image]:
         """Upscale an image in the background, as many at once as the backend has use for.
@@ -123,42 +172,39 @@ class Upscaler:
             self._workers = ThreadPoolExecutor(self.backend.concurrency)
         return self._workers.submit(self, image)
 
-    def upscale_luma(self, luma: Plane) -> Plane:
+    def upscale_luma(self, luma: Plane, progress: Progress | None = None) -> Plane:
         """Upscale one luma plane (H, W) in [0, 1], float32; the result is not clipped.
 
         Raises:
             InputError, BackendError: as for a whole image.
         """
-        self._check_memory(*luma.shape)
+        return self._upscale(luma, self.tile_for(luma.shape), progress)
+
+    def _upscale(self, luma: Plane, side: int | None, progress: Progress | None) -> Plane:
+        count = _counter(progress, self._work(luma))
         if not self.ensemble:
-            return self._run(luma)
-        total = np.zeros([self.scale * side for side in luma.shape], np.float32)
+            return self._run(luma, side, count)
+        total = np.zeros([self.scale * length for length in luma.shape], np.float32)
         for turns in range(4):
             turned = np.rot90(luma, turns)
-            total += np.rot90(self._run(turned), -turns)
-            total += np.rot90(self._run(turned[:, ::-1])[:, ::-1], -turns)
+            total += np.rot90(self._run(turned, side, count), -turns)
+            total += np.rot90(self._run(turned[:, ::-1], side, count)[:, ::-1], -turns)
         return total / np.float32(8)
 
-    def _check_memory(self, height: int, width: int) -> None:
-        """Refuse what would not fit, before the system kills the process for it."""
-        need = height * width * (BYTES_PER_INPUT_PIXEL + self.scale**2 * BYTES_PER_OUTPUT_PIXEL)
-        free = psutil.virtual_memory().available
-        if need > free:
-            raise InputError(
-                f"{width}×{height} pixels at scale {self.scale} need about {need / 2**30:.1f} GiB "
-                f"of memory and {free / 2**30:.1f} GiB are free; use a smaller image or scale."
-            )
+    def _work(self, luma: Plane) -> int:
+        """The pixels that tiles go through for a luma plane."""
+        passes = 2 if self._tiling_backend and self._tiling_backend.pools else 1
+        return luma.size * passes * (8 if self.ensemble else 1)
 
-    def _run(self, luma: Plane) -> Plane:
+    def _run(self, luma: Plane, side: int | None, count: Callable[[int], object]) -> Plane:
         if self._closed:
             raise BackendError("this upscaler is closed; load a new one.")
-        sr = self.backend.run(np.ascontiguousarray(luma[None, None]))
-        height, width = luma.shape
-        if sr.shape != (1, 1, self.scale * height, self.scale * width):
-            raise BackendError(f"the backend gave shape {sr.shape} for {width}×{height} pixels.")
-        if not np.isfinite(sr).all():
-            raise BackendError("the backend gave NaN or infinity; export and verify the model.")
-        return np.asarray(sr[0, 0])
+        backend, (height, width) = self._tiling_backend, luma.shape
+        if side is None or backend is None:
+            return tiling.upscale_whole(self.backend, luma)
+        sr = np.empty((self.scale * height, self.scale * width), np.float32)
+        tiling.upscale(backend, luma, sr, tiling.plan(height, width, side, backend.halo), count)
+        return sr
 
     def close(self) -> None:
         """Free the engine; the upscaler cannot be used afterwards. Closing twice is no error."""
@@ -178,6 +224,19 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], object]:
+    """What adds up pixels and reports them."""
+    done = 0
+
+    def count(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if progress:
+            progress(done, total)
+
+    return count
 
 
 def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:

@@ -1,7 +1,8 @@
 """ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
@@ -9,15 +10,24 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import MemoryNeed
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import is_device_array
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.manifest import graph_for
+from hfdn_deploy.graphs import INSIDE, POOLED, statistics_graph, tile_graph
+from hfdn_deploy.manifest import GRAPHS, ModelFile, graph_for
 
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "rtx-ep": "NvTensorRTRTXExecutionProvider",
+}
+# On the CPU, by precision and scale; `python -m benchmarks memory` measures it. A session's arena
+# never shrinks, so the tiles' need is the sum of two.
+_MEMORY = {
+    "fp32": {2: MemoryNeed(6400, 9200), 3: MemoryNeed(9000, 11800), 4: MemoryNeed(12300, 15000)},
+    "fp16": {2: MemoryNeed(8100, 11600), 3: MemoryNeed(15000, 18500), 4: MemoryNeed(26000, 29500)},
+    "int8": {2: MemoryNeed(3200, 6500), 3: MemoryNeed(6700, 10100), 4: MemoryNeed(12700, 16000)},
 }
 _PACKAGES = {"onnxruntime": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
@@ -177,42 +187,102 @@ def _open_session(data: bytes, name: str) -> Any:
 
 
 def open_model(model: Bundle, precision: str, name: str) -> "OnnxRuntimeBackend":
-    """Open one precision of a bundle with the backend of this name."""
-    return OnnxRuntimeBackend(model, precision, name)
-
-
-class OnnxRuntimeBackend:
-    """An ONNX Runtime session with one graph of a bundle, on exactly one provider.
+    """Open one precision of a bundle with the backend of this name.
 
     Raises:
         BundleError: the bundle has no such graph or its file was changed.
         GateError: the graph did not pass its gates.
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
+    graph = graph_for(precision, "cpu" if name == "onnxruntime" else "cuda")
+    data, entry = model.read_model(graph), model.entry(graph)
+    return OnnxRuntimeBackend(data, entry, model.manifest.scale, name)
+
+
+@contextmanager
+def _failures(lr: Any) -> Iterator[None]:
+    """Say of a failure on which input it was.
+
+    Raises:
+        BackendError: there was one.
+    """
+    try:
+        yield
+    except Exception as error:  # its exceptions share no base class but this
+        raise BackendError(
+            f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
+        ) from error
+
+
+class OnnxRuntimeBackend:
+    """ONNX Runtime with one graph of a bundle, on exactly one provider.
+
+    The sessions that tiles need are opened with the first tile.
+
+    Raises:
+        BackendError: ONNX Runtime refuses the graph or would use another provider.
+    """
 
     concurrency = 1
 
-    def __init__(self, bundle: Bundle, precision: str, name: str) -> None:
-        graph = graph_for(precision, "cpu" if name == "onnxruntime" else "cuda")
+    def __init__(self, data: bytes, entry: ModelFile, scale: int, name: str) -> None:
+        """Open a graph.
+
+        Args:
+            data: the ONNX file.
+            entry: what its bundle says of it.
+            scale: upscaling factor.
+            name: of the backend.
+        """
         self.name = name
-        self.precision = precision
-        self.scale = bundle.manifest.scale
-        self._entry = bundle.entry(graph)
-        self.session = _open_session(bundle.read_model(graph), name)
+        self.precision = next(p for p, graphs in GRAPHS.items() if entry.graph in graphs)
+        self.scale = scale
+        self.halo = entry.halo
+        self.pools = entry.pooled is not None
+        self.memory = _MEMORY[self.precision][scale] if name == "onnxruntime" else None
+        self._entry = entry
+        self._data = data
+        self.session = _open_session(data, name)
+
+    @cached_property
+    def _statistics(self) -> Any:
+        return self._open_part(statistics_graph)
+
+    @cached_property
+    def _tile(self) -> Any:
+        return self._open_part(tile_graph)
+
+    def _open_part(self, cut: Callable[[onnx.ModelProto, str], onnx.ModelProto]) -> Any:
+        assert self._entry.pooled is not None
+        model = cut(onnx.load_model_from_string(self._data), self._entry.pooled)
+        return _open_session(model.SerializeToString(), self.name)
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
-        try:
-            if self.name != "onnxruntime":
-                sr = self._run_bound(lr)
-            else:
-                (sr,) = self.session.run([self._entry.output.name], {self._entry.input.name: lr})
-        except Exception as error:
-            raise BackendError(
-                f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
-            ) from error
-        result: NDArray[np.float32] = sr
-        return result
+        if self.name == "onnxruntime":
+            return self._run(self.session, {self._entry.input.name: lr})
+        with _failures(lr):
+            result: NDArray[np.float32] = self._run_bound(lr)
+            return result
+
+    def pooled_sums(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `TilingBackend.pooled_sums`."""
+        return self._run(self._statistics, {self._entry.input.name: lr, INSIDE: inside})
+
+    def run_tile(
+        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """See `TilingBackend.run_tile`."""
+        if pooled is None:
+            return self.run(lr)
+        return self._run(self._tile, {self._entry.input.name: lr, POOLED: pooled})
+
+    def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The one output of a session, from and to the host's memory."""
+        with _failures(feeds[self._entry.input.name]):
+            return np.asarray(session.run(None, feeds)[0])
 
     def _run_bound(self, lr: Any) -> Any:
         """With input and output bound to device memory; an array there gives an array there."""
@@ -239,6 +309,8 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """See `Backend.close`."""
         del self.session
+        for part in ("_statistics", "_tile"):
+            self.__dict__.pop(part, None)
 
 
 class _DeviceOutput:
