@@ -51,7 +51,7 @@ def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
     (lr,) = model.graph.input
     batch, _, height, width = (d.dim_param or d.dim_value for d in lr.type.tensor_type.shape.dim)
     inside = helper.make_tensor_value_info(INSIDE, TensorProto.FLOAT, [batch, 1, height, width])
-    sums = helper.make_tensor_value_info(SUMS, TensorProto.FLOAT, [batch, None, 1, 1])
+    sums = _vector(model, pooled, SUMS)
     features, counted = f"{source}.fp32", f"{source}.{INSIDE}"
     spatial = helper.make_tensor("spatial_axes", TensorProto.INT64, [2], [2, 3])
     nodes = [
@@ -69,8 +69,7 @@ def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
     """
     node = _pool(model, pooled)
     (lr,) = model.graph.input
-    batch = lr.type.tensor_type.shape.dim[0].dim_param or None
-    given = helper.make_tensor_value_info(POOLED, TensorProto.FLOAT, [batch, None, 1, 1])
+    given = _vector(model, pooled, POOLED)
     # As the pooled tensor has the type of its source, a CastLike needs not know it.
     like = helper.make_node("CastLike", [POOLED, node.input[0]], [pooled], pooled)
     nodes = [like if other.output[0] == pooled else other for other in model.graph.node]
@@ -83,6 +82,16 @@ def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
         if is_global_pool(node) and node.output[0] == pooled:
             return node
     raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
+
+
+def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
+    """An input or output in fp32 with the shape of the pooled tensor."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    shapes = {value.name: value.type.tensor_type.shape for value in inferred}
+    if pooled not in shapes:
+        raise BundleError(f"the shape of {pooled!r} is not known; export the bundle anew.")
+    shape = [dim.dim_param or dim.dim_value for dim in shapes[pooled].dim]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def _pruned(

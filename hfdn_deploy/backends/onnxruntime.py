@@ -1,6 +1,6 @@
 """ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib import import_module
@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends import MemoryNeed
+from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import is_device_array
 from hfdn_deploy.errors import BackendError
@@ -26,7 +27,7 @@ _PROVIDERS = {
 # never shrinks, so the tiles' need is the sum of two.
 _MEMORY = {
     "fp32": {2: MemoryNeed(6400, 9200), 3: MemoryNeed(9000, 11800), 4: MemoryNeed(12300, 15000)},
-    "fp16": {2: MemoryNeed(8100, 11600), 3: MemoryNeed(15000, 18500), 4: MemoryNeed(26000, 29500)},
+    "fp16": {2: MemoryNeed(7600, 11000), 3: MemoryNeed(14000, 17500), 4: MemoryNeed(26000, 29500)},
     "int8": {2: MemoryNeed(3200, 6500), 3: MemoryNeed(6700, 10100), 4: MemoryNeed(12700, 16000)},
 }
 _PACKAGES = {"onnxruntime": "onnxruntime", "cuda": "onnxruntime-gpu"}
@@ -52,7 +53,7 @@ def why_unavailable(name: str) -> str | None:
             f"this ONNX Runtime has no {_PROVIDERS[name]}: install {_PACKAGES[name]} in its place"
         )
     try:
-        _open_session(_identity(), name)
+        _open_session(identity(), name)
     except BackendError as error:
         return str(error)
     return None
@@ -104,54 +105,11 @@ def session_options() -> Any:
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # They would take up to twice the memory, in the second run of a size, and save no time.
+    options.enable_mem_pattern = False
     if eight_bit_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-@cache
-def eight_bit_products_saturate() -> bool:
-    """Whether ONNX Runtime's 8-bit convolution is inexact here, as on x86 without VNNI.
-
-    Instructions for 16-bit sums of two products clip them; tried with the largest ones.
-    """
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(_largest_products(), providers=[_PROVIDERS["onnxruntime"]])
-    (y,) = session.run(None, {"x": np.full((1, 48, 8, 8), 255, np.uint8)})
-    return bool((y != 200).any())
-
-
-def _identity() -> bytes:
-    """The smallest graph a session can be opened with."""
-    return _graph(onnx.helper.make_node("Identity", ["x"], ["y"]), onnx.TensorProto.FLOAT, [1])
-
-
-def _largest_products() -> bytes:
-    """An 8-bit 1×1 convolution of 48 channels whose outputs are 200 if all inputs are 255."""
-    values = {
-        "x_scale": np.float32(1),
-        "x_zero": np.uint8(0),
-        "w": np.full((48, 48, 1, 1), 127, np.int8),
-        "w_scale": np.float32(1),
-        "w_zero": np.int8(0),
-        "y_scale": np.float32(48 * 255 * 127 / 200),
-        "y_zero": np.uint8(0),
-    }
-    node = onnx.helper.make_node("QLinearConv", ["x", *values], ["y"])
-    return _graph(node, onnx.TensorProto.UINT8, [1, 48, 8, 8], values)
-
-
-def _graph(
-    node: onnx.NodeProto, dtype: int, shape: list[int], constants: Mapping[str, Any] | None = None
-) -> bytes:
-    """A graph of one node from x to y, both of this type and shape."""
-    x, y = (onnx.helper.make_tensor_value_info(name, dtype, shape) for name in "xy")
-    tensors = [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in (constants or {}).items()]
-    graph = onnx.helper.make_graph([node], "", [x], [y], tensors)
-    opset = onnx.helper.make_opsetid("", 18)
-    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
-    return bytes(model.SerializeToString())
 
 
 def _open_session(data: bytes, name: str) -> Any:

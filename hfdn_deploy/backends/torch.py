@@ -31,7 +31,7 @@ def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
 HALO = {2: 20, 3: 20, 4: 19}
 
 # By scale, as `python -m benchmarks memory` measures it.
-_MEMORY = {2: MemoryNeed(4700, 4700), 3: MemoryNeed(8000, 8000), 4: MemoryNeed(12200, 12200)}
+_MEMORY = {2: MemoryNeed(4000, 4000), 3: MemoryNeed(7000, 7000), 4: MemoryNeed(12000, 12000)}
 
 
 class TorchBackend:
