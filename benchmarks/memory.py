@@ -1,41 +1,73 @@
-"""Peak memory of an upscaling per output pixel, each size in a process of its own."""
+"""Peak memory of an upscaling against the model of it that tiles are chosen by."""
 
 import argparse
-import resource
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from hfdn_deploy.backends import TilingBackend
+from hfdn_deploy.errors import BackendError
+from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.memory import Job
 from hfdn_deploy.upscaler import Upscaler
 
-SIZES = ((64, 64), (180, 320), (360, 640))
+# Height and width of the picture, and side of the tiles.
+RUNS = (((180, 320), None), ((360, 640), None), ((360, 640), 64), ((360, 640), 160))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one upscaling took, in bytes."""
+
+    measured: int
+    """Growth of the resident size, at its peak, over that of the opened upscaler."""
+    predicted: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks memory`."""
     parser.add_argument("--scale", type=int, default=4)
-    parser.add_argument("--bundle", type=Path, help="instead of the package's")
+    parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the growth of the peak resident size over the smallest input's."""
-    model = args.bundle or args.scale
-    peaks = []
-    for size in SIZES:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            peaks.append(pool.submit(_peak, model, size).result())
-    scale, base = peaks[0]
-    print("| input | peak | bytes per output pixel more than at 64×64 |\n|---|---|---|")
-    for (height, width), (_, peak) in zip(SIZES, peaks, strict=True):
-        pixels = (height * width - SIZES[0][0] * SIZES[0][1]) * scale**2
-        each = f"{(peak - base) / pixels:.0f}" if pixels else "-"
-        print(f"| {width}×{height} | {peak / 2**20:.0f} MiB | {each} |")
+    """Print measured and predicted peaks of whole pictures and of tiles."""
+    print("| precision | picture | tile | peak | predicted | ratio |\n|---|---|---|---|---|---|")
+    for precision in args.precision:
+        for size, tile in RUNS:
+            peak = measure(args.model or args.scale, precision, size, tile)
+            print(
+                f"| {precision} | {size[1]}×{size[0]} | {tile or 'whole'} "
+                f"| {peak.measured / 2**20:.0f} MiB | {peak.predicted / 2**20:.0f} MiB "
+                f"| {peak.predicted / peak.measured:.2f} |"
+            )
 
 
-def _peak(model: int | Path, size: tuple[int, int]) -> tuple[int, int]:
-    """Scale, and peak resident bytes of a process that upscales noise once."""
-    with Upscaler.load(model) as up:
+def measure(model: int | Path, precision: str, size: tuple[int, int], tile: int | None) -> Peak:
+    """The peak of a process of its own that upscales RGB noise (H, W) once."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measure, model, precision, size, tile).result()
+
+
+def _measure(model: int | Path, precision: str, size: tuple[int, int], tile: int | None) -> Peak:
+    with Upscaler.load(model, precision=precision, tile=tile) as up:
+        backend = up.backend
+        if not (isinstance(backend, TilingBackend) and backend.memory):
+            raise BackendError(f"nobody measured how much memory {backend.name} takes.")
+        # What is set up with the first run, whatever its size.
+        up(np.zeros((2, 2, 3), np.uint8))
+        before = _status("VmRSS")
         up(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
-        return up.scale, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        job = Job(*size, up.scale, backend.halo, backend.memory, channels=3)
+        return Peak(_status("VmHWM") - before, job.need(tile))
+
+
+def _status(name: str) -> int:
+    """A size of this process in bytes, as Linux says."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in lines if line.startswith(name))
+    return int(line.split()[1]) * 1024

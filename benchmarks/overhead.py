@@ -24,7 +24,7 @@ class TimedSession:
         self._session = session
         self.seconds: list[float] = []
 
-    def run(self, names: list[str], feeds: Mapping[str, Any]) -> Any:
+    def run(self, names: list[str] | None, feeds: Mapping[str, Any]) -> Any:
         """As the session's own."""
         start = time.perf_counter()
         try:

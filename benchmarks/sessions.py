@@ -36,7 +36,7 @@ def variants() -> dict[str, Callable[[Any], None]]:
         f"{2 * cores} threads": _attribute("intra_op_num_threads", 2 * cores),
         "no spinning": _entry("session.intra_op.allow_spinning", "0"),
         "no arena": _attribute("enable_cpu_mem_arena", False),
-        "no memory pattern": _attribute("enable_mem_pattern", False),
+        "memory pattern": _attribute("enable_mem_pattern", True),
         "basic optimisations": _attribute("graph_optimization_level", levels.ORT_ENABLE_BASIC),
         "denormals as zero": _entry("session.set_denormal_as_zero", "1"),
         "exact 8-bit products": _entry("session.x64quantprecision", "1"),

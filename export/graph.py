@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.rewrites import DeployHFDN
+from hfdn_deploy.graphs import is_global_pool
 from hfdn_deploy.network.hfdn import HFDN
 
 OPSET = 18
@@ -104,6 +105,7 @@ def _strip(model: onnx.ModelProto) -> None:
 def halo(model: onnx.ModelProto, scale: int) -> int:
     """Input pixels around an output pixel's own that can reach it, global pooling aside.
 
+    They reach what is pooled at that pixel, too: the same tiles serve to gather the statistics.
     Walks the graph backwards from the `scale` output pixels of one input pixel, keeping for
     each tensor the interval of positions (along one axis) that they need.
     """
@@ -111,9 +113,10 @@ def halo(model: onnx.ModelProto, scale: int) -> int:
     constants = constant_values(model)
     for node in reversed(model.graph.node):
         interval = needed.get(node.output[0])
-        if interval is None or is_global_pool(node):
+        if interval is None:
             continue
-        low, high = _read_by(node, constants, *interval)
+        # What is pooled is gathered pixel by pixel: each needs its own surroundings.
+        low, high = (0, 0) if is_global_pool(node) else _read_by(node, constants, *interval)
         for name in set(node.input) - set(constants):
             before = needed.get(name, (low, high))
             needed[name] = (min(low, before[0]), max(high, before[1]))
@@ -184,8 +187,3 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
 def not_finite_constants(model: onnx.ModelProto) -> list[str]:
     """Names of the constants that hold NaN or infinity."""
     return [name for name, x in constant_values(model).items() if not np.isfinite(x).all()]
-
-
-def is_global_pool(node: onnx.NodeProto) -> bool:
-    """Whether a node takes a mean over the whole image."""
-    return node.op_type in ("GlobalAveragePool", "ReduceMean")

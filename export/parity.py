@@ -21,15 +21,16 @@ from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8, psnr, to
 #   max_levels    the same in levels of 255
 #   photograph_levels  the same over the photographs alone: 8 bits with ranges for pictures
 #                 clip the features of noise and of a checkerboard
+#   tiled_max_abs, tiled_levels  largest difference between the graph in tiles and in one go
 #   psnr_loss_db  what the photographs lose, on average, in PSNR against their originals
 #   expected_loss_db  the `expected_loss` of the photograph that loses most; unlike a measured loss
 #                 it is never negative
 INT8_LOSSES = {"psnr_loss_db": 0.05, "expected_loss_db": 0.05}
 GATES = {
-    "fp32": {"not_finite": 0.0, "max_abs": 1e-4},
-    "fp16": {"not_finite": 0.0, "max_levels": 1.0, "psnr_loss_db": 0.01},
-    "int8": {"not_finite": 0.0, "photograph_levels": 32.0, **INT8_LOSSES},
-    "int8-cpu": {"not_finite": 0.0, "photograph_levels": 32.0, **INT8_LOSSES},
+    "fp32": {"not_finite": 0.0, "max_abs": 1e-4, "tiled_max_abs": 1e-5},
+    "fp16": {"not_finite": 0.0, "max_levels": 1.0, "tiled_levels": 1.0, "psnr_loss_db": 0.01},
+    "int8": {"not_finite": 0.0, "photograph_levels": 32.0, "tiled_levels": 1.0, **INT8_LOSSES},
+    "int8-cpu": {"not_finite": 0.0, "photograph_levels": 32.0, "tiled_levels": 1.0, **INT8_LOSSES},
 }
 
 SHAPES = {
@@ -44,6 +45,8 @@ SHAPES = {
 }
 # Height and width of the synthetic inputs and of the photographs' crops.
 SIZE = (48, 64)
+# The inputs that are run in tiles, too.
+TILED = ("noise", "step", "photograph camera")
 
 
 @dataclass(frozen=True)
@@ -94,22 +97,27 @@ def reference(network: HFDN) -> Run:
     return run
 
 
-def compare(run: Run, reference: Run, scale: int, limits: Mapping[str, float]) -> Parity:
+def compare(
+    run: Run, in_tiles: Run, reference: Run, scale: int, limits: Mapping[str, float]
+) -> Parity:
     """Hold a graph's outputs to the reference's over the whole grid.
 
     Args:
         run: the graph.
+        in_tiles: the same, put together from tiles.
         reference: the network, as `reference` gives it.
         scale: upscaling factor.
         limits: by figure, as in `GATES`.
     """
-    cases, losses = [], []
+    cases, losses, tiled = [], [], []
     photographed = expected_db = 0.0
     digest = hashlib.sha256()
     bar = tqdm(grid(scale), desc="parity", unit="case", disable=None, leave=False)
     for case in bar:
         output, expected = run(case.lr), reference(case.lr)
         cases.append(_measure(case, output, expected))
+        if case.name in TILED:
+            tiled.append(_measure(case, in_tiles(case.lr), output).max_abs)
         if case.original is not None:
             digest.update(case.original.tobytes())
             photographed = max(photographed, cases[-1].max_abs)
@@ -124,6 +132,8 @@ def compare(run: Run, reference: Run, scale: int, limits: Mapping[str, float]) -
         "not_finite": float(sum(not np.isfinite(case.max_abs) for case in cases)),
         "max_abs": worst.max_abs,
         "max_levels": worst.max_abs * PEAK,
+        "tiled_max_abs": float(np.max(tiled)),
+        "tiled_levels": float(np.max(tiled)) * PEAK,
         "photograph_levels": photographed * PEAK,
         "expected_loss_db": expected_db,
         "psnr_loss_db": float(np.mean(losses)) if losses else float("nan"),

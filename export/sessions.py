@@ -1,6 +1,7 @@
 """Graphs as functions of arrays, in ONNX Runtime on the CPU."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
+from hfdn_deploy import tiling
+from hfdn_deploy.backends import TilingBackend
 from hfdn_deploy.backends.onnxruntime import session_options
-from hfdn_deploy.errors import GateError
+from hfdn_deploy.errors import BackendError, GateError
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
+
+# Side of the tiles that a graph is judged in: small pictures have several.
+TILE = 8
 
 
 def candidate(model: onnx.ModelProto) -> Run:
@@ -24,6 +30,16 @@ def candidate(model: onnx.ModelProto) -> Run:
     """
     run = _open(model, session_options())
     return lambda lr: run(lr)[0]
+
+
+def run_tiled(backend: TilingBackend, lr: Array) -> Array:
+    """The output for one input (1, 1, H, W), put together from tiles; NaN where that fails."""
+    height, width = lr.shape[2:]
+    sr = np.full((1, 1, backend.scale * height, backend.scale * width), np.nan, np.float32)
+    tiles = tiling.plan(height, width, TILE, backend.halo)
+    with suppress(BackendError):
+        tiling.upscale(backend, lr[0, 0], sr[0, 0], tiles)
+    return sr
 
 
 def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Array], list[Array]]:

@@ -17,6 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hfdn_deploy.errors import BundleError, GateError
+from hfdn_deploy.graphs import pooled_tensor
 from hfdn_deploy.manifest import (
     GRAPH_NAMES,
     GRAPHS,
@@ -130,6 +131,8 @@ class Bundle:
             raise BundleError(
                 f"{path} has other inputs and outputs than the manifest says; export it anew."
             )
+        if pooled_tensor(model) != entry.pooled:
+            raise BundleError(f"{path} pools otherwise than the manifest says; export it anew.")
         return data
 
 
@@ -151,6 +154,8 @@ def _check_sense(manifest: Manifest) -> None:
     for entry in manifest.files:
         if entry.graph not in GRAPH_NAMES:
             raise ValueError(f"graph is {entry.graph!r}")
+        if entry.halo < 0:
+            raise ValueError(f"halo is {entry.halo}")
 
 
 def external_tensors(graph: onnx.GraphProto) -> list[str]:

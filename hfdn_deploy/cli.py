@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -77,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=_positive, default=1, metavar="N",
         help="images of one size to run at once (default: 1; more is no faster on a CPU)",
     )  # fmt: skip
+    upscale.add_argument(
+        "--tile", type=_tile, default="auto", metavar="N",
+        help="pixels of a tile's side; auto (default): whole if memory allows; none: whole",
+    )  # fmt: skip
+    upscale.add_argument(
+        "--max-memory", type=_size, metavar="SIZE",
+        help="that a picture may take, such as 1.5GiB (default: half of what is free)",
+    )  # fmt: skip
     upscale.set_defaults(command=_upscale)
 
     info = commands.add_parser("info", help="say what a file is")
@@ -114,10 +123,11 @@ def _upscale(args: argparse.Namespace) -> None:
     model = args.model or (4 if args.scale is None else args.scale)
     done, failed = [], []
     with Upscaler.load(
-        model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust
-    ) as up:
-        results = run_jobs(up, jobs, args.keep_metadata, args.quality, args.batch)
-        for result in tqdm(results, total=len(jobs), unit="image", disable=None):
+        model, args.backend, args.precision, args.ensemble, args.allow_ungated, args.trust,
+        args.tile, args.max_memory,
+    ) as up, _PixelBar() as bar:  # fmt: skip
+        results = run_jobs(up, jobs, args.keep_metadata, args.quality, args.batch, bar.show)
+        for result in tqdm(results, total=len(jobs), unit="file", disable=None):
             if isinstance(result, Done):
                 done.append(result)
             elif len(planned) == 1:
@@ -139,6 +149,7 @@ def _upscale(args: argparse.Namespace) -> None:
                 "width": result.width,
                 "height": result.height,
                 "frames": result.frames,
+                "tile": result.tile,
                 "seconds": round(result.seconds, 4),
             }
             for result in done
@@ -152,6 +163,37 @@ def _upscale(args: argparse.Namespace) -> None:
             f"{len(failed)} of {len(jobs)} images failed, see above; "
             "the others are written, and --resume will skip them."
         )
+
+
+class _PixelBar(tqdm):  # type: ignore[misc]
+    """A bar of an image's pixels, which appears with the first tile."""
+
+    def __init__(self) -> None:
+        super().__init__(unit="px", unit_scale=True, disable=None, leave=False, delay=0.1)
+
+    def show(self, done: int, total: int) -> None:
+        """Move to `done`; a smaller one than before is the next image's."""
+        if done < self.n:
+            self.reset()
+        self.total = total
+        self.update(done - self.n)
+
+
+def _tile(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return text if text == "auto" else None
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no side in pixels, auto or none")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    """Bytes of a size such as 800MiB, 1.5GiB or 2GB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 800MiB or 1.5GiB")
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(prefix) + 1))
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from hfdn_deploy.images import (
     read_image,
     write_image,
 )
-from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.upscaler import Progress, Upscaler
 from hfdn_deploy.video import check_video_format, is_video, upscale_video
 
 
@@ -41,6 +41,8 @@ class Done:
     seconds: float
     """From reading to writing; in a batch, its share."""
     frames: int = 1
+    tile: int | None = None
+    """Side of the tiles that it was upscaled in; None for the whole."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def run_jobs(
     keep_metadata: bool = True,
     quality: int | None = None,
     batch: int = 1,
+    progress: Progress | None = None,
 ) -> Iterator[Done | Failed]:
     """Upscale files; a bad one does not stop the others.
 
@@ -129,6 +132,7 @@ def run_jobs(
         keep_metadata: carry ICC profile, EXIF and the like over.
         quality: of JPEG, WebP and AVIF, see `write_image`.
         batch: the most images of one size that run at once.
+        progress: see `Upscaler`.
 
     Raises:
         BackendError: the engine failed.
@@ -144,7 +148,7 @@ def run_jobs(
                 loaded.append((job, *_load(up, job, len(group))))
             except InputError as error:
                 yield Failed(job, error)
-        for job, header, image in _upscale(up, loaded):
+        for job, header, image in _upscale(up, loaded, progress):
             if isinstance(image, InputError):
                 yield Failed(job, image)
                 continue
@@ -154,7 +158,8 @@ def run_jobs(
                 yield Failed(job, error)
                 continue
             seconds = (time.perf_counter() - start) / len(group)
-            yield Done(job, image.shape[1], image.shape[0], seconds)
+            side = up.tile_for((header.height, header.width, header.channels), len(group))
+            yield Done(job, image.shape[1], image.shape[0], seconds, tile=side)
 
 
 def _video(up: Upscaler, job: Job) -> Done | Failed:
@@ -171,17 +176,18 @@ def _load(up: Upscaler, job: Job, number: int) -> tuple[Header, Image]:
     width, height = up.scale * header.width, up.scale * header.height
     check_fits(job.target, width, height, header.channels, header.dtype)
     try:
-        up.check_memory(header.height, header.width, number)
+        up.tile_for((header.height, header.width, header.channels), number)
     except InputError as error:
         raise InputError(f"{job.source}: {error}") from None
     return header, read_image(job.source)
 
 
 def _upscale(
-    up: Upscaler, loaded: Sequence[tuple[Job, Header, Image]]
+    up: Upscaler, loaded: Sequence[tuple[Job, Header, Image]], progress: Progress | None
 ) -> Iterator[tuple[Job, Header, Image | InputError]]:
     try:
-        for (job, header, _), image in zip(loaded, up.batch([i for *_, i in loaded]), strict=True):
+        images = up.batch([image for *_, image in loaded], progress)
+        for (job, header, _), image in zip(loaded, images, strict=True):
             yield job, header, image
     except InputError as error:
         if len(loaded) == 1:
@@ -189,7 +195,7 @@ def _upscale(
             yield job, header, InputError(f"{job.source}: {error}")
             return
         for one in loaded:  # to find the one that is bad
-            yield from _upscale(up, [one])
+            yield from _upscale(up, [one], progress)
 
 
 def _groups(jobs: Sequence[Job], batch: int) -> Iterator[list[Job]]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import onnx
 
 MANIFEST = "manifest.json"
-SCHEMA = 2
+SCHEMA = 3
 
 # The graphs that each precision needs: engines for CPUs want a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
@@ -118,8 +118,8 @@ class ModelFile:
     """Smallest height and width of the input."""
     halo: int
     """Input pixels around an output pixel's own that can change it (pooling aside)."""
-    pools_globally: bool
-    """Whether every output pixel also depends on a mean over the whole input."""
+    pooled: str | None
+    """The tensor that is a mean over the whole input, on which every output pixel depends."""
     parity: Parity | None
     """None if nobody has compared it."""
 

@@ -2,31 +2,32 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import psutil
 
-from hfdn_deploy.backends import Backend, Model, open_backend
+from hfdn_deploy import tiling
+from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Plane, check, merge, split
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.memory import Job
 
 logger = logging.getLogger(__name__)
 
 CLOSED = "this upscaler is closed; load a new one."
 CHECKPOINT_SUFFIX = ".safetensors"
 
-# What ONNX Runtime's arena holds at the peak in fp32, fitted to `python -m benchmarks memory`.
-BYTES_PER_INPUT_PIXEL = 4800
-BYTES_PER_OUTPUT_PIXEL = 500
+Progress = Callable[[int, int], object]
+"""Called with the pixels that are done and all there are to do."""
 
 
 class Upscaler:
@@ -38,10 +39,32 @@ class Upscaler:
     Several threads may use one at once, each with its own images; close it after the last.
     """
 
-    def __init__(self, backend: Backend, choice: str, ensemble: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        choice: str,
+        ensemble: bool = False,
+        tile: int | Literal["auto"] | None = "auto",
+        max_memory: int | None = None,
+    ) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
+        if not (tile in ("auto", None) or (isinstance(tile, int) and tile > 0)):
+            raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
+        tiling_backend = backend if isinstance(backend, TilingBackend) else None
+        if isinstance(tile, int) and not tiling_backend:
+            raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
+        if max_memory is not None and not (tiling_backend and tiling_backend.memory):
+            raise BackendError(
+                f"nobody measured how much memory {backend.name} takes; leave max_memory out, or "
+                "give a tile's side instead."
+            )
         self.backend = backend
+        self._tiling_backend = tiling_backend
         self.ensemble = ensemble
+        self.tile = tile
+        # Asked once: later, what earlier pictures left to the engine for the next would not count.
+        free = psutil.virtual_memory().available
+        self._budget = max_memory or (free // 2 if tile == "auto" else free)
         self._closed = False
         self._workers: ThreadPoolExecutor | None = None
         self.choice = choice
@@ -56,6 +79,8 @@ class Upscaler:
         ensemble: bool = False,
         allow_ungated: bool = False,
         trust: bool = False,
+        tile: int | Literal["auto"] | None = "auto",
+        max_memory: int | None = None,
     ) -> Self:
         """Open a model.
 
@@ -72,9 +97,15 @@ class Upscaler:
                 rounding; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
             trust: run an engine that this user did not build; it is native code.
+            tile: side of the tiles that a picture is upscaled in, in low-resolution pixels
+                without their halo; None for the picture whole; "auto" for the whole where that
+                fits into `max_memory`, or the largest tile that does. The result is the same, to
+                rounding. Tiles take longer: the halos, and a pass for the whole picture's mean.
+            max_memory: bytes that the upscaling of a picture may take; by default half of what
+                is free when the model is loaded, or, unless `tile` is "auto", all of it.
 
         Raises:
-            InputError: there is no such precision.
+            InputError: there is no such precision or tile.
             BundleError, CheckpointError: the model is missing, damaged or something else.
             EngineError: the engine is for something else, was changed, or is not trusted.
             GateError: the graph did not pass its quality gate, and that is not allowed.
@@ -89,19 +120,42 @@ class Upscaler:
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
         opened, choice = open_backend(backend, source, own)
         logger.info("backend: %s", choice)
-        return cls(opened, choice, ensemble)
+        return cls(opened, choice, ensemble, tile, max_memory)
 
     @property
     def scale(self) -> int:
         """Upscaling factor."""
         return self.backend.scale
 
-    def __call__(self, image: Image) -> Image:
+    def tile_for(self, shape: tuple[int, ...], number: int = 1) -> int | None:
+        """The side of the tiles in which an image (H, W) or (H, W, C) is upscaled; None if whole.
+
+        Args:
+            shape: of the image.
+            number: of images of this shape that are upscaled at once.
+
+        Raises:
+            InputError: it would not fit into memory.
+        """
+        backend = self._tiling_backend
+        if not (backend and backend.memory):
+            return None if self.tile == "auto" else self.tile
+        height, width, channels = (*shape, 1)[:3]
+        job = Job(
+            height, width, self.scale, backend.halo, backend.memory, channels, self.ensemble, number
+        )
+        if self.tile == "auto":
+            return job.largest_side(self._budget)
+        job.check(self.tile, self._budget)
+        return self.tile
+
+    def __call__(self, image: Image, progress: Progress | None = None) -> Image:
         """Upscale one image: luma through the network, chroma and alpha bicubically.
 
         Args:
             image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
                 (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1].
+            progress: called after each tile; never for an image that is upscaled whole.
 
         Returns:
             The same dtype and channels at (scale·H, scale·W).
@@ -110,25 +164,28 @@ class Upscaler:
             InputError: another shape or dtype, values out of range, or too large for memory.
             BackendError: the engine failed, or gave a wrong shape or NaN.
         """
-        return self.batch([image])[0]
+        return self.batch([image], progress)[0]
 
-    def batch(self, images: Sequence[Image]) -> list[Image]:
-        """Upscale images of one size, which may differ in dtype and channels, in one run.
+    def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
+        """Upscale images of one size, which may differ in dtype and channels.
 
-        On a CPU this is no faster than one after the other.
+        They are run at once where memory allows, which on a CPU is no faster than one after the
+        other, and in tiles one after the other where it does not.
 
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
         """
         for image in images:
             check(image)
-        sizes = {image.shape[:2] for image in images}
-        if len(sizes) > 1:
-            raise InputError(f"a batch of sizes {sorted(sizes)}; give it images of one size.")
-        for height, width in sizes:
-            self.check_memory(height, width, len(images))
+        if len({image.shape[:2] for image in images}) > 1:
+            sizes = sorted({image.shape[:2] for image in images})
+            raise InputError(f"a batch of sizes {sizes}; give it images of one size.")
+        if not images:
+            return []
+        largest = max((image.shape for image in images), key=lambda shape: (*shape, 1)[2])
+        side = self.tile_for(largest, len(images))
         planes = [split(image) for image in images]
-        lumas = self._upscale(np.stack([plane.luma for plane in planes])) if planes else ()
+        lumas = self._upscale(np.stack([plane.luma for plane in planes]), side, progress)
         return [merge(*parts) for parts in zip(lumas, planes, images, strict=True)]
 
     def submit(self, image: Image) -> Future[Image]:
@@ -143,54 +200,48 @@ class Upscaler:
             self._workers = ThreadPoolExecutor(self.backend.concurrency)
         return self._workers.submit(self, image)
 
-    def upscale_luma(self, luma: Plane) -> Plane:
+    def upscale_luma(self, luma: Plane, progress: Progress | None = None) -> Plane:
         """Upscale one luma plane (H, W) in [0, 1], float32; the result is not clipped.
 
         Raises:
             InputError, BackendError: as for a whole image.
         """
-        self.check_memory(*luma.shape)
-        return np.asarray(self._upscale(luma[None])[0])
+        side = self.tile_for(luma.shape)
+        return np.asarray(self._upscale(luma[None], side, progress)[0])
 
-    def _upscale(self, lumas: Plane) -> Plane:
+    def _upscale(self, lumas: Plane, side: int | None, progress: Progress | None) -> Plane:
         """Planes (N, H, W) to (N, sH, sW)."""
+        count = _counter(progress, self._work(lumas))
         if not self.ensemble:
-            return self._run(lumas)
+            return self._run(lumas, side, count)
         number, height, width = lumas.shape
         total = np.zeros((number, self.scale * height, self.scale * width), np.float32)
         plane = (1, 2)
         for turns in range(4):
             turned = np.rot90(lumas, turns, plane)
-            total += np.rot90(self._run(turned), -turns, plane)
-            total += np.rot90(self._run(turned[..., ::-1])[..., ::-1], -turns, plane)
+            total += np.rot90(self._run(turned, side, count), -turns, plane)
+            flipped = self._run(turned[..., ::-1], side, count)[..., ::-1]
+            total += np.rot90(flipped, -turns, plane)
         total /= 8
         return total
 
-    def check_memory(self, height: int, width: int, number: int = 1) -> None:
-        """Refuse what would not fit, before the system kills the process for it.
+    def _work(self, lumas: Plane) -> int:
+        """The pixels that tiles go through for luma planes."""
+        passes = 2 if self._tiling_backend and self._tiling_backend.pools else 1
+        return lumas.size * passes * (8 if self.ensemble else 1)
 
-        Raises:
-            InputError: a batch of so many low-resolution images of this size is too large.
-        """
-        pixels = number * height * width
-        need = pixels * (BYTES_PER_INPUT_PIXEL + self.scale**2 * BYTES_PER_OUTPUT_PIXEL)
-        free = psutil.virtual_memory().available
-        if need > free:
-            raise InputError(
-                f"{width}×{height} pixels at scale {self.scale} need about {need / 2**30:.1f} GiB "
-                f"of memory and {free / 2**30:.1f} GiB are free; use a smaller image or scale."
-            )
-
-    def _run(self, lumas: Plane) -> Plane:
+    def _run(self, lumas: Plane, side: int | None, count: Callable[[int], object]) -> Plane:
         if self._closed:
             raise BackendError(CLOSED)
-        sr = self.backend.run(np.ascontiguousarray(lumas[:, None]))
+        backend = self._tiling_backend
+        if side is None or backend is None:
+            return tiling.upscale_whole(self.backend, lumas)
         number, height, width = lumas.shape
-        if sr.shape != (number, 1, self.scale * height, self.scale * width):
-            raise BackendError(f"the backend gave shape {sr.shape} for {width}×{height} pixels.")
-        if not np.isfinite(sr).all():
-            raise BackendError("the backend gave NaN or infinity; export and verify the model.")
-        return np.asarray(sr[:, 0])
+        tiles = tiling.plan(height, width, side, backend.halo)
+        sr = np.empty((number, self.scale * height, self.scale * width), np.float32)
+        for luma, target in zip(lumas, sr, strict=True):
+            tiling.upscale(backend, luma, target, tiles, count)
+        return sr
 
     def close(self) -> None:
         """Free the engine; the upscaler cannot be used afterwards. Closing twice is no error."""
@@ -210,6 +261,19 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], object]:
+    """What adds up pixels and reports them."""
+    done = 0
+
+    def count(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if progress:
+            progress(done, total)
+
+    return count
 
 
 def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:

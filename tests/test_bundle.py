@@ -23,7 +23,8 @@ def test_manifest_says_what_the_file_is(bundle):
     (entry,) = manifest.files
     assert entry.input.shape == ("batch", 1, "height", "width")
     assert entry.output.shape == ("batch", 1, "4*height", "4*width")
-    assert (entry.graph, entry.halo, entry.pools_globally) == ("fp32", 19, True)
+    assert (entry.graph, entry.halo) == ("fp32", 19)
+    assert entry.pooled == "attention.ca.pool.reducemean"
     assert entry.parity.passed
     gates = {gate.name: gate for gate in entry.parity.gates}
     assert 0 < gates["max_abs"].value == entry.parity.worst.max_abs <= gates["max_abs"].limit
@@ -64,9 +65,10 @@ def test_a_missing_precision_is_never_replaced(bundle):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema=3), "schema 3.*upgrade"),
+        (lambda m: m.update(schema=4), "schema 4.*upgrade"),
         (lambda m: m.pop("scale"), "scale is missing"),
         (lambda m: m["files"][0].update(halo="19"), r"files\[0\].halo is '19'"),
+        (lambda m: m["files"][0].update(halo=-1), "halo is -1"),
         (lambda m: m["files"][0].update(file="../fp32.onnx"), "outside the bundle"),
         (lambda m: m["files"][0].update(file="/etc/passwd"), "outside the bundle"),
         (lambda m: m["files"][0].update(file=".."), "outside the bundle"),
@@ -131,6 +133,13 @@ def test_external_data_is_refused(copy, edit_manifest):
 def test_a_graph_with_other_inputs_is_refused(copy, edit_manifest):
     edit_manifest(copy, lambda m: m["files"][0]["input"].update(name="x"))
     with pytest.raises(BundleError, match="other inputs and outputs"):
+        Bundle(copy).read_model("fp32")
+
+
+@pytest.mark.parametrize("pooled", [None, "fusion", "sr"])
+def test_a_graph_that_pools_something_else_is_refused(copy, edit_manifest, pooled):
+    edit_manifest(copy, lambda m: m["files"][0].update(pooled=pooled))
+    with pytest.raises(BundleError, match="pools otherwise"):
         Bundle(copy).read_model("fp32")
 
 

@@ -205,12 +205,13 @@ def test_outputs_are_checked():
         Upscaler(Broken(np.full((1, 1, 8, 12), np.nan, np.float32)), "")(image)
 
 
-def test_an_image_too_large_for_memory_is_refused_before_it_runs():
-    side = int((psutil.virtual_memory().total / 4800) ** 0.5)
-    up = Upscaler(Broken(None), "")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match="GiB are free"):
-        up(np.broadcast_to(np.uint8(9), (side, side, 3)))
+@pytest.mark.parametrize("tile", [None, 64, "auto"])
+def test_an_image_too_large_for_memory_is_refused_before_it_runs(bundle, tile):
+    side = int((psutil.virtual_memory().total / 40 / 16) ** 0.5)
+    with Upscaler.load(bundle, tile=tile) as up:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(InputError, match=r"GiB of memory .* may be used"):
+            up(np.broadcast_to(np.uint8(9), (side, side, 3)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1000  # KiB
 
 

@@ -1,8 +1,9 @@
 """Inference engines behind one small protocol, one file each."""
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,43 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; `run` must not be called afterwards."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes at the peak for each low-resolution pixel of one input."""
+
+    whole: int
+    """Of `Backend.run`."""
+    tile: int
+    """Of `pooled_sums` and `run_tile` together, as far as either keeps its memory."""
+
+
+@runtime_checkable
+class TilingBackend(Backend, Protocol):
+    """A backend that runs parts of a picture, too; `hfdn_deploy.tiling` makes a whole of them."""
+
+    halo: int
+    """Low-resolution pixels around an output pixel's own that can change it, pooling aside."""
+    pools: bool
+    """Whether every output pixel also depends on a mean over the whole picture."""
+    memory: MemoryNeed | None
+    """Measured; None where nobody has."""
+
+    def pooled_sums(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Sums (N, C, 1, 1) of what is pooled, over the pixels where `inside` is 1.
+
+        Args:
+            lr: luma (N, 1, H, W) in [0, 1].
+            inside: (N, 1, H, W), 1 for a pixel that counts and 0 for one that does not.
+        """
+
+    def run_tile(
+        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """As `run`, with the mean (N, C, 1, 1) over the whole picture; None if nothing pools."""
 
 
 _MODULES = {

@@ -1,7 +1,8 @@
 """ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
@@ -9,15 +10,25 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import MemoryNeed
+from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import borrow, is_device_array
 from hfdn_deploy.errors import BackendError, HFDNError
-from hfdn_deploy.manifest import graph_for
+from hfdn_deploy.graphs import INSIDE, POOLED, statistics_graph, tile_graph
+from hfdn_deploy.manifest import GRAPHS, ModelFile, graph_for
 
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "rtx-ep": "NvTensorRTRTXExecutionProvider",
+}
+# On the CPU, by precision and scale; `python -m benchmarks memory` measures it. A session's arena
+# never shrinks, so the tiles' need is the sum of two.
+_MEMORY = {
+    "fp32": {2: MemoryNeed(6400, 9200), 3: MemoryNeed(9000, 11800), 4: MemoryNeed(12300, 15000)},
+    "fp16": {2: MemoryNeed(7600, 11000), 3: MemoryNeed(14000, 17500), 4: MemoryNeed(26000, 29500)},
+    "int8": {2: MemoryNeed(3200, 6500), 3: MemoryNeed(6700, 10100), 4: MemoryNeed(12700, 16000)},
 }
 _PACKAGES = {"onnxruntime": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
@@ -42,7 +53,7 @@ def why_unavailable(name: str) -> str | None:
             f"this ONNX Runtime has no {_PROVIDERS[name]}: install {_PACKAGES[name]} in its place"
         )
     try:
-        _open_session(_identity(), name)
+        _open_session(identity(), name)
     except BackendError as error:
         return str(error)
     return None
@@ -101,54 +112,11 @@ def session_options() -> Any:
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # They would take up to twice the memory, in the second run of a size, and save no time.
+    options.enable_mem_pattern = False
     if eight_bit_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-@cache
-def eight_bit_products_saturate() -> bool:
-    """Whether ONNX Runtime's 8-bit convolution is inexact here, as on x86 without VNNI.
-
-    Instructions for 16-bit sums of two products clip them; tried with the largest ones.
-    """
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(_largest_products(), providers=[_PROVIDERS["onnxruntime"]])
-    (y,) = session.run(None, {"x": np.full((1, 48, 8, 8), 255, np.uint8)})
-    return bool((y != 200).any())
-
-
-def _identity() -> bytes:
-    """The smallest graph a session can be opened with."""
-    return _graph(onnx.helper.make_node("Identity", ["x"], ["y"]), onnx.TensorProto.FLOAT, [1])
-
-
-def _largest_products() -> bytes:
-    """An 8-bit 1×1 convolution of 48 channels whose outputs are 200 if all inputs are 255."""
-    values = {
-        "x_scale": np.float32(1),
-        "x_zero": np.uint8(0),
-        "w": np.full((48, 48, 1, 1), 127, np.int8),
-        "w_scale": np.float32(1),
-        "w_zero": np.int8(0),
-        "y_scale": np.float32(48 * 255 * 127 / 200),
-        "y_zero": np.uint8(0),
-    }
-    node = onnx.helper.make_node("QLinearConv", ["x", *values], ["y"])
-    return _graph(node, onnx.TensorProto.UINT8, [1, 48, 8, 8], values)
-
-
-def _graph(
-    node: onnx.NodeProto, dtype: int, shape: list[int], constants: Mapping[str, Any] | None = None
-) -> bytes:
-    """A graph of one node from x to y, both of this type and shape."""
-    x, y = (onnx.helper.make_tensor_value_info(name, dtype, shape) for name in "xy")
-    tensors = [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in (constants or {}).items()]
-    graph = onnx.helper.make_graph([node], "", [x], [y], tensors)
-    opset = onnx.helper.make_opsetid("", 18)
-    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
-    return bytes(model.SerializeToString())
 
 
 def _open_session(data: bytes, name: str) -> Any:
@@ -184,44 +152,104 @@ def _open_session(data: bytes, name: str) -> Any:
 
 
 def open_model(model: Bundle, precision: str, name: str) -> "OnnxRuntimeBackend":
-    """Open one precision of a bundle with the backend of this name."""
-    return OnnxRuntimeBackend(model, precision, name)
-
-
-class OnnxRuntimeBackend:
-    """An ONNX Runtime session with one graph of a bundle, on exactly one provider.
+    """Open one precision of a bundle with the backend of this name.
 
     Raises:
         BundleError: the bundle has no such graph or its file was changed.
         GateError: the graph did not pass its gates.
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
+    graph = graph_for(precision, "cpu" if name == "onnxruntime" else "cuda")
+    data, entry = model.read_model(graph), model.entry(graph)
+    return OnnxRuntimeBackend(data, entry, model.manifest.scale, name)
+
+
+@contextmanager
+def _failures(lr: Any) -> Iterator[None]:
+    """Say of a failure on which input it was.
+
+    Raises:
+        BackendError: there was one.
+    """
+    try:
+        yield
+    except HFDNError:
+        raise
+    except Exception as error:  # its exceptions share no base class but this
+        raise BackendError(
+            f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
+        ) from error
+
+
+class OnnxRuntimeBackend:
+    """ONNX Runtime with one graph of a bundle, on exactly one provider.
+
+    The sessions that tiles need are opened with the first tile.
+
+    Raises:
+        BackendError: ONNX Runtime refuses the graph or would use another provider.
+    """
 
     concurrency = 1
 
-    def __init__(self, bundle: Bundle, precision: str, name: str) -> None:
-        graph = graph_for(precision, "cpu" if name == "onnxruntime" else "cuda")
+    def __init__(self, data: bytes, entry: ModelFile, scale: int, name: str) -> None:
+        """Open a graph.
+
+        Args:
+            data: the ONNX file.
+            entry: what its bundle says of it.
+            scale: upscaling factor.
+            name: of the backend.
+        """
         self.name = name
-        self.precision = precision
-        self.scale = bundle.manifest.scale
-        self._entry = bundle.entry(graph)
-        self.session = _open_session(bundle.read_model(graph), name)
+        self.precision = next(p for p, graphs in GRAPHS.items() if entry.graph in graphs)
+        self.scale = scale
+        self.halo = entry.halo
+        self.pools = entry.pooled is not None
+        self.memory = _MEMORY[self.precision][scale] if name == "onnxruntime" else None
+        self._entry = entry
+        self._data = data
+        self.session = _open_session(data, name)
+
+    @cached_property
+    def _statistics(self) -> Any:
+        return self._open_part(statistics_graph)
+
+    @cached_property
+    def _tile(self) -> Any:
+        return self._open_part(tile_graph)
+
+    def _open_part(self, cut: Callable[[onnx.ModelProto, str], onnx.ModelProto]) -> Any:
+        assert self._entry.pooled is not None
+        model = cut(onnx.load_model_from_string(self._data), self._entry.pooled)
+        return _open_session(model.SerializeToString(), self.name)
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
-        try:
-            if self.name != "onnxruntime":
-                sr = self._run_bound(lr)
-            else:
-                (sr,) = self.session.run([self._entry.output.name], {self._entry.input.name: lr})
-        except HFDNError:
-            raise
-        except Exception as error:
-            raise BackendError(
-                f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
-            ) from error
-        result: NDArray[np.float32] = sr
-        return result
+        if self.name == "onnxruntime":
+            return self._run(self.session, {self._entry.input.name: lr})
+        with _failures(lr):
+            result: NDArray[np.float32] = self._run_bound(lr)
+            return result
+
+    def pooled_sums(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `TilingBackend.pooled_sums`."""
+        return self._run(self._statistics, {self._entry.input.name: lr, INSIDE: inside})
+
+    def run_tile(
+        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """See `TilingBackend.run_tile`."""
+        if pooled is None:
+            return self.run(lr)
+        return self._run(self._tile, {self._entry.input.name: lr, POOLED: pooled})
+
+    def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The one output of a session, from and to the host's memory."""
+        with _failures(feeds[self._entry.input.name]):
+            return np.asarray(session.run(None, feeds)[0])
 
     def _run_bound(self, lr: Any) -> Any:
         """With input and output bound to device memory; an array there gives an array there."""
@@ -242,6 +270,8 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """See `Backend.close`."""
         del self.session
+        for part in ("_statistics", "_tile"):
+            self.__dict__.pop(part, None)
 
 
 class _DeviceOutput:

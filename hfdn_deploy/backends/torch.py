@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import MemoryNeed
 from hfdn_deploy.errors import BackendError
 
 
@@ -26,6 +27,13 @@ def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
     return TorchBackend(model)
 
 
+# What `export.graph.halo` finds in the graph of the network, by scale; ablations reach no further.
+HALO = {2: 20, 3: 20, 4: 19}
+
+# By scale, as `python -m benchmarks memory` measures it.
+_MEMORY = {2: MemoryNeed(4000, 4000), 3: MemoryNeed(7000, 7000), 4: MemoryNeed(12000, 12000)}
+
+
 class TorchBackend:
     """A checkpoint in PyTorch.
 
@@ -41,14 +49,36 @@ class TorchBackend:
         from hfdn_deploy.network.checkpoints import load_checkpoint
 
         self._network = load_checkpoint(checkpoint)
-        self.scale = self._network.config.scale
+        config = self._network.config
+        self.scale = config.scale
+        self.halo = HALO[config.scale]
+        self.pools = "ca" in config.attention
+        self.memory = _MEMORY[config.scale]
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
+        return self.run_tile(lr, None)
+
+    def pooled_sums(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `TilingBackend.pooled_sums`."""
         import torch
 
         with torch.inference_mode():
-            return np.asarray(self._network(torch.from_numpy(lr)).numpy())
+            fused = self._network.fused_features(torch.from_numpy(lr))[1]
+            sums = (fused * torch.from_numpy(inside)).sum((2, 3), keepdim=True)
+            return np.asarray(sums.numpy())
+
+    def run_tile(
+        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """See `TilingBackend.run_tile`."""
+        import torch
+
+        mean = None if pooled is None else torch.from_numpy(pooled)
+        with torch.inference_mode():
+            return np.asarray(self._network(torch.from_numpy(lr), mean).numpy())
 
     def close(self) -> None:
         """See `Backend.close`."""

@@ -93,8 +93,10 @@ class ChannelAttention(nn.Module):
         self.squeeze = nn.Conv2d(WIDTH, HEAD_WIDTH, 1)
         self.excite = nn.Conv2d(HEAD_WIDTH, WIDTH, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.excite(activate(self.squeeze(self.pool(x)))))
+    def forward(self, x: Tensor, mean: Tensor | None = None) -> Tensor:
+        """`mean` (N, 48, 1, 1) is that of the whole image where x is a part of it."""
+        pooled = self.pool(x) if mean is None else mean
+        gate = torch.sigmoid(self.excite(activate(self.squeeze(pooled))))
         return x * gate
 
 

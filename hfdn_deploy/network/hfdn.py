@@ -45,27 +45,43 @@ class HFDN(nn.Module):
         """The reconstruction heads, in the order of `config.levels`."""
         return [head for head in self.heads.values() if isinstance(head, ReconstructionHead)]
 
-    def level_features(self, x: Tensor) -> list[Tensor]:
-        """Features (N, 48, H, W) of the supervised levels, in the order of `config.levels`."""
-        shallow = activate(self.shallow2(activate(self.shallow1(x))))
-        features = [shallow]
+    def fused_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The shallow features and the three modules', and their fusion; each (N, 48, H, W).
+
+        The fusion is what channel attention pools.
+        """
+        features = [activate(self.shallow2(activate(self.shallow1(x))))]
         for hfm in self.hfms:
             features.append(hfm(features[-1]))
-        deep = self.fusion(torch.cat(features, 1))
-        for attend in self.attention.values():
-            deep = attend(deep)
-        levels = {"s": features[1], "m": features[2], "d": deep + shallow}
+        return features, self.fusion(torch.cat(features, 1))
+
+    def level_features(self, x: Tensor, mean: Tensor | None = None) -> list[Tensor]:
+        """Features (N, 48, H, W) of the supervised levels, in the order of `config.levels`.
+
+        Args:
+            x: luma (N, 1, H, W).
+            mean: (N, 48, 1, 1), of the fused features over the whole image, if x is a tile of it.
+        """
+        features, deep = self.fused_features(x)
+        if "ca" in self.attention:
+            deep = self.attention["ca"](deep, mean)
+        if "sa" in self.attention:
+            deep = self.attention["sa"](deep)
+        levels = {"s": features[1], "m": features[2], "d": deep + features[0]}
         return [levels[name] for name in self.config.levels]
 
-    def forward_levels(self, x: Tensor) -> list[Tensor]:
-        """The supervised images, each (N, 1, sH, sW): running sums on the bicubic base."""
+    def forward_levels(self, x: Tensor, mean: Tensor | None = None) -> list[Tensor]:
+        """The supervised images, each (N, 1, sH, sW): running sums on the bicubic base.
+
+        Args as for `level_features`.
+        """
         image = self.base(x)
         images = []
-        for head, features in zip(self.ordered_heads, self.level_features(x), strict=True):
+        for head, features in zip(self.ordered_heads, self.level_features(x, mean), strict=True):
             image = image + head(features)
             images.append(image)
         return images
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mean: Tensor | None = None) -> Tensor:
         """The upscaled image (N, 1, sH, sW): the last of `forward_levels`."""
-        return self.forward_levels(x)[-1]
+        return self.forward_levels(x, mean)[-1]

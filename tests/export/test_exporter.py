@@ -78,7 +78,7 @@ def test_parity_measures(bundle, checkpoint):
     def off_by_a_level(lr):
         return run(lr) + (np.float32(1 / 255) if lr.shape[2:] == (31, 37) else 0)
 
-    result = parity.compare(off_by_a_level, run, 4, GATES["fp32"])
+    result = parity.compare(off_by_a_level, off_by_a_level, run, 4, GATES["fp32"])
     assert not result.passed
     assert result.worst.name == "noise, prime"
     assert result.worst.max_abs == pytest.approx(1 / 255, rel=1e-4)
@@ -95,12 +95,16 @@ def test_gates_of_fp16_are_levels_and_decibels(checkpoint):
             [-1, 1], run(lr).shape
         )
 
-    gates = {g.name: g for g in parity.compare(noisy, run, 4, GATES["fp16"]).gates}
+    gates = {g.name: g for g in parity.compare(noisy, noisy, run, 4, GATES["fp16"]).gates}
     assert gates["max_levels"].value == pytest.approx(0.5, abs=1e-3)
     assert gates["max_levels"].limit == 1
     assert gates["not_finite"].value == 0
     assert 0 < gates["psnr_loss_db"].value < 0.1
-    blurred = parity.compare(lambda lr: run(lr) * 0.9, run, 4, GATES["fp16"])
+
+    def blur(lr):
+        return run(lr) * 0.9
+
+    blurred = parity.compare(blur, blur, run, 4, GATES["fp16"])
     assert not blurred.passed
     assert {g.name: g.value for g in blurred.gates}["psnr_loss_db"] > 0.05
 
@@ -115,7 +119,7 @@ def test_parity_sees_nan_and_wrong_shapes(checkpoint, broken):
             return sr * np.float32("nan") if broken == "nan" else sr[..., 1:]
         return sr
 
-    result = parity.compare(candidate, run, 4, GATES["fp32"])
+    result = parity.compare(candidate, candidate, run, 4, GATES["fp32"])
     assert not result.passed
     assert result.worst.name == "noise, 1×7"
 
@@ -155,7 +159,7 @@ def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
     assert (full.graph, half.graph) == ("fp32", "fp16")
     assert half.input == full.input
     assert half.output == full.output
-    assert (half.halo, half.pools_globally) == (full.halo, full.pools_globally)
+    assert (half.halo, half.pooled) == (full.halo, full.pooled)
     assert 0 < half.parity.worst.max_abs * 255 < 1
     sizes = [(bundle.path / entry.file).stat().st_size for entry in (full, half)]
     assert sizes[1] < 0.52 * sizes[0]
@@ -175,7 +179,8 @@ def test_fp16_reports_what_leaves_its_range(bundle):
     half, losses = to_fp16(model)
     assert Loss("heads.m.conv1", overflowed=1, flushed=2) in losses
     network = load_checkpoint(bundle.parent / "hfdn_x4.safetensors")
-    result = parity.compare(sessions.candidate(half), parity.reference(network), 4, GATES["fp16"])
+    run = sessions.candidate(half)
+    result = parity.compare(run, run, parity.reference(network), 4, GATES["fp16"])
     assert not result.passed
     full = onnx.load(bundle / "fp32.onnx")
     departures = node_departures(half, full, "fp16", parity.grid(4)[0].lr)

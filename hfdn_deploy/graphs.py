@@ -1,0 +1,116 @@
+"""The two graphs that tiles need, cut from a bundle's one at its global pooling.
+
+Every output pixel depends on a mean over the whole image. So the mean is gathered first, tile
+by tile (`statistics_graph`), and then given to each tile (`tile_graph`). Both have the weights
+and the tensors of the graph that they are cut from, and fp32 inputs and outputs.
+"""
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import TensorProto, ValueInfoProto, helper
+
+from hfdn_deploy.errors import BundleError
+
+INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
+
+
+def is_global_pool(node: onnx.NodeProto) -> bool:
+    """Whether a node takes a mean over the whole image."""
+    return node.op_type in ("GlobalAveragePool", "ReduceMean")
+
+
+def pooled_tensor(model: onnx.ModelProto) -> str | None:
+    """The name of the mean over the whole image that a graph takes; None if it takes none.
+
+    Raises:
+        BundleError: it takes several.
+    """
+    names = [node.output[0] for node in model.graph.node if is_global_pool(node)]
+    if len(names) > 1:
+        raise BundleError(f"the graph pools in {' and '.join(names)}; at most one can be tiled.")
+    return names[0] if names else None
+
+
+def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
+    """The sums whose quotient by the number of pixels is what a graph pools.
+
+    Its inputs are the graph's own, `lr` (N, 1, H, W), and `inside` (N, 1, H, W), 1 where a pixel
+    counts and 0 where another tile counts it. Its output is `sums` (N, C, 1, 1), a sum of fp32
+    numbers in every precision.
+
+    Args:
+        model: a bundle's graph.
+        pooled: its `hfdn_deploy.manifest.ModelFile.pooled`.
+
+    Raises:
+        BundleError: this is not a mean over the whole image.
+    """
+    node = _pool(model, pooled)
+    source = node.input[0]
+    (lr,) = model.graph.input
+    batch, _, height, width = (d.dim_param or d.dim_value for d in lr.type.tensor_type.shape.dim)
+    inside = helper.make_tensor_value_info(INSIDE, TensorProto.FLOAT, [batch, 1, height, width])
+    sums = _vector(model, pooled, SUMS)
+    features, counted = f"{source}.fp32", f"{source}.{INSIDE}"
+    spatial = helper.make_tensor("spatial_axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [
+        helper.make_node("Cast", [source], [features], features, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [features, INSIDE], [counted], counted),
+        helper.make_node("ReduceSum", [counted, spatial.name], [SUMS], SUMS, keepdims=1),
+    ]
+    return _pruned(model, [*model.graph.node, *nodes], [spatial], [lr, inside], [sums])
+
+
+def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
+    """A graph with what it pools, `pooled` (N, C, 1, 1) in fp32, as a second input.
+
+    Args and errors as for `statistics_graph`.
+    """
+    node = _pool(model, pooled)
+    (lr,) = model.graph.input
+    given = _vector(model, pooled, POOLED)
+    # As the pooled tensor has the type of its source, a CastLike needs not know it.
+    like = helper.make_node("CastLike", [POOLED, node.input[0]], [pooled], pooled)
+    nodes = [like if other.output[0] == pooled else other for other in model.graph.node]
+    return _pruned(model, nodes, [], [lr, given], [*model.graph.output])
+
+
+def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
+    nodes: Sequence[onnx.NodeProto] = model.graph.node
+    for node in nodes:
+        if is_global_pool(node) and node.output[0] == pooled:
+            return node
+    raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
+
+
+def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
+    """An input or output in fp32 with the shape of the pooled tensor."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    shapes = {value.name: value.type.tensor_type.shape for value in inferred}
+    if pooled not in shapes:
+        raise BundleError(f"the shape of {pooled!r} is not known; export the bundle anew.")
+    shape = [dim.dim_param or dim.dim_value for dim in shapes[pooled].dim]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _pruned(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Sequence[TensorProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+) -> onnx.ModelProto:
+    """A model of those nodes and constants that its outputs need."""
+    needed = {value.name for value in outputs}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    tensors = [t for t in (*model.graph.initializer, *constants) if t.name in needed]
+    graph = helper.make_graph(kept[::-1], model.graph.name, inputs, outputs, tensors)
+    return helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version,
+        producer_name=model.producer_name,
+    )  # fmt: skip

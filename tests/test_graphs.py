@@ -1,0 +1,89 @@
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper
+
+from export.graph import constant_values
+from hfdn_deploy.backends.onnxruntime import session_options
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.errors import BundleError
+from hfdn_deploy.graphs import pooled_tensor, statistics_graph, tile_graph
+
+GRAPHS = ["fp32", "fp16", "int8", "int8-cpu"]
+
+
+def load(graph, scale=4):
+    return onnx.load_model_from_string(pretrained(scale).read_model(graph))
+
+
+def run(model, **feeds):
+    """The first output, computed as the runtime does."""
+    data, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+    return ort.InferenceSession(data, session_options(), providers=providers).run(None, feeds)[0]
+
+
+def with_output(model, name):
+    """The graph with one output, a tensor of its own."""
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    del probed.graph.output[:]
+    probed.graph.output.append(onnx.ValueInfoProto(name=name))
+    return probed
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_two_graphs_make_the_one(graph):
+    model = load(graph)
+    pooled = pooled_tensor(model)
+    lr = np.random.default_rng(0).random((2, 1, 12, 17), np.float32)
+    inside = np.ones_like(lr)
+    mean = run(statistics_graph(model, pooled), lr=lr, inside=inside) / np.float32(12 * 17)
+    assert mean.shape == (2, 48, 1, 1)
+    expected = run(with_output(model, pooled), lr=lr)
+    assert np.abs(mean - expected).max() <= (1e-3 if graph == "fp16" else 1e-6)
+    tile, whole = tile_graph(model, pooled), run(model, lr=lr)
+    assert np.abs(run(tile, lr=lr, pooled=mean) - whole).max() <= (
+        1e-5 if graph == "fp32" else 4e-3
+    )
+    assert np.abs(run(tile, lr=lr, pooled=mean + 1) - whole).max() > 5e-3
+
+
+def test_only_what_is_inside_counts():
+    model = load("fp32")
+    statistics = statistics_graph(model, pooled_tensor(model))
+    lr = np.random.default_rng(0).random((1, 1, 9, 11), np.float32)
+    left, right = np.zeros_like(lr), np.ones_like(lr)
+    left[..., 2:7, :4] = 1
+    right[..., 2:7, :4] = 0
+    parts = [run(statistics, lr=lr, inside=x) for x in (left, right, np.ones_like(lr))]
+    assert np.abs(parts[0]).max() > 0.1
+    np.testing.assert_allclose(parts[0] + parts[1], parts[2], atol=1e-4)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_graphs_are_valid_and_hold_no_more_than_they_need(graph):
+    model = load(graph)
+    weights = constant_values(model)
+    for cut in (statistics_graph, tile_graph):
+        part = cut(model, pooled_tensor(model))
+        onnx.checker.check_model(part, full_check=True)
+        constants = constant_values(part)
+        used = {name for node in part.graph.node for name in node.input}
+        assert set(constants) <= used
+        own = set(constants) - {"spatial_axes"}
+        assert all(np.array_equal(constants[name], weights[name]) for name in own)
+        heads = any(name.startswith("heads.") for name in constants)
+        assert heads == (cut is tile_graph)
+        kinds = {value.type.tensor_type.elem_type for value in (*part.graph.input,)}
+        assert kinds == {onnx.TensorProto.FLOAT}
+
+
+def test_what_is_no_mean_over_the_image_is_refused():
+    model = load("fp32")
+    for name in ("fusion", "nothing", "sr"):
+        with pytest.raises(BundleError, match="takes no mean"):
+            tile_graph(model, name)
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["fusion"], ["again"]))
+    with pytest.raises(BundleError, match=r"reducemean and again; at most one"):
+        pooled_tensor(model)

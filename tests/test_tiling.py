@@ -1,0 +1,251 @@
+import json
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.memory import measure
+from export.graph import to_onnx
+from hfdn_deploy import BackendError, InputError, Upscaler, tiling
+from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from hfdn_deploy.backends.torch import TorchBackend
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.cli import main
+from hfdn_deploy.graphs import pooled_tensor
+from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.manifest import graph_for
+from hfdn_deploy.memory import Job
+from hfdn_deploy.network.checkpoints import load_checkpoint, save_checkpoint
+from hfdn_deploy.photographs import photographs
+from tests.conftest import ROOT, make_network
+from tests.test_graphs import run, with_output
+
+# A longer run: HFDN_TILING_EXAMPLES=500 HFDN_TILING_PIXELS=300000.
+EXAMPLES = int(os.environ.get("HFDN_TILING_EXAMPLES", 28))
+# How many pixels with their halos one example may upscale; small tiles have many.
+PIXELS = int(os.environ.get("HFDN_TILING_PIXELS", 6_000))
+LEVEL = 1 / 255
+KINDS = [("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("onnxruntime", "int8")]
+KINDS += [("torch", "fp32")]
+TOLERANCES = {"fp32": 1e-5, "fp16": LEVEL, "int8": LEVEL}
+
+
+@cache
+def opened(kind, scale):
+    backend, precision = kind
+    checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
+    model = checkpoint if backend == "torch" else scale
+    return Upscaler.load(model, backend, precision, tile=None).backend
+
+
+def work(height, width, side, halo=20):
+    """Pixels in all tiles, with their halos."""
+    tiles = tiling.plan(height, width, side, halo)
+    return len(tiles) * np.prod(tiling.window(height, width, side, halo))
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.integers(0, 25)
+)  # fmt: skip
+def test_every_pixel_is_kept_once_with_its_surroundings(height, width, side, halo):
+    tiles = tiling.plan(height, width, max(side, height // 20, width // 20), halo)
+    count = np.zeros((height, width), int)
+    for tile in tiles:
+        count[tile.kept] += 1
+        for read, kept, length in zip(tile.read, tile.kept, (height, width), strict=True):
+            assert 0 <= read.start <= max(kept.start - halo, 0)
+            assert min(kept.stop + halo, length) <= read.stop <= length
+    assert (count == 1).all()
+    assert sum(tile.pixels for tile in tiles) == height * width
+    # One shape for all: what is compiled or captured for it is used again.
+    (shape,) = {tuple(part.stop - part.start for part in tile.read) for tile in tiles}
+    assert shape == tiling.window(height, width, max(side, height // 20, width // 20), halo)
+    assert all(length <= max(side, height // 20, width // 20) + 2 * halo for length in shape)
+
+
+def test_a_little_more_than_a_tile_is_not_twice_the_work():
+    # Two tiles of 296 would cover 300.
+    assert work(300, 1, 256) < 1.3 * 300
+    assert work(360, 640, 256) < 1.4 * 360 * 640
+
+
+@st.composite
+def pictures(draw):
+    """A luma plane of noise or of a photograph, and a side of tiles."""
+    height, width = draw(st.integers(1, 200)), draw(st.integers(1, 200))
+    # The largest of the sides that are too much work for any example.
+    sides = [side for side in range(1, 201) if work(height, width, side) <= PIXELS]
+    if not sides:
+        width = PIXELS // 200
+        sides = [side for side in range(1, 201) if work(height, width, side) <= PIXELS] or [200]
+    side = draw(st.sampled_from(sides))
+    if draw(st.booleans()):
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        return rng.random((height, width), np.float32), side
+    top, left = draw(st.integers(0, 300)), draw(st.integers(0, 300))
+    crop = photographs()["camera"][top : top + height, left : left + width]
+    return (crop / np.float32(255)).astype(np.float32), side
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=" ".join)
+@settings(max_examples=EXAMPLES // 4, deadline=None)
+@given(pictures(), st.sampled_from([2, 3, 4]))
+def test_tiles_make_the_whole(kind, picture, scale):
+    luma, side = picture
+    backend = opened(kind, scale)
+    whole = tiling.upscale_whole(backend, luma[None])[0]
+    tiles = tiling.plan(*luma.shape, side, backend.halo)
+    tiled = np.full_like(whole, np.nan)
+    tiling.upscale(backend, luma, tiled, tiles)
+    assert np.abs(tiled - whole).max() <= TOLERANCES[kind[1]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_tiles_statistics_are_the_whole_pictures(precision):
+    bundle = pretrained(2)
+    graph = graph_for(precision, "cpu")
+    model = onnx.load_model_from_string(bundle.read_model(graph))
+    luma = np.random.default_rng(3).random((70, 90), np.float32)
+    expected = run(with_output(model, pooled_tensor(model)), lr=luma[None, None])
+    backend = opened(("onnxruntime", precision), 2)
+    got = tiling.pooled_mean(backend, luma, tiling.plan(70, 90, 24, backend.halo))
+    assert np.abs(expected).max() > 0.1
+    # Half precision rounds the mean itself.
+    assert np.abs(got - expected).max() <= (1e-3 if precision == "fp16" else 1e-5)
+
+
+def test_statistics_and_halo_are_needed():
+    backend = opened(("onnxruntime", "fp32"), 2)
+    luma = (photographs()["camera"][100:180, 60:150] / np.float32(255)).astype(np.float32)
+    whole = tiling.upscale_whole(backend, luma[None])[0]
+
+    class Forgetful:
+        """Gives each tile the mean over that tile."""
+
+        scale, pools = backend.scale, backend.pools
+        pooled_sums = staticmethod(backend.pooled_sums)
+
+        @staticmethod
+        def run_tile(lr, pooled):
+            return backend.run(lr)
+
+    def error(network, halo):
+        tiled = np.empty_like(whole)
+        tiling.upscale(network, luma, tiled, tiling.plan(*luma.shape, 32, halo))
+        return np.abs(tiled - whole).max()
+
+    assert error(backend, backend.halo) <= 1e-5
+    assert error(backend, 8) > 1e-5
+    assert error(Forgetful, backend.halo) > 1e-4
+
+
+def test_networks_that_do_not_pool(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, make_network(2, attention="none", dense="plain", supervision="d"))
+    luma = np.random.default_rng(0).random((50, 64), np.float32)
+    data = to_onnx(load_checkpoint(path)).SerializeToString()
+    entry = replace(pretrained(2).entry("fp32"), pooled=None)
+    for backend in (TorchBackend(path), OnnxRuntimeBackend(data, entry, 2, "onnxruntime")):
+        assert not backend.pools
+        whole = tiling.upscale_whole(backend, luma[None])[0]
+        tiled = np.empty_like(whole)
+        tiling.upscale(backend, luma, tiled, tiling.plan(50, 64, 9, backend.halo))
+        assert np.abs(whole - tiled).max() <= 1e-5
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_ensemble_and_colour_in_tiles(photo, ensemble):
+    photo = photo[:45, :60]
+    with Upscaler.load(2, ensemble=ensemble, tile=None) as up:
+        whole = up(photo)
+    reports = []
+    with Upscaler.load(2, ensemble=ensemble, tile=7) as up:
+        tiled = up(photo, lambda *report: reports.append(report))
+    # A rounding to 8 bits may fall to the other side.
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    assert (whole != tiled).mean() < 1e-3
+    total = 45 * 60 * 2 * (8 if ensemble else 1)
+    assert reports[-1] == (total, total)
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+
+
+def test_auto_takes_the_largest_tile_that_fits(photo):
+    backend = opened(("onnxruntime", "fp32"), 4)
+    job = Job(2000, 3000, 4, backend.halo, backend.memory, channels=3)
+    whole = job.need(None)
+    assert job.largest_side(whole) is None
+    sides = []
+    for budget in (whole // 2, whole // 4, whole // 10):
+        side = job.largest_side(budget)
+        assert job.need(side) <= budget < job.need(side + 4 * tiling.STEP)
+        sides.append(side)
+    assert sides == sorted(sides, reverse=True)
+    with pytest.raises(InputError, match=r"3000×2000 .* in tiles of 16, .* smaller image or scale"):
+        job.largest_side(100 * 2**20)
+    with Upscaler.load(4, max_memory=50 * 2**20) as up, Upscaler.load(4) as free:
+        assert 0 < up.tile_for(photo.shape) < 50
+        assert free.tile_for(photo.shape) is None
+        reports = []
+        tiled = up(photo, lambda *report: reports.append(report))
+        assert len(reports) >= 4
+        assert np.abs(free(photo, reports.clear).astype(int) - tiled).max() <= 1
+
+
+def test_what_cannot_be_asked_for():
+    class Whole:
+        name, scale, precision, concurrency = "whole", 4, "fp32", 1
+
+        def run(self, lr):
+            return lr.repeat(4, 2).repeat(4, 3)
+
+        def close(self):
+            pass
+
+    assert Upscaler(Whole(), "")(np.full((3, 5), 9, np.uint8)).shape == (12, 20)
+    with pytest.raises(BackendError, match="whole runs no tiles"):
+        Upscaler(Whole(), "", tile=64)
+    with pytest.raises(BackendError, match="nobody measured how much memory whole takes"):
+        Upscaler(Whole(), "", max_memory=2**30)
+    for tile in (0, -3, 1.5, "all"):
+        with pytest.raises(InputError, match="give its side"):
+            Upscaler.load(4, tile=tile)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's accounts")
+@pytest.mark.parametrize(
+    ("model", "precision", "size", "tile"),
+    [
+        (4, "fp32", (200, 220), 64),
+        (2, "fp16", (150, 200), None),
+        (3, "int8", (200, 220), 100),
+        (ROOT / "checkpoints" / "hfdn_x2.safetensors", "fp32", (150, 200), None),
+    ],
+)
+def test_the_model_of_memory_holds(model, precision, size, tile):
+    peak = measure(model, precision, size, tile)
+    assert peak.measured > 50 * 2**20
+    assert peak.predicted == pytest.approx(peak.measured, rel=0.25)
+
+
+def test_command_line(tmp_path, photo, capsys):
+    write_image(tmp_path / "a.png", photo)
+    images = []
+    for options in (["--tile", "none"], ["--tile", "24"], ["--max-memory", "0.05GiB"]):
+        out = tmp_path / "out.png"
+        arguments = ["upscale", str(tmp_path / "a.png"), "-o", str(out), "--scale", "4", "--json"]
+        assert main([*arguments, *options]) == 0
+        found = json.loads(capsys.readouterr().out)["images"][0]["tile"]
+        assert (found is None) == ("none" in options)
+        images.append(read_image(out).astype(int))
+    assert all(np.abs(image - images[0]).max() <= 1 for image in images)
+    for options in (["--tile", "0"], ["--tile", "x"], ["--max-memory", "lots"]):
+        with pytest.raises(SystemExit):
+            main([*arguments, *options])
+    assert main([*arguments, "--max-memory", "1MiB"]) == 2
+    assert "may be used" in capsys.readouterr().err
