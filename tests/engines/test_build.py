@@ -9,6 +9,7 @@ from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.engines.builder import build_engine
 from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile, presets
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.graphs import POOLED, statistics_graph, tile_graph
 
 PHOTO = presets(4)["photo"]
 
@@ -113,3 +114,25 @@ def test_frames_cover_the_size_that_names_them(scale):
         assert profile.minimum == profile.optimum == profile.maximum
         covered = [scale * side for side in profile.optimum[1:]]
         assert all(0 <= got - side < scale for got, side in zip(covered, size, strict=True))
+
+
+@pytest.mark.parametrize("graph", ["fp16", "int8"])
+@pytest.mark.parametrize("cut", [statistics_graph, tile_graph])
+def test_the_graphs_of_tiles_build(trt, graph, cut):
+    entry, data = entry_and_model(4, graph)
+    model = cut(onnx.load_model_from_string(data), entry.pooled)
+    log = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(log)
+    strong = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(strong)
+    assert trt.OnnxParser(network, log).parse(model.SerializeToString())
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+    shapes = builder.create_optimization_profile()
+    for value in model.graph.input:
+        sizes = (1, 1, 1, 1) if value.name == POOLED else (1, 16, 96, 294)
+        channels = 48 if value.name == POOLED else 1
+        shapes.set_shape(value.name, *((1, channels, n, n) for n in sizes[1:]))
+    config.add_optimization_profile(shapes)
+    assert builder.build_serialized_network(network, config) is not None
