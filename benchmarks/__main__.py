@@ -1,13 +1,14 @@
-"""`python -m benchmarks COMMAND`: quality, overhead, memory, sessions, demo."""
+"""`python -m benchmarks COMMAND`: quality, complexity, overhead, memory, sessions, demo."""
 
 import argparse
 import sys
 
-from benchmarks import demo, memory, overhead, quality, sessions
+from benchmarks import complexity, demo, memory, overhead, quality, sessions
 from hfdn_deploy.command import run_command
 
 COMMANDS = {
     "quality": quality,
+    "complexity": complexity,
     "overhead": overhead,
     "memory": memory,
     "sessions": sessions,

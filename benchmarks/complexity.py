@@ -1,0 +1,283 @@
+"""Parameters, multiply-accumulates and activation memory of the bundles and of the peers."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import onnx
+from tqdm import tqdm
+
+from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
+from benchmarks.peers import MISSING, PEERS, Peer, graph, network
+from benchmarks.quality import PAPER_COMPLEXITY
+from hfdn_deploy.bundle import pretrained, pretrained_scales
+from hfdn_deploy.errors import GateError
+
+# How far a graph of a bundle may be from the paper's figures.
+TOLERANCE = 1e-3
+
+# How far a peer's MACs may be from a figure that they are said to reproduce.
+PEER_TOLERANCE = 5e-3
+
+UNITS = {"k": 1e3, "G": 1e9}
+
+
+@dataclass(frozen=True)
+class BundleRow:
+    """One graph of a shipped bundle."""
+
+    scale: int
+    graph: str
+    cost: Cost
+    peak_activation_bytes: float
+    """For one pixel of the low-resolution picture."""
+    parameters_apart: float | None
+    """Relative distance from the paper's figure; None where transposed convolutions were
+    rewritten as larger ones, which neither figure is about."""
+    macs_apart: float | None
+    """The same, in the paper's convention."""
+    blocks: dict[str, Cost]
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """One peer at one scale."""
+
+    peer: Peer
+    scale: int
+    parameters: int
+    """All of them, as the network is trained."""
+    cost: Cost
+    peak_activation_bytes: float
+    """For one pixel of the low-resolution picture."""
+
+    @property
+    def parameters_reproduced_by(self) -> list[str] | None:
+        """Which counts give the published parameters; None where none are published."""
+        counts = {
+            "all": self.parameters,
+            "weights and biases": self.cost.parameters,
+            "weights": self.cost.weights,
+        }
+        published = self.peer.published.parameters.get(self.scale)
+        return reproduced_by(published, {k: v / UNITS["k"] for k, v in counts.items()})
+
+    @property
+    def macs_reproduced_by(self) -> list[str] | None:
+        """Which convention gives the published MACs; None likewise."""
+        counts = {"true": self.cost.macs_true, "paper's": self.cost.macs_paper}
+        published = self.peer.published.macs.get(self.scale)
+        giga = {k: v / UNITS["G"] for k, v in counts.items()}
+        return reproduced_by(published, giga, PEER_TOLERANCE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON-ready values."""
+        published = self.peer.published
+        by_scale = {
+            name: getattr(published, name).get(self.scale)
+            for name in ("parameters", "macs", "psnr")
+        }
+        return {
+            "name": self.peer.name,
+            "scale": self.scale,
+            "channels": self.peer.channels,
+            "upscaled_input": self.peer.upscaled_input,
+            "parameters": self.parameters,
+            "cost": asdict(self.cost),
+            "peak_activation_bytes": self.peak_activation_bytes,
+            "published": {**by_scale, "source": published.source},
+            "parameters_reproduced_by": self.parameters_reproduced_by,
+            "macs_reproduced_by": self.macs_reproduced_by,
+            "note": self.peer.note,
+        }
+
+
+def reproduced_by(
+    published: str | None, counts: Mapping[str, float], tolerance: float = 0
+) -> list[str] | None:
+    """Names of the counts that are a figure when rounded or cut off; None if there is no figure.
+
+    Args:
+        published: as printed, such as "91.2".
+        tolerance: relative distance that is let pass as well.
+    """
+    if published is None:
+        return None
+    figure = float(published)
+    unit = 10.0 ** -len(published.partition(".")[2])
+    apart = {name: count - figure for name, count in counts.items()}
+    return [
+        name for name, x in apart.items() if -unit / 2 <= x < unit or abs(x) <= tolerance * figure
+    ]
+
+
+def block_of(name: str) -> str:
+    """The block of HFDN that a node belongs to, such as `hfms.0.adu`."""
+    parts = name.split(".")
+    depth = {"hfms": 3, "attention": 2, "heads": 2}.get(parts[0], 1)
+    return ".".join(parts[:depth])
+
+
+def bundle_rows() -> list[BundleRow]:
+    """Every graph of every shipped bundle."""
+    rows = []
+    for scale in pretrained_scales():
+        bundle = pretrained(scale)
+        paper = [float(text[:-1]) * UNITS[text[-1]] for text in PAPER_COMPLEXITY[scale]]
+        for entry in bundle.manifest.files:
+            model = onnx.load_model_from_string(bundle.read_model(entry.graph))
+            found = cost(model, scale)
+            apart = (found.parameters / paper[0] - 1, found.macs_paper / paper[1] - 1)
+            rewritten = all(node.op_type != "ConvTranspose" for node in model.graph.node)
+            rows.append(
+                BundleRow(
+                    scale,
+                    entry.graph,
+                    found,
+                    peak_activation_bytes(model, scale),
+                    *((None, None) if rewritten else apart),
+                    block_costs(model, scale, block_of),
+                )
+            )
+    return rows
+
+
+def peer_row(peer: Peer, scale: int) -> PeerRow:
+    """Count one peer: its parameters in PyTorch, the rest on its graph."""
+    parameters = sum(p.numel() for p in network(peer, scale).parameters())
+    model = graph(peer, scale)
+    return PeerRow(peer, scale, parameters, cost(model, scale), peak_activation_bytes(model, scale))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `python -m benchmarks complexity`."""
+    parser.add_argument("--json", action="store_true")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print what the bundles and the peers cost.
+
+    Raises:
+        GateError: a bundle does not have the paper's parameters or MACCs.
+    """
+    bundles = bundle_rows()
+    pairs = [(peer, scale) for peer in PEERS for scale in peer.scales]
+    peers = [peer_row(*pair) for pair in tqdm(pairs, "peers", disable=None, leave=False)]
+    if args.json:
+        values = {
+            "bundles": [asdict(row) for row in bundles],
+            "peers": [row.to_dict() for row in peers],
+            "missing": [asdict(missing) for missing in MISSING],
+        }
+        print(json.dumps(values, indent=1, ensure_ascii=False))
+    else:
+        print(bundle_table(bundles))
+        for row in bundles:
+            if row.graph == "fp32":
+                print(f"\n×{row.scale}, by block:\n\n{block_table(row)}")
+        print(f"\n{peer_table(peers)}\n\n{notes()}")
+    check(bundles)
+
+
+def check(rows: list[BundleRow]) -> None:
+    """Raise GateError where a graph departs from the paper's figures."""
+    for row in rows:
+        apart = max(abs(row.parameters_apart or 0), abs(row.macs_apart or 0))
+        if apart > TOLERANCE:
+            raise GateError(
+                f"the ×{row.scale} {row.graph} graph departs by {apart:.2%} from the paper's parameters or "
+                "MACCs; export a checkpoint of the full network."
+            )
+
+
+def bundle_table(rows: list[BundleRow]) -> str:
+    """Markdown: the graphs of the bundles beside the paper's figures."""
+    lines = [
+        "| scale | graph | parameters | paper | apart | MACCs, paper's convention | paper | apart "
+        "| true MACs | peak activations, bytes per LR pixel |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        parameters, macs = PAPER_COMPLEXITY[row.scale]
+        lines.append(
+            f"| ×{row.scale} | {row.graph} | {row.cost.parameters:,} | {parameters} "
+            f"| {_percent(row.parameters_apart)} | {row.cost.macs_paper / 1e9:.2f}G | {macs} "
+            f"| {_percent(row.macs_apart)} | {row.cost.macs_true / 1e9:.1f}G "
+            f"| {row.peak_activation_bytes:,.0f} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Paper's convention: 1080×720 HR, transposed convolutions at their output, biases. "
+            "True MACs: 1280×720 HR, weights only, transposed convolutions at their input. The "
+            "graphs have the adaptive weights folded in and one last convolution for three. "
+            "int8-cpu has its transposed convolutions rewritten as larger ones, so the paper's "
+            "figures are not about it. Activations: the graph as written, nothing fused.",
+        ]
+    )
+
+
+def _percent(apart: float | None) -> str:
+    return "" if apart is None else f"{apart:+.3%}"
+
+
+def block_table(row: BundleRow) -> str:
+    """Markdown: parameters and MACs of each block."""
+    lines = ["| block | parameters | MACCs, paper's convention | true MACs |", "|---|---|---|---|"]
+    for name, part in row.blocks.items():
+        lines.append(
+            f"| {name} | {part.parameters:,} | {part.macs_paper / 1e9:.2f}G "
+            f"| {part.macs_true / 1e9:.2f}G ({part.macs_true / row.cost.macs_true:.1%}) |"
+        )
+    return "\n".join(lines)
+
+
+def peer_table(rows: list[PeerRow]) -> str:
+    """Markdown: the peers beside their published figures."""
+    lines = [
+        "| network | scale | works on | parameters | published | reproduced by | true MACs "
+        "| paper's convention | published | reproduced by | peak activations, bytes per LR pixel "
+        "| published PSNR on Set5 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        published = row.peer.published
+        size = "upscaled" if row.peer.upscaled_input else "LR"
+        colour = "luma" if row.peer.channels == 1 else "RGB"
+        parameters, macs = (
+            (" | " if by is None else f"{figures[row.scale]}{unit} | {' or '.join(by) or 'none'}")
+            for figures, unit, by in (
+                (published.parameters, "K", row.parameters_reproduced_by),
+                (published.macs, "G", row.macs_reproduced_by),
+            )
+        )
+        lines.append(
+            f"| {row.peer.name} | ×{row.scale} | {size} {colour} "
+            f"| {row.parameters:,} | {parameters} | {row.cost.macs_true / 1e9:.1f}G "
+            f"| {row.cost.macs_paper / 1e9:.1f}G | {macs} | {row.peak_activation_bytes:,.0f} "
+            f"| {published.psnr.get(row.scale, '')} |"
+        )
+    return "\n".join(lines)
+
+
+def notes() -> str:
+    """Markdown: sources, departures and what is missing."""
+    lines = []
+    for peer in PEERS:
+        source = f"figures: {peer.published.source}" if peer.published.source else ""
+        lines.append(f"- {peer.name}: {'; '.join(filter(None, (source, peer.note)))}.")
+    for missing in MISSING:
+        published = missing.published
+        figures = ", ".join(
+            f"×{scale} {count}K parameters, {published.macs[scale]}G MACs, "
+            f"{published.psnr[scale]} dB"
+            for scale, count in published.parameters.items()
+        )
+        lines.append(
+            f"- {missing.name} (published: {figures}; {published.source}) is missing: "
+            f"{missing.reason}."
+        )
+    return "\n".join(lines)
