@@ -107,7 +107,8 @@ PEERS = (
         {2: "38.00", 3: "34.36", 4: "32.21"}, ASSLN)),
     Peer("RFDN", RFDN, 3, False, Published(
         {2: "534", 3: "541", 4: "550"}, {2: "95.0", 3: "42.2", 4: "23.9"},
-        {2: "38.05", 3: "34.41", 4: "32.24"}, "Liu et al., arXiv 2009.11551, table 3; MACs: Li et al., arXiv 2205.05996"),
+        {2: "38.05", 3: "34.41", 4: "32.24"}, "Liu et al., arXiv 2009.11551, table 3; "
+        "MACs: Li et al., arXiv 2205.05996"),
         note="not reproduced: the blocks of the authors' code, in the paper's number and width, "
         "have 6 % more parameters than published",
         minimum_size=15),
