@@ -2,24 +2,20 @@
 
 import argparse
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import onnx
 from tqdm import tqdm
 
 from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
-from benchmarks.peers import MISSING, PEERS, Peer, graph, network
+from benchmarks.peers import MISSING, PEERS
+from benchmarks.peers.counts import PEER_TOLERANCE, PeerRow, peer_row
 from benchmarks.quality import PAPER_COMPLEXITY
 from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.errors import GateError
 
 # How far a graph of a bundle may be from the paper's figures.
 TOLERANCE = 1e-3
-
-# How far a peer's MACs may be from a figure that they are said to reproduce.
-PEER_TOLERANCE = 5e-3
 
 UNITS = {"k": 1e3, "G": 1e9}
 
@@ -39,78 +35,6 @@ class BundleRow:
     macs_apart: float | None
     """The same, in the paper's convention."""
     blocks: dict[str, Cost]
-
-
-@dataclass(frozen=True)
-class PeerRow:
-    """One peer at one scale."""
-
-    peer: Peer
-    scale: int
-    parameters: int
-    """All of them, as the network is trained."""
-    cost: Cost
-    peak_activation_bytes: float
-    """For one pixel of the low-resolution picture."""
-
-    @property
-    def parameters_reproduced_by(self) -> list[str] | None:
-        """Which counts give the published parameters; None where none are published."""
-        counts = {
-            "all": self.parameters,
-            "weights and biases": self.cost.parameters,
-            "weights": self.cost.weights,
-        }
-        published = self.peer.published.parameters.get(self.scale)
-        return reproduced_by(published, {k: v / UNITS["k"] for k, v in counts.items()})
-
-    @property
-    def macs_reproduced_by(self) -> list[str] | None:
-        """Which convention gives the published MACs; None likewise."""
-        counts = {"true": self.cost.macs_true, "paper's": self.cost.macs_paper}
-        published = self.peer.published.macs.get(self.scale)
-        giga = {k: v / UNITS["G"] for k, v in counts.items()}
-        return reproduced_by(published, giga, PEER_TOLERANCE)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as JSON-ready values."""
-        published = self.peer.published
-        by_scale = {
-            name: getattr(published, name).get(self.scale)
-            for name in ("parameters", "macs", "psnr")
-        }
-        return {
-            "name": self.peer.name,
-            "scale": self.scale,
-            "channels": self.peer.channels,
-            "upscaled_input": self.peer.upscaled_input,
-            "parameters": self.parameters,
-            "cost": asdict(self.cost),
-            "peak_activation_bytes": self.peak_activation_bytes,
-            "published": {**by_scale, "source": published.source},
-            "parameters_reproduced_by": self.parameters_reproduced_by,
-            "macs_reproduced_by": self.macs_reproduced_by,
-            "note": self.peer.note,
-        }
-
-
-def reproduced_by(
-    published: str | None, counts: Mapping[str, float], tolerance: float = 0
-) -> list[str] | None:
-    """Names of the counts that are a figure when rounded or cut off; None if there is no figure.
-
-    Args:
-        published: as printed, such as "91.2".
-        tolerance: relative distance that is let pass as well.
-    """
-    if published is None:
-        return None
-    figure = float(published)
-    unit = 10.0 ** -len(published.partition(".")[2])
-    apart = {name: count - figure for name, count in counts.items()}
-    return [
-        name for name, x in apart.items() if -unit / 2 <= x < unit or abs(x) <= tolerance * figure
-    ]
 
 
 def block_of(name: str) -> str:
@@ -142,13 +66,6 @@ def bundle_rows() -> list[BundleRow]:
                 )
             )
     return rows
-
-
-def peer_row(peer: Peer, scale: int) -> PeerRow:
-    """Count one peer: its parameters in PyTorch, the rest on its graph."""
-    parameters = sum(p.numel() for p in network(peer, scale).parameters())
-    model = graph(peer, scale)
-    return PeerRow(peer, scale, parameters, cost(model, scale), peak_activation_bytes(model, scale))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -239,9 +156,9 @@ def peer_table(rows: list[PeerRow]) -> str:
     """Markdown: the peers beside their published figures."""
     lines = [
         "| network | scale | works on | parameters | published | reproduced by | true MACs "
-        "| paper's convention | published | reproduced by | peak activations, bytes per LR pixel "
-        "| published PSNR on Set5 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| paper's convention | published | reproduced by | true, apart "
+        "| peak activations, bytes per LR pixel | published PSNR on Set5 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         published = row.peer.published
@@ -257,18 +174,28 @@ def peer_table(rows: list[PeerRow]) -> str:
         lines.append(
             f"| {row.peer.name} | ×{row.scale} | {size} {colour} "
             f"| {row.parameters:,} | {parameters} | {row.cost.macs_true / 1e9:.1f}G "
-            f"| {row.cost.macs_paper / 1e9:.1f}G | {macs} | {row.peak_activation_bytes:,.0f} "
-            f"| {published.psnr.get(row.scale, '')} |"
+            f"| {row.cost.macs_paper / 1e9:.1f}G | {macs} | {_percent(row.macs_apart)} "
+            f"| {row.peak_activation_bytes:,.0f} | {published.psnr.get(row.scale, '')} |"
         )
     return "\n".join(lines)
 
 
 def notes() -> str:
-    """Markdown: sources, departures and what is missing."""
-    lines = []
+    """Markdown: how figures are compared, sources, departures and what is missing."""
+    lines = [
+        "A count reproduces a published figure that it is when rounded or cut off; MACs may also "
+        f"be {PEER_TOLERANCE:.1%} apart. Parameters are compared in three ways: all, those of "
+        "convolutions, and those without biases.",
+        "",
+    ]
     for peer in PEERS:
-        source = f"figures: {peer.published.source}" if peer.published.source else ""
-        lines.append(f"- {peer.name}: {'; '.join(filter(None, (source, peer.note)))}.")
+        source, unchecked = peer.published.source, peer.published.unchecked
+        said = (
+            f"figures: {source}" if source else "",
+            f"quoted from memory, not looked up: {unchecked}" if unchecked else "",
+            peer.note,
+        )
+        lines.append(f"- {peer.name}: {'; '.join(filter(None, said))}.")
     for missing in MISSING:
         published = missing.published
         figures = ", ".join(

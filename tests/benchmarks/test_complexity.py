@@ -8,9 +8,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import complexity
 from benchmarks.__main__ import main
-from benchmarks.complexity import block_of, bundle_rows, check, peer_row, peer_table, reproduced_by
+from benchmarks.complexity import block_of, bundle_rows, check, peer_table
 from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
 from benchmarks.peers import PEERS
+from benchmarks.peers.counts import peer_row, reproduced_by
 from hfdn_deploy.errors import GateError
 from hfdn_deploy.network.complexity import count
 from tests.conftest import make_network
@@ -136,6 +137,7 @@ def test_a_peer_reproduces_its_published_macs():
     row = peer_row(BY_NAME["VDSR"], 3)
     assert row.cost.macs_true == (2 * 9 * 64 + 18 * 9 * 64 * 64) * 1280 * 720
     assert row.macs_reproduced_by == ["true"]
+    assert row.macs_apart == pytest.approx(0, abs=1e-4)
     assert row.parameters_reproduced_by == ["all", "weights and biases", "weights"]
     assert "| VDSR | ×3 | upscaled luma | 665,921 | 665K |" in peer_table([row])
     assert "612.6G | true |" in peer_table([row])
@@ -148,10 +150,13 @@ def test_command_line(monkeypatch, capsys):
     values = json.loads(capsys.readouterr().out)
     assert {(row["scale"], row["graph"]) for row in values["bundles"]} >= {(2, "fp32"), (4, "int8")}
     (peer,) = values["peers"]
-    assert peer["cost"]["macs_true"] / 1e9 == pytest.approx(91.2, abs=0.05)
-    assert peer["macs_reproduced_by"] == ["true"]
-    published = {"parameters": "397", "macs": "91.2", "psnr": "37.75"}
-    assert peer["published"] == {**published, "source": awsrn.published.source}
+    # Head, four units, fusion, four branches and the skip, by hand; at 640×360.
+    weights = 864 + 4 * 2 * 9 * 32 * 128 + 9 * 128 * 32 + (9 + 25 + 49 + 81) * 32 * 12 + 27 * 12
+    assert peer["cost"]["macs_true"] == weights * 640 * 360
+    assert peer["macs_reproduced_by"] is None
+    assert peer["macs_apart"] is None
+    assert peer["published"]["parameters"] == "397"
+    assert peer["published"]["unchecked"] == "parameters"
     assert [missing["name"] for missing in values["missing"]] == ["MoreMNAS-A"]
     monkeypatch.setattr(complexity, "PEERS", ())
     assert main(["complexity"]) == 0

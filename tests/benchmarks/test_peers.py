@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.complexity import reproduced_by
 from benchmarks.peers import (
     MISSING,
     PEERS,
@@ -20,8 +19,10 @@ from benchmarks.peers import (
     network,
     rlfn,
     safmn,
+    tscn,
     vdsr,
 )
+from benchmarks.peers.counts import reproduced_by
 from benchmarks.peers.rfdn import RFDN
 from export.sessions import candidate
 
@@ -39,6 +40,9 @@ SHORTER = [
     (memnet, "BLOCKS", 2),
     (memnet, "RECURSIONS", 1),
     (lcsc, "UNITS", 1),
+    (lcsc, "NEW", (48, 32)),
+    (tscn, "MODULES", 1),
+    (tscn, "REFINEMENTS", 1),
     (rlfn, "BLOCKS", 1),
     (safmn, "BLOCKS", 1),
 ]
