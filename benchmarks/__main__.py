@@ -1,13 +1,14 @@
-"""`python -m benchmarks COMMAND`: quality, overhead, memory, sessions, service, demo."""
+"""`python -m benchmarks COMMAND`: what HFDN costs and gives, measured here."""
 
 import argparse
 import sys
 
-from benchmarks import demo, memory, overhead, quality, service, sessions
+from benchmarks import complexity, demo, memory, overhead, quality, service, sessions
 from hfdn_deploy.command import run_command
 
 COMMANDS = {
     "quality": quality,
+    "complexity": complexity,
     "overhead": overhead,
     "memory": memory,
     "sessions": sessions,

@@ -29,11 +29,16 @@ def to_onnx(network: HFDN) -> onnx.ModelProto:
     Nodes and their outputs bear the names of the modules they come from, such as
     `hfms.0.adu.convs.1`, so that a message about a node can be understood.
     """
+    return module_to_onnx(DeployHFDN(network), 1)
+
+
+def module_to_onnx(module: torch.nn.Module, channels: int) -> onnx.ModelProto:
+    """The graph of a module from (N, channels, H, W) to the upscaled image, named as above."""
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     with _quiet():
         program = torch.onnx.export(
-            DeployHFDN(network),
-            (torch.rand(2, 1, 12, 14),),
+            module,
+            (torch.rand(2, channels, 48, 56),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
@@ -70,18 +75,21 @@ def _rename(graph: onnx.GraphProto) -> None:
     count: Counter[str] = Counter()
     for node in graph.node:
         metadata = {entry.key: entry.value for entry in node.metadata_props}
-        scopes = ast.literal_eval(metadata["pkg.torch.onnx.name_scopes"])
-        module = scopes[-2].removeprefix("network.").removeprefix("network")
-        if node.op_type == "LeakyRelu":
+        scopes = metadata.get("pkg.torch.onnx.name_scopes")
+        if scopes is None or node.op_type == "LeakyRelu":
+            # The exporter made the node from others, or it belongs to the one before.
             module = new_names[node.input[0]]
+        else:
+            module = ast.literal_eval(scopes)[-2].removeprefix("network.").removeprefix("network")
         # A module is named after its convolution; whatever else it computes says its kind.
         parts = [module] if node.op_type.startswith("Conv") else [module, node.op_type.lower()]
         stem = ".".join(part for part in parts if part)
         count[stem] += 1
         name = stem if count[stem] == 1 else f"{stem}.{count[stem]}"
         node.name = name
-        for output in node.output:
-            new_names[output] = output if output in outputs else name
+        for i, output in enumerate(node.output):
+            new_name = name if len(node.output) == 1 else f"{name}.{i}"
+            new_names[output] = output if output in outputs else new_name
     for initializer in graph.initializer:
         initializer.name = new_names.setdefault(
             initializer.name, initializer.name.removeprefix("network.")

@@ -1,0 +1,210 @@
+"""Parameters, multiply-accumulates and activation memory of the bundles and of the peers."""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+
+import onnx
+from tqdm import tqdm
+
+from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
+from benchmarks.peers import MISSING, PEERS
+from benchmarks.peers.counts import PEER_TOLERANCE, PeerRow, peer_row
+from benchmarks.quality import PAPER_COMPLEXITY
+from hfdn_deploy.bundle import pretrained, pretrained_scales
+from hfdn_deploy.errors import GateError
+
+# How far a graph of a bundle may be from the paper's figures.
+TOLERANCE = 1e-3
+
+UNITS = {"k": 1e3, "G": 1e9}
+
+
+@dataclass(frozen=True)
+class BundleRow:
+    """One graph of a shipped bundle."""
+
+    scale: int
+    graph: str
+    cost: Cost
+    peak_activation_bytes: float
+    """For one pixel of the low-resolution picture."""
+    parameters_apart: float | None
+    """Relative distance from the paper's figure; None where transposed convolutions were
+    rewritten as larger ones, which neither figure is about."""
+    macs_apart: float | None
+    """The same, in the paper's convention."""
+    blocks: dict[str, Cost]
+
+
+def block_of(name: str) -> str:
+    """The block of HFDN that a node belongs to, such as `hfms.0.adu`."""
+    parts = name.split(".")
+    depth = {"hfms": 3, "attention": 2, "heads": 2}.get(parts[0], 1)
+    return ".".join(parts[:depth])
+
+
+def bundle_rows() -> list[BundleRow]:
+    """Every graph of every shipped bundle."""
+    rows = []
+    for scale in pretrained_scales():
+        bundle = pretrained(scale)
+        paper = [float(text[:-1]) * UNITS[text[-1]] for text in PAPER_COMPLEXITY[scale]]
+        for entry in bundle.manifest.files:
+            model = onnx.load_model_from_string(bundle.read_model(entry.graph))
+            found = cost(model, scale)
+            as_published = any(node.op_type == "ConvTranspose" for node in model.graph.node)
+            rows.append(
+                BundleRow(
+                    scale,
+                    entry.graph,
+                    found,
+                    peak_activation_bytes(model, scale),
+                    found.parameters / paper[0] - 1 if as_published else None,
+                    found.macs_paper / paper[1] - 1 if as_published else None,
+                    block_costs(model, scale, block_of),
+                )
+            )
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `python -m benchmarks complexity`."""
+    parser.add_argument("--json", action="store_true")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print what the bundles and the peers cost.
+
+    Raises:
+        GateError: a bundle does not have the paper's parameters or MACCs.
+    """
+    bundles = bundle_rows()
+    pairs = [(peer, scale) for peer in PEERS for scale in peer.scales]
+    peers = [peer_row(*pair) for pair in tqdm(pairs, "peers", disable=None, leave=False)]
+    if args.json:
+        values = {
+            "bundles": [asdict(row) for row in bundles],
+            "peers": [row.to_dict() for row in peers],
+            "missing": [asdict(missing) for missing in MISSING],
+        }
+        print(json.dumps(values, indent=1, ensure_ascii=False))
+    else:
+        print(bundle_table(bundles))
+        for row in bundles:
+            if row.graph == "fp32":
+                print(f"\n×{row.scale}, by block:\n\n{block_table(row)}")
+        print(f"\n{peer_table(peers)}\n\n{notes()}")
+    check(bundles)
+
+
+def check(rows: list[BundleRow]) -> None:
+    """Raise GateError where a graph departs from the paper's figures."""
+    for row in rows:
+        apart = max(abs(row.parameters_apart or 0), abs(row.macs_apart or 0))
+        if apart > TOLERANCE:
+            raise GateError(
+                f"the ×{row.scale} {row.graph} graph departs by {apart:.2%} from the paper's "
+                "parameters or MACCs; export a checkpoint of the full network."
+            )
+
+
+def bundle_table(rows: list[BundleRow]) -> str:
+    """Markdown: the graphs of the bundles beside the paper's figures."""
+    lines = [
+        "| scale | graph | parameters | paper | apart | MACCs, paper's convention | paper | apart "
+        "| true MACs | peak activations, bytes per LR pixel |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        parameters, macs = PAPER_COMPLEXITY[row.scale]
+        lines.append(
+            f"| ×{row.scale} | {row.graph} | {row.cost.parameters:,} | {parameters} "
+            f"| {_percent(row.parameters_apart)} | {row.cost.macs_paper / 1e9:.2f}G | {macs} "
+            f"| {_percent(row.macs_apart)} | {row.cost.macs_true / 1e9:.1f}G "
+            f"| {row.peak_activation_bytes:,.0f} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Paper's convention: 1080×720 HR, transposed convolutions at their output, biases. "
+            "True MACs: 1280×720 HR, weights only, transposed convolutions at their input. The "
+            "graphs have the adaptive weights folded in and one last convolution for three. "
+            "int8-cpu has its transposed convolutions rewritten as larger ones, so the paper's "
+            "figures are not about it. Activations: the graph as written, nothing fused.",
+        ]
+    )
+
+
+def _percent(apart: float | None) -> str:
+    return "" if apart is None else f"{apart:+.3%}"
+
+
+def block_table(row: BundleRow) -> str:
+    """Markdown: parameters and MACs of each block."""
+    lines = ["| block | parameters | MACCs, paper's convention | true MACs |", "|---|---|---|---|"]
+    for name, part in row.blocks.items():
+        lines.append(
+            f"| {name} | {part.parameters:,} | {part.macs_paper / 1e9:.2f}G "
+            f"| {part.macs_true / 1e9:.2f}G ({part.macs_true / row.cost.macs_true:.1%}) |"
+        )
+    return "\n".join(lines)
+
+
+def peer_table(rows: list[PeerRow]) -> str:
+    """Markdown: the peers beside their published figures."""
+    lines = [
+        "| network | scale | works on | parameters | published | reproduced by | true MACs "
+        "| paper's convention | published | reproduced by | true, apart "
+        "| peak activations, bytes per LR pixel | published PSNR on Set5 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        published = row.peer.published
+        size = "upscaled" if row.peer.upscaled_input else "LR"
+        colour = "luma" if row.peer.channels == 1 else "RGB"
+        parameters, macs = (
+            (" | " if by is None else f"{figures[row.scale]}{unit} | {' or '.join(by) or 'none'}")
+            for figures, unit, by in (
+                (published.parameters, "K", row.parameters_reproduced_by),
+                (published.macs, "G", row.macs_reproduced_by),
+            )
+        )
+        lines.append(
+            f"| {row.peer.name} | ×{row.scale} | {size} {colour} "
+            f"| {row.parameters:,} | {parameters} | {row.cost.macs_true / 1e9:.1f}G "
+            f"| {row.cost.macs_paper / 1e9:.1f}G | {macs} | {_percent(row.macs_apart)} "
+            f"| {row.peak_activation_bytes:,.0f} | {published.psnr.get(row.scale, '')} |"
+        )
+    return "\n".join(lines)
+
+
+def notes() -> str:
+    """Markdown: how figures are compared, sources, departures and what is missing."""
+    lines = [
+        "A count reproduces a published figure that it is when rounded or cut off; MACs may also "
+        f"be {PEER_TOLERANCE:.1%} apart. Parameters are compared in three ways: all, those of "
+        "convolutions, and those without biases.",
+        "",
+    ]
+    for peer in PEERS:
+        source, unchecked = peer.published.source, peer.published.unchecked
+        said = (
+            f"figures: {source}" if source else "",
+            f"quoted from memory, not looked up: {unchecked}" if unchecked else "",
+            peer.note,
+        )
+        lines.append(f"- {peer.name}: {'; '.join(filter(None, said))}.")
+    for missing in MISSING:
+        published = missing.published
+        figures = ", ".join(
+            f"×{scale} {count}K parameters, {published.macs[scale]}G MACs, "
+            f"{published.psnr[scale]} dB"
+            for scale, count in published.parameters.items()
+        )
+        lines.append(
+            f"- {missing.name} (published: {figures}; {published.source}) is missing: "
+            f"{missing.reason}."
+        )
+    return "\n".join(lines)

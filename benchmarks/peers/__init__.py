@@ -1,0 +1,161 @@
+"""The networks that HFDN is compared with: those of its paper's table, and later light ones.
+
+Each is a PyTorch definition of our own, written from the papers and the authors' public
+descriptions, with random weights: what is compared is what they cost. All take the
+low-resolution picture; those that work on the upscaled one upscale it themselves.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import onnx
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from benchmarks.peers.awsrn import AWSRN
+from benchmarks.peers.drrn import DRRN
+from benchmarks.peers.idn import IDN
+from benchmarks.peers.imdn import IMDN
+from benchmarks.peers.lcsc import LCSCNet
+from benchmarks.peers.memnet import MemNet
+from benchmarks.peers.rfdn import RFDN
+from benchmarks.peers.rlfn import RLFN
+from benchmarks.peers.safmn import SAFMN
+from benchmarks.peers.tscn import TSCN
+from benchmarks.peers.vdsr import VDSR
+from export.graph import module_to_onnx
+
+ByScale = Mapping[int, str]
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures as printed, by scale; what is not known for certain is left out."""
+
+    parameters: ByScale
+    """Thousands."""
+    macs: ByScale
+    """Billions, for an HR image of 1280×720."""
+    psnr: ByScale
+    """On Set5, luma, in dB."""
+    source: str
+    """Where the figures stand."""
+    unchecked: str = ""
+    """Those of them that are quoted from memory: no copy of the source was at hand."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network to compare with."""
+
+    name: str
+    build: Callable[[int], nn.Module]
+    """The network for a scale, as it is trained."""
+    channels: int
+    """1 (luma) or 3 (RGB), in and out."""
+    upscaled_input: bool
+    """Whether it works on the bicubic-upscaled picture, at full size."""
+    published: Published
+    note: str = ""
+    """Where the definition departs from the published network, or a figure is in doubt."""
+    minimum_size: int = 1
+    """Smallest height and width of the low-resolution picture."""
+    scales: tuple[int, ...] = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A network of the paper's table that cannot be rebuilt."""
+
+    name: str
+    published: Published
+    reason: str
+
+
+def same(figure: str) -> ByScale:
+    """A figure that holds for every scale."""
+    return dict.fromkeys((2, 3, 4), figure)
+
+
+ASSLN = "Zhang et al., Aligned Structured Sparsity Learning (NeurIPS 2021), tables 2 to 4"
+
+PEERS = (
+    Peer("VDSR", VDSR, 1, True, Published(
+        same("665"), same("612.6"), {2: "37.53", 3: "33.66", 4: "31.35"}, ASSLN)),
+    Peer("DRRN", DRRN, 1, True, Published(
+        same("297"), same("6796.9"), {2: "37.74", 3: "34.03", 4: "31.68"}, ASSLN)),
+    Peer("MemNet", MemNet, 1, True, Published(
+        same("677"), same("2662.4"), {2: "37.78", 3: "34.09", 4: "31.74"}, ASSLN),
+        note="the published MACs are those of one reconstruction, not of all six"),
+    Peer("IDN", IDN, 1, False, Published(
+        same("553"), {}, {2: "37.83", 3: "34.11", 4: "31.82"},
+        "Hui et al. (CVPR 2018); parameters: comparison in Hui et al., IMDN (ACM MM 2019)",
+        unchecked="parameters, PSNR of ×2 and ×3"),
+        note="sources differ on the parameters: a later comparison prints 678K"),
+    Peer("TSCN", TSCN, 1, False, Published(
+        {}, {}, {2: "37.88"}, "authors' repository github.com/Zheng222/TSCN"),
+        note="layers as in the authors' Caffe files; no published count was found"),
+    Peer("LCSC", LCSCNet, 1, False, Published({}, {}, {}, ""),
+        note="structure of the authors' 76-layer test code; width and ratios, which it keeps in "
+        "binary files, are those of their training script; no published count was found"),
+    Peer("AWSRN-S", AWSRN, 3, False, Published(
+        {2: "397", 3: "477", 4: "588"}, {}, {}, "Wang et al., arXiv 1904.02358",
+        unchecked="parameters"),
+        note="the published count includes the scales of weight normalisation, which are folded "
+        "for inference; of its MACs, remembered as 91.2G, 48.6G and 37.7G and so not listed, the "
+        "true ones are the first two and not the third"),
+    Peer("IMDN", IMDN, 3, False, Published(
+        {2: "694", 3: "703", 4: "715"}, {2: "158.8", 3: "71.5", 4: "40.9"},
+        {2: "38.00", 3: "34.36", 4: "32.21"}, ASSLN)),
+    Peer("RFDN", RFDN, 3, False, Published(
+        {2: "534", 3: "541", 4: "550"}, {2: "95.0", 3: "42.2", 4: "23.9"},
+        {2: "38.05", 3: "34.41", 4: "32.24"}, "Liu et al., arXiv 2009.11551, table 3; "
+        "MACs: Li et al., arXiv 2205.05996", unchecked="MACs"),
+        note="not reproduced: the blocks of the authors' code, in the paper's number and width, "
+        "have 6 % more parameters than published, and 30 % more MACs",
+        minimum_size=15),
+    Peer("E-RFDN", partial(RFDN, width=50, blocks=4), 3, False, Published(
+        {4: "433"}, {}, {}, "baseline of the NTIRE 2022 efficient super-resolution challenge"),
+        note="the network of the authors' code, which won AIM 2020",
+        minimum_size=15, scales=(4,)),
+    Peer("RLFN", RLFN, 3, False, Published(
+        {2: "527", 4: "543"}, {2: "115.4", 4: "29.8"}, {2: "38.07", 4: "32.24"},
+        "Kong et al., arXiv 2205.07514, table 1", unchecked="MACs"),
+        minimum_size=15),
+    Peer("SAFMN", SAFMN, 3, False, Published(
+        {2: "228", 3: "233", 4: "240"}, {2: "52", 3: "23", 4: "14"},
+        {2: "38.00", 3: "34.34", 4: "32.18"}, "Sun et al., arXiv 2302.13800, table 1",
+        unchecked="parameters of ×3, MACs of ×3 and ×4, PSNR"),
+        note="pooling by whole factors, which is the published one where height and width are "
+        "multiples of 8",
+        minimum_size=8),
+)  # fmt: skip
+
+MISSING = (
+    Missing(
+        "MoreMNAS-A",
+        Published({2: "1039"}, {2: "238.6"}, {2: "37.63"}, "Chu et al., arXiv 1901.01074"),
+        "found by a search whose result is published as a picture of cells and a frozen graph, "
+        "not as a list of layers",
+    ),
+)
+
+
+def network(peer: Peer, scale: int) -> nn.Module:
+    """The network of a peer, with random weights that are the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        return peer.build(scale).eval().requires_grad_(False)
+
+
+def graph(peer: Peer, scale: int) -> onnx.ModelProto:
+    """The fp32 graph of a peer as it is run: dynamic in batch, height and width."""
+    folded = network(peer, scale)
+    for module in folded.modules():
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
+    return module_to_onnx(folded, peer.channels)

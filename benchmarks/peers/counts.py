@@ -1,0 +1,101 @@
+"""What a peer is counted to cost, beside what was published."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.costs import Cost, cost, peak_activation_bytes
+from benchmarks.peers import Peer, graph, network
+
+# How far a peer's MACs may be from a figure that they are said to reproduce.
+PEER_TOLERANCE = 5e-3
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """One peer at one scale."""
+
+    peer: Peer
+    scale: int
+    parameters: int
+    """All of them, as the network is trained."""
+    cost: Cost
+    peak_activation_bytes: float
+    """For one pixel of the low-resolution picture."""
+
+    @property
+    def parameters_reproduced_by(self) -> list[str] | None:
+        """Which counts give the published parameters; None where none are published."""
+        counts = {
+            "all": self.parameters,
+            "weights and biases": self.cost.parameters,
+            "weights": self.cost.weights,
+        }
+        published = self.peer.published.parameters.get(self.scale)
+        return reproduced_by(published, {k: v / 1e3 for k, v in counts.items()})
+
+    @property
+    def macs_reproduced_by(self) -> list[str] | None:
+        """Which convention gives the published MACs; None likewise."""
+        counts = {"true": self.cost.macs_true, "paper's": self.cost.macs_paper}
+        published = self.peer.published.macs.get(self.scale)
+        giga = {k: v / 1e9 for k, v in counts.items()}
+        return reproduced_by(published, giga, PEER_TOLERANCE)
+
+    @property
+    def macs_apart(self) -> float | None:
+        """Relative distance of the true MACs from the published ones, if there are any."""
+        published = self.peer.published.macs.get(self.scale)
+        return self.cost.macs_true / 1e9 / float(published) - 1 if published else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON-ready values."""
+        published = self.peer.published
+        by_scale = {
+            name: getattr(published, name).get(self.scale)
+            for name in ("parameters", "macs", "psnr")
+        }
+        return {
+            "name": self.peer.name,
+            "scale": self.scale,
+            "channels": self.peer.channels,
+            "upscaled_input": self.peer.upscaled_input,
+            "parameters": self.parameters,
+            "cost": asdict(self.cost),
+            "peak_activation_bytes": self.peak_activation_bytes,
+            "published": {
+                **by_scale,
+                "source": published.source,
+                "unchecked": published.unchecked,
+            },
+            "parameters_reproduced_by": self.parameters_reproduced_by,
+            "macs_reproduced_by": self.macs_reproduced_by,
+            "macs_apart": self.macs_apart,
+            "note": self.peer.note,
+        }
+
+
+def peer_row(peer: Peer, scale: int) -> PeerRow:
+    """Count one peer: its parameters in PyTorch, the rest on its graph."""
+    parameters = sum(p.numel() for p in network(peer, scale).parameters())
+    model = graph(peer, scale)
+    return PeerRow(peer, scale, parameters, cost(model, scale), peak_activation_bytes(model, scale))
+
+
+def reproduced_by(
+    published: str | None, counts: Mapping[str, float], tolerance: float = 0
+) -> list[str] | None:
+    """Names of the counts that are a figure when rounded or cut off; None if there is no figure.
+
+    Args:
+        published: as printed, such as "91.2".
+        tolerance: relative distance that is let pass as well.
+    """
+    if published is None:
+        return None
+    figure = float(published)
+    unit = 10.0 ** -len(published.partition(".")[2])
+    apart = {name: count - figure for name, count in counts.items()}
+    return [
+        name for name, x in apart.items() if -unit / 2 <= x < unit or abs(x) <= tolerance * figure
+    ]
