@@ -234,6 +234,7 @@ def test_command_line(tmp_path, photo, capsys):
     for options in (["--tile", "none"], ["--tile", "24"], ["--max-memory", "0.05GiB"]):
         out = tmp_path / "out.png"
         arguments = ["upscale", str(tmp_path / "a.png"), "-o", str(out), "--scale", "4", "--json"]
+        arguments.append("--force")
         assert main([*arguments, *options]) == 0
         found = json.loads(capsys.readouterr().out)["images"][0]["tile"]
         assert (found is None) == ("none" in options)
