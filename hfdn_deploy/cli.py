@@ -14,6 +14,7 @@ import cv2
 from tqdm import tqdm
 
 from hfdn_deploy import __version__
+from hfdn_deploy.bench_command import add_command as add_bench
 from hfdn_deploy.command import run_command
 from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
 
     engines.add_commands(commands)
+    add_bench(commands)
     service.add_commands(commands)
 
     doctor = commands.add_parser("doctor", help="say what is installed and what works")

@@ -28,7 +28,7 @@ PACKAGES = (
 
 def diagnose() -> dict[str, Any]:
     """JSON-ready facts: platform, package versions, backends, models, problems."""
-    packages = {name: _version(name) for name in PACKAGES}
+    packages = {name: package_version(name) for name in PACKAGES}
     problems = []
     if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
         problems.append(
@@ -47,7 +47,8 @@ def diagnose() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The installed version of a package; None if it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:

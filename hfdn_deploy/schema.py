@@ -13,7 +13,7 @@ _LARGEST = 2**53
 def from_json(kind: type[T], value: object, where: str = "") -> T:
     """Build `kind` from what `json.loads` gave.
 
-    Knows dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, unions, None, bool, str,
+    Knows Any, dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, unions, None, bool, str,
     and int and float up to 2⁵³ in size.
 
     Raises:
@@ -23,6 +23,8 @@ def from_json(kind: type[T], value: object, where: str = "") -> T:
 
 
 def _convert(kind: Any, value: object, where: str) -> Any:
+    if kind is Any:
+        return value
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return _dataclass(kind, value, where)

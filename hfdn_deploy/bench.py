@@ -1,0 +1,324 @@
+"""Latency, quality and memory of a model's precisions on the backends of this machine."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines.cache import named_bundle
+from hfdn_deploy.engines.engine import ENGINE_SUFFIXES
+from hfdn_deploy.engines.sidecar import read_sidecar
+from hfdn_deploy.environment import environment, gpu_state
+from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.images import Image, read_image
+from hfdn_deploy.imresize import imresize
+from hfdn_deploy.limits import MACS, products
+from hfdn_deploy.manifest import GRAPHS, MANIFEST, Manifest
+from hfdn_deploy.photographs import photographs
+from hfdn_deploy.quality import PEAK, degrade, luma8, psnr, to_levels
+from hfdn_deploy.timing import Measurement, measure
+from hfdn_deploy.upscaler import Upscaler
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+ON_GPU = ("cuda", "rtx-ep", "tensorrt")
+# The outputs that `Manifest.macs_true` is for.
+PIXELS = 1280 * 720
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a model in one precision on one backend."""
+
+    model: str
+    """As the user named it."""
+    path: str
+    """Of the bundle or engine."""
+    backend: str
+    precision: str
+
+    def load(self, allow_ungated: bool, trust: bool) -> Upscaler:
+        """Open it; see `Upscaler.load`."""
+        engine = Path(self.path).suffix in ENGINE_SUFFIXES
+        precision = None if engine else self.precision
+        return Upscaler.load(
+            self.path, self.backend, precision, allow_ungated=allow_ungated, trust=trust
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a case at one size."""
+
+    model: str
+    backend: str
+    precision: str
+    size: tuple[int, int]
+    """Width and height of the input."""
+    choice: str
+    inference: tuple[float, ...] | None
+    """Seconds of each run of the engine, input and output where it computes; None on a GPU."""
+    with_transfers: tuple[float, ...] | None
+    """Seconds of each run from and to the host's memory; None on a CPU, which has no transfers."""
+    end_to_end: tuple[float, ...]
+    """Seconds of each run from RGB array to RGB array."""
+    psnr_cost_db: float
+    """PSNR against the original that is lost to fp32 in ONNX Runtime; negative if gained."""
+    peak_bytes: int | None
+    """Largest resident size of a process that does nothing else, loading included."""
+    macs: int
+    """True multiply-accumulates of one run."""
+
+    @property
+    def engine(self) -> Measurement:
+        """The engine's own time: inference only, or with transfers on a GPU."""
+        return Measurement(self.inference or self.with_transfers or ())
+
+    @property
+    def key(self) -> str:
+        """What the row of another run must share to be compared with this one."""
+        width, height = self.size
+        return f"{self.model}, {self.backend}, {self.precision}, {width}×{height}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of the benchmark."""
+
+    schema: int
+    environment: dict[str, Any]
+    gpu_after: dict[str, Any] | None
+    limits: dict[str, tuple[float, ...]]
+    """Seconds of each large matrix product, by "PRECISION ENGINE", taken in the same rounds."""
+    macs_of_product: int
+    rows: tuple[Row, ...]
+
+    def limit(self, precision: str) -> tuple[str, float] | None:
+        """The engine with the fastest product of a precision, and its MACs a second."""
+        rates = {
+            name.split()[1]: self.macs_of_product / Measurement(tuple(samples)).percentile(50)
+            for name, samples in self.limits.items()
+            if name.split()[0] == precision
+        }
+        return max(rates.items(), key=lambda item: item[1]) if rates else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, every sample included."""
+        return asdict(self)
+
+
+def plan(models: Sequence[str], backends: Sequence[str], precisions: Sequence[str]) -> list[Case]:
+    """The rows to measure. An engine and an ONNX file of a bundle have one precision.
+
+    Raises:
+        InputError: a model is no bundle, engine or ONNX file of a bundle.
+    """
+    cases = []
+    for name in models:
+        path = Path(name)
+        if path.suffix.lower() in ENGINE_SUFFIXES:
+            cases.append(Case(name, name, "tensorrt", read_sidecar(path).precision))
+            continue
+        wanted = list(precisions)
+        if path.suffix.lower() == ".onnx":
+            if not (path.parent / MANIFEST).exists():
+                raise InputError(f"{name} is no file of a bundle; export one, or name a bundle.")
+            wanted = [p for p, graphs in GRAPHS.items() if path.stem in graphs]
+            path = path.parent
+        else:
+            path = named_bundle(name).path
+        cases += [Case(name, str(path), b, p) for p in wanted for b in backends]
+    return cases
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A real photograph as the benchmark uses it."""
+
+    original: NDArray[np.uint8]
+    """Luma (sH, sW)."""
+    luma: NDArray[np.float32]
+    """What the network gets: (H, W) in [0, 1]."""
+    image: NDArray[np.uint8]
+    """What a user would upscale: (H, W, 3) RGB."""
+
+
+def load_picture(path: Path | None) -> NDArray[np.uint8]:
+    """The user's photograph, or one of scikit-image's, as (H, W, 3) RGB or (H, W) grey.
+
+    Raises:
+        InputError: it is no 8-bit picture; or none is named and scikit-image is not installed.
+    """
+    if path is None:
+        try:
+            return photographs()["coffee"]
+        except InputError as error:
+            raise InputError(f"name a photograph with --image: {error}") from None
+    image: Image = read_image(path)
+    luma8(image)
+    return image[..., :3].astype(np.uint8) if image.ndim == 3 else image.astype(np.uint8)
+
+
+def make_picture(photograph: NDArray[np.uint8], size: tuple[int, int], scale: int) -> Picture:
+    """Cut a photograph, mirrored at its edges as often as need be, to sW × sH, and degrade it.
+
+    Args:
+        photograph: (H, W) or (H, W, 3).
+        size: width and height of the low-resolution picture.
+        scale: upscaling factor.
+    """
+    colour = photograph if photograph.ndim == 3 else np.dstack([photograph] * 3)
+    width, height = (scale * side for side in size)
+    missing = [max(0, wanted - side) for wanted, side in zip((height, width), colour.shape)]  # noqa: B905
+    hr = np.pad(colour, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
+    hr = hr[:height, :width]
+    original = luma8(hr)
+    small = np.dstack([imresize(hr[..., i], 1 / scale) for i in range(3)])
+    luma = np.clip(degrade(original, scale) / PEAK, 0, 1).astype(np.float32)
+    return Picture(original, luma, to_levels(small))
+
+
+def run(
+    cases: Sequence[Case],
+    sizes: Sequence[tuple[int, int]],
+    photograph: NDArray[np.uint8],
+    rounds: int,
+    seconds: float,
+    allow_ungated: bool = False,
+    trust: bool = False,
+) -> Result:
+    """Measure every case at every size; the cases of a size take turns with the products.
+
+    Raises:
+        HFDNError: a case cannot be loaded or run.
+    """
+    facts = environment()
+    found: list[Row] = []
+    limits: dict[str, list[float]] = {}
+    precisions = dict.fromkeys(case.precision for case in cases if case.backend not in ON_GPU)
+    runs = {f"{p} {engine}": f for p in precisions for engine, f in products(p).items()}
+    for size in sizes:
+        peaks = [_in_a_process(case, size, photograph, allow_ungated, trust) for case in cases]
+        with ExitStack() as stack:
+            opened = [stack.enter_context(case.load(allow_ungated, trust)) for case in cases]
+            pictures = [make_picture(photograph, size, up.scale) for up in opened]
+            candidates: dict[str, Callable[[], object]] = dict(runs)
+            for i, (up, picture) in enumerate(zip(opened, pictures, strict=True)):
+                lr = np.ascontiguousarray(picture.luma[None, None])
+                candidates[f"engine {i}"] = partial(up.backend.run, lr)
+                candidates[f"end to end {i}"] = partial(up, picture.image)
+            times = measure(candidates, rounds, seconds)
+            costs = _costs(cases, opened, pictures)
+        for name in runs:
+            limits.setdefault(name, []).extend(times[name].samples)
+        for i, case in enumerate(cases):
+            engine = times[f"engine {i}"].samples
+            on_gpu = case.backend in ON_GPU
+            outputs = opened[i].scale ** 2 * math.prod(size)
+            row = Row(
+                model=case.model,
+                backend=case.backend,
+                precision=case.precision,
+                size=size,
+                choice=opened[i].choice,
+                inference=None if on_gpu else engine,
+                with_transfers=engine if on_gpu else None,
+                end_to_end=times[f"end to end {i}"].samples,
+                psnr_cost_db=costs[i],
+                peak_bytes=peaks[i],
+                macs=round(_manifest(case).macs_true * outputs / PIXELS),
+            )
+            found.append(row)
+    kept = {name: tuple(values) for name, values in limits.items()}
+    return Result(SCHEMA, facts, gpu_state(), kept, MACS, tuple(found))
+
+
+def _bundle(case: Case) -> Bundle:
+    path = Path(case.path)
+    engine = path.suffix in ENGINE_SUFFIXES
+    return named_bundle(read_sidecar(path).bundle, allow_ungated=True) if engine else Bundle(path)
+
+
+def _manifest(case: Case) -> Manifest:
+    return _bundle(case).manifest
+
+
+def _costs(
+    cases: Sequence[Case], opened: Sequence[Upscaler], pictures: Sequence[Picture]
+) -> list[float]:
+    """What each row loses in PSNR to fp32 in ONNX Runtime."""
+    references: dict[Path, float] = {}
+    costs = []
+    for case, up, picture in zip(cases, opened, pictures, strict=True):
+        path = _bundle(case).path
+        if path not in references:
+            with Upscaler.load(path, "onnxruntime", "fp32", allow_ungated=True) as reference:
+                references[path] = _psnr(reference, picture)
+        costs.append(references[path] - _psnr(up, picture))
+    return costs
+
+
+def _psnr(up: Upscaler, picture: Picture) -> float:
+    return psnr(picture.original, to_levels(up.upscale_luma(picture.luma) * PEAK), up.scale)
+
+
+def _in_a_process(
+    case: Case,
+    size: tuple[int, int],
+    photograph: NDArray[np.uint8],
+    allow_ungated: bool,
+    trust: bool,
+) -> int | None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        job = pool.submit(_peak_bytes, case, size, photograph, allow_ungated, trust)
+        return job.result()
+
+
+def _peak_bytes(
+    case: Case,
+    size: tuple[int, int],
+    photograph: NDArray[np.uint8],
+    allow_ungated: bool,
+    trust: bool,
+) -> int | None:
+    """The peak resident size of this process after one upscaling; None where it is not told.
+
+    From VmHWM, since `getrusage` counts what the parent had before as well.
+    """
+    with case.load(allow_ungated, trust) as up:
+        up(make_picture(photograph, size, up.scale).image)
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return None
+
+
+def skip_unavailable(cases: Sequence[Case], allow_ungated: bool, trust: bool) -> list[Case]:
+    """The cases that can be loaded here; why the others cannot is logged.
+
+    Raises:
+        BackendError: none can.
+    """
+    usable, reasons = [], []
+    for case in cases:
+        try:
+            case.load(allow_ungated, trust).close()
+            usable.append(case)
+        except BackendError as error:
+            reasons.append(f"left out {case.backend} in {case.precision}: {error}")
+            logger.warning(reasons[-1])
+    if not usable:
+        raise BackendError(f"nothing can be measured here; {reasons[-1]}")
+    return usable
