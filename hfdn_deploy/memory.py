@@ -29,15 +29,23 @@ class Job:
 
     def need(self, side: int | None) -> int:
         """Bytes at the peak, in tiles of this side or (None) whole."""
-        pixels = self.number * self.height * self.width
-        planes = _PICTURE[self.channels] + (_ENSEMBLE if self.ensemble else 0)
-        held = pixels * self.scale**2 * planes
+        whole = self._pixels * self.memory.whole
         if side is None:
-            return held + pixels * self.memory.whole
+            return self._held + whole
         height, width = tiling.window(self.height, self.width, side, self.halo)
         if (height, width) == (self.height, self.width):
-            return held + pixels * self.memory.whole
-        return held + height * width * self.memory.tile
+            return self._held + whole
+        return self._held + height * width * self.memory.tile
+
+    @property
+    def _pixels(self) -> int:
+        return self.number * self.height * self.width
+
+    @property
+    def _held(self) -> int:
+        """Bytes of the pictures' planes, however small the tiles."""
+        planes = _PICTURE[self.channels] + (_ENSEMBLE if self.ensemble else 0)
+        return self._pixels * self.scale**2 * planes
 
     def largest_side(self, budget: int) -> int | None:
         """The largest side of a tile within a budget in bytes; None if the whole fits.
@@ -47,6 +55,8 @@ class Job:
         """
         if self.need(None) <= budget:
             return None
+        if self._held > budget:  # before trying the millions of tiles of an absurd size
+            raise self._refusal(tiling.STEP, budget)
         largest = -(-max(self.height, self.width) // tiling.STEP) * tiling.STEP
         for side in range(largest, 0, -tiling.STEP):
             if self.need(side) <= budget:

@@ -86,8 +86,18 @@ def plan(height: int, width: int, side: int, halo: int) -> list[Tile]:
 
 def window(height: int, width: int, side: int, halo: int) -> tuple[int, int]:
     """Height and width of what each tile of `plan` reads."""
-    rows, columns = (_spans(length, side, halo)[0][0].stop for length in (height, width))
+    rows, columns = (_read_length(length, side, halo) for length in (height, width))
     return rows, columns
+
+
+def _read_length(length: int, side: int, halo: int) -> int:
+    """How much each tile reads along one axis: all of it, if one tile will do."""
+    inner = length - 2 * halo
+    count = -(-inner // side)
+    if count <= 1:
+        return length
+    even = -(-inner // count)
+    return min(side, -(-even // STEP) * STEP) + 2 * halo
 
 
 def _spans(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
@@ -96,13 +106,10 @@ def _spans(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
     The first and the last keep what lies towards the border, too. They are spread evenly, and
     the last is moved back to end at the border.
     """
-    inner = length - 2 * halo
-    count = -(-inner // side)
-    if count <= 1:
+    size = _read_length(length, side, halo)
+    if size == length:
         return [(slice(0, length), slice(0, length))]
-    even = -(-inner // count)
-    step = min(side, -(-even // STEP) * STEP)
-    size = step + 2 * halo
+    count, step = -(-(length - 2 * halo) // side), size - 2 * halo
     starts = [min(i * step, length - size) for i in range(count)]
     edges = [0, *(start + halo for start in starts[1:]), length]
     return [
