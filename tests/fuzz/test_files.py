@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from hfdn_deploy.backends.onnxruntime import open_model
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.describe import describe
 from hfdn_deploy.engines.cache import cached_engine, copy_engine
@@ -57,7 +57,7 @@ def use(folder, run=False):
     for entry in bundle.manifest.files:
         bundle.read_model(entry.graph)
     if run:
-        backend = OnnxRuntimeBackend(bundle, "fp32", "onnxruntime")
+        backend = open_model(bundle, "fp32", "onnxruntime")
         assert backend.run(np.zeros((1, 1, 4, 5), np.float32)).ndim == 4
     describe(folder)
 
