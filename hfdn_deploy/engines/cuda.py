@@ -78,9 +78,9 @@ class Device:
             BackendError: there is none, or no driver.
         """
         try:
-            index = call("cudaGetDeviceCount") and call("cudaGetDevice")
-            if index is None or call("cudaGetDeviceCount") == 0:
+            if call("cudaGetDeviceCount") == 0:
                 raise BackendError("there is no CUDA device here.")
+            index = call("cudaGetDevice")
         except CudaError as error:
             raise BackendError(
                 "there is no CUDA device here, or its driver is too old: "
