@@ -1,7 +1,6 @@
 """Graphs as functions of arrays, in ONNX Runtime on the CPU."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -35,11 +34,11 @@ def candidate(model: onnx.ModelProto) -> Run:
 def run_tiled(backend: TilingBackend, lr: Array) -> Array:
     """The output for one input (1, 1, H, W), put together from tiles; NaN where that fails."""
     height, width = lr.shape[2:]
-    sr = np.full((1, 1, backend.scale * height, backend.scale * width), np.nan, np.float32)
     tiles = tiling.plan(height, width, TILE, backend.halo)
-    with suppress(BackendError):
-        tiling.upscale(backend, lr[0, 0], sr[0, 0], tiles)
-    return sr
+    try:
+        return np.concatenate(list(tiling.upscale(backend, lr[0, 0], tiles)))[None, None]
+    except BackendError:
+        return np.full((1, 1, backend.scale * height, backend.scale * width), np.nan, np.float32)
 
 
 def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Array], list[Array]]:

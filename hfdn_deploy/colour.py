@@ -4,6 +4,7 @@ The network sees luma alone, on [0, 1]. For colour that is BT.601 studio range (
 235/255), as in training; a grey image is its own luma.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -29,71 +30,130 @@ _VISIBLE = 1 / 255
 _OPAQUE_ENOUGH = 0.1
 
 
+# Rows that are put together at once make about so many pixels, for their planes take ten times
+# the memory of the image itself.
+BAND_PIXELS = 2**21
+
+# Low-resolution rows that a row of the result can depend on: bicubic over 5×5 of alpha.
+_MARGIN = 4
+
+
 @dataclass(frozen=True)
-class Planes:
-    """An image taken apart; all planes are float32."""
+class _Planes:
+    """Rows of an image taken apart; all planes are float32."""
 
     luma: Plane
-    """(H, W), in [0, 1]: what the network is to read."""
+    """(H, W), in [0, 1]."""
     chroma: Plane | None
     """(H, W, 2) Cb and Cr, or None for grey."""
     alpha: Plane | None
     """(H, W) in [0, 1], or None where there is none."""
 
 
-def split(image: Image) -> Planes:
-    """Take an image apart into luma, chroma and alpha.
+class Picture:
+    """An image as the planes that are upscaled: its luma is read, and then given back larger.
 
-    Args:
-        image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4)
-            RGBA with straight alpha; uint8, uint16, or float32 in [0, 1].
-
-    Raises:
-        InputError: another shape or dtype, no pixel, or floats outside [0, 1].
+    Regions are taken apart when they are read and rows put together when they are given, so
+    that no plane of a large image is ever held.
     """
-    check(image)
-    pixels = np.asarray(image).reshape(*image.shape[:2], -1).astype(np.float32)
-    if image.dtype.name == "float32":
-        _check_range(pixels)
-    pixels *= np.float32(1 / WHITE[image.dtype.name])
-    alpha = None
-    if pixels.shape[2] in (2, 4):
-        alpha = np.ascontiguousarray(pixels[..., -1])
-        pixels = _bleed(pixels[..., :-1], alpha)
-    if pixels.shape[2] == 1:
-        return Planes(np.ascontiguousarray(pixels[..., 0]), None, alpha)
-    matrix = np.column_stack([YCBCR, YCBCR_OFFSET]) / 255
-    ycbcr = cv2.transform(np.ascontiguousarray(pixels), matrix)
-    return Planes(np.ascontiguousarray(ycbcr[..., 0]), np.ascontiguousarray(ycbcr[..., 1:]), alpha)
 
+    def __init__(self, image: Image) -> None:
+        """Look through an image.
 
-def merge(luma: Plane, planes: Planes, like: Image) -> Image:
-    """Put an upscaled luma plane and the low-resolution image's other planes together.
+        Args:
+            image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
+                (H, W, 4) RGBA with straight alpha; uint8, uint16, or float32 in [0, 1].
 
-    Args:
-        luma: (sH, sW) in [0, 1]; values beyond are clipped.
-        planes: what `split` gave; chroma and alpha are upscaled here, bicubically.
-        like: the low-resolution image, for the dtype and the channels.
-    """
-    height, width = luma.shape
-    translucent = planes.alpha if planes.alpha is not None and planes.alpha.min() < 1 else None
-    if translucent is not None:
-        luma = _respect_alpha(luma, planes.luma, translucent)
-    if planes.chroma is None:
-        pixels = luma[..., None]
-    else:
-        chroma = _enlarge(planes.chroma, luma.shape, translucent)
-        inverse = np.linalg.inv(YCBCR / 255)
-        matrix = np.column_stack([inverse, -inverse @ (YCBCR_OFFSET / 255)])
-        pixels = np.asarray(cv2.transform(cv2.merge([luma, *cv2.split(chroma)]), matrix))
-    if planes.alpha is not None:
-        alpha = _enlarge(planes.alpha, luma.shape)
-        pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
-    pixels = np.clip(pixels, 0, 1)
-    if like.dtype.name != "float32":
-        pixels *= np.float32(WHITE[like.dtype.name])
-        np.rint(pixels, out=pixels)
-    return pixels.astype(like.dtype, copy=False).reshape(height, width, *like.shape[2:])
+        Raises:
+            InputError: another shape or dtype, no pixel, or floats outside [0, 1].
+        """
+        check(image)
+        self._like = image
+        self._pixels = np.asarray(image).reshape(*image.shape[:2], -1)
+        self._white = WHITE[image.dtype.name]
+        self.shape = image.shape[:2]
+        if image.dtype.name == "float32":
+            _check_range(self._pixels)
+        self._has_alpha = self._pixels.shape[2] in (2, 4)
+        if self._has_alpha and self._pixels[..., -1].min() < self._white:
+            pixels = self._pixels.astype(np.float32) * np.float32(1 / self._white)
+            colour = _bleed(pixels[..., :-1], np.ascontiguousarray(pixels[..., -1]))
+            self._pixels = np.concatenate([colour, pixels[..., -1:]], axis=2)
+            self._white = 1.0
+
+    def __getitem__(self, region: tuple[slice, slice]) -> Plane:
+        """Luma of a region (H, W), in [0, 1]: what the network is to read."""
+        return self._take_apart(*region).luma
+
+    @property
+    def luma(self) -> Plane:
+        """Luma of the whole (H, W), in [0, 1]."""
+        return self[:, :]
+
+    def with_luma(self, bands: Iterable[Plane]) -> Iterator[Image]:
+        """The upscaled image, in bands of rows from top to bottom.
+
+        Args:
+            bands: upscaled luma (rows, sW), together (sH, sW); values beyond [0, 1] are clipped.
+                Chroma and alpha are upscaled here, bicubically.
+        """
+        height, width = self.shape
+        top = 0
+        for band in bands:
+            scale = band.shape[1] // width
+            step = max(1, BAND_PIXELS // (scale * band.shape[1])) * scale
+            for start in range(0, band.shape[0], step):
+                luma = band[start : start + step]
+                rows = slice(top, top + luma.shape[0] // scale)
+                around = slice(max(rows.start - _MARGIN, 0), min(rows.stop + _MARGIN, height))
+                above = scale * (rows.start - around.start)
+                yield self._put_together(
+                    luma,
+                    self._take_apart(around, slice(None)),
+                    scale,
+                    slice(above, above + luma.shape[0]),
+                )
+                top = rows.stop
+
+    def _take_apart(self, rows: slice, columns: slice) -> _Planes:
+        pixels: Plane = self._pixels[rows, columns].astype(np.float32)
+        if self._white != 1:
+            pixels *= np.float32(1 / self._white)
+        alpha = None
+        if self._has_alpha:
+            alpha = np.ascontiguousarray(pixels[..., -1])
+            pixels = pixels[..., :-1]
+        if pixels.shape[2] == 1:
+            return _Planes(np.ascontiguousarray(pixels[..., 0]), None, alpha)
+        matrix = np.column_stack([YCBCR, YCBCR_OFFSET]) / 255
+        ycbcr: Plane = np.asarray(cv2.transform(pixels, matrix), np.float32)
+        luma, chroma = (np.ascontiguousarray(ycbcr[..., part]) for part in (0, slice(1, 3)))
+        return _Planes(luma, chroma, alpha)
+
+    def _put_together(self, luma: Plane, planes: _Planes, scale: int, rows: slice) -> Image:
+        """The rows of the upscaled planes that this upscaled luma is for, as an image."""
+        translucent = planes.alpha if planes.alpha is not None and planes.alpha.min() < 1 else None
+
+        def enlarge(plane: Plane, alpha: Plane | None = None) -> Plane:
+            return _enlarge(plane, scale, alpha)[rows]
+
+        if translucent is not None:
+            luma = _respect_alpha(luma, planes.luma, translucent, enlarge)
+        if planes.chroma is None:
+            pixels = luma[..., None]
+        else:
+            chroma = enlarge(planes.chroma, translucent)
+            inverse = np.linalg.inv(YCBCR / 255)
+            matrix = np.column_stack([inverse, -inverse @ (YCBCR_OFFSET / 255)])
+            pixels = np.asarray(cv2.transform(cv2.merge([luma, *cv2.split(chroma)]), matrix))
+        if planes.alpha is not None:
+            pixels = np.concatenate([pixels, enlarge(planes.alpha)[..., None]], axis=2)
+        pixels = np.clip(pixels, 0, 1)
+        like = self._like
+        if like.dtype.name != "float32":
+            pixels *= np.float32(WHITE[like.dtype.name])
+            np.rint(pixels, out=pixels)
+        return pixels.astype(like.dtype, copy=False).reshape(*luma.shape, *like.shape[2:])
 
 
 def check(image: Image) -> None:
@@ -114,7 +174,7 @@ def check(image: Image) -> None:
         raise InputError(f"pixels are {image.dtype}; convert them to uint8, uint16 or float32.")
 
 
-def _check_range(pixels: Plane) -> None:
+def _check_range(pixels: Image) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
@@ -122,12 +182,12 @@ def _check_range(pixels: Plane) -> None:
         )
 
 
-def _enlarge(plane: Plane, shape: tuple[int, ...], alpha: Plane | None = None) -> Plane:
-    """Bicubic enlargement to `shape`, premultiplied where there is alpha.
+def _enlarge(plane: Plane, scale: int, alpha: Plane | None = None) -> Plane:
+    """Bicubic enlargement, premultiplied where there is alpha.
 
     OpenCV's kernel (a = -0.75), which is the fast one; the protocol's is in `imresize`.
     """
-    size = (shape[1], shape[0])
+    size = (scale * plane.shape[1], scale * plane.shape[0])
     straight = cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC)
     if alpha is None:
         return np.asarray(straight, np.float32)
@@ -139,7 +199,9 @@ def _enlarge(plane: Plane, shape: tuple[int, ...], alpha: Plane | None = None) -
     return np.asarray(np.where(visible, quotient, straight), np.float32)
 
 
-def _respect_alpha(sr: Plane, lr: Plane, alpha: Plane) -> Plane:
+def _respect_alpha(
+    sr: Plane, lr: Plane, alpha: Plane, enlarge: Callable[[Plane, Plane | None], Plane]
+) -> Plane:
     """The network's luma with edges of transparency as premultiplied resampling has them.
 
     The network sees straight luma and would sharpen an edge there that hardly shows, such as
@@ -150,9 +212,9 @@ def _respect_alpha(sr: Plane, lr: Plane, alpha: Plane) -> Plane:
     least = cv2.erode(np.where(alpha < _OPAQUE_ENOUGH, np.float32(1), alpha), window)
     most = cv2.dilate(alpha, window)
     evenness = np.minimum(least / np.maximum(most, _VISIBLE), 1)
-    evenness = cv2.resize(evenness, (sr.shape[1], sr.shape[0]))
-    detail = sr - _enlarge(lr, sr.shape)
-    return np.asarray(_enlarge(lr, sr.shape, alpha) + evenness * detail, np.float32)
+    detail = sr - enlarge(lr, None)
+    even = np.clip(enlarge(evenness, None), 0, 1)
+    return np.asarray(enlarge(lr, alpha) + even * detail, np.float32)
 
 
 def _bleed(colour: Plane, alpha: Plane) -> Plane:

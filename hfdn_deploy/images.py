@@ -15,8 +15,8 @@ from PIL.ImageFile import ImageFile
 
 from hfdn_deploy import decoding
 from hfdn_deploy.decoding import Header
-from hfdn_deploy.encoding import FORMATS, encode
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.encoding import FORMATS, Banded, encode
+from hfdn_deploy.errors import HFDNError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.metadata import Metadata, for_size
 
@@ -171,14 +171,20 @@ def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -
         raise InputError(f"{path}: {suffix} cannot hold {dtype} pixels; {advice}.")
     if channels in (2, 4) and not kind.alpha:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
-    if max(width, height) > kind.largest:
-        size = f"{width}×{height}"
-        raise InputError(f"{path}: {suffix} cannot hold an image of {size}; choose .png or .tif.")
+    size = width * height * channels * np.dtype(dtype).itemsize
+    if max(width, height) > kind.largest or size > kind.bytes:
+        advice = "choose .png or .tif" if kind.name != "TIFF" else "choose .png, or cut it up"
+        raise InputError(f"{path}: {suffix} cannot hold an image of {width}×{height}; {advice}.")
+
+
+def writes_bands(path: Path) -> bool:
+    """Whether `write_image` writes an image that comes in bands without holding it."""
+    return FORMATS[path.suffix.lower()].banded
 
 
 def write_image(
     path: Path,
-    image: Image,
+    image: Image | Banded,
     metadata: Metadata | None = None,
     quality: int | None = None,
 ) -> None:
@@ -188,7 +194,8 @@ def write_image(
         path: the file; missing folders are made, an existing file is replaced.
         image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4)
             RGBA; uint8, uint16 (PNG, TIFF) or float32 (TIFF). WebP knows no grey and AVIF and
-            16-bit PNG no grey with alpha: there they become colour.
+            16-bit PNG no grey with alpha: there they become colour. One that comes in bands is
+            never held as a whole for PNG and TIFF; what its bands raise comes through.
         metadata: of the picture that this one was made from; its size is brought up to date.
         quality: 1 to 100 for JPEG (default 95), AVIF (default 90) and WebP (default lossless).
 
@@ -196,9 +203,8 @@ def write_image(
         InputError: the format is unknown, cannot hold this dtype, alpha or size, or the disk
             refuses.
     """
-    data = encode_image(image, path, metadata, quality)
-    with replaced(path) as temporary:
-        temporary.write_bytes(data)
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        _write(file, path, image, metadata, quality)
 
 
 def encode_image(
@@ -209,14 +215,32 @@ def encode_image(
     Raises:
         InputError: the format is unknown, or cannot hold this dtype, alpha or size.
     """
+    file = io.BytesIO()
+    _write(file, path, image, metadata, quality)
+    return file.getvalue()
+
+
+def _write(
+    file: BinaryIO,
+    path: Path,
+    image: Image | Banded,
+    metadata: Metadata | None,
+    quality: int | None,
+) -> None:
+    if not isinstance(image, Banded):
+        image = Banded(image.shape, image.dtype, iter([image]))
     height, width, channels = (*image.shape, 1)[:3]
     check_fits(path, width, height, channels, image.dtype.name)
-    pixels = np.ascontiguousarray(image if channels > 1 else image.reshape(height, width))
-    pixels = pixels.astype(image.dtype.newbyteorder("="), copy=False)
+    flat = (band.reshape(-1, width) if channels == 1 else band for band in image.bands)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    sized = for_size(metadata or Metadata(), width, height)
     try:
-        sized = for_size(metadata or Metadata(), width, height)
-        return encode(path, pixels, sized, quality)
+        encode(file, path, Banded(shape, image.dtype.newbyteorder("="), flat), sized, quality)
+    except HFDNError:
+        raise
     except Exception as error:  # Pillow's encoders share no exception
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's
         reason = str(error) or type(error).__name__
         raise InputError(
             f"{path}: {path.suffix} cannot hold this image of {width}×{height} ({reason}); "

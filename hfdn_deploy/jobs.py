@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hfdn_deploy.decoding import Header
+from hfdn_deploy.encoding import Banded
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Image,
@@ -17,6 +20,7 @@ from hfdn_deploy.images import (
     read_header,
     read_image,
     write_image,
+    writes_bands,
 )
 from hfdn_deploy.upscaler import Progress, Upscaler
 from hfdn_deploy.video import check_video_format, is_video, upscale_video
@@ -142,24 +146,24 @@ def run_jobs(
             yield _video(up, job)
     for group in _groups([job for job in jobs if not is_video(job.source)], batch):
         start = time.perf_counter()
-        loaded: list[tuple[Job, Header, Image]] = []
+        loaded: list[_Loaded] = []
         for job in group:
             try:
-                loaded.append((job, *_load(up, job, len(group))))
+                loaded.append(_load(up, job, len(group)))
             except InputError as error:
                 yield Failed(job, error)
-        for job, header, image in _upscale(up, loaded, progress):
+        for one, image in _upscale(up, loaded, progress):
             if isinstance(image, InputError):
-                yield Failed(job, image)
+                yield Failed(one.job, image)
                 continue
+            metadata = one.header.metadata if keep_metadata else None
             try:
-                write_image(job.target, image, header.metadata if keep_metadata else None, quality)
+                write_image(one.job.target, image, metadata, quality)
             except InputError as error:
-                yield Failed(job, error)
+                yield Failed(one.job, error)
                 continue
             seconds = (time.perf_counter() - start) / len(group)
-            side = up.tile_for((header.height, header.width, header.channels), len(group))
-            yield Done(job, image.shape[1], image.shape[0], seconds, tile=side)
+            yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.tile)
 
 
 def _video(up: Upscaler, job: Job) -> Done | Failed:
@@ -170,29 +174,44 @@ def _video(up: Upscaler, job: Job) -> Done | Failed:
     return Done(job, facts["width"], facts["height"], facts["seconds"], facts["frames"])
 
 
-def _load(up: Upscaler, job: Job, number: int) -> tuple[Header, Image]:
+@dataclass(frozen=True)
+class _Loaded:
+    """An image that was read."""
+
+    job: Job
+    header: Header
+    held: int
+    tile: int | None
+    """See `Upscaler.tile_for`."""
+    image: Image
+
+
+def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
     """An image of a batch of `number`; all that can be refused by its header is."""
     header = read_header(job.source)
     width, height = up.scale * header.width, up.scale * header.height
     check_fits(job.target, width, height, header.channels, header.dtype)
+    size = width * height * header.channels * np.dtype(header.dtype).itemsize
+    held = 0 if number == 1 and writes_bands(job.target) else number * size
     try:
-        up.tile_for((header.height, header.width, header.channels), number)
+        tile = up.tile_for((header.height, header.width, header.channels), held, number)
     except InputError as error:
         raise InputError(f"{job.source}: {error}") from None
-    return header, read_image(job.source)
+    return _Loaded(job, header, held, tile, read_image(job.source))
 
 
 def _upscale(
-    up: Upscaler, loaded: Sequence[tuple[Job, Header, Image]], progress: Progress | None
-) -> Iterator[tuple[Job, Header, Image | InputError]]:
+    up: Upscaler, loaded: Sequence[_Loaded], progress: Progress | None
+) -> Iterator[tuple[_Loaded, Image | Banded | InputError]]:
+    """A single image comes as its rows are done."""
     try:
-        images = up.batch([image for *_, image in loaded], progress)
-        for (job, header, _), image in zip(loaded, images, strict=True):
-            yield job, header, image
+        if len(loaded) == 1:
+            yield loaded[0], up.stream(loaded[0].image, progress, loaded[0].held)
+        else:
+            yield from zip(loaded, up.batch([one.image for one in loaded], progress), strict=True)
     except InputError as error:
         if len(loaded) == 1:
-            job, header, _ = loaded[0]
-            yield job, header, InputError(f"{job.source}: {error}")
+            yield loaded[0], InputError(f"{loaded[0].job.source}: {error}")
             return
         for one in loaded:  # to find the one that is bad
             yield from _upscale(up, [one], progress)

@@ -1,15 +1,22 @@
 """How much memory an upscaling takes, and the largest tile that a budget allows."""
 
+import math
 from dataclasses import dataclass
 
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import MemoryNeed
+from hfdn_deploy.colour import BAND_PIXELS
 from hfdn_deploy.errors import InputError
 
-# Bytes for each pixel of the result, by its channels: the planes that it is put together from.
-_PICTURE = {1: 12, 2: 40, 3: 44, 4: 72}
-# The sum of the eight, and one that is added to it.
-_ENSEMBLE = 8
+# Bytes for each pixel of a band that is put together, by its channels.
+_BAND = {1: 12, 2: 40, 3: 44, 4: 72}
+# Bytes of luma: a plane, and the sum of the eight with two that are turned.
+_LUMA, _ENSEMBLE = 4, 12
+# Copies as floats while the colour of visible pixels flows into transparent ones.
+_BLEEDING = 6
+
+# The largest side that is chosen where the whole does not fit. Larger tiles have less halo, but
+# take no less time: `python -m benchmarks tiling`.
+_LARGEST = 384
 
 
 @dataclass(frozen=True)
@@ -21,31 +28,33 @@ class Job:
     width: int
     scale: int
     halo: int
-    memory: MemoryNeed
+    memory: int
+    """`TilingBackend.memory`."""
     channels: int = 1
     ensemble: bool = False
     number: int = 1
     """Pictures of this size at once; in tiles they take turns."""
+    held: int = 0
+    """Bytes of the results, as far as they are not written as they come."""
 
     def need(self, side: int | None) -> int:
         """Bytes at the peak, in tiles of this side or (None) whole."""
-        whole = self._pixels * self.memory.whole
-        if side is None:
-            return self._held + whole
-        height, width = tiling.window(self.height, self.width, side, self.halo)
-        if (height, width) == (self.height, self.width):
-            return self._held + whole
-        return self._held + height * width * self.memory.tile
-
-    @property
-    def _pixels(self) -> int:
-        return self.number * self.height * self.width
-
-    @property
-    def _held(self) -> int:
-        """Bytes of the pictures' planes, however small the tiles."""
-        planes = _PICTURE[self.channels] + (_ENSEMBLE if self.ensemble else 0)
-        return self._pixels * self.scale**2 * planes
+        size = self.height, self.width
+        read = size if side is None else tiling.window(*size, side, self.halo)
+        number = self.number if side is None else 1
+        large = self.scale**2
+        result = number * math.prod(size) * large
+        rows = self.height if self.ensemble else read[0]
+        luma = number * rows * self.width * large * (_ENSEMBLE if self.ensemble else _LUMA)
+        band = min(result, BAND_PIXELS) * _BAND[self.channels]
+        alpha = self.number * math.prod(size) * self.channels * 4 * _BLEEDING
+        return (
+            number * math.prod(read) * self.memory
+            + luma
+            + band
+            + (alpha if self.channels in (2, 4) else 0)
+            + self.held
+        )
 
     def largest_side(self, budget: int) -> int | None:
         """The largest side of a tile within a budget in bytes; None if the whole fits.
@@ -55,10 +64,7 @@ class Job:
         """
         if self.need(None) <= budget:
             return None
-        if self._held > budget:  # before trying the millions of tiles of an absurd size
-            raise self._refusal(tiling.STEP, budget)
-        largest = -(-max(self.height, self.width) // tiling.STEP) * tiling.STEP
-        for side in range(largest, 0, -tiling.STEP):
+        for side in range(_LARGEST, 0, -tiling.STEP):
             if self.need(side) <= budget:
                 return side
         raise self._refusal(tiling.STEP, budget)

@@ -159,10 +159,13 @@ def png_chunks(metadata: Metadata) -> bytes:
     if metadata.dpi:
         density = (round(value * _INCHES_PER_METRE) for value in metadata.dpi)
         chunks.append((b"pHYs", struct.pack(">IIB", *density, 1)))
-    return b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
+    return b"".join(png_chunk(kind, data) for kind, data in chunks)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG as it stands in the file (PNG specification, 5.3)."""
+    check = struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return struct.pack(">I", len(data)) + kind + data + check
 
 
 def _is_plain_xmp(text: bytes) -> bool:

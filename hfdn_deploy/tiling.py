@@ -6,13 +6,15 @@ every tile with the mean given. Around what is kept of a tile it reads a halo, e
 can reach the kept pixels; at the picture's border it reads up to the border and no further, so
 that the network's own border behaviour is found there and nowhere else.
 
-Tiles go in rows from top to bottom, and what they need of source and sink is no more than
-slices of them: an array serves, and so does anything that reads and writes bands of rows.
+Tiles go in rows from top to bottom, and the result comes as a band for each row of them, so that
+nobody needs to hold it. Of the source they need no more than slices: an array serves, and so does
+what makes luma of them.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -32,15 +34,10 @@ STEP = 16
 class Source(Protocol):
     """A luma plane (H, W) in [0, 1] that is read in slices."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
     def __getitem__(self, region: Region) -> NDArray[np.float32]: ...
-
-
-class Sink(Protocol):
-    """A luma plane (sH, sW) that is written in slices."""
-
-    def __setitem__(self, region: Region, values: NDArray[np.float32]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -131,35 +128,39 @@ def upscale_whole(backend: Backend, lumas: NDArray[np.float32]) -> NDArray[np.fl
 def upscale(
     backend: TilingBackend,
     source: Source,
-    sink: Sink,
     tiles: Sequence[Tile],
     count: Callable[[int], object] = lambda pixels: None,
-) -> None:
+) -> Iterator[NDArray[np.float32]]:
     """Upscale a luma plane in tiles.
 
     Args:
         backend: the network.
         source: (H, W) in [0, 1].
-        sink: (sH, sW), not clipped.
         tiles: as `plan` gives them for the backend's halo.
         count: called after each tile of several, in each pass (the first if the network pools),
             with the number of low-resolution pixels that it is for.
+
+    Returns:
+        Bands (rows, sW) from top to bottom, together (sH, sW), not clipped.
 
     Raises:
         BackendError: the engine failed, or gave a wrong shape or NaN.
     """
     if len(tiles) == 1:
         (whole,) = tiles
-        sink[:, :] = upscale_whole(backend, source[whole.read][None])[0]
+        yield upscale_whole(backend, source[whole.read][None])[0]
         return
     pooled = pooled_mean(backend, source, tiles, count) if backend.pools else None
-    for tile in tiles:
-        lr = _read(source, tile.read)
-        (sr,) = _checked(backend.run_tile(lr, pooled), lr, backend.scale)
-        rows, columns = (_scaled(part, backend.scale) for part in tile.kept_in_read)
-        to_rows, to_columns = (_scaled(part, backend.scale) for part in tile.kept)
-        sink[to_rows, to_columns] = sr[rows, columns]
-        count(tile.pixels)
+    scale, width = backend.scale, source.shape[1]
+    for (top, bottom), row in groupby(tiles, lambda t: (t.kept[0].start, t.kept[0].stop)):
+        band = np.empty((scale * (bottom - top), scale * width), np.float32)
+        for tile in row:
+            lr = _read(source, tile.read)
+            (sr,) = _checked(backend.run_tile(lr, pooled), lr, scale)
+            rows, columns = (_scaled(part, scale) for part in tile.kept_in_read)
+            band[:, _scaled(tile.kept[1], scale)] = sr[rows, columns]
+            count(tile.pixels)
+        yield band
 
 
 def pooled_mean(

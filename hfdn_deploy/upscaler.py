@@ -1,8 +1,9 @@
 """Image array in, image array out."""
 
 import logging
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,8 @@ import psutil
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
-from hfdn_deploy.colour import Plane, check, merge, split
+from hfdn_deploy.colour import Picture, Plane, check
+from hfdn_deploy.encoding import Banded
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
@@ -127,11 +129,12 @@ class Upscaler:
         """Upscaling factor."""
         return self.backend.scale
 
-    def tile_for(self, shape: tuple[int, ...], number: int = 1) -> int | None:
+    def tile_for(self, shape: tuple[int, ...], held: int, number: int = 1) -> int | None:
         """The side of the tiles in which an image (H, W) or (H, W, C) is upscaled; None if whole.
 
         Args:
             shape: of the image.
+            held: bytes of the results, as far as they are not written as they come.
             number: of images of this shape that are upscaled at once.
 
         Raises:
@@ -142,8 +145,9 @@ class Upscaler:
             return None if self.tile == "auto" else self.tile
         height, width, channels = (*shape, 1)[:3]
         job = Job(
-            height, width, self.scale, backend.halo, backend.memory, channels, self.ensemble, number
-        )
+            height, width, self.scale, backend.halo, backend.memory, channels,
+            self.ensemble, number, held,
+        )  # fmt: skip
         if self.tile == "auto":
             return job.largest_side(self._budget)
         job.check(self.tile, self._budget)
@@ -164,13 +168,31 @@ class Upscaler:
             InputError: another shape or dtype, values out of range, or too large for memory.
             BackendError: the engine failed, or gave a wrong shape or NaN.
         """
-        return self.batch([image], progress)[0]
+        check(image)
+        return self.stream(image, progress, self._held([image])).whole()
+
+    def stream(self, image: Image, progress: Progress | None = None, held: int = 0) -> Banded:
+        """As `up(image)`, but in bands of rows: of a large result, no more need be in memory.
+
+        What may be refused is refused at once; the work is done, and the engine's errors come,
+        as the bands are taken.
+
+        Args:
+            image, progress: as for `up(image)`.
+            held: bytes of the result that will be kept nevertheless; see `tile_for`.
+        """
+        check(image)
+        side = self.tile_for(image.shape, held)
+        picture = Picture(image)
+        height, width, *channels = image.shape
+        shape = self.scale * height, self.scale * width, *channels
+        return Banded(shape, image.dtype, picture.with_luma(self._upscale(picture, side, progress)))
 
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
         They are run at once where memory allows, which on a CPU is no faster than one after the
-        other, and in tiles one after the other where it does not.
+        other, and one after the other where it does not.
 
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
@@ -183,10 +205,18 @@ class Upscaler:
         if not images:
             return []
         largest = max((image.shape for image in images), key=lambda shape: (*shape, 1)[2])
-        side = self.tile_for(largest, len(images))
-        planes = [split(image) for image in images]
-        lumas = self._upscale(np.stack([plane.luma for plane in planes]), side, progress)
-        return [merge(*parts) for parts in zip(lumas, planes, images, strict=True)]
+        if self.tile_for(largest, self._held(images), len(images)) is not None or self.ensemble:
+            return [self(image, progress) for image in images]
+        pictures = [Picture(image) for image in images]
+        lumas = self._run(np.stack([picture.luma for picture in pictures]))
+        shape = lumas.shape[1:]
+        return [
+            Banded((*shape, *image.shape[2:]), image.dtype, picture.with_luma([luma])).whole()
+            for image, picture, luma in zip(images, pictures, lumas, strict=True)
+        ]
+
+    def _held(self, images: Sequence[Image]) -> int:
+        return self.scale**2 * sum(image.nbytes for image in images)
 
     def submit(self, image: Image) -> Future[Image]:
         """Upscale an image in the background, as many at once as the backend has use for.
@@ -206,42 +236,52 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a whole image.
         """
-        side = self.tile_for(luma.shape)
-        return np.asarray(self._upscale(luma[None], side, progress)[0])
+        side = self.tile_for(luma.shape, self._held([luma]))
+        return self._joined(luma.shape, self._upscale(luma, side, progress))
 
-    def _upscale(self, lumas: Plane, side: int | None, progress: Progress | None) -> Plane:
-        """Planes (N, H, W) to (N, sH, sW)."""
-        count = _counter(progress, self._work(lumas))
-        if not self.ensemble:
-            return self._run(lumas, side, count)
-        number, height, width = lumas.shape
-        total = np.zeros((number, self.scale * height, self.scale * width), np.float32)
-        plane = (1, 2)
-        for turns in range(4):
-            turned = np.rot90(lumas, turns, plane)
-            total += np.rot90(self._run(turned, side, count), -turns, plane)
-            flipped = self._run(turned[..., ::-1], side, count)[..., ::-1]
-            total += np.rot90(flipped, -turns, plane)
-        total /= 8
-        return total
-
-    def _work(self, lumas: Plane) -> int:
-        """The pixels that tiles go through for luma planes."""
+    def _upscale(
+        self, source: tiling.Source, side: int | None, progress: Progress | None
+    ) -> Iterator[Plane]:
+        """Luma (H, W) to bands of (sH, sW)."""
         passes = 2 if self._tiling_backend and self._tiling_backend.pools else 1
-        return lumas.size * passes * (8 if self.ensemble else 1)
+        work = math.prod(source.shape) * passes * (8 if self.ensemble else 1)
+        count = _counter(progress, work)
+        if not self.ensemble:
+            yield from self._bands(source, side, count)
+            return
+        luma = source[:, :]
+        total = np.zeros([self.scale * length for length in luma.shape], np.float32)
+        for turns in range(4):
+            for flip in (1, -1):
+                turned = np.rot90(luma, turns)[:, ::flip]
+                sr = self._joined(turned.shape, self._bands(turned, side, count))
+                total += np.rot90(sr[:, ::flip], -turns)
+        total /= 8
+        yield total
 
-    def _run(self, lumas: Plane, side: int | None, count: Callable[[int], object]) -> Plane:
-        if self._closed:
-            raise BackendError(CLOSED)
+    def _bands(
+        self, source: tiling.Source, side: int | None, count: Callable[[int], object]
+    ) -> Iterator[Plane]:
         backend = self._tiling_backend
         if side is None or backend is None:
-            return tiling.upscale_whole(self.backend, lumas)
-        number, height, width = lumas.shape
+            yield self._run(source[:, :][None])[0]
+            return
+        if self._closed:
+            raise BackendError(CLOSED)
+        height, width = source.shape
         tiles = tiling.plan(height, width, side, backend.halo)
-        sr = np.empty((number, self.scale * height, self.scale * width), np.float32)
-        for luma, target in zip(lumas, sr, strict=True):
-            tiling.upscale(backend, luma, target, tiles, count)
-        return sr
+        yield from tiling.upscale(backend, source, tiles, count)
+
+    def _run(self, lumas: Plane) -> Plane:
+        """Luma planes (N, H, W) whole."""
+        if self._closed:
+            raise BackendError(CLOSED)
+        return tiling.upscale_whole(self.backend, lumas)
+
+    def _joined(self, shape: tuple[int, ...], bands: Iterator[Plane]) -> Plane:
+        """The bands of upscaled luma of this shape in one array."""
+        height, width = (self.scale * length for length in shape)
+        return Banded((height, width), np.dtype(np.float32), bands).whole()
 
     def close(self) -> None:
         """Free the engine; the upscaler cannot be used afterwards. Closing twice is no error."""

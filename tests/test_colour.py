@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfdn_deploy.colour import WHITE, merge, split
+from hfdn_deploy import colour
+from hfdn_deploy.colour import WHITE, Picture
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.quality import luma8
 
@@ -17,9 +18,12 @@ def enlarge(plane, scale):
 
 
 def upscale(image, scale):
-    """The whole of split and merge, with bicubic upscaling in the network's place."""
-    planes = split(image)
-    return merge(enlarge(planes.luma, scale), planes, image)
+    """The whole of it, with bicubic upscaling in the network's place."""
+    return with_luma(image, enlarge(Picture(image).luma, scale))
+
+
+def with_luma(image, *bands):
+    return np.concatenate(list(Picture(image).with_luma(bands)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -43,13 +47,13 @@ def test_taking_apart_loses_nothing(channels, dtype, height, width, seed):
 
 
 def test_luma_is_that_of_the_protocol(photo):
-    np.testing.assert_array_equal(np.rint(split(photo).luma * 255), luma8(photo))
+    np.testing.assert_array_equal(np.rint(Picture(photo).luma * 255), luma8(photo))
 
 
 def test_grey_is_its_own_luma(photo):
     grey = photo[..., 0]
-    np.testing.assert_allclose(split(grey).luma, grey / 255, atol=1e-7)
-    np.testing.assert_array_equal(split(grey[..., None]).luma, split(grey).luma)
+    np.testing.assert_allclose(Picture(grey).luma, grey / 255, atol=1e-7)
+    np.testing.assert_array_equal(Picture(grey[..., None]).luma, Picture(grey).luma)
 
 
 def test_sixteen_bits_are_judged_by_dtype_not_by_values():
@@ -101,18 +105,17 @@ def test_a_network_that_sharpens_draws_no_line_beside_a_shadow(opacity):
     image = np.zeros((16, 24, 4), np.uint8)
     image[:, :12] = 255
     image[:, 12:, 3] = opacity
-    planes = split(image)
-    sharpest = np.repeat(np.repeat(planes.luma, 4, 0), 4, 1)
-    big = composite(merge(sharpest, planes, image))
+    sharpest = np.repeat(np.repeat(Picture(image).luma, 4, 0), 4, 1)
+    big = composite(with_luma(image, sharpest))
     assert big.min() > composite(image).min() - 3
 
 
 def test_even_transparency_keeps_the_networks_detail(photo):
     image = np.dstack([photo, np.full_like(photo[..., 0], 100)])
-    luma = enlarge(split(photo).luma, 2)
+    luma = enlarge(Picture(photo).luma, 2)
     luma += np.random.default_rng(0).normal(0, 0.02, luma.shape).astype(np.float32)
-    opaque = merge(luma, split(photo), photo)
-    translucent = merge(luma, split(image), image)
+    opaque = with_luma(photo, luma)
+    translucent = with_luma(image, luma)
     assert np.abs(translucent[..., :3].astype(int) - opaque).max() <= 1
     assert (translucent[..., 3] == 100).all()
 
@@ -131,6 +134,34 @@ def test_alpha_is_bicubic(photo):
     np.testing.assert_allclose(upscale(image, 2)[..., 3], expected, atol=1)
 
 
+@pytest.mark.parametrize("channels", SHAPES)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bands_make_the_whole(photo, channels, scale, monkeypatch):
+    image = np.dstack([photo, np.roll(photo[..., 1], 20, 0) // 2 + 100])[:60, :50]
+    image[20:40, 10:30, 3] = 255
+    image = image[..., : (channels or (1,))[0]].reshape(60, 50, *channels)
+    if channels == (2,):
+        image[..., 1] = np.arange(60)[:, None] * 4
+    luma = enlarge(Picture(image).luma, scale)
+    whole = with_luma(image, luma)
+    assert whole.shape == (60 * scale, 50 * scale, *channels)
+    monkeypatch.setattr(colour, "BAND_PIXELS", 50 * 5 * scale**2)
+    bands = list(Picture(image).with_luma([luma[: 13 * scale], luma[13 * scale :]]))
+    assert [len(band) // scale for band in bands] == [5, 5, 3, *[5] * 9, 2]
+    difference = np.abs(np.concatenate(bands).astype(int) - whole)
+    assert difference.max() <= 1  # what is enlarged starts elsewhere, and rounds otherwise
+    assert (difference > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize("box", [(0, 60, 0, 50), (3, 4, 5, 6), (59, 60, 20, 50)])
+def test_luma_of_a_region_is_that_of_the_whole(photo, box):
+    top, bottom, left, right = box
+    image = np.dstack([photo, photo[..., 1]])[:60, :50]
+    picture = Picture(image)
+    expected = picture.luma[top:bottom, left:right]
+    np.testing.assert_allclose(picture[top:bottom, left:right], expected, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -145,4 +176,4 @@ def test_alpha_is_bicubic(photo):
 )
 def test_other_arrays_are_refused(image, message):
     with pytest.raises(InputError, match=message):
-        split(image)
+        Picture(image)

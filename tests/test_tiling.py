@@ -41,6 +41,11 @@ def opened(kind, scale):
     return Upscaler.load(model, backend, precision, tile=None).backend
 
 
+def in_tiles(backend, luma, side, halo):
+    tiles = tiling.plan(*luma.shape, side, halo)
+    return np.concatenate(list(tiling.upscale(backend, luma, tiles)))
+
+
 def work(height, width, side, halo=20):
     """Pixels in all tiles, with their halos."""
     tiles = tiling.plan(height, width, side, halo)
@@ -97,9 +102,7 @@ def test_tiles_make_the_whole(kind, picture, scale):
     luma, side = picture
     backend = opened(kind, scale)
     whole = tiling.upscale_whole(backend, luma[None])[0]
-    tiles = tiling.plan(*luma.shape, side, backend.halo)
-    tiled = np.full_like(whole, np.nan)
-    tiling.upscale(backend, luma, tiled, tiles)
+    tiled = in_tiles(backend, luma, side, backend.halo)
     assert np.abs(tiled - whole).max() <= TOLERANCES[kind[1]]
 
 
@@ -133,9 +136,7 @@ def test_statistics_and_halo_are_needed():
             return backend.run(lr)
 
     def error(network, halo):
-        tiled = np.empty_like(whole)
-        tiling.upscale(network, luma, tiled, tiling.plan(*luma.shape, 32, halo))
-        return np.abs(tiled - whole).max()
+        return np.abs(in_tiles(network, luma, 32, halo) - whole).max()
 
     assert error(backend, backend.halo) <= 1e-5
     assert error(backend, 8) > 1e-5
@@ -149,9 +150,7 @@ def test_networks_that_do_not_pool(tmp_path):
     backend = TorchBackend(path)
     assert not backend.pools
     whole = tiling.upscale_whole(backend, luma[None])[0]
-    tiled = np.empty_like(whole)
-    tiling.upscale(backend, luma, tiled, tiling.plan(50, 64, 9, backend.halo))
-    assert np.abs(whole - tiled).max() <= 1e-5
+    assert np.abs(whole - in_tiles(backend, luma, 9, backend.halo)).max() <= 1e-5
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
@@ -184,8 +183,8 @@ def test_auto_takes_the_largest_tile_that_fits(photo):
     with pytest.raises(InputError, match=r"3000×2000 .* in tiles of 16, .* smaller image or scale"):
         job.largest_side(100 * 2**20)
     with Upscaler.load(4, max_memory=50 * 2**20) as up, Upscaler.load(4) as free:
-        assert 0 < up.tile_for(photo.shape) < 50
-        assert free.tile_for(photo.shape) is None
+        assert 0 < up.tile_for(photo.shape, 0) < 50
+        assert free.tile_for(photo.shape, 0) is None
         reports = []
         tiled = up(photo, lambda *report: reports.append(report))
         assert len(reports) >= 4

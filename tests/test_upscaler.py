@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from hfdn_deploy import BackendError, BundleError, CheckpointError, InputError, Upscaler, backends
-from hfdn_deploy.colour import split
+from hfdn_deploy.colour import Picture
 from hfdn_deploy.quality import psnr
 
 
@@ -37,7 +37,7 @@ def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
     with Upscaler.load(bundle) as fast, Upscaler.load(checkpoint) as reference:
         assert fast.choice.startswith("onnxruntime (not cuda: ")
         assert reference.choice.startswith("torch (not cuda: ")
-        luma = split(photo).luma
+        luma = Picture(photo).luma
         difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)
         assert np.abs(difference).max() <= 1e-4
         assert psnr(fast(photo)[..., 0], reference(photo)[..., 0]) > 60
@@ -66,7 +66,7 @@ def test_wrong_models(tmp_path):
 
 
 def test_ensemble_is_the_mean_over_the_symmetries_of_the_square(bundle, photo):
-    luma = split(photo[:13, :18]).luma
+    luma = Picture(photo[:13, :18]).luma
     with Upscaler.load(bundle) as up, Upscaler.load(bundle, ensemble=True) as plus:
         flips = [lambda x: x, np.flipud, np.fliplr, lambda x: x[::-1, ::-1]]
         outputs = [flip(up.upscale_luma(np.ascontiguousarray(flip(luma)))) for flip in flips]

@@ -1,6 +1,5 @@
 """Inference engines behind one small protocol, one file each."""
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -35,16 +34,6 @@ class Backend(Protocol):
         """Free what the engine holds; `run` must not be called afterwards."""
 
 
-@dataclass(frozen=True)
-class MemoryNeed:
-    """Bytes at the peak for each low-resolution pixel of one input."""
-
-    whole: int
-    """Of `Backend.run`."""
-    tile: int
-    """Of `pooled_sums` and `run_tile` together, as far as either keeps its memory."""
-
-
 @runtime_checkable
 class TilingBackend(Backend, Protocol):
     """A backend that runs parts of a picture, too; `hfdn_deploy.tiling` makes a whole of them."""
@@ -53,8 +42,11 @@ class TilingBackend(Backend, Protocol):
     """Low-resolution pixels around an output pixel's own that can change it, pooling aside."""
     pools: bool
     """Whether every output pixel also depends on a mean over the whole picture."""
-    memory: MemoryNeed | None
-    """Measured; None where nobody has."""
+    memory: int | None
+    """Bytes at the peak for each low-resolution pixel of one input, of all that is run for it.
+
+    Measured; None where nobody has.
+    """
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

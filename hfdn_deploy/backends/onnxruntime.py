@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import MemoryNeed
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import borrow, is_device_array
@@ -23,12 +22,11 @@ _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "rtx-ep": "NvTensorRTRTXExecutionProvider",
 }
-# On the CPU, by precision and scale; `python -m benchmarks memory` measures it. A session's arena
-# never shrinks, so the tiles' need is the sum of two.
+# On the CPU, by precision and scale; `python -m benchmarks memory` measures it.
 _MEMORY = {
-    "fp32": {2: MemoryNeed(6400, 9200), 3: MemoryNeed(9000, 11800), 4: MemoryNeed(12300, 15000)},
-    "fp16": {2: MemoryNeed(7600, 11000), 3: MemoryNeed(14000, 17500), 4: MemoryNeed(26000, 29500)},
-    "int8": {2: MemoryNeed(3200, 6500), 3: MemoryNeed(6700, 10100), 4: MemoryNeed(12700, 16000)},
+    "fp32": {2: 6600, 3: 9000, 4: 12300},
+    "fp16": {2: 7600, 3: 14000, 4: 26000},
+    "int8": {2: 3700, 3: 6700, 4: 12700},
 }
 _PACKAGES = {"onnxruntime": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
@@ -102,6 +100,19 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+@cache
+def _share_arena() -> None:
+    """Make one arena for all sessions in this process.
+
+    An arena never shrinks, so the graphs that tiles run in turn would each keep their own peak.
+    """
+    import onnxruntime as ort
+
+    kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    cpu = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(cpu, None)
+
+
 def session_options() -> Any:
     """The options of every session; `python -m benchmarks sessions` measures the alternatives.
 
@@ -110,8 +121,10 @@ def session_options() -> Any:
     """
     import onnxruntime as ort
 
+    _share_arena()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # They would take up to twice the memory, in the second run of a size, and save no time.
     options.enable_mem_pattern = False
     if eight_bit_products_saturate():

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import MemoryNeed
 from hfdn_deploy.errors import BackendError
 
 
@@ -31,7 +30,7 @@ def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
 HALO = {2: 20, 3: 20, 4: 19}
 
 # By scale, as `python -m benchmarks memory` measures it.
-_MEMORY = {2: MemoryNeed(4000, 4000), 3: MemoryNeed(7000, 7000), 4: MemoryNeed(12000, 12000)}
+_MEMORY = {2: 4000, 3: 7000, 4: 12000}
 
 
 class TorchBackend:
