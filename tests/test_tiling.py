@@ -174,12 +174,14 @@ def test_auto_takes_the_largest_tile_that_fits(photo):
     job = Job(2000, 3000, 4, backend.halo, backend.memory, channels=3)
     whole = job.need(None)
     assert job.largest_side(whole) is None
-    sides = []
-    for budget in (whole // 2, whole // 4, whole // 10):
-        side = job.largest_side(budget)
-        assert job.need(side) <= budget < job.need(side + 4 * tiling.STEP)
+    # Beyond this side tiles are no faster.
+    sides = [job.largest_side(whole // 2)]
+    assert sides == [384]
+    for part in (20, 40, 80):
+        side = job.largest_side(whole // part)
+        assert job.need(side) <= whole // part < job.need(side + 2 * tiling.STEP)
         sides.append(side)
-    assert sides == sorted(sides, reverse=True)
+    assert sides == sorted(set(sides), reverse=True)
     with pytest.raises(InputError, match=r"3000×2000 .* in tiles of 16, .* smaller image or scale"):
         job.largest_side(100 * 2**20)
     with Upscaler.load(4, max_memory=50 * 2**20) as up, Upscaler.load(4) as free:
