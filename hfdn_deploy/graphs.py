@@ -48,7 +48,8 @@ def part_of(data: bytes, part: str) -> bytes:
     if pooled is None:
         raise BundleError("the graph takes no mean over the image; its tiles need no other graph.")
     cut = {"statistics": statistics_graph, "tile": tile_graph}[part]
-    return cut(model, pooled).SerializeToString()
+    data = cut(model, pooled).SerializeToString()
+    return data
 
 
 def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:

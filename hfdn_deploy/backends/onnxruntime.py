@@ -190,7 +190,7 @@ class OnnxRuntimeBackend:
     """
 
     concurrency = 1
-    largest = None
+    largest: int | None = None
 
     def __init__(self, data: bytes, entry: ModelFile, scale: int, name: str) -> None:
         """Open a graph.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import MemoryNeed
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines import cuda
 from hfdn_deploy.engines.cache import cached_engine, resolve_targets
@@ -80,7 +81,7 @@ class BundleBackend(TensorRTBackend):
         EngineError, BackendError: as for `TensorRTBackend`, or an engine cannot be built.
     """
 
-    memory = None
+    memory: MemoryNeed | None = None
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         flavour = choose("auto").name
@@ -90,7 +91,7 @@ class BundleBackend(TensorRTBackend):
         entry = bundle.entry(graph_for(precision, "cuda"))
         self.halo = entry.halo
         self.pools = entry.pooled is not None
-        self.largest = min(profile.maximum[1:])
+        self.largest: int | None = min(profile.maximum[1:])
         self._context = cuda.current_context()
         self._opening = Lock()
         self._parts: dict[str, EngineRunner] = {}
