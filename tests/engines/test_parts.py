@@ -1,7 +1,6 @@
 """The engines that tiles need: real builds of a graph's parts, with profiles and sidecars."""
 
 import json
-from dataclasses import replace
 
 import onnx
 import pytest
@@ -32,11 +31,6 @@ TENSORS = {
 
 def build(part, precision="fp16", spec=SPEC):
     return cached_engine(pretrained(2), precision, spec, part)
-
-
-def reseal(engine, **changes):
-    manifest = replace(read_sidecar(engine), **changes).sealed()
-    sidecar_path(engine).write_text(manifest.to_json())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

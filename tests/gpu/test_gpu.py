@@ -1,6 +1,7 @@
 """What runs on a GPU alone; scripts/gpu_check.sh runs it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.engines import cuda
 from hfdn_deploy.engines.cache import cache_folder, cached_engine, resolve_targets
 from hfdn_deploy.engines.flavour import choose
+from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
 from hfdn_deploy.engines.spec import BuildSpec, presets
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.photographs import photographs
 from tests.conftest import ROOT
@@ -199,6 +201,17 @@ def test_the_engines_of_tiles_are_built_with_the_first_one():
     with load("tensorrt", tile=48) as up:
         assert (up.upscale_luma(luma()) == expected).all()
         assert built() == 3
+
+
+def test_a_part_under_the_sidecar_of_the_whole_is_refused():
+    flavour = choose("auto").name
+    spec = BuildSpec(flavour, (presets(4)["photo"],), resolve_targets(flavour, ()))
+    engine = cached_engine(pretrained(4), "fp16", spec, "tile")
+    manifest = read_sidecar(engine)
+    forged = replace(manifest, part="whole", inputs=manifest.inputs[:1]).sealed()
+    sidecar_path(engine).write_text(forged.to_json())
+    with pytest.raises(EngineError, match="has the tensors lr, pooled, sr where its sidecar"):
+        Upscaler.load(engine)
 
 
 def test_threads_share_the_engines_of_tiles():
