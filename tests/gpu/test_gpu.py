@@ -210,7 +210,7 @@ def test_a_part_under_the_sidecar_of_the_whole_is_refused():
     manifest = read_sidecar(engine)
     forged = replace(manifest, part="whole", inputs=manifest.inputs[:1]).sealed()
     sidecar_path(engine).write_text(forged.to_json())
-    with pytest.raises(EngineError, match="has the tensors lr, pooled, sr where its sidecar"):
+    with pytest.raises(EngineError, match=r"has the tensors .*pooled.* where its sidecar"):
         Upscaler.load(engine)
 
 
