@@ -58,9 +58,8 @@ def write_repository(
             name = f"hfdn_x{manifest.scale}_{manifest.precision}_tensorrt"
             if name in names:
                 raise InputError(f"{path} would be a second {name}; name one engine for each.")
-            text = _config(
-                name, "tensorrt", "cuda", _servable(path, manifest), manifest.input, manifest.output
-            )
+            (lr,) = manifest.inputs
+            text = _config(name, "tensorrt", "cuda", _servable(path, manifest), lr, manifest.output)
             shutil.copyfile(path, _model(temporary, name, text) / "model.plan")
             names.append(name)
     return names

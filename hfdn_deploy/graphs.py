@@ -14,6 +14,9 @@ from hfdn_deploy.errors import BundleError
 
 INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
 
+# A graph and those cut from it, by the inputs that each has beside the image.
+PARTS = {"whole": (), "statistics": (INSIDE,), "tile": (POOLED,)}
+
 
 def is_global_pool(node: onnx.NodeProto) -> bool:
     """Whether a node takes a mean over the whole image."""
@@ -30,6 +33,23 @@ def pooled_tensor(model: onnx.ModelProto) -> str | None:
     if len(names) > 1:
         raise BundleError(f"the graph pools in {' and '.join(names)}; at most one can be tiled.")
     return names[0] if names else None
+
+
+def part_of(data: bytes, part: str) -> bytes:
+    """The ONNX file of one of `PARTS` of a bundle's ONNX file.
+
+    Raises:
+        BundleError: the graph takes no mean over the whole image, or several.
+    """
+    if part == "whole":
+        return data
+    model = onnx.load_model_from_string(data)
+    pooled = pooled_tensor(model)
+    if pooled is None:
+        raise BundleError("the graph takes no mean over the image; its tiles need no other graph.")
+    cut = {"statistics": statistics_graph, "tile": tile_graph}[part]
+    data = cut(model, pooled).SerializeToString()
+    return data
 
 
 def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:

@@ -36,6 +36,11 @@ class TensorSpec:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
         return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
 
+    def sized(self, number: int, height: int, width: int) -> tuple[int, ...]:
+        """Its shape where the sizes that may vary are these."""
+        sizes = zip(self.shape, (number, 1, height, width), strict=True)
+        return tuple(fixed if isinstance(fixed, int) else size for fixed, size in sizes)
+
 
 @dataclass(frozen=True)
 class ParityCase:

@@ -55,6 +55,12 @@ class Upscaler:
         tiling_backend = backend if isinstance(backend, TilingBackend) else None
         if isinstance(tile, int) and not tiling_backend:
             raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
+        most = _largest_side(tiling_backend) if tiling_backend else None
+        if isinstance(tile, int) and most is not None and tile > most:
+            raise InputError(
+                f"{backend.name} runs tiles of at most {most} pixels, not {tile}; give a smaller "
+                "one, or 'auto'."
+            )
         if max_memory is not None and not (tiling_backend and tiling_backend.memory):
             raise BackendError(
                 f"nobody measured how much memory {backend.name} takes; leave max_memory out, or "
@@ -101,7 +107,8 @@ class Upscaler:
             trust: run an engine that this user did not build; it is native code.
             tile: side of the tiles that a picture is upscaled in, in low-resolution pixels
                 without their halo; None for the picture whole; "auto" for the whole where that
-                fits into `max_memory`, or the largest tile that does. The result is the same, to
+                fits into `max_memory` (with "tensorrt": into the engine's profile), or the
+                largest tile that does. An engine alone runs no tiles. The result is the same, to
                 rounding. Tiles take longer: the halos, and a pass for the whole picture's mean.
             max_memory: bytes that the upscaling of a picture may take; by default half of what
                 is free when the model is loaded, or, unless `tile` is "auto", all of it.
@@ -120,6 +127,11 @@ class Upscaler:
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
+        if isinstance(source, Engine) and isinstance(tile, int):
+            raise BackendError(
+                f"{model} holds the whole network, and tiles need parts of it; name its bundle, "
+                f"{source.manifest.bundle}, or leave tile at 'auto' or None."
+            )
         opened, choice = open_backend(backend, source, own)
         logger.info("backend: %s", choice)
         return cls(opened, choice, ensemble, tile, max_memory)
@@ -129,7 +141,7 @@ class Upscaler:
         """Upscaling factor."""
         return self.backend.scale
 
-    def tile_for(self, shape: tuple[int, ...], held: int, number: int = 1) -> int | None:
+    def tile_for(self, shape: tuple[int, ...], held: int = 0, number: int = 1) -> int | None:
         """The side of the tiles in which an image (H, W) or (H, W, C) is upscaled; None if whole.
 
         Args:
@@ -141,8 +153,12 @@ class Upscaler:
             InputError: it would not fit into memory.
         """
         backend = self._tiling_backend
-        if not (backend and backend.memory):
-            return None if self.tile == "auto" else self.tile
+        if not backend:
+            return None
+        if not backend.memory:
+            fits = backend.largest is None or max(shape[:2]) <= backend.largest
+            automatic = None if fits else _largest_side(backend)
+            return automatic if self.tile == "auto" else self.tile
         height, width, channels = (*shape, 1)[:3]
         job = Job(
             height, width, self.scale, backend.halo, backend.memory, channels,
@@ -301,6 +317,11 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _largest_side(backend: TilingBackend) -> int | None:
+    """Of a tile without its halo; None if memory alone decides."""
+    return None if backend.largest is None else backend.largest - 2 * backend.halo
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], object]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.memory import measure
 from hfdn_deploy import BackendError, InputError, Upscaler, tiling
+from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
 from hfdn_deploy.backends.torch import TorchBackend
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import main
@@ -185,12 +186,40 @@ def test_auto_takes_the_largest_tile_that_fits(photo):
     with pytest.raises(InputError, match=r"3000×2000 .* in tiles of 16, .* smaller image or scale"):
         job.largest_side(100 * 2**20)
     with Upscaler.load(4, max_memory=50 * 2**20) as up, Upscaler.load(4) as free:
-        assert 0 < up.tile_for(photo.shape, 0) < 50
-        assert free.tile_for(photo.shape, 0) is None
+        assert 0 < up.tile_for(photo.shape) < 50
+        assert free.tile_for(photo.shape) is None
         reports = []
         tiled = up(photo, lambda *report: reports.append(report))
         assert len(reports) >= 4
         assert np.abs(free(photo, reports.clear).astype(int) - tiled).max() <= 1
+
+
+def test_what_is_longer_than_a_backend_takes_goes_in_tiles():
+    """As with an engine, whose profile ends somewhere and whose memory nobody measured."""
+    backend = OnnxRuntimeBackend(
+        pretrained(2).read_model("fp32"), pretrained(2).entry("fp32"), 2, "onnxruntime"
+    )
+    luma = (photographs()["camera"][:101, :130] / np.float32(255)).astype(np.float32)
+    with Upscaler(backend, "", tile=None) as up:
+        expected = up.upscale_luma(luma)
+        backend.memory, backend.largest = None, 100
+        run, sizes = backend._run, set()
+
+        def seen(session, feeds):
+            sizes.update(feeds["lr"].shape[2:])
+            return run(session, feeds)
+
+        backend._run = seen
+        up = Upscaler(backend, "")
+        assert up.tile_for((100, 100)) is None
+        for shape in ((101, 7), (7, 101, 3), (101, 130)):
+            assert up.tile_for(shape) == 60
+        assert np.abs(up.upscale_luma(luma) - expected).max() <= 1e-5
+        assert max(sizes) <= 100
+        assert Upscaler(backend, "", tile=None).tile_for((101, 130)) is None
+        assert Upscaler(backend, "", tile=60).tile_for((9, 9)) == 60
+        with pytest.raises(InputError, match="onnxruntime runs tiles of at most 60 pixels, not 61"):
+            Upscaler(backend, "", tile=61)
 
 
 def test_what_cannot_be_asked_for():

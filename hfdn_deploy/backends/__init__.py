@@ -47,6 +47,8 @@ class TilingBackend(Backend, Protocol):
 
     Measured; None where nobody has.
     """
+    largest: int | None
+    """The longest side of an input that it takes, halo and all; None if memory alone decides."""
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

@@ -1,20 +1,19 @@
 """ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import borrow, is_device_array
 from hfdn_deploy.errors import BackendError, HFDNError
-from hfdn_deploy.graphs import INSIDE, POOLED, statistics_graph, tile_graph
+from hfdn_deploy.graphs import INSIDE, POOLED, part_of
 from hfdn_deploy.manifest import GRAPHS, ModelFile, graph_for
 
 _PROVIDERS = {
@@ -204,6 +203,7 @@ class OnnxRuntimeBackend:
     """
 
     concurrency = 1
+    largest: int | None = None
 
     def __init__(self, data: bytes, entry: ModelFile, scale: int, name: str) -> None:
         """Open a graph.
@@ -226,16 +226,11 @@ class OnnxRuntimeBackend:
 
     @cached_property
     def _statistics(self) -> Any:
-        return self._open_part(statistics_graph)
+        return _open_session(part_of(self._data, "statistics"), self.name)
 
     @cached_property
     def _tile(self) -> Any:
-        return self._open_part(tile_graph)
-
-    def _open_part(self, cut: Callable[[onnx.ModelProto, str], onnx.ModelProto]) -> Any:
-        assert self._entry.pooled is not None
-        model = cut(onnx.load_model_from_string(self._data), self._entry.pooled)
-        return _open_session(model.SerializeToString(), self.name)
+        return _open_session(part_of(self._data, "tile"), self.name)
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""

@@ -43,6 +43,7 @@ class TorchBackend:
     name = "torch"
     precision = "fp32"
     concurrency = 1
+    largest: int | None = None
 
     def __init__(self, checkpoint: Path) -> None:
         from hfdn_deploy.network.checkpoints import load_checkpoint

@@ -3,19 +3,25 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
-from hfdn_deploy.engines.bindings import IBuilderConfig, ILogger, TensorRT
+from hfdn_deploy.engines.bindings import (
+    Builder,
+    IBuilderConfig,
+    ILogger,
+    IOptimizationProfile,
+    TensorRT,
+)
 from hfdn_deploy.engines.flavour import FLAVOURS
-from hfdn_deploy.engines.spec import BuildSpec
+from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.files import replaced
-from hfdn_deploy.manifest import ModelFile
+from hfdn_deploy.manifest import TensorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +29,18 @@ T = TypeVar("T")
 
 
 def build_engine(
-    model: bytes, entry: ModelFile, spec: BuildSpec, timing_cache: Path | None = None
+    name: str,
+    model: bytes,
+    inputs: Sequence[TensorSpec],
+    spec: BuildSpec,
+    timing_cache: Path | None = None,
 ) -> bytes:
     """Build an engine; on a terminal, a line shows for how long that has been going on.
 
     Args:
+        name: of the model, for messages.
         model: ONNX file.
-        entry: what the bundle says of it.
+        inputs: its inputs; each has the sizes of the profiles where it may vary.
         spec: what to build; must have passed `check`.
         timing_cache: file of kernel times to start from and to add to.
 
@@ -37,14 +48,19 @@ def build_engine(
         BackendError: the library is not there or refuses the graph or the options.
     """
     cancelled = Event()
-    title = f"building for {', '.join(spec.targets)}"
+    title = f"building {name} for {', '.join(spec.targets)}"
     return _while_spinning(
-        title, lambda: _build(model, entry, spec, timing_cache, cancelled), cancelled.set
+        title, lambda: _build(name, model, inputs, spec, timing_cache, cancelled), cancelled.set
     )
 
 
 def _build(
-    model: bytes, entry: ModelFile, spec: BuildSpec, timing_cache: Path | None, cancelled: Event
+    name: str,
+    model: bytes,
+    inputs: Sequence[TensorSpec],
+    spec: BuildSpec,
+    timing_cache: Path | None,
+    cancelled: Event,
 ) -> bytes:
     flavour = FLAVOURS[spec.flavour]
     trt = flavour.trt
@@ -57,15 +73,10 @@ def _build(
     if not parser.parse(model):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         told = "; ".join(_told(e.node_name(), e.node_operator(), e.desc()) for e in errors)
-        raise BackendError(f"{flavour.title} cannot parse {entry.file}: {told}.")
+        raise BackendError(f"{flavour.title} cannot parse {name}: {told}.")
     config = builder.create_builder_config()
     for profile in spec.profiles:
-        shapes = builder.create_optimization_profile()
-        minimum, optimum, maximum = (
-            (n, 1, h, w) for n, h, w in (profile.minimum, profile.optimum, profile.maximum)
-        )
-        shapes.set_shape(entry.input.name, minimum, optimum, maximum)
-        config.add_optimization_profile(shapes)
+        config.add_optimization_profile(optimization_profile(builder, inputs, profile))
     _configure(trt, config, spec)
     monitor = _monitor(trt, cancelled)
     config.progress_monitor = monitor
@@ -75,7 +86,7 @@ def _build(
     if engine is None:
         reason = "; ".join(messages.errors) or "it gives no reason"
         raise BackendError(
-            f"{flavour.title} cannot build {entry.file} for {', '.join(spec.targets)}: {reason}; "
+            f"{flavour.title} cannot build {name} for {', '.join(spec.targets)}: {reason}; "
             "try other profiles or options."
         )
     for message in messages.warnings:
@@ -84,6 +95,19 @@ def _build(
         with replaced(timing_cache) as temporary:
             temporary.write_bytes(bytes(times.serialize()))
     return bytes(engine)
+
+
+def optimization_profile(
+    builder: Builder, inputs: Sequence[TensorSpec], profile: ShapeProfile
+) -> IOptimizationProfile:
+    """A profile as TensorRT has it, with the shapes of every input."""
+    shapes = builder.create_optimization_profile()
+    for tensor in inputs:
+        minimum, optimum, maximum = (
+            tensor.sized(*shape) for shape in (profile.minimum, profile.optimum, profile.maximum)
+        )
+        shapes.set_shape(tensor.name, minimum, optimum, maximum)
+    return shapes
 
 
 def _start_from(config: IBuilderConfig, timing_cache: Path) -> None:

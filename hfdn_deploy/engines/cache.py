@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import onnx
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
@@ -38,7 +39,8 @@ from hfdn_deploy.engines.sidecar import (
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.files import replaced
-from hfdn_deploy.manifest import ModelFile, graph_for, why_failed
+from hfdn_deploy.graphs import part_of
+from hfdn_deploy.manifest import TensorSpec, graph_for, why_failed
 
 logger = logging.getLogger(__name__)
 
@@ -90,16 +92,25 @@ def resolve_targets(flavour: str, targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(targets)))
 
 
-def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec) -> Path:
+def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec, part: str = "whole") -> Path:
     """The engine of one precision of a bundle, built now unless it is in the cache.
+
+    Args:
+        bundle: has the graph.
+        precision: which one.
+        spec: what to build.
+        part: of the graph; one of `hfdn_deploy.graphs.PARTS`.
 
     Raises:
         InputError: the graph or the flavour does not allow `spec`, or the disk refuses.
-        BundleError, GateError: the graph is missing, changed or did not pass its gates.
+        BundleError, GateError: the graph is missing, changed, did not pass its gates, or has no
+            such part.
         BackendError: the flavour is missing or cannot build the graph.
     """
-    plan = _plan(bundle, precision, spec)
-    model = bundle.read_model(plan.graph)
+    graph = graph_for(precision, "cuda")
+    spec.check(bundle.entry(graph))
+    model = part_of(bundle.read_model(graph), part)
+    plan = _plan(bundle, precision, spec, part, model)
     folder = cache_folder() / plan.sealed().checksum
     if found := _whole_engine(folder / "engine"):
         return found
@@ -110,7 +121,7 @@ def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec) -> Path:
         for rest in folder.glob(".*"):
             if rest.is_dir():
                 shutil.rmtree(rest)
-        return _build_into(folder / "engine", model, bundle.entry(plan.graph), plan)
+        return _build_into(folder / "engine", model, plan)
 
 
 @contextmanager
@@ -135,26 +146,30 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _plan(bundle: Bundle, precision: str, spec: BuildSpec) -> EngineManifest:
+def _plan(
+    bundle: Bundle, precision: str, spec: BuildSpec, part: str, model: bytes
+) -> EngineManifest:
     """The sidecar of an engine as far as it is known before the build."""
     entry = bundle.entry(graph_for(precision, "cuda"))
     flavour = FLAVOURS[spec.flavour]
-    spec.check(entry)
     device = device_here()
     if spec.strip_weights and device is None:
         raise BackendError(
             f"{flavour.title} strips weights only on a machine with a GPU, and there is none here; "
             "build there, or leave out --strip-weights."
         )
+    graph = onnx.load_model_from_string(model).graph
+    (output,) = graph.output
     return EngineManifest(
         schema=SCHEMA,
         bundle=_bundle_name(bundle),
         scale=bundle.manifest.scale,
         precision=precision,
         graph=entry.graph,
-        onnx_sha256=entry.sha256,
-        input=entry.input,
-        output=entry.output,
+        part=part,
+        onnx_sha256=hashlib.sha256(model).hexdigest(),
+        inputs=tuple(TensorSpec.from_onnx(tensor) for tensor in graph.input),
+        output=TensorSpec.from_onnx(output),
         gate_failure=why_failed(entry.parity),
         spec=spec,
         version=flavour.version or flavour.trt.__version__,
@@ -202,13 +217,14 @@ def _whole_engine(folder: Path) -> Path | None:
     return None
 
 
-def _build_into(folder: Path, model: bytes, entry: ModelFile, plan: EngineManifest) -> Path:
+def _build_into(folder: Path, model: bytes, plan: EngineManifest) -> Path:
     times = None
     if plan.device and not FLAVOURS[plan.spec.flavour].compiles_at_run:
         name = re.sub(r"\W+", "-", f"{plan.version} {plan.device.name} {plan.device.driver}")
         times = cache_folder() / "timing" / f"{name}.cache"
     start = time.monotonic()
-    data = build_engine(model, entry, plan.spec, times)
+    part = "" if plan.part == "whole" else f"the {plan.part} part of "
+    data = build_engine(f"{part}graph {plan.graph}", model, plan.inputs, plan.spec, times)
     manifest = replace(
         plan,
         built=datetime.now(UTC).isoformat(timespec="seconds"),

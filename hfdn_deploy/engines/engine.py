@@ -23,7 +23,9 @@ class Engine:
     allow_ungated: bool
 
 
-def open_engine(path: Path, trust: bool = False, allow_ungated: bool = False) -> Engine:
+def open_engine(
+    path: Path, trust: bool = False, allow_ungated: bool = False, part: str = "whole"
+) -> Engine:
     """Read an engine.
 
     Args:
@@ -31,10 +33,11 @@ def open_engine(path: Path, trust: bool = False, allow_ungated: bool = False) ->
         trust: also take an engine that this user did not build. An engine is native code: it
             can do whatever its author wants with the rights of who runs it.
         allow_ungated: also take an engine of a graph that did not pass its gates.
+        part: of a graph that it must be; one of `hfdn_deploy.graphs.PARTS`.
 
     Raises:
         EngineError: the engine or its sidecar is missing, damaged, changed, built for another
-            version or platform, or is not trusted.
+            version or platform or as another part, or is not trusted.
         GateError: its graph did not pass its gates, and that is not allowed.
         BackendError: the flavour of TensorRT that it needs is not installed.
     """
@@ -45,6 +48,11 @@ def open_engine(path: Path, trust: bool = False, allow_ungated: bool = False) ->
         raise EngineError(
             f"{path} was not built by you here, and an engine is native code: "
             f"{manifest.rebuild}, or allow it with --trust (trust=True) if you know its author."
+        )
+    if manifest.part != part:
+        raise EngineError(
+            f"{path} is the {manifest.part} part of a network where its {part} part is needed; "
+            f"name the bundle, {manifest.bundle}."
         )
     if manifest.gate_failure:
         if not allow_ungated:

@@ -1,5 +1,7 @@
 """An engine in TensorRT's hands: tensors, profiles, one execution context a profile."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.files import replaced
+from hfdn_deploy.graphs import part_of
 
 
 class LoadedEngine:
@@ -25,7 +28,7 @@ class LoadedEngine:
     So only one inference may be in execution at a time; the caller sees to that.
 
     Raises:
-        EngineError: the library cannot load it, or it does not have one input and one output.
+        EngineError: the library cannot load it, or it has other tensors than its sidecar says.
         BundleError: its weights were stripped, and the bundle that has them is not there.
     """
 
@@ -50,17 +53,17 @@ class LoadedEngine:
         self._engine = loaded
         if manifest.spec.strip_weights:
             bundle = named_bundle(manifest.bundle, engine.allow_ungated)
-            if bundle.entry(manifest.graph).sha256 != manifest.onnx_sha256:
+            model = part_of(bundle.read_model(manifest.graph), manifest.part)
+            if hashlib.sha256(model).hexdigest() != manifest.onnx_sha256:
                 raise EngineError(
                     f"{engine.path} was built from another {bundle.path} than the one there now; "
                     f"{manifest.rebuild}."
                 )
-            self._refit(bundle.read_model(manifest.graph))
-        self.input, self.output = self._tensors(engine)
-        self.input_dtype = np.dtype(trt.nptype(loaded.get_tensor_dtype(self.input)))
-        self.output_dtype = np.dtype(trt.nptype(loaded.get_tensor_dtype(self.output)))
+            self._refit(model)
+        self.inputs, self.output = manifest.inputs, manifest.output
+        self._check_tensors()
         self._profiles = [
-            loaded.get_tensor_profile_shape(self.input, index)
+            loaded.get_tensor_profile_shape(self.inputs[0].name, index)
             for index in range(loaded.num_optimization_profiles)
         ]
         self._kernels = KernelCache(trt, loaded, manifest.sha256) if self._compiles else None
@@ -73,16 +76,25 @@ class LoadedEngine:
     def _reason(self) -> str:
         return "; ".join(self._messages.errors) or "it gives no reason"
 
-    def _tensors(self, engine: Engine) -> tuple[str, str]:
-        """Names of the input and the output."""
-        modes = self._flavour.trt.TensorIOMode
-        names: dict[Any, list[str]] = {modes.INPUT: [], modes.OUTPUT: []}
-        for index in range(self._engine.num_io_tensors):
-            name = self._engine.get_tensor_name(index)
-            names[self._engine.get_tensor_mode(name)].append(name)
-        if [len(found) for found in names.values()] != [1, 1]:
-            raise EngineError(f"{engine.path} has not one input and one output: {names}.")
-        return names[modes.INPUT][0], names[modes.OUTPUT][0]
+    def _check_tensors(self) -> None:
+        """Raise EngineError unless the engine has the inputs and the output of its sidecar."""
+        trt, engine = self._flavour.trt, self._engine
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        found = {
+            (
+                name,
+                engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
+                np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name,
+            )
+            for name in names
+        }
+        promised = {(tensor.name, True, tensor.dtype) for tensor in self.inputs}
+        promised.add((self.output.name, False, self.output.dtype))
+        if found != promised:
+            raise EngineError(
+                f"{self._path} has the tensors {', '.join(names)} where its sidecar promises "
+                "others; build it anew."
+            )
 
     def _refit(self, model: bytes) -> None:
         """Put in the weights of an ONNX file."""
@@ -92,8 +104,18 @@ class LoadedEngine:
         if not (parsed and refitter.refit_cuda_engine()):
             raise EngineError(f"the engine does not take its weights: {self._reason()}.")
 
+    def input_shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The shapes of all inputs for an image of this shape, N, 1, H, W."""
+        number, _, height, width = shape
+        return [tensor.sized(number, height, width) for tensor in self.inputs]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the output for an image of this shape."""
+        number, _, height, width = shape
+        return self.output.sized(number, self._scale * height, self._scale * width)
+
     def context(self, shape: tuple[int, ...]) -> IExecutionContext:
-        """A context for inputs of this shape; `enqueue` needs `prepare` to have been called.
+        """A context for images of this shape; `enqueue` needs `prepare` to have been called.
 
         Raises:
             InputError: no profile takes the shape.
@@ -110,13 +132,13 @@ class LoadedEngine:
         if len(self._profiles) > 1:
             context.set_optimization_profile_async(profile, 0)
             cuda.call("cudaDeviceSynchronize")
-        context.set_input_shape(self.input, shape)
-        n, channels, height, width = shape
-        expected = n, channels, self._scale * height, self._scale * width
-        if tuple(context.get_tensor_shape(self.output)) != expected:
+        for tensor, size in zip(self.inputs, self.input_shapes(shape), strict=True):
+            context.set_input_shape(tensor.name, size)
+        expected, given = self.output_shape(shape), context.get_tensor_shape(self.output.name)
+        if tuple(given) != expected:
             raise EngineError(
-                f"{self._path} gives {tuple(context.get_tensor_shape(self.output))} where its "
-                f"sidecar promises {expected}; build it anew."
+                f"{self._path} gives {tuple(given)} where its sidecar promises {expected}; build "
+                "it anew."
             )
         return context
 
@@ -134,7 +156,7 @@ class LoadedEngine:
             )
             raise InputError(
                 f"no profile of the engine takes {_said(shape)} pixels (it has {ranges}); "
-                "use tiles, or build it with --shapes."
+                "upscale it in tiles, which needs the bundle, or build it with --shapes."
             )
         return min(fitting)[1]
 
@@ -160,17 +182,23 @@ class LoadedEngine:
         context.set_device_memory(pointer, self._scratch.size)
         return pointer != before
 
-    def enqueue(self, context: IExecutionContext, source: int, target: int, stream: int) -> None:
-        """Enqueue one inference in a prepared context between two addresses on the device.
+    def enqueue(
+        self, context: IExecutionContext, sources: Sequence[int], target: int, stream: int
+    ) -> None:
+        """Enqueue one inference in a prepared context.
+
+        Args:
+            context: made for the images' shape.
+            sources: addresses of the inputs on the device.
+            target: address of the output on the device.
+            stream: to enqueue on.
 
         Raises:
             BackendError: the library refuses.
         """
-        done = (
-            context.set_tensor_address(self.input, source)
-            and context.set_tensor_address(self.output, target)
-            and context.execute_async_v3(stream)
-        )
+        tensors = zip((*self.inputs, self.output), (*sources, target), strict=True)
+        done = all(context.set_tensor_address(tensor.name, place) for tensor, place in tensors)
+        done = done and context.execute_async_v3(stream)
         if not done:
             raise BackendError(f"{self._flavour.title} failed: {self._reason()}.")
 

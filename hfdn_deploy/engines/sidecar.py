@@ -15,10 +15,11 @@ from hfdn_deploy.engines.cuda import Device
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError
+from hfdn_deploy.graphs import PARTS
 from hfdn_deploy.manifest import PRECISIONS, TensorSpec
 from hfdn_deploy.schema import from_json
 
-SCHEMA = 1
+SCHEMA = 2
 SUFFIX = ".engine"
 
 
@@ -32,8 +33,12 @@ class EngineManifest:
     scale: int
     precision: str
     graph: str
+    part: str
+    """Of the graph; one of `hfdn_deploy.graphs.PARTS`."""
     onnx_sha256: str
-    input: TensorSpec
+    """Of the part's ONNX file."""
+    inputs: tuple[TensorSpec, ...]
+    """The image first."""
     output: TensorSpec
     gate_failure: str | None
     """Why the graph did not pass its gates; None if it did."""
@@ -76,6 +81,8 @@ class EngineManifest:
         """What to do to have it built anew; nothing of an edited sidecar is quoted."""
         if self.sealed() != self:
             return "build it anew with `hfdn build`"
+        if self.part != "whole":
+            return "delete it, tiles have it built anew"
         words = ["hfdn", "build", self.bundle, "--precision", self.precision, *self.spec.words()]
         return f"run `{shlex.join(words)} -o ENGINE`"
 
@@ -129,6 +136,11 @@ def _check_sense(manifest: EngineManifest) -> None:
         raise ValueError(f"flavour is {manifest.spec.flavour!r:.40}")
     if manifest.precision not in PRECISIONS:
         raise ValueError(f"precision is {manifest.precision!r:.40}")
+    if manifest.part not in PARTS:
+        raise ValueError(f"part is {manifest.part!r:.40}")
+    image, *others = [tensor.name for tensor in manifest.inputs] or [""]
+    if not image or tuple(others) != PARTS[manifest.part]:
+        raise ValueError(f"inputs are not those of part {manifest.part!r}")
     for target in manifest.spec.targets:
         if not re.fullmatch(r"sm\d{2,3}", target, re.ASCII):
             raise ValueError(f"target is {target!r:.40}")

@@ -9,7 +9,6 @@ from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.engines.builder import build_engine
 from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile, presets
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.graphs import POOLED, statistics_graph, tile_graph
 
 PHOTO = presets(4)["photo"]
 
@@ -28,7 +27,7 @@ def test_every_precision_builds_for_every_generation(trt, scale):
     sizes = {}
     for graph in ("fp32", "fp16", "int8"):
         entry, model = entry_and_model(scale, graph)
-        sizes[graph] = len(build_engine(model, entry, spec()))
+        sizes[graph] = len(build_engine(graph, model, [entry.input], spec()))
     # The weights are most of an engine, and are half as long in half precision.
     assert 0.5 * sizes["fp32"] < sizes["fp16"] < 0.9 * sizes["fp32"]
     assert sizes["int8"] > 1_000_000
@@ -49,9 +48,10 @@ def test_the_int8_graph_is_parsed_as_eight_bits(trt, scale):
 
 def test_several_profiles_and_targets_make_a_larger_engine(trt):
     entry, model = entry_and_model(4, "fp16")
-    one = build_engine(model, entry, spec(targets=("sm89",)))
+    one = build_engine("fp16", model, [entry.input], spec(targets=("sm89",)))
     profiles = presets(4)
-    more = build_engine(model, entry, spec(*profiles.values(), targets=("sm89",)))
+    every = spec(*profiles.values(), targets=("sm89",))
+    more = build_engine("fp16", model, [entry.input], every)
     assert len(more) > 1.5 * len(one)
 
 
@@ -61,13 +61,14 @@ def test_a_node_that_cannot_be_parsed_is_named(trt):
     node = next(node for node in broken.graph.node if node.op_type == "Conv")
     node.op_type = "NoSuchOperator"
     with pytest.raises(BackendError, match=rf"node '{node.name}' \(NoSuchOperator\): "):
-        build_engine(broken.SerializeToString(), entry, spec())
+        build_engine("broken", broken.SerializeToString(), [entry.input], spec())
 
 
 def test_a_refused_build_tells_the_reason(trt):
     entry, model = entry_and_model(4, "fp16")
-    with pytest.raises(BackendError, match=r"cannot build fp16\.onnx for sm89: .*workspace"):
-        build_engine(model, entry, spec(targets=("sm89",), workspace=1 << 20))
+    small = spec(targets=("sm89",), workspace=1 << 20)
+    with pytest.raises(BackendError, match=r"cannot build fp16 for sm89: .*workspace"):
+        build_engine("fp16", model, [entry.input], small)
 
 
 @pytest.mark.parametrize(
@@ -114,25 +115,3 @@ def test_frames_cover_the_size_that_names_them(scale):
         assert profile.minimum == profile.optimum == profile.maximum
         covered = [scale * side for side in profile.optimum[1:]]
         assert all(0 <= got - side < scale for got, side in zip(covered, size, strict=True))
-
-
-@pytest.mark.parametrize("graph", ["fp16", "int8"])
-@pytest.mark.parametrize("cut", [statistics_graph, tile_graph])
-def test_the_graphs_of_tiles_build(trt, graph, cut):
-    entry, data = entry_and_model(4, graph)
-    model = cut(onnx.load_model_from_string(data), entry.pooled)
-    log = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(log)
-    strong = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(strong)
-    assert trt.OnnxParser(network, log).parse(model.SerializeToString())
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    shapes = builder.create_optimization_profile()
-    for value in model.graph.input:
-        sizes = (1, 1, 1, 1) if value.name == POOLED else (1, 16, 96, 294)
-        channels = 48 if value.name == POOLED else 1
-        shapes.set_shape(value.name, *((1, channels, n, n) for n in sizes[1:]))
-    config.add_optimization_profile(shapes)
-    assert builder.build_serialized_network(network, config) is not None

@@ -1,5 +1,8 @@
 """What runs on a GPU alone; scripts/gpu_check.sh runs it."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +10,11 @@ import torch
 from hfdn_deploy import Upscaler, backends
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.engines import cuda
-from hfdn_deploy.engines.cache import cached_engine, resolve_targets
+from hfdn_deploy.engines.cache import cache_folder, cached_engine, resolve_targets
 from hfdn_deploy.engines.flavour import choose
+from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
 from hfdn_deploy.engines.spec import BuildSpec, presets
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.photographs import photographs
 from tests.conftest import ROOT
@@ -19,6 +23,8 @@ pytestmark = pytest.mark.gpu
 
 # Largest departure from PyTorch in fp32, on the scale 0..1.
 LIMITS = {"fp32": 1e-4, "fp16": 1 / 255, "int8": 32 / 255}
+# And of tiles from the whole on the same backend.
+TILED = {"fp32": 1e-5, "fp16": 1 / 255, "int8": 1 / 255}
 BACKENDS = ("tensorrt", "cuda", "rtx-ep")
 
 
@@ -27,11 +33,11 @@ def luma(height=180, width=320):
     return (grey / np.float32(255)).astype(np.float32)
 
 
-def load(backend, precision="fp16", scale=4):
+def load(backend, precision="fp16", scale=4, tile="auto"):
     # An engine must run wherever there is a GPU; the others are optional packages.
     if backend != "tensorrt" and (reason := backends.why_unavailable(backend)):
         pytest.skip(reason)
-    return Upscaler.load(scale, backend, precision)
+    return Upscaler.load(scale, backend, precision, tile=tile)
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +147,79 @@ def test_a_strided_array_on_the_device_is_refused(backend):
 
 def test_a_shape_outside_all_profiles_is_refused():
     with (
-        load("tensorrt") as up,
+        load("tensorrt", tile=None) as up,
         pytest.raises(InputError, match="no profile of the engine takes 1x1025x8 pixels"),
     ):
         up.upscale_luma(luma(8, 8).repeat(129, axis=1)[:, :1025])
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("precision", LIMITS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tiles_make_the_whole(backend, precision, scale):
+    with (
+        load(backend, precision, scale, tile=None) as whole,
+        load(backend, precision, scale, tile=48) as tiled,
+    ):
+        for size in ((180, 320), (1, 1), (97, 61), (200, 3)):
+            plane = luma(*size)
+            departure = np.abs(tiled.upscale_luma(plane) - whole.upscale_luma(plane)).max()
+            assert departure <= TILED[precision], (size, departure)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_mean_given_to_a_tile_is_used(backend):
+    with load(backend, "fp32", 2) as up:
+        tile = luma(90, 88)[None, None]
+        whole = up.backend.run(tile)
+        mean = up.backend.pooled_sums(tile, np.ones_like(tile)) / np.float32(90 * 88)
+        assert mean.shape == (1, 48, 1, 1)
+        assert np.abs(up.backend.run_tile(tile, mean) - whole).max() <= 1e-5
+        assert np.abs(up.backend.run_tile(tile, mean + 1) - whole).max() > 5e-3
+
+
+def test_what_is_longer_than_the_profile_goes_in_tiles(reference):
+    plane = np.pad(luma(300, 500), ((0, 0), (0, 530)), mode="reflect")
+    with load("tensorrt", "fp32", 2) as up:
+        assert up.tile_for((1024, 1024)) is None
+        assert up.tile_for(plane.shape) == 1024 - 2 * up.backend.halo
+        assert np.abs(up.upscale_luma(plane) - reference(plane, 2)).max() <= LIMITS["fp32"]
+    with pytest.raises(InputError, match="runs tiles of at most 984 pixels, not 985"):
+        load("tensorrt", scale=2, tile=985)
+
+
+def test_the_engines_of_tiles_are_built_with_the_first_one():
+    def built():
+        return len(list(cache_folder().glob("*/engine/*.engine")))
+
+    with load("tensorrt", tile=48) as up:
+        # Smaller than a tile and its halo: whole.
+        up.upscale_luma(luma(40, 60))
+        assert built() == 1
+        expected = up.upscale_luma(luma())
+        assert built() == 3
+    with load("tensorrt", tile=48) as up:
+        assert (up.upscale_luma(luma()) == expected).all()
+        assert built() == 3
+
+
+def test_a_part_under_the_sidecar_of_the_whole_is_refused():
+    flavour = choose("auto").name
+    spec = BuildSpec(flavour, (presets(4)["photo"],), resolve_targets(flavour, ()))
+    engine = cached_engine(pretrained(4), "fp16", spec, "tile")
+    manifest = read_sidecar(engine)
+    forged = replace(manifest, part="whole", inputs=manifest.inputs[:1]).sealed()
+    sidecar_path(engine).write_text(forged.to_json())
+    with pytest.raises(EngineError, match=r"has the tensors .*pooled.* where its sidecar"):
+        Upscaler.load(engine)
+
+
+def test_threads_share_the_engines_of_tiles():
+    planes = [luma(150 - 7 * index, 200) for index in range(8)]
+    with load("tensorrt", tile=48) as up, ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(up.upscale_luma, planes))
+        for plane, result in zip(planes, results, strict=True):
+            assert (up.upscale_luma(plane) == result).all()
 
 
 def test_out_of_memory_says_what_would_fit():
