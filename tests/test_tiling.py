@@ -178,7 +178,7 @@ def test_auto_takes_the_largest_tile_that_fits(photo):
     # Beyond this side tiles are no faster.
     sides = [job.largest_side(whole // 2)]
     assert sides == [384]
-    for part in (20, 40, 80):
+    for part in (40, 80, 160):
         side = job.largest_side(whole // part)
         assert job.need(side) <= whole // part < job.need(side + 2 * tiling.STEP)
         sides.append(side)
