@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import complexity, demo, memory, overhead, quality, service, sessions
+from benchmarks import complexity, demo, memory, overhead, quality, service, sessions, tiling
 from hfdn_deploy.command import run_command
 
 COMMANDS = {
@@ -11,6 +11,7 @@ COMMANDS = {
     "complexity": complexity,
     "overhead": overhead,
     "memory": memory,
+    "tiling": tiling,
     "sessions": sessions,
     "service": service,
     "demo": demo,

@@ -61,8 +61,8 @@ def _measure(model: int | Path, precision: str, size: tuple[int, int], tile: int
         # What is set up with the first run, whatever its size.
         up(np.zeros((2, 2, 3), np.uint8))
         before = _status("VmRSS")
-        up(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
-        job = Job(*size, up.scale, backend.halo, backend.memory, channels=3)
+        held = up(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).nbytes
+        job = Job(*size, up.scale, backend.halo, backend.memory, channels=3, held=held)
         return Peak(_status("VmHWM") - before, job.need(tile))
 
 

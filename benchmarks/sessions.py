@@ -26,6 +26,15 @@ def _entry(key: str, value: str) -> Callable[[Any], None]:
     return lambda options: options.add_session_config_entry(key, value)
 
 
+def _own_arena(options: Any) -> None:
+    options.add_session_config_entry("session.use_env_allocators", "0")
+
+
+def _no_arena(options: Any) -> None:
+    _own_arena(options)
+    options.enable_cpu_mem_arena = False
+
+
 def variants() -> dict[str, Callable[[Any], None]]:
     """Changes of the options that the runtime sets, by name."""
     cores = psutil.cpu_count(logical=False) or 1
@@ -35,7 +44,8 @@ def variants() -> dict[str, Callable[[Any], None]]:
         "1 thread": _attribute("intra_op_num_threads", 1),
         f"{2 * cores} threads": _attribute("intra_op_num_threads", 2 * cores),
         "no spinning": _entry("session.intra_op.allow_spinning", "0"),
-        "no arena": _attribute("enable_cpu_mem_arena", False),
+        "own arena": _own_arena,
+        "no arena": _no_arena,
         "memory pattern": _attribute("enable_mem_pattern", True),
         "basic optimisations": _attribute("graph_optimization_level", levels.ORT_ENABLE_BASIC),
         "denormals as zero": _entry("session.set_denormal_as_zero", "1"),

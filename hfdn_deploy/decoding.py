@@ -133,7 +133,8 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
         # A TIFF would otherwise be turned once more by what its XMP says.
         image.info.pop("xmp", None)
         image.load()
-        pixels = np.asarray(image.convert(_MODES[header.channels]))
+        mode = _MODES[header.channels]
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     if header.format != "TIFF":
         pixels = _turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)

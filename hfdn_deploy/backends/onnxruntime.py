@@ -25,7 +25,7 @@ _PROVIDERS = {
 _MEMORY = {
     "fp32": {2: 6600, 3: 9000, 4: 12300},
     "fp16": {2: 7600, 3: 14000, 4: 26000},
-    "int8": {2: 3700, 3: 6700, 4: 12700},
+    "int8": {2: 3200, 3: 6700, 4: 12700},
 }
 _PACKAGES = {"onnxruntime": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
