@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-# Warm-up ends when no candidate's last run differs from the one before by more than this share.
+# A candidate is warm when its last run differs from the one before by no more than this share.
 STABLE = 0.05
 WARMUP = 2, 10
-"""Least and most rounds of warm-up."""
+"""Least and most warm-up runs of each."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,8 @@ def measure(
         rounds: least number of timed runs of each.
         seconds: least time that all timed rounds take together.
     """
-    last: dict[str, float] = {}
-    for turn in range(WARMUP[1]):
-        before, last = last, {name: _time(run) for name, run in candidates.items()}
-        changes = [abs(last[name] / max(before[name], 1e-9) - 1) for name in before]
-        if turn + 1 >= WARMUP[0] and max(changes, default=0.0) <= STABLE:
-            break
+    for run in candidates.values():
+        _warm_up(run)
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     end = time.perf_counter() + seconds
     for turn in tqdm(count(), unit="round", disable=None, leave=False):
@@ -104,6 +100,15 @@ def measure(
         for name, run in candidates.items():
             samples[name].append(_time(run))
     return {name: Measurement(tuple(values)) for name, values in samples.items()}
+
+
+def _warm_up(run: Callable[[], object]) -> None:
+    least, most = WARMUP
+    last = _time(run)
+    for turn in range(2, most + 1):
+        before, last = last, _time(run)
+        if turn >= least and abs(last / max(before, 1e-9) - 1) <= STABLE:
+            return
 
 
 def _time(run: Callable[[], object]) -> float:

@@ -1,0 +1,227 @@
+"""Latency of HFDN's precisions and of its peers on the same engine at the same output size."""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.costs import cost
+from benchmarks.peers import PEERS, Peer, graph
+from benchmarks.quality import PAPER_PSNR
+from export.sessions import candidate
+from hfdn_deploy.backends import why_unavailable
+from hfdn_deploy.bench import PIXELS, load_picture, make_picture
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.files import replaced
+from hfdn_deploy.limits import MACS, products
+from hfdn_deploy.timing import Measurement, measure
+from hfdn_deploy.upscaler import Upscaler
+
+# What each engine of this machine may run HFDN in.
+PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+LIMIT = "matrix product"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network on one engine."""
+
+    network: str
+    engine: str
+    precision: str
+    parameters: int
+    macs: int
+    """True multiply-accumulates of one run."""
+    psnr: str | None
+    """On Set5, luma, in dB, as published."""
+    samples: tuple[float, ...]
+    """Seconds of each run."""
+
+    @property
+    def measurement(self) -> Measurement:
+        return Measurement(self.samples)
+
+    @property
+    def rate(self) -> float:
+        """Multiply-accumulates a second, by the median."""
+        return self.macs / self.measurement.percentile(50)
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """All rows of one run."""
+
+    scale: int
+    size: tuple[int, int]
+    """Width and height of the input."""
+    rows: tuple[Row, ...]
+    limit: float
+    """Multiply-accumulates a second of an fp32 matrix product in the same rounds."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `python -m benchmarks latency`."""
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--size", type=int, nargs=2, default=(160, 90), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--peers", action="store_true", help="the peers, too")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write every sample to a file")
+    parser.add_argument("--plots", type=Path, help="folder for the two plots")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure, print a table, and plot."""
+    size = args.size[0], args.size[1]
+    found = run(args.scale, size, PEERS if args.peers else (), args.rounds)
+    print(table(found))
+    if args.json:
+        with replaced(args.json) as temporary:
+            temporary.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    if args.plots:
+        args.plots.mkdir(parents=True, exist_ok=True)
+        for name, figure in plots(found).items():
+            figure.savefig(args.plots / f"{name}.png", dpi=150)
+
+
+def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -> Latencies:
+    """Measure HFDN on the engines that are here, and the peers in fp32 on ONNX Runtime.
+
+    Args:
+        scale: upscaling factor.
+        size: width and height of the input, a photograph.
+        peers: those to measure, as far as they have this scale.
+        rounds: timed runs of each.
+    """
+    picture = make_picture(load_picture(None), size, scale)
+    luma = np.ascontiguousarray(picture.luma[None, None])
+    rgb = (picture.image / np.float32(255)).transpose(2, 0, 1)[None].astype(np.float32)
+    share = scale**2 * math.prod(size) / PIXELS
+    runs: list[Callable[[], object]] = []
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        manifest = pretrained(scale).manifest
+        published = f"{PAPER_PSNR['Set5'][scale - 2]:.2f}"
+        for engine, precision, model in _hfdn(scale):
+            up = stack.enter_context(Upscaler.load(model, engine, precision, tile=None))
+            runs.append(partial(up.backend.run, luma))
+            macs = round(manifest.macs_true * share)
+            rows.append(Row("HFDN", engine, precision, manifest.parameters, macs, published, ()))
+        wanted = [peer for peer in peers if scale in peer.scales]
+        for peer in tqdm(wanted, "peers", disable=None, leave=False):
+            model = graph(peer, scale)
+            found = cost(model, scale)
+            runs.append(partial(candidate(model), _input(peer, luma, rgb)))
+            macs = round(found.macs_true * share)
+            psnr = peer.published.psnr.get(scale)
+            rows.append(Row(peer.name, "onnxruntime", "fp32", found.parameters, macs, psnr, ()))
+        candidates = {str(i): run for i, run in enumerate(runs)}
+        times = measure({**candidates, LIMIT: products("fp32")["onnxruntime"]}, rounds)
+    measured = [Row(**{**vars(r), "samples": times[str(i)].samples}) for i, r in enumerate(rows)]
+    limit = MACS / times[LIMIT].percentile(50)
+    return Latencies(scale, size, tuple(measured), limit)
+
+
+def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
+    """Engine, precision and model of HFDN's rows."""
+    checkpoint = CHECKPOINTS / f"hfdn_x{scale}.safetensors"
+    found: list[tuple[str, str, int | Path]] = [("torch", "fp32", checkpoint)]
+    for engine, precisions in PRECISIONS.items():
+        if why_unavailable(engine) is None:
+            found += [(engine, precision, scale) for precision in precisions]
+    return found
+
+
+def _input(peer: Peer, luma: NDArray[np.float32], rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    return luma if peer.channels == 1 else rgb
+
+
+def table(found: Latencies) -> str:
+    """Markdown: the rows by latency, and whether few MACs meant fast."""
+    width, height = found.size
+    lines = [
+        f"Input {width}×{height}, ×{found.scale}; median (middle half) of "
+        f"{len(found.rows[0].samples)} rounds; "
+        f"a matrix product in fp32 reaches {found.limit / 1e9:.0f} GMAC/s.",
+        "",
+        "| network | engine | precision | parameters | MACs | latency | GMAC/s "
+        "| published PSNR on Set5 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(found.rows, key=lambda row: row.measurement.percentile(50)):
+        lines.append(
+            f"| {row.network} | {row.engine} | {row.precision} | {row.parameters / 1e3:.0f}K "
+            f"| {row.macs / 1e9:.1f}G | {row.measurement} | {row.rate / 1e9:.0f} "
+            f"| {row.psnr or ''} |"
+        )
+    same = comparable(found)
+    if len(same) > 2:
+        fastest, slowest = (pick(same, key=lambda row: row.rate) for pick in (max, min))
+        lines += [
+            "",
+            "On ONNX Runtime in fp32 the rank correlation of latency (Spearman's) is "
+            f"{_rank_correlation([r.macs for r in same], same):.2f} with MACs and "
+            f"{_rank_correlation([r.parameters for r in same], same):.2f} with parameters. A MAC "
+            f"of {slowest.network} takes {fastest.rate / slowest.rate:.1f} times as long as one of "
+            f"{fastest.network}.",
+        ]
+    return "\n".join(lines)
+
+
+def comparable(found: Latencies) -> list[Row]:
+    """The rows that differ in the network alone."""
+    return [row for row in found.rows if (row.engine, row.precision) == ("onnxruntime", "fp32")]
+
+
+def _rank_correlation(values: Sequence[float], rows: Sequence[Row]) -> float:
+    """Pearson's correlation of the ranks; ties are as good as none here."""
+    latencies = [row.measurement.percentile(50) for row in rows]
+    first, second = (np.argsort(np.argsort(series)) for series in (values, latencies))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def plots(found: Latencies) -> dict[str, Figure]:
+    """Latency against MACs, and published PSNR against latency; HFDN's rows are marked."""
+    macs, psnr = Figure((7.5, 5), layout="constrained"), Figure((7.5, 5), layout="constrained")
+    axes = macs.add_subplot()
+    _scatter(axes, found.rows, lambda row: (row.macs / 1e9, _milliseconds(row)))
+    ends = np.array([min(r.macs for r in found.rows), max(r.macs for r in found.rows)])
+    axes.plot(ends / 1e9, 1e3 * ends / found.limit, "--", color="grey", linewidth=1)
+    axes.annotate(
+        "fp32 matrix product", (ends[1] / 1e9, 1e3 * ends[1] / found.limit), ha="right", va="top",
+        color="grey", fontsize=8,
+    )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="GMACs", ylabel="latency, ms")
+    axes.set_title("Latency against multiply-accumulates")
+    axes = psnr.add_subplot()
+    known = [row for row in found.rows if row.psnr]
+    _scatter(axes, known, lambda row: (_milliseconds(row), float(row.psnr or 0)))
+    axes.set(xscale="log", xlabel="latency, ms", ylabel="published PSNR on Set5, dB")
+    axes.set_title("Published PSNR against latency")
+    return {"latency_macs": macs, "psnr_latency": psnr}
+
+
+def _milliseconds(row: Row) -> float:
+    return 1e3 * row.measurement.percentile(50)
+
+
+def _scatter(axes: Axes, rows: Sequence[Row], point: Callable[[Row], tuple[float, float]]) -> None:
+    short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch"}
+    for row in rows:
+        own = row.network == "HFDN"
+        x, y = point(row)
+        axes.scatter(x, y, marker="D" if own else "o", color="tab:red" if own else "tab:blue")
+        name = f"HFDN {row.precision}, {short[row.engine]}" if own else row.network
+        axes.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=8)
+    axes.grid(which="both", alpha=0.25)
+    axes.margins(0.12)
