@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import MemoryNeed
 from hfdn_deploy.backends.graph import GraphBackend
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BackendError
@@ -18,6 +19,12 @@ from hfdn_deploy.manifest import DERIVED, graph_for
 _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 # All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+# By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
+_MEMORY = {
+    "fp32": {2: MemoryNeed(5500, 10600), 3: MemoryNeed(11200, 16100), 4: MemoryNeed(19200, 20000)},
+    "bf16": {2: MemoryNeed(2900, 6000), 3: MemoryNeed(5700, 8600), 4: MemoryNeed(9700, 10300)},
+    "int8": {2: MemoryNeed(3300, 7200), 3: MemoryNeed(5700, 9200), 4: MemoryNeed(9100, 10500)},
+}
 
 
 def why_unavailable(name: str) -> str | None:
@@ -71,6 +78,7 @@ class OpenVINOBackend(GraphBackend):
         # A request computes for one thread at a time.
         self._turn = Lock()
         super().__init__("openvino", precision, bundle.manifest.scale, data, entry)
+        self.memory = _MEMORY[precision][self.scale]
 
     def _open(self, data: bytes) -> Any:
         compiled = compile_graph(data, self.precision)
@@ -98,6 +106,9 @@ def compile_graph(data: bytes, precision: str) -> Any:
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_HYPER_THREADING": False,
+        # Tied to cores, threads wait for whatever else runs there: on a busy machine the slowest
+        # of twelve runs took 6.2 s, and 0.6 s without.
+        "ENABLE_CPU_PINNING": False,
     }
     try:
         return _core().compile_model(_core().read_model(data), "CPU", settings)
