@@ -131,8 +131,8 @@ def bundle_table(rows: list[BundleRow]) -> str:
             "Paper's convention: 1080×720 HR, transposed convolutions at their output, biases. "
             "True MACs: 1280×720 HR, weights only, transposed convolutions at their input. The "
             "graphs have the adaptive weights folded in and one last convolution for three. "
-            "int8-cpu has its transposed convolutions rewritten as larger ones, so the paper's "
-            "figures are not about it. Activations: the graph as written, nothing fused.",
+            "int8-cpu has its transposed and last convolutions rewritten as larger ones, so the "
+            "paper's figures are not about it. Activations: the graph as written, nothing fused.",
         ]
     )
 

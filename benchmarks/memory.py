@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks memory`."""
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     print("| precision | picture | tile | peak | predicted | ratio |\n|---|---|---|---|---|---|")
     for precision in args.precision:
         for size, tile in RUNS:
-            peak = measure(args.model or args.scale, precision, size, tile)
+            peak = measure(args.model or args.scale, args.backend, precision, size, tile)
             print(
                 f"| {precision} | {size[1]}×{size[0]} | {tile or 'whole'} "
                 f"| {peak.measured / 2**20:.0f} MiB | {peak.predicted / 2**20:.0f} MiB "
@@ -47,17 +48,21 @@ def main(args: argparse.Namespace) -> None:
             )
 
 
-def measure(model: int | Path, precision: str, size: tuple[int, int], tile: int | None) -> Peak:
+def measure(
+    model: int | Path, backend: str, precision: str, size: tuple[int, int], tile: int | None
+) -> Peak:
     """The peak of a process of its own that upscales RGB noise (H, W) once."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, model, precision, size, tile).result()
+        return pool.submit(_measure, model, backend, precision, size, tile).result()
 
 
-def _measure(model: int | Path, precision: str, size: tuple[int, int], tile: int | None) -> Peak:
-    with Upscaler.load(model, precision=precision, tile=tile) as up:
+def _measure(
+    model: int | Path, name: str, precision: str, size: tuple[int, int], tile: int | None
+) -> Peak:
+    with Upscaler.load(model, name, precision, tile=tile) as up:
         backend = up.backend
         if not (isinstance(backend, TilingBackend) and backend.memory):
-            raise BackendError(f"nobody measured how much memory {backend.name} takes.")
+            raise BackendError(f"nobody measured how much memory {name} takes.")
         # What is set up with the first run, whatever its size.
         up(np.zeros((2, 2, 3), np.uint8))
         before = _status("VmRSS")

@@ -16,7 +16,7 @@ from export.exporter import export_bundle, verify_bundle
 from export.triton import write_repository
 from hfdn_deploy.command import run_command
 from hfdn_deploy.engines.cache import named_bundle
-from hfdn_deploy.manifest import PRECISIONS, ModelFile
+from hfdn_deploy.manifest import GRAPHS, ModelFile
 from hfdn_deploy.network.config import HFDNConfig
 
 
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32"])
+    parser.add_argument("--precisions", nargs="+", choices=GRAPHS, default=["fp32"])
     int8 = parser.add_argument_group("INT8")
     int8.add_argument(
         "--calibration", type=Path, metavar="DIR",

@@ -1,11 +1,9 @@
 """The two things the exporter does: make a bundle, and verify one."""
 
-import hashlib
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,23 +12,21 @@ import onnx
 from export import graph, parity, report, sensitivity
 from export.calibration import CALIBRATORS, load_pictures
 from export.fp16 import to_fp16
-from export.locate import blame, module_departures, node_departures
+from export.judge import Judge, file_name, sha256
 from export.quantization import DIALECTS, channels_fit, observed_tensors, quantize
-from export.sessions import candidate, run_tiled
-from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.files import replaced
-from hfdn_deploy.graphs import pooled_tensor
 from hfdn_deploy.manifest import (
+    DERIVED,
     GRAPH_NAMES,
     GRAPHS,
     MANIFEST,
     SCHEMA,
     Manifest,
     ModelFile,
+    Parity,
     Quantization,
-    TensorSpec,
     why_failed,
 )
 from hfdn_deploy.network.checkpoints import load_checkpoint
@@ -76,8 +72,17 @@ def export_bundle(
         quantization = _calibrate(full, network, checkpoint, calibration, budget_db, report_to)
     names = [name for precision in wanted for name in GRAPHS[precision]]
     graphs = {name: _make(full, name, quantization).SerializeToString() for name in names}
-    entries = [_model_file(name, data, network, quantization) for name, data in graphs.items()]
-    manifest = _manifest(checkpoint, network, quantization, tuple(entries))
+    judge = Judge(network, quantization)
+    entries = [judge.model_file(name, data) for name, data in graphs.items()]
+    derived = {
+        name: judge.derived(name, entry, graphs[entry.graph])
+        for entry in entries
+        for name in _derived_from(entry.graph)
+    }
+    for name, result in derived.items():
+        if reason := why_failed(result):
+            logger.warning("%s fails its gates: %s; the runtime will refuse it.", name, reason)
+    manifest = _manifest(checkpoint, network, quantization, tuple(entries), derived)
     with replaced(output) as temporary:
         temporary.mkdir()
         for entry in entries:
@@ -91,6 +96,8 @@ def verify_bundle(
 ) -> tuple[ModelFile, ...]:
     """Repeat the parity gates of a bundle against the checkpoint it was made from.
 
+    What is derived from them when they are loaded and says to have passed must do so again.
+
     Returns:
         The bundle's files with the parity measured now.
 
@@ -101,21 +108,34 @@ def verify_bundle(
     """
     bundle = Bundle(path, allow_ungated=True)
     network = load_checkpoint(checkpoint, config)
-    if bundle.manifest.checkpoint_sha256 != _sha256(checkpoint.read_bytes()):
+    if bundle.manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
         raise BundleError(f"{path} was not exported from {checkpoint}; name its own checkpoint.")
     quantization = bundle.manifest.quantization
-    manifest = _manifest(checkpoint, network, quantization, bundle.manifest.files)
+    said = bundle.manifest
+    manifest = _manifest(checkpoint, network, quantization, said.files, said.derived)
     for field in fields(Manifest):
-        said, true = (getattr(m, field.name) for m in (bundle.manifest, manifest))
-        if said != true and field.name != "tools":
-            raise BundleError(f"{path} says {field.name} {said}, but it is {true}; export it anew.")
+        claim, truth = (getattr(m, field.name) for m in (said, manifest))
+        if claim != truth and field.name != "tools":
+            raise BundleError(
+                f"{path} says {field.name} {claim}, but it is {truth}; export it anew."
+            )
     graphs = {entry.graph: bundle.read_model(entry.graph) for entry in bundle.manifest.files}
+    judge = Judge(network, quantization)
     measured = []
-    for entry in bundle.manifest.files:
-        found = _model_file(entry.graph, graphs[entry.graph], network, quantization)
-        if replace(found, parity=entry.parity) != entry or _limits(found) != _limits(entry):
+    for entry in said.files:
+        data = graphs[entry.graph]
+        found = judge.model_file(entry.graph, data)
+        if replace(found, parity=entry.parity) != entry or (
+            _limits(found.parity) != _limits(entry.parity)
+        ):
             raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
         measured.append(found)
+        for name in _derived_from(entry.graph):
+            claimed, result = said.derived.get(name), judge.derived(name, entry, data)
+            if _limits(claimed) != _limits(result):
+                raise BundleError(f"{path} describes {name} wrongly; export it anew.")
+            if not why_failed(claimed) and (reason := why_failed(result)):
+                raise GateError(f"{path} says that {name} passed its gates, but: {reason}.")
     if quantization:
         full = graph.to_onnx(network)
         check_quantization(full, quantization, path)
@@ -126,8 +146,12 @@ def verify_bundle(
     return tuple(measured)
 
 
-def _limits(entry: ModelFile) -> dict[str, float] | None:
-    return {gate.name: gate.limit for gate in entry.parity.gates} if entry.parity else None
+def _limits(parity: Parity | None) -> dict[str, float] | None:
+    return {gate.name: gate.limit for gate in parity.gates} if parity else None
+
+
+def _derived_from(graph: str) -> list[str]:
+    return [name for name, source in DERIVED.items() if source == graph]
 
 
 def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: Path) -> None:
@@ -157,10 +181,6 @@ def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
             raise BundleError(f"{path} has another {name} than its calibration gives; export anew.")
 
 
-def _file_name(name: str) -> str:
-    return f"{name}.onnx"
-
-
 def _calibrate(
     full: onnx.ModelProto,
     network: HFDN,
@@ -176,7 +196,7 @@ def _calibrate(
         manifest = Bundle(calibration).manifest
         if manifest.quantization is None:
             raise BundleError(f"{calibration} has no INT8 graphs whose calibration could be used.")
-        if manifest.checkpoint_sha256 != _sha256(checkpoint.read_bytes()):
+        if manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
             raise BundleError(
                 f"{calibration} was calibrated for another checkpoint; calibrate anew."
             )
@@ -209,7 +229,7 @@ def _refuse_to_replace_other_things(output: Path) -> None:
     """Raise InputError if there is something at `output` that is not a bundle and no more."""
     if not output.exists():
         return
-    graphs = set(map(_file_name, GRAPH_NAMES))
+    graphs = set(map(file_name, GRAPH_NAMES))
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
     # A damaged bundle, or one of another version, is still to be replaced: it has graphs.
     if not present <= {MANIFEST, *graphs} or not present & graphs:
@@ -221,67 +241,16 @@ def _manifest(
     network: HFDN,
     quantization: Quantization | None,
     entries: tuple[ModelFile, ...],
+    derived: dict[str, Parity],
 ) -> Manifest:
     return Manifest(
         schema=SCHEMA,
         scale=network.config.scale,
         configuration=network.config.to_dict(),
         **asdict(count(network, network.config.scale)),
-        checkpoint_sha256=_sha256(checkpoint.read_bytes()),
+        checkpoint_sha256=sha256(checkpoint.read_bytes()),
         tools={name: version(name) for name in TOOLS},
         quantization=quantization,
         files=entries,
+        derived=derived,
     )
-
-
-def _model_file(
-    name: str, data: bytes, network: HFDN, quantization: Quantization | None
-) -> ModelFile:
-    """Judge a serialised graph and describe it.
-
-    Raises:
-        GateError: it failed; the message names the worst case and the node to blame.
-    """
-    scale = network.config.scale
-    model = onnx.load_model_from_string(data)
-    limits = parity.GATES[name]
-    if quantization and name in DIALECTS:
-        limits = {**limits, **dict.fromkeys(parity.INT8_LOSSES, quantization.budget_db)}
-    entry = ModelFile(
-        file=_file_name(name),
-        graph=name,
-        sha256=_sha256(data),
-        input=TensorSpec.from_onnx(model.graph.input[0]),
-        output=TensorSpec.from_onnx(model.graph.output[0]),
-        value_range=(0.0, 1.0),
-        minimum_size=(1, 1),
-        halo=graph.halo(model, scale),
-        pooled=pooled_tensor(model),
-        parity=None,
-    )
-    run = candidate(model)
-    tiled = partial(run_tiled, OnnxRuntimeBackend(data, entry, scale, "onnxruntime"))
-    result = parity.compare(run, tiled, parity.reference(network), scale, limits)
-    failed = [gate.name for gate in result.gates if not gate.value <= gate.limit]
-    if failed and all(figure.startswith("tiled") for figure in failed):
-        raise GateError(f"the {name} graph gives something else in tiles: {why_failed(result)}.")
-    if reason := why_failed(result):
-        lr = next(case.lr for case in parity.grid(scale) if case.name == result.worst.name)
-        if name == "fp32":
-            departures = module_departures(model, network, lr)
-        else:
-            departures = node_departures(model, graph.to_onnx(network), name, lr)
-        for node, departure in departures.items():
-            logger.info("%s: off by %.2g", node, departure)
-        raise GateError(
-            f"the {name} graph departs from PyTorch, most on {result.worst.name!r}: {reason}; "
-            f"{blame(departures, name)}."
-        )
-    # Integer arithmetic turns a scale of NaN into some number or other.
-    if spoilt := graph.not_finite_constants(model):
-        raise GateError(f"the {name} graph has NaN or infinity in {', '.join(spoilt)}.")
-    return replace(entry, parity=result)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -160,9 +160,9 @@ def _read_by(
         return low, high
     reach = max(attributes["kernel_shape"]) - 1
     padding = attributes.get("pads", [0])[0]
+    stride = attributes.get("strides", [1])[0]
     if node.op_type == "Conv":
-        return low - padding, high + reach - padding
-    stride = attributes["strides"][0]
+        return stride * low - padding, stride * high + reach - padding
     return -((reach - padding - low) // stride), (high + padding) // stride
 
 

@@ -7,7 +7,7 @@ import torch
 from export.graph import constant_values
 from export.quantization import DIALECTS
 from export.sessions import Array, open_outputs, run_node
-from export.subpixel import deconvolutions_to_subpixels
+from export.subpixel import to_subpixels
 from hfdn_deploy.network.hfdn import HFDN
 
 # An fp32 layer that departs by more of its largest value computes something else.
@@ -70,7 +70,7 @@ def node_departures(
         The root mean square of the difference as a share of that of the values.
     """
     if graph in DIALECTS and DIALECTS[graph].subpixel:
-        full = deconvolutions_to_subpixels(full)
+        full = to_subpixels(full)
     present = {name for node in model.graph.node for name in node.output}
     names = [n.output[0] for n in full.graph.node if n.output[0] in present]
     got = dict(zip(names, open_outputs(model, names)(lr), strict=True))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export.graph import attributes_of
-from export.subpixel import deconvolutions_to_subpixels
+from export.subpixel import to_subpixels
+from hfdn_deploy.graphs import KEEPS_VALUES
 from hfdn_deploy.manifest import TensorStatistics
 
 Statistics = dict[str, TensorStatistics]
@@ -31,7 +32,7 @@ class Dialect:
     before: tuple[str, ...]
     """Operators behind a layer that get a pair on their input, as the layers do."""
     subpixel: bool
-    """Whether transposed convolutions are rewritten as convolutions."""
+    """Whether it is quantised as `export.subpixel` rewrites it."""
 
 
 # TensorRT fuses what is pointwise into the convolution in front of it (developer guide, "Working
@@ -41,11 +42,10 @@ DIALECTS = {
     "int8-cpu": Dialect(
         np.uint8,
         integer_biases=True,
-        before=("LeakyRelu", "DepthToSpace", "Slice"),
+        before=("LeakyRelu", *KEEPS_VALUES),
         subpixel=True,
     ),
 }
-KEEPS_VALUES = ("DepthToSpace", "Slice")
 
 
 def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
@@ -69,7 +69,7 @@ def quantize(
     equalization and bias correction", 2019), whose inputs' means are in `statistics`.
     """
     if dialect.subpixel:
-        model = deconvolutions_to_subpixels(model)
+        model = to_subpixels(model)
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     graph = quantized.graph

@@ -1,6 +1,7 @@
-"""Transposed convolutions as convolutions and a depth-to-space, for engines that lack them.
+"""Work at high resolution rewritten for CPU engines, as low-resolution channels.
 
-ONNX Runtime has no integer transposed convolution, OpenVINO a slow one.
+ONNX Runtime has no integer transposed convolution, OpenVINO a slow one; and both fill vectors with
+output channels, of which the last convolution has one.
 """
 
 from collections.abc import Iterator
@@ -13,14 +14,14 @@ from onnx import helper, numpy_helper
 from export.graph import attributes_of
 
 
-def deconvolutions_to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function, every ConvTranspose and its LeakyReLU rewritten.
+def to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function, every ConvTranspose, its LeakyReLU and the last Conv rewritten.
 
     A kernel of k at stride s is ceil(k / s) taps for each of s² phases, which become channels
     (W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016). The
     activation stays next to its convolution, where engines fuse it, for it commutes with the
-    depth-to-space behind it. Tensors keep their names; the new ones are `NAME.pixels` and
-    `NAME.cropped`.
+    depth-to-space behind it. Tensors keep their names; the new ones are `NAME.pixels`,
+    `NAME.cropped` and `NAME.phases`.
     """
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
@@ -39,10 +40,48 @@ def deconvolutions_to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.input[0] not in moved:
             node.input[:] = [renamed.get(name, name) for name in node.input]
             nodes.append(node)
+    _add_as_phases(nodes, weights)
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(rewritten, full_check=True)
     return rewritten
+
+
+def _add_as_phases(nodes: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> None:
+    """Add the last convolution to the base before the base's depth-to-space, not behind it.
+
+    For that its s × s phases are s² output channels at stride s, of the kernel shifted by as many
+    pixels: more taps, all but those of the kernel zero, but full vectors.
+    """
+    made = {node.output[0]: node for node in nodes}
+    add = nodes[-1]
+    base, last = (made[name] for name in add.input)
+    scale = attributes_of(base)["blocksize"]
+    kernel, bias = (numpy_helper.to_array(weights[name]) for name in last.input[1:])
+    size = kernel.shape[2]
+    phases = np.zeros((scale, scale, *kernel.shape[1:2], *[size + scale - 1] * 2), np.float32)
+    for row, column in np.ndindex(scale, scale):
+        phases[row, column, :, row : row + size, column : column + size] = kernel[0]
+    values = (phases.reshape(-1, *phases.shape[2:]), np.repeat(bias, scale**2))
+    for name, value in zip(last.input[1:], values, strict=True):
+        weights[name].CopyFrom(numpy_helper.from_array(value, name))
+    attributes = {
+        **attributes_of(last),
+        "kernel_shape": values[0].shape[2:],
+        "strides": [scale] * 2,
+    }
+    stem = last.name
+    summed, result = f"{add.name}.phases", add.output[0]
+    nodes.remove(base)
+    nodes[nodes.index(last)] = helper.make_node(
+        "Conv", last.input, [f"{stem}.phases"], stem, **attributes
+    )
+    nodes[-1:] = [
+        helper.make_node("Add", [base.input[0], f"{stem}.phases"], [summed], add.name),
+        helper.make_node(
+            "DepthToSpace", [summed], [result], base.name, blocksize=scale, mode="CRD"
+        ),
+    ]
 
 
 def _rewrite(

@@ -19,7 +19,7 @@ from hfdn_deploy.engines.cache import named_bundle
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES
 from hfdn_deploy.engines.sidecar import read_sidecar
 from hfdn_deploy.environment import environment, gpu_state
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.images import Image, read_image
 from hfdn_deploy.imresize import imresize
 from hfdn_deploy.limits import MACS, products
@@ -316,7 +316,7 @@ def skip_unavailable(cases: Sequence[Case], allow_ungated: bool, trust: bool) ->
         try:
             case.load(allow_ungated, trust).close()
             usable.append(case)
-        except BackendError as error:
+        except (BackendError, GateError) as error:
             reasons.append(f"left out {case.backend} in {case.precision}: {error}")
             logger.warning(reasons[-1])
     if not usable:

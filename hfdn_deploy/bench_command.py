@@ -28,8 +28,12 @@ def add_command(commands: Any) -> None:
         help="bundle (x2, x3, x4 for the package's), its ONNX file, or engine; or one JSON of an "
         "earlier run, to show it",
     )  # fmt: skip
-    bench.add_argument("--backends", nargs="+", choices=backends.NAMES, default=["onnxruntime"])
-    bench.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])
+    bench.add_argument(
+        "--backends", nargs="+", choices=backends.NAMES, default=["onnxruntime", "openvino"]
+    )
+    bench.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=["fp32", "bf16", "int8"]
+    )
     bench.add_argument(
         "--size", nargs="+", type=_size, default=[(320, 180)], metavar="WIDTHxHEIGHT",
         help="of the input (default: 320x180)",

@@ -17,14 +17,16 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hfdn_deploy.errors import BundleError, GateError
-from hfdn_deploy.graphs import pooled_tensor
+from hfdn_deploy.graphs import for_openvino, pooled_tensor
 from hfdn_deploy.manifest import (
+    DERIVED,
     GRAPH_NAMES,
     GRAPHS,
     MANIFEST,
     SCHEMA,
     Manifest,
     ModelFile,
+    Parity,
     TensorSpec,
     why_failed,
 )
@@ -89,21 +91,40 @@ class Bundle:
         raise BundleError(f"{self.path} has no {graph} graph, only {present}.")
 
     def read_model(self, graph: str) -> bytes:
-        """The ONNX file of one graph, after its gate, hash and self-containedness were checked.
+        """One graph in ONNX, after its gate, hash and self-containedness were checked.
+
+        Args:
+            graph: of `entry`, or one of `DERIVED`, whose own gate is what counts. That of "bf16"
+                is the fp32 graph: the engine that computes it shortens the numbers.
 
         Raises:
             BundleError: no such graph, missing, changed, or with data outside the file.
             GateError: it did not pass its gates, and that is not allowed.
         """
-        entry = self.entry(graph)
-        path = self.path / entry.file
-        if reason := why_failed(entry.parity):
+        if graph not in DERIVED:
+            entry = self.entry(graph)
+            self._check_gates(str(self.path / entry.file), entry.parity)
+            return self._read(entry)
+        entry = self.entry(DERIVED[graph])
+        what = f"{graph}, derived from {self.path / entry.file},"
+        self._check_gates(what, self.manifest.derived.get(graph))
+        data = self._read(entry)
+        if graph == "bf16":
+            return data
+        return bytes(for_openvino(onnx.load_model_from_string(data)).SerializeToString())
+
+    def _check_gates(self, what: str, parity: Parity | None) -> None:
+        if reason := why_failed(parity):
             if not self.allow_ungated:
                 raise GateError(
-                    f"{path} did not pass its gates: {reason}; export it anew, or allow ungated "
+                    f"{what} did not pass its gates: {reason}; export it anew, or allow ungated "
                     "graphs."
                 )
-            logger.warning("%s did not pass its gates: %s; it is used as allowed.", path, reason)
+            logger.warning("%s did not pass its gates: %s; it is used as allowed.", what, reason)
+
+    def _read(self, entry: ModelFile) -> bytes:
+        """A file of the bundle, checked."""
+        path = self.path / entry.file
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -151,6 +172,9 @@ def _check_sense(manifest: Manifest) -> None:
     int8 = any(entry.graph in GRAPHS["int8"] for entry in manifest.files)
     if int8 != (manifest.quantization is not None):
         raise ValueError("quantization does not fit the files")
+    for name in manifest.derived:
+        if name not in DERIVED:
+            raise ValueError(f"derived has {name!r}")
     for entry in manifest.files:
         if entry.graph not in GRAPH_NAMES:
             raise ValueError(f"graph is {entry.graph!r}")

@@ -86,6 +86,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         del manifest["quantization"]["statistics"]
     # A section of its own, for the commonest question: how far from PyTorch?
     parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
+    parity |= manifest.pop("derived")
     return {"kind": "bundle", **manifest, "parity": parity}
 
 

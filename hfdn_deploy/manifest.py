@@ -1,22 +1,34 @@
 """What a bundle's `manifest.json` says, as frozen dataclasses."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 
 import onnx
 
+from hfdn_deploy.errors import BackendError
+
 MANIFEST = "manifest.json"
-SCHEMA = 3
+SCHEMA = 4
 
 # The graphs that each precision needs: engines for CPUs want a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
-PRECISIONS = tuple(GRAPHS)
 GRAPH_NAMES = tuple(name for names in GRAPHS.values() for name in names)
+# What OpenVINO computes that is no file of its own, and the graph that it is derived from when
+# that is loaded: fp32 in shorter numbers, and int8-cpu without the pairs that it has no use for.
+DERIVED = {"bf16": "fp32", "int8-openvino": "int8-cpu"}
+PRECISIONS = (*GRAPHS, "bf16")
 
 
-def graph_for(precision: str, device: str) -> str:
-    """The graph that runs a precision on a device ("cpu" or "cuda")."""
-    return "int8-cpu" if (precision, device) == ("int8", "cpu") else precision
+def graph_for(precision: str, engine: str) -> str:
+    """The graph that runs a precision on an engine: "cpu" (ONNX Runtime's), "openvino" or "cuda".
+
+    Raises:
+        BackendError: the precision is bf16, which only OpenVINO has.
+    """
+    if precision == "bf16" and engine != "openvino":
+        raise BackendError("bf16 runs on backend openvino alone; ask for that, or for fp32.")
+    return f"int8-{engine}" if precision == "int8" and engine != "cuda" else precision
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,10 @@ class Manifest:
     quantization: Quantization | None
     """Of the INT8 graphs, if there are any."""
     files: tuple[ModelFile, ...]
+    derived: dict[str, Parity]
+    """How good what is derived from the files when they are loaded is, by name in `DERIVED`."""
 
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        """The text of `manifest.json`; a list of numbers or names is one line of it."""
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return re.sub(r"\[\n[^][{}]*\]", lambda found: re.sub(r"\n *", "", found[0]), text)

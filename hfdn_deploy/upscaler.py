@@ -96,11 +96,13 @@ class Upscaler:
             model: a scale (2, 3 or 4: the bundle that comes with the package), a bundle's
                 directory, an engine (`.engine` or `.plan`, with its sidecar), or a
                 `.safetensors` checkpoint (for backend "torch").
-            backend: "auto", "tensorrt", "rtx-ep", "cuda", "onnxruntime" or "torch". `auto` takes
-                the first that can run the model here; `choice` tells which and why. "tensorrt"
-                takes the engine of a bundle from the user's cache, and builds it if need be.
-            precision: "fp32" (the default), "fp16" or "int8"; never replaced by another. For
-                "int8" a backend on a CPU takes the bundle's graph for CPUs. An engine has one.
+            backend: "auto", "tensorrt", "rtx-ep", "cuda", "openvino", "onnxruntime" or "torch".
+                `auto` takes the fastest measured that can run the model here; `choice` tells
+                which and why. "tensorrt" takes the engine of a bundle from the user's cache, and
+                builds it if need be.
+            precision: "fp32" (the default), "fp16", "int8" or, on OpenVINO, "bf16"; never
+                replaced by another. For "int8" a backend on a CPU takes the bundle's graph for
+                CPUs. An engine has one.
             ensemble: HFDN+: average over the eight flips and rotations of the input, before
                 rounding; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.

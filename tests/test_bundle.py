@@ -65,7 +65,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema=4), "schema 4.*upgrade"),
+        (lambda m: m.update(schema=5), "schema 5.*upgrade"),
         (lambda m: m.pop("scale"), "scale is missing"),
         (lambda m: m["files"][0].update(halo="19"), r"files\[0\].halo is '19'"),
         (lambda m: m["files"][0].update(halo=-1), "halo is -1"),
@@ -80,6 +80,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m.update(files=[]), "files is empty"),
         (lambda m: m.update(schema=0), "schema 0.*export it anew"),
         (lambda m: m.update(scale=5), "scale is 5"),
+        (lambda m: m["derived"].update(int4=m["derived"]["bf16"]), "derived has 'int4'"),
     ],
 )
 def test_a_changed_manifest_is_refused(copy, edit_manifest, change, message):

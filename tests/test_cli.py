@@ -24,7 +24,7 @@ def test_one_file(picture, bundle, tmp_path, photo, capsys):
     output = tmp_path / "out.png"
     assert main(["upscale", str(picture), "-o", str(output), "--model", str(bundle), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["backend"] == "onnxruntime"
+    assert report["backend"] == "openvino"
     assert report["images"][0]["width"] == 4 * photo.shape[1]
     assert read_image(output).shape == (4 * photo.shape[0], 4 * photo.shape[1], 3)
 

@@ -10,7 +10,7 @@ from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.errors import BundleError
 from hfdn_deploy.graphs import pooled_tensor, statistics_graph, tile_graph
 
-GRAPHS = ["fp32", "fp16", "int8", "int8-cpu"]
+GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino"]
 
 
 def load(graph, scale=4):

@@ -30,7 +30,7 @@ EXAMPLES = int(os.environ.get("HFDN_TILING_EXAMPLES", 24))
 PIXELS = int(os.environ.get("HFDN_TILING_PIXELS", 5_000))
 LEVEL = 1 / 255
 KINDS = [("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("onnxruntime", "int8")]
-KINDS += [("torch", "fp32")]
+KINDS += [("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32")]
 TOLERANCES = {"fp32": 1e-5, "fp16": LEVEL, "int8": LEVEL}
 
 
@@ -244,16 +244,18 @@ def test_what_cannot_be_asked_for():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's accounts")
 @pytest.mark.parametrize(
-    ("model", "precision", "size", "tile"),
+    ("model", "backend", "precision", "size", "tile"),
     [
-        (4, "fp32", (120, 150), 64),
-        (2, "fp16", (150, 200), None),
-        (3, "int8", (150, 180), 80),
-        (ROOT / "checkpoints" / "hfdn_x2.safetensors", "fp32", (150, 200), None),
+        (4, "onnxruntime", "fp32", (120, 150), 64),
+        (2, "onnxruntime", "fp16", (150, 200), None),
+        (3, "onnxruntime", "int8", (150, 180), 80),
+        (4, "openvino", "int8", (120, 150), 64),
+        (2, "openvino", "fp32", (150, 200), None),
+        (ROOT / "checkpoints" / "hfdn_x2.safetensors", "torch", "fp32", (150, 200), None),
     ],
 )
-def test_the_model_of_memory_holds(model, precision, size, tile):
-    peak = measure(model, precision, size, tile)
+def test_the_model_of_memory_holds(model, backend, precision, size, tile):
+    peak = measure(model, backend, precision, size, tile)
     assert peak.measured > 50 * 2**20
     assert peak.predicted == pytest.approx(peak.measured, rel=0.25)
 

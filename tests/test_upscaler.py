@@ -34,8 +34,8 @@ def test_smallest_images(bundle, size):
 
 
 def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
-    with Upscaler.load(bundle) as fast, Upscaler.load(checkpoint) as reference:
-        assert fast.choice.startswith("onnxruntime (not cuda: ")
+    with Upscaler.load(bundle, "onnxruntime") as fast, Upscaler.load(checkpoint) as reference:
+        assert fast.choice == "onnxruntime (asked for)"
         assert reference.choice.startswith("torch (not cuda: ")
         luma = Picture(photo).luma
         difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.engine import Engine
-from hfdn_deploy.errors import BackendError
+from hfdn_deploy.errors import BackendError, GateError
 
 Model = Bundle | Engine | Path
 """What a backend can open: a bundle, an engine, or the path of a checkpoint."""
@@ -70,14 +70,20 @@ _MODULES = {
     "tensorrt": "hfdn_deploy.backends.tensorrt",
     "rtx-ep": "hfdn_deploy.backends.onnxruntime",
     "cuda": "hfdn_deploy.backends.onnxruntime",
+    "openvino": "hfdn_deploy.backends.openvino",
     "onnxruntime": "hfdn_deploy.backends.onnxruntime",
     "torch": "hfdn_deploy.backends.torch",
 }
 NAMES = tuple(_MODULES)
 
-# In which order "auto" tries. An engine would first have to be built, and which of the three is
-# the fastest on a GPU is not yet measured, so those two are for who asks for them.
-_AUTOMATIC = ("cuda", "onnxruntime", "torch")
+# In which order "auto" tries on a CPU, as
+# `hfdn bench x4 --backends openvino onnxruntime --precisions fp32 bf16 int8` measures it.
+FASTEST_ON_CPU = {
+    "fp32": ("openvino", "onnxruntime"),
+    "fp16": ("onnxruntime",),
+    "bf16": ("openvino",),
+    "int8": ("openvino", "onnxruntime"),
+}
 
 
 def why_unavailable(name: str) -> str | None:
@@ -101,7 +107,7 @@ def why_unfit(name: str, model: Model) -> str | None:
 
 
 def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]:
-    """Open a model with the backend named, or with the first that fits if that is "auto".
+    """Open a model with the backend named, or with the fastest that can run it if that is "auto".
 
     Returns:
         The backend, and a sentence that says which it is and why.
@@ -109,19 +115,46 @@ def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]
     Raises:
         BackendError: it is unknown, unavailable or unfit; for "auto", all are.
         BundleError, CheckpointError, EngineError: the model is not usable.
+        GateError: its graph did not pass its gates; for "auto", that of the last backend tried.
     """
     if name not in (*NAMES, "auto"):
         raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(NAMES)}.")
     passed_over: list[str] = []
-    automatic = ("tensorrt",) if isinstance(model, Engine) else _AUTOMATIC
-    for candidate in automatic if name == "auto" else (name,):
+    failure: BackendError | GateError | None = None
+    for candidate in _automatic(model, precision) if name == "auto" else (name,):
         reason = why_unfit(candidate, model) or why_unavailable(candidate)
         if reason is None:
-            module = import_module(_MODULES[candidate])
-            backend: Backend = module.open_model(model, precision, candidate)
-            # Here the facts suffice; the advice behind the colon is for who wanted that backend.
-            facts = [text.rpartition(": ")[0] for text in passed_over]
-            why = "asked for" if name != "auto" else "; ".join([*facts, "first that fits"])
-            return backend, f"{candidate} ({why})"
+            try:
+                backend = _open(candidate, model, precision)
+            except (BackendError, GateError) as error:
+                failure, reason = error, str(error)
+            else:
+                # Here the facts suffice; the advice behind the colon is for who wanted that one.
+                facts = [text.rpartition(": ")[0] for text in passed_over]
+                why = "asked for" if name != "auto" else "; ".join([*facts, _merit(candidate)])
+                return backend, f"{candidate} ({why})"
         passed_over.append(f"not {candidate}: {reason}")
-    raise BackendError(f"{'; '.join(passed_over)}.")
+    raise failure or BackendError(f"{'; '.join(passed_over)}.")
+
+
+def _automatic(model: Model, precision: str) -> tuple[str, ...]:
+    """The backends that "auto" tries, in order.
+
+    On a GPU that is `cuda`: an engine would first have to be built, and which of the three is the
+    fastest is not yet measured, so the other two are for who asks for them.
+    """
+    if isinstance(model, Engine):
+        return ("tensorrt",)
+    on_gpu = () if precision == "bf16" else ("cuda",)
+    return (*on_gpu, *FASTEST_ON_CPU[precision], "torch")
+
+
+def _merit(candidate: str) -> str:
+    """Why "auto" takes this one rather than those behind it."""
+    measured = any(candidate in names for names in FASTEST_ON_CPU.values())
+    return "the fastest measured of those left" if measured else "first that fits"
+
+
+def _open(name: str, model: Model, precision: str) -> Backend:
+    backend: Backend = import_module(_MODULES[name]).open_model(model, precision, name)
+    return backend

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends.graph import GraphBackend
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import borrow, is_device_array
 from hfdn_deploy.errors import BackendError, HFDNError
-from hfdn_deploy.graphs import INSIDE, POOLED, part_of
 from hfdn_deploy.manifest import GRAPHS, ModelFile, graph_for
 
 _PROVIDERS = {
@@ -169,7 +169,8 @@ def open_model(model: Bundle, precision: str, name: str) -> "OnnxRuntimeBackend"
     Raises:
         BundleError: the bundle has no such graph or its file was changed.
         GateError: the graph did not pass its gates.
-        BackendError: ONNX Runtime refuses the graph or would use another provider.
+        BackendError: ONNX Runtime has no such precision, refuses the graph, or would use another
+            provider.
     """
     graph = graph_for(precision, "cpu" if name == "onnxruntime" else "cuda")
     data, entry = model.read_model(graph), model.entry(graph)
@@ -193,69 +194,31 @@ def _failures(lr: Any) -> Iterator[None]:
         ) from error
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(GraphBackend):
     """ONNX Runtime with one graph of a bundle, on exactly one provider.
-
-    The sessions that tiles need are opened with the first tile.
 
     Raises:
         BackendError: ONNX Runtime refuses the graph or would use another provider.
     """
 
-    concurrency = 1
-    largest: int | None = None
-
     def __init__(self, data: bytes, entry: ModelFile, scale: int, name: str) -> None:
-        """Open a graph.
+        """Open a graph; arguments as for `GraphBackend`."""
+        precision = next(p for p, graphs in GRAPHS.items() if entry.graph in graphs)
+        super().__init__(name, precision, scale, data, entry)
+        self.memory = _MEMORY[precision][scale] if name == "onnxruntime" else None
 
-        Args:
-            data: the ONNX file.
-            entry: what its bundle says of it.
-            scale: upscaling factor.
-            name: of the backend.
-        """
-        self.name = name
-        self.precision = next(p for p, graphs in GRAPHS.items() if entry.graph in graphs)
-        self.scale = scale
-        self.halo = entry.halo
-        self.pools = entry.pooled is not None
-        self.memory = _MEMORY[self.precision][scale] if name == "onnxruntime" else None
-        self._entry = entry
-        self._data = data
-        self.session = _open_session(data, name)
-
-    @cached_property
-    def _statistics(self) -> Any:
-        return _open_session(part_of(self._data, "statistics"), self.name)
-
-    @cached_property
-    def _tile(self) -> Any:
-        return _open_session(part_of(self._data, "tile"), self.name)
+    def _open(self, data: bytes) -> Any:
+        return _open_session(data, self.name)
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
         if self.name == "onnxruntime":
-            return self._run(self.session, {self._entry.input.name: lr})
+            return super().run(lr)
         with _failures(lr):
             result: NDArray[np.float32] = self._run_bound(lr)
             return result
 
-    def pooled_sums(
-        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """See `TilingBackend.pooled_sums`."""
-        return self._run(self._statistics, {self._entry.input.name: lr, INSIDE: inside})
-
-    def run_tile(
-        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        """See `TilingBackend.run_tile`."""
-        if pooled is None:
-            return self.run(lr)
-        return self._run(self._tile, {self._entry.input.name: lr, POOLED: pooled})
-
     def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The one output of a session, from and to the host's memory."""
         with _failures(feeds[self._entry.input.name]):
             return np.asarray(session.run(None, feeds)[0])
 
@@ -274,12 +237,6 @@ class OnnxRuntimeBackend:
         if on_device:
             return _DeviceOutput(binding.get_outputs()[0])
         return binding.copy_outputs_to_cpu()[0]
-
-    def close(self) -> None:
-        """See `Backend.close`."""
-        del self.session
-        for part in ("_statistics", "_tile"):
-            self.__dict__.pop(part, None)
 
 
 class _DeviceOutput:

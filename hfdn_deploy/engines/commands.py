@@ -16,7 +16,7 @@ from hfdn_deploy.engines.loaded import LoadedEngine
 from hfdn_deploy.engines.sidecar import check_device, read_sidecar
 from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile, presets
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.manifest import GRAPHS
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     build.add_argument(
         "bundle", metavar="BUNDLE", help="bundle directory, or x2, x3, x4 of the package"
     )
-    build.add_argument("--precision", choices=PRECISIONS, default="fp16")
+    build.add_argument("--precision", choices=GRAPHS, default="fp16")
     build.add_argument(
         "-o", "--output", type=Path, metavar="ENGINE", help="default: into the cache alone"
     )

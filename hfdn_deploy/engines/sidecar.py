@@ -16,7 +16,7 @@ from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError
 from hfdn_deploy.graphs import PARTS
-from hfdn_deploy.manifest import PRECISIONS, TensorSpec
+from hfdn_deploy.manifest import GRAPHS, TensorSpec
 from hfdn_deploy.schema import from_json
 
 SCHEMA = 2
@@ -134,7 +134,7 @@ def _check_sense(manifest: EngineManifest) -> None:
         raise ValueError(f"version is {manifest.version!r:.40}")
     if manifest.spec.flavour not in FLAVOURS:
         raise ValueError(f"flavour is {manifest.spec.flavour!r:.40}")
-    if manifest.precision not in PRECISIONS:
+    if manifest.precision not in GRAPHS:
         raise ValueError(f"precision is {manifest.precision!r:.40}")
     if manifest.part not in PARTS:
         raise ValueError(f"part is {manifest.part!r:.40}")

@@ -139,7 +139,7 @@ def test_int8_loses_half_of_what_plain_quantisation_does(graph):
 
 def test_int8_on_a_cpu_is_the_graph_for_cpus(photo):
     luma = np.asarray(photo[..., 1] / 255, np.float32)
-    with Upscaler.load(4) as full, Upscaler.load(4, precision="int8") as up:
+    with Upscaler.load(4) as full, Upscaler.load(4, "onnxruntime", "int8") as up:
         expected, got = full.upscale_luma(luma), up.upscale_luma(luma)
     direct = candidate(onnx.load_model_from_string(pretrained(4).read_model("int8-cpu")))
     np.testing.assert_array_equal(got, direct(luma[None, None])[0, 0])
@@ -152,9 +152,9 @@ def test_an_ungated_graph_runs_only_if_allowed(tmp_path, edit_manifest, photo, c
     copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
     edit_manifest(copy, lambda m: m["files"][3].update(parity=None))
     with pytest.raises(GateError, match=r"int8-cpu.onnx did not pass its gates: nobody"):
-        Upscaler.load(copy, precision="int8")
+        Upscaler.load(copy, "onnxruntime", "int8")
     Upscaler.load(copy, precision="fp16").close()
-    with Upscaler.load(copy, precision="int8", allow_ungated=True) as up:
+    with Upscaler.load(copy, "onnxruntime", "int8", allow_ungated=True) as up:
         assert up(photo).shape == (240, 332, 3)
     assert "it is used as allowed" in caplog.text
 

@@ -26,7 +26,7 @@ from export.quantization import (
 )
 from export.sensitivity import study
 from export.sessions import candidate, open_outputs
-from export.subpixel import deconvolutions_to_subpixels
+from export.subpixel import to_subpixels
 from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import write_image
@@ -46,7 +46,7 @@ def x4():
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_subpixels_are_exact(scale):
     model = graph.to_onnx(make_network(scale))
-    rewritten = deconvolutions_to_subpixels(model)
+    rewritten = to_subpixels(model)
     assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
     assert graph.halo(rewritten, scale) == graph.halo(model, scale)
     before, after = candidate(model), candidate(rewritten)

@@ -1,0 +1,102 @@
+"""Holds the graphs of a bundle, and what is derived from them, to the network."""
+
+import hashlib
+import logging
+from dataclasses import replace
+from functools import partial
+
+import onnx
+
+from export import graph, parity
+from export.bf16 import emulate_bf16
+from export.locate import blame, module_departures, node_departures
+from export.sessions import candidate, run_tiled
+from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from hfdn_deploy.errors import GateError
+from hfdn_deploy.graphs import for_openvino, pooled_tensor
+from hfdn_deploy.manifest import ModelFile, Parity, Quantization, TensorSpec, why_failed
+from hfdn_deploy.network.hfdn import HFDN
+
+logger = logging.getLogger(__name__)
+
+# How ONNX Runtime is told what OpenVINO makes of a graph, by name in `DERIVED`.
+DERIVATIONS = {"bf16": emulate_bf16, "int8-openvino": for_openvino}
+
+
+class Judge:
+    """Holds graphs to the network that they were made from."""
+
+    def __init__(self, network: HFDN, quantization: Quantization | None) -> None:
+        self._network = network
+        self._scale = network.config.scale
+        self._quantization = quantization
+        self._reference = parity.reference(network)
+
+    def model_file(self, name: str, data: bytes) -> ModelFile:
+        """Judge a serialised graph and describe it.
+
+        Raises:
+            GateError: it failed; the message names the worst case and the node to blame.
+        """
+        model = onnx.load_model_from_string(data)
+        entry = ModelFile(
+            file=file_name(name),
+            graph=name,
+            sha256=sha256(data),
+            input=TensorSpec.from_onnx(model.graph.input[0]),
+            output=TensorSpec.from_onnx(model.graph.output[0]),
+            value_range=(0.0, 1.0),
+            minimum_size=(1, 1),
+            halo=graph.halo(model, self._scale),
+            pooled=pooled_tensor(model),
+            parity=None,
+        )
+        result = self._compare(name, model, entry)
+        self._refuse_failed(name, model, result)
+        # Integer arithmetic turns a scale of NaN into some number or other.
+        if spoilt := graph.not_finite_constants(model):
+            raise GateError(f"the {name} graph has NaN or infinity in {', '.join(spoilt)}.")
+        return replace(entry, parity=result)
+
+    def derived(self, name: str, entry: ModelFile, data: bytes) -> Parity:
+        """Judge what is derived from a serialised graph, one of `DERIVED`."""
+        return self._compare(name, DERIVATIONS[name](onnx.load_model_from_string(data)), entry)
+
+    def _compare(self, name: str, model: onnx.ModelProto, entry: ModelFile) -> Parity:
+        """A graph's comparison with the network; halo and pooling as `entry` says."""
+        limits = parity.GATES[name]
+        if self._quantization and name.startswith("int8"):
+            limits = {**limits, **dict.fromkeys(parity.INT8_LOSSES, self._quantization.budget_db)}
+        backend = OnnxRuntimeBackend(model.SerializeToString(), entry, self._scale, "onnxruntime")
+        tiled = partial(run_tiled, backend)
+        return parity.compare(candidate(model), tiled, self._reference, self._scale, limits)
+
+    def _refuse_failed(self, name: str, model: onnx.ModelProto, result: Parity) -> None:
+        failed = [gate.name for gate in result.gates if not gate.value <= gate.limit]
+        if failed and all(figure.startswith("tiled") for figure in failed):
+            raise GateError(
+                f"the {name} graph gives something else in tiles: {why_failed(result)}."
+            )
+        if reason := why_failed(result):
+            cases = parity.grid(self._scale)
+            lr = next(case.lr for case in cases if case.name == result.worst.name)
+            if name == "fp32":
+                departures = module_departures(model, self._network, lr)
+            else:
+                departures = node_departures(model, graph.to_onnx(self._network), name, lr)
+            for node, departure in departures.items():
+                logger.info("%s: off by %.2g", node, departure)
+            raise GateError(
+                f"the {name} graph departs from PyTorch, most on {result.worst.name!r}: {reason}; "
+                f"{blame(departures, name)}."
+            )
+
+
+def file_name(name: str) -> str:
+    """Of the graph of this name, inside its bundle."""
+    return f"{name}.onnx"
+
+
+def sha256(data: bytes) -> str:
+    """The hash of a file, as manifests say it."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,149 @@
+"""OpenVINO on the CPU: fp32, bf16 and int8."""
+
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hfdn_deploy.backends.graph import GraphBackend
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.errors import BackendError
+from hfdn_deploy.manifest import DERIVED, graph_for
+
+# What the convolutions of each precision compute in, as OpenVINO names it. An integer
+# convolution is told by its 8-bit input, symmetric or not.
+_COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
+# All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+# By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
+_MEMORY = {
+    "fp32": {2: 5500, 3: 11200, 4: 19200},
+    "bf16": {2: 2900, 3: 5700, 4: 9700},
+    "int8": {2: 3300, 3: 5700, 4: 9100},
+}
+
+
+def why_unavailable(name: str) -> str | None:
+    """Why OpenVINO cannot run here; None if it can."""
+    try:
+        devices = _core().available_devices
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        return f"OpenVINO cannot be imported ({error}): pip install 'hfdn-deploy[openvino]'"
+    if "CPU" not in devices:
+        return "OpenVINO finds no CPU that it can run on: ask for backend onnxruntime"
+    return None
+
+
+def why_not(precision: str) -> str | None:
+    """Why OpenVINO has not this precision here; None if it has."""
+    if precision not in _COMPUTES:
+        return f"openvino runs {', '.join(_COMPUTES)} on a CPU, not {precision}: choose one of them"
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in capabilities:
+        return "this CPU has no bf16 instructions: ask for precision fp32"
+    return None
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def open_model(model: Bundle, precision: str, name: str) -> "OpenVINOBackend":
+    """Open one precision of a bundle."""
+    return OpenVINOBackend(model, precision)
+
+
+class OpenVINOBackend(GraphBackend):
+    """A graph of a bundle compiled for the CPU, once for all sizes, on its physical cores.
+
+    Raises:
+        BundleError: the bundle has no such graph or its file was changed.
+        GateError: the graph did not pass its gates.
+        BackendError: OpenVINO refuses the graph, or would compute in another precision.
+    """
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        if reason := why_not(precision):
+            raise BackendError(f"{reason}.")
+        graph = graph_for(precision, "openvino")
+        entry = bundle.entry(DERIVED.get(graph, graph))
+        data = bundle.read_model(graph)
+        # A request computes for one thread at a time, and keeps its memory.
+        self._turn = Lock()
+        self._last: Any = None
+        super().__init__("openvino", precision, bundle.manifest.scale, data, entry)
+        self.memory = _MEMORY[precision][self.scale]
+
+    def _open(self, data: bytes) -> Any:
+        compiled = compile_graph(data, self.precision)
+        _check_precision(compiled, onnx.load_model_from_string(data), self.precision)
+        return compiled.create_infer_request()
+
+    def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        try:
+            with self._turn:
+                if self._last not in (None, session):
+                    self._last.get_compiled_model().release_memory()
+                self._last = session
+                return np.asarray(session.infer(feeds, share_inputs=True)[0])
+        except RuntimeError as error:
+            height, width = feeds[self._entry.input.name].shape[2:]
+            raise BackendError(
+                f"OpenVINO failed on an input of {width}×{height}: {error}"
+            ) from error
+
+
+def compile_graph(data: bytes, precision: str) -> Any:
+    """An ONNX file compiled for one picture at a time, on the physical cores.
+
+    Raises:
+        BackendError: OpenVINO refuses the graph.
+    """
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_HYPER_THREADING": False,
+        # Tied to cores, threads wait for whatever else runs there: on a busy machine the slowest
+        # of twelve runs took 6.2 s, and 0.6 s without.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        return _core().compile_model(_core().read_model(data), "CPU", settings)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO refuses the graph: {error}") from error
+
+
+def _check_precision(compiled: Any, model: onnx.ModelProto, precision: str) -> None:
+    """Raise BackendError if fewer convolutions compute in this precision than the graph says."""
+    wanted = sum(map(_is_convolution, model.graph.node))
+    if precision == "int8":
+        behind = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+        wanted = sum(_is_convolution(n) and n.input[0] in behind for n in model.graph.node)
+    found = computed_in(compiled)
+    count = sum(found.get(name, 0) for name in _COMPUTES[precision])
+    if count < wanted:
+        raise BackendError(
+            f"OpenVINO would compute {count} of {wanted} convolutions in {precision} ({found}); "
+            "ask for precision fp32 or backend onnxruntime."
+        )
+
+
+def _is_convolution(node: onnx.NodeProto) -> bool:
+    return node.op_type in ("Conv", "ConvTranspose")
+
+
+def computed_in(compiled: Any) -> dict[str, int]:
+    """How many convolutions of a compiled model compute in which of OpenVINO's types."""
+    counts: dict[str, int] = {}
+    for operation in compiled.get_runtime_model().get_ops():
+        facts = operation.get_rt_info()
+        if facts["layerType"].astype(str) in ("Convolution", "Deconvolution"):
+            kind = facts["runtimePrecision"].astype(str)
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
