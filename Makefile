@@ -23,9 +23,7 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 
 bench: $(VENV)/ready
-	$(BIN)/python -m benchmarks overhead
-	$(BIN)/python -m benchmarks memory
-	$(BIN)/python -m benchmarks sessions
+	$(BIN)/python -m benchmarks report
 
 $(VENV)/ready: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

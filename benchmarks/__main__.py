@@ -3,18 +3,31 @@
 import argparse
 import sys
 
-from benchmarks import complexity, demo, memory, overhead, quality, service, sessions, tiling
+from benchmarks import (
+    complexity,
+    demo,
+    latency,
+    memory,
+    overhead,
+    quality,
+    report,
+    service,
+    sessions,
+    tiling,
+)
 from hfdn_deploy.command import run_command
 
 COMMANDS = {
     "quality": quality,
     "complexity": complexity,
+    "latency": latency,
     "overhead": overhead,
     "memory": memory,
     "tiling": tiling,
     "sessions": sessions,
     "service": service,
     "demo": demo,
+    "report": report,
 }
 
 

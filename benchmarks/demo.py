@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,33 +28,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print a table over the photographs and write one picture."""
-    colour = {name: image for name, image in photographs().items() if image.ndim == 3}
     with Upscaler.load(args.bundle) as up:
+        judged = judge(up)
         print(f"\nHFDN ×{up.scale} on {up.backend.name}; PSNR on luma against the original\n")
-        print("| photograph | low resolution | upscaled | bicubic | HFDN | time |")
-        print("|---|---|---|---|---|---|")
-        for name, image in colour.items():
-            hr = crop_to_multiple(image, up.scale)
-            lr = to_levels(imresize(hr, 1 / up.scale))
-            enlarged = to_levels(imresize(lr, up.scale))
-            start = time.perf_counter()
-            sr = np.asarray(up(lr), np.uint8)
-            milliseconds = 1000 * (time.perf_counter() - start)
-            decibels = [psnr(luma8(x), luma8(hr), up.scale) for x in (enlarged, sr)]
-            print(
-                f"| {name} | {_size(lr)} | {_size(sr)} | {decibels[0]:.2f} dB "
-                f"| {decibels[1]:.2f} dB | {milliseconds:.0f} ms |"
-            )
-            if name == SHOWN[0]:
-                panels = {
-                    f"low resolution ({_size(lr)})": _crop(lr, up.scale),
-                    f"bicubic {decibels[0]:.2f} dB": _crop(enlarged, 1),
-                    f"HFDN {decibels[1]:.2f} dB": _crop(sr, 1),
-                    f"original ({_size(hr)})": _crop(hr, 1),
-                }
+    print(judged.table)
     args.picture.parent.mkdir(parents=True, exist_ok=True)
-    write_image(args.picture, side_by_side(panels, zoom=3))
+    write_image(args.picture, judged.picture)
     print(f"\npicture: {args.picture}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model makes of the photographs."""
+
+    table: str
+    """Markdown."""
+    picture: Picture
+    """A crop of one of them: low resolution, bicubic, HFDN and original, side by side."""
+    decibels: dict[str, tuple[float, float]]
+    """PSNR of bicubic and HFDN on luma, by photograph."""
+
+
+def judge(up: Upscaler) -> Judged:
+    """Shrink the photographs, upscale them, and compare."""
+    lines = [
+        "| photograph | low resolution | upscaled | bicubic | HFDN | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    scores = {}
+    panels: dict[str, Picture] = {}
+    for name, image in photographs().items():
+        if image.ndim != 3:
+            continue
+        hr = crop_to_multiple(image, up.scale)
+        lr = to_levels(imresize(hr, 1 / up.scale))
+        enlarged = to_levels(imresize(lr, up.scale))
+        start = time.perf_counter()
+        sr = np.asarray(up(lr), np.uint8)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        bicubic, hfdn = (psnr(luma8(x), luma8(hr), up.scale) for x in (enlarged, sr))
+        scores[name] = bicubic, hfdn
+        lines.append(
+            f"| {name} | {_size(lr)} | {_size(sr)} | {bicubic:.2f} dB | {hfdn:.2f} dB "
+            f"| {milliseconds:.0f} ms |"
+        )
+        if name == SHOWN[0]:
+            panels = {
+                f"low resolution ({_size(lr)})": _crop(lr, up.scale),
+                f"bicubic {bicubic:.2f} dB": _crop(enlarged, 1),
+                f"HFDN {hfdn:.2f} dB": _crop(sr, 1),
+                f"original ({_size(hr)})": _crop(hr, 1),
+            }
+    return Judged("\n".join(lines), side_by_side(panels, zoom=3), scores)
 
 
 def _size(image: NDArray[np.uint8]) -> str:
