@@ -20,8 +20,9 @@ from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.engines import commands as engines
 from hfdn_deploy.errors import PartialError
-from hfdn_deploy.jobs import Done, pending_jobs, plan_jobs, run_jobs
+from hfdn_deploy.jobs import Done, run_jobs
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.planning import pending_jobs, plan_jobs
 from hfdn_deploy.service import commands as service
 from hfdn_deploy.upscaler import Upscaler
 

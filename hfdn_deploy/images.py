@@ -74,6 +74,16 @@ def read_image(path: Path) -> Image:
         return _decode(opened, str(path))
 
 
+def decode_header(data: bytes, name: str) -> Header:
+    """As `read_header`, from the bytes of a file; `name` stands in the errors.
+
+    Raises:
+        InputError: as for a file.
+    """
+    with _checked(io.BytesIO(data), len(data), name) as (_, header, _):
+        return header
+
+
 def decode_image(data: bytes, name: str) -> Image:
     """As `read_image`, from the bytes of a file; `name` stands in the errors.
 
