@@ -126,10 +126,11 @@ def _is_done(source: int | None, target: int | None) -> bool:
 
 
 def _times(job: Job) -> tuple[int | None, int | None]:
-    return _modified(job.source), _modified(job.target)
+    return modified(job.source), modified(job.target)
 
 
-def _modified(path: Path) -> int | None:
+def modified(path: Path) -> int | None:
+    """When a file was changed, in ns; None if it is missing."""
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return None
