@@ -49,6 +49,7 @@ def plan(inputs: Sequence[str], output: str, force: bool = False, resume: bool =
     target, folder = locate(output)
     if folder.suffix.lower() in IMAGE_SUFFIXES and not folder.is_dir():
         raise InputError(f"{output} is a file; a cluster fills a folder, so name one.")
+    target.check_writable(folder)
     source, changed = _sources(inputs)
     jobs = [Job(path, folder / path.name) for path in changed]
     for job in jobs:

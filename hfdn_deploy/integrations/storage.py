@@ -1,5 +1,6 @@
 """Folders on a disk that all machines see or in an object store, read and written whole."""
 
+import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -90,6 +91,19 @@ class Storage:
                 return bytes(file.read())
         except OSError as error:
             raise self._unreadable(path, error) from None
+
+    def check_writable(self, folder: Path) -> None:
+        """Refuse a folder that nothing can be written to, as far as a disk tells without trying.
+
+        Raises:
+            InputError: so it is.
+        """
+        if self.scheme:
+            return
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "is read-only for you" if there.is_dir() else "is no folder"
+            raise InputError(f"{folder} cannot be written: {there} {why}; choose another place.")
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, of which nobody ever sees a half.

@@ -10,9 +10,8 @@ from hfdn_deploy.images import encode_image
 from hfdn_deploy.integrations import ray_serve
 from hfdn_deploy.service.limits import Limits
 from hfdn_deploy.service.models import ModelSettings
+from hfdn_deploy.service.server import listen
 from hfdn_deploy.service.service import Settings
-
-PORT = 18_765
 
 
 def test_the_service_with_replicas_that_come_by_themselves(cluster, photo):
@@ -24,9 +23,11 @@ def test_the_service_with_replicas_that_come_by_themselves(cluster, photo):
     settings = Settings(ModelSettings((2,), None, ("int8",), batch=2), Limits(queue=12), "secret")
     autoscaling = {"min_replicas": 1, "max_replicas": 2, "upscale_delay_s": 0.1}
     autoscaling |= {"metrics_interval_s": 0.1, "look_back_period_s": 0.5}
-    url = f"http://127.0.0.1:{PORT}"
+    with listen("", 0) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
     client = httpx.Client(base_url=url, timeout=60, headers={"Authorization": "Bearer secret"})
-    serve.start(http_options={"port": PORT}, logging_config={"log_level": "ERROR"})
+    serve.start(http_options={"port": port}, logging_config={"log_level": "ERROR"})
     try:
         serve.run(ray_serve.deploy(settings, autoscaling), route_prefix="/")
         assert replicas(serve) == 1
@@ -36,7 +37,7 @@ def test_the_service_with_replicas_that_come_by_themselves(cluster, photo):
         assert client.post("/v1/upscale", content=b"text").status_code == 415
         assert client.post("/v1/upscale", content=bytes(17 * 2**20)).status_code == 413
         assert client.post("/v1/upscale", headers={"Authorization": "no"}).status_code == 401
-        assert "before and after" in client.get("/").text
+        assert "<title>" in client.get("/").text
 
         def send(_):
             return client.post("/v1/upscale", content=data)
