@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import complexity, demo, memory, overhead, quality, service, sessions
+from benchmarks import complexity, demo, memory, overhead, quality, scale, service, sessions
 from hfdn_deploy.command import run_command
 
 COMMANDS = {
@@ -13,6 +13,7 @@ COMMANDS = {
     "memory": memory,
     "sessions": sessions,
     "service": service,
+    "scale": scale,
     "demo": demo,
 }
 

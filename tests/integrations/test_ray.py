@@ -15,6 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from benchmarks.__main__ import main as benchmark
 from hfdn_deploy import BackendError, BundleError, InputError, Upscaler
 from hfdn_deploy.cli import main
 from hfdn_deploy.images import write_image
@@ -278,3 +279,14 @@ def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_pa
     found.pop("results.jsonl", None)
     assert found.items() <= local.items()
     assert not (out / ".partial").exists()
+
+
+def test_the_benchmark(cluster, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.scale.SIZE", (18, 32))
+    command = ["scale", "--workers", "1", "--images", "8", "--side", "8", "--rounds", "1"]
+    assert benchmark([*command, "--scale", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (run,) = report["runs"]["1"]
+    assert 0 < 4 / run["images_per_second"] < run["seconds"]
+    assert [row["format"] for row in report["beside"]] == [".png", ".jpg", ".webp"]
+    assert all(row["bytes_out"] > row["bytes_in"] > 0 < row["cpu_ms"] for row in report["beside"])
