@@ -89,7 +89,8 @@ def run(
         if not todo:
             return
         with _cluster(workers and math.ceil(workers * cpus)):
-            number = min(workers or _room(cpus, gpus), len(todo))
+            room = _room(cpus, gpus)
+            number = min(workers or room, len(todo))
             # What a worker died of may have taken others with it, so the rest goes one by one.
             for alone in (False, True):
                 before = len(todo)

@@ -177,7 +177,7 @@ def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
         with pytest.raises(kind, match=words):
             list(on_ray.run(planned, load, workers=1))
     with pytest.raises(BackendError, match="no machine of the cluster has 1 cores and 1 GPUs"):
-        list(on_ray.run(planned, LOAD, gpus=1))
+        list(on_ray.run(planned, LOAD, workers=1, gpus=1))
     with pytest.raises(InputError, match="0 workers"):
         list(on_ray.run(planned, LOAD, workers=0))
     assert not (tmp_path / "out").exists()
