@@ -74,7 +74,8 @@ def _crop(rng: np.random.Generator, number: int, size: tuple[int, int]) -> Image
 def measure(folder: Path, load: partial[Upscaler], workers: int) -> dict[str, float]:
     """One run: images a second between the first and the last quarter of them, and more.
 
-    In the first quarter workers start; in the last one there may be too few images for all.
+    In the first quarter workers start; in the last one there may be too few images for all. The
+    driver's milliseconds are those of this process in the whole run, its start included.
     """
     from hfdn_deploy.integrations.ray import plan, run
 
