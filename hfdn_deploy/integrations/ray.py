@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -253,7 +254,11 @@ def _connect(cpus: int | None, folder: str) -> None:
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdecimal() and "://" not in address:
+            # Ray itself would try for a quarter of an hour.
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **options)
     except (OSError, RuntimeError) as error:
         raise BackendError(

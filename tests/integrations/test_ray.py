@@ -183,6 +183,17 @@ def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cluster_that_is_not_there(pictures, tmp_path):
+    command = [sys.executable, "-m", "hfdn_deploy.cli", "upscale", str(pictures), "--engine", "ray"]
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    ran = subprocess.run(
+        [*command, "-o", str(tmp_path / "out")], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert ran.returncode == 4
+    assert "error: there is no Ray cluster at 127.0.0.1:1 (" in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_object_store(cluster, pictures, local, tmp_path):
     """Images from a bucket, to a bucket and to a disk, through a server that speaks S3."""
     server = ThreadedMotoServer(port=0)
