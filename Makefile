@@ -28,7 +28,7 @@ bench: $(VENV)/ready
 $(VENV)/ready: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,rtx,openvino,video,serve,loadgen,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,rtx,openvino,video,serve,ray,loadgen,dev]'
 	touch $@
 
 clean:

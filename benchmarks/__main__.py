@@ -11,6 +11,7 @@ from benchmarks import (
     overhead,
     quality,
     report,
+    scale,
     service,
     sessions,
     tiling,
@@ -26,6 +27,7 @@ COMMANDS = {
     "tiling": tiling,
     "sessions": sessions,
     "service": service,
+    "scale": scale,
     "demo": demo,
     "report": report,
 }

@@ -1,4 +1,4 @@
-"""Everything that is measured here, as one JSON, Markdown tables, and one page without a network."""
+"""All that is measured here: a JSON, Markdown tables, and a page that needs no network."""
 
 import argparse
 import base64

@@ -20,8 +20,10 @@ from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.engines import commands as engines
 from hfdn_deploy.errors import PartialError
-from hfdn_deploy.jobs import Done, pending_jobs, plan_jobs, run_jobs
+from hfdn_deploy.integrations import commands as integrations
+from hfdn_deploy.jobs import Done, run_jobs
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.planning import pending_jobs, plan_jobs
 from hfdn_deploy.service import commands as service
 from hfdn_deploy.upscaler import Upscaler
 
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     upscale = commands.add_parser("upscale", help="upscale images and videos")
     upscale.add_argument("inputs", nargs="+", metavar="IN", help="file, folder or quoted glob")
     upscale.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT",
+        "-o", "--output", required=True, metavar="OUT",
         help="image file (for one input file) or folder, where names are kept",
     )  # fmt: skip
     model = upscale.add_mutually_exclusive_group()
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-memory", type=_size, metavar="SIZE",
         help="that a picture may take, such as 1.5GiB (default: half of what is free)",
     )  # fmt: skip
+    integrations.add_arguments(upscale)
     upscale.set_defaults(command=_upscale)
 
     info = commands.add_parser("info", help="say what a file is")
@@ -118,7 +121,11 @@ def _quality(text: str) -> int:
 
 
 def _upscale(args: argparse.Namespace) -> None:
-    planned = plan_jobs(args.inputs, args.output)
+    integrations.check_engine(args)
+    if args.engine == "ray":
+        integrations.upscale_in_cluster(args)
+        return
+    planned = plan_jobs(args.inputs, Path(args.output))
     jobs = pending_jobs(planned, args.force, args.resume)
     if len(jobs) < len(planned):
         logger.info("%d of %d are done already", len(planned) - len(jobs), len(planned))

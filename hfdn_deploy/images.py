@@ -74,6 +74,16 @@ def read_image(path: Path) -> Image:
         return _decode(opened, str(path))
 
 
+def decode_header(data: bytes, name: str) -> Header:
+    """As `read_header`, from the bytes of a file; `name` stands in the errors.
+
+    Raises:
+        InputError: as for a file.
+    """
+    with _checked(io.BytesIO(data), len(data), name) as (_, header, _):
+        return header
+
+
 def decode_image(data: bytes, name: str) -> Image:
     """As `read_image`, from the bytes of a file; `name` stands in the errors.
 
@@ -208,7 +218,10 @@ def write_image(
 
 
 def encode_image(
-    image: Image, path: Path, metadata: Metadata | None = None, quality: int | None = None
+    image: Image | Banded,
+    path: Path,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
 ) -> bytes:
     """The bytes that `write_image` writes; `path` is for the format and for errors.
 

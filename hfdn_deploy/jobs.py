@@ -1,8 +1,6 @@
-"""Which files are upscaled to which, and doing it one file after the other."""
+"""Upscaling files, one after the other."""
 
-import glob
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +13,17 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Image,
     check_fits,
-    check_format,
-    find_images,
+    decode_header,
+    decode_image,
+    encode_image,
     read_header,
     read_image,
     write_image,
     writes_bands,
 )
+from hfdn_deploy.planning import Job
 from hfdn_deploy.upscaler import Progress, Upscaler
-from hfdn_deploy.video import check_video_format, is_video, upscale_video
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image or video to upscale."""
-
-    source: Path
-    target: Path
+from hfdn_deploy.video import is_video, upscale_video
 
 
 @dataclass(frozen=True)
@@ -55,69 +47,6 @@ class Failed:
 
     job: Job
     error: InputError
-
-
-def plan_jobs(inputs: Sequence[str], output: Path) -> list[Job]:
-    """Pairs of input and output file.
-
-    Args:
-        inputs: files, folders (the images directly in them) and globs.
-        output: an existing folder; else a file if it has a suffix, or a folder to make.
-
-    Raises:
-        InputError: nothing to do, an output of no known format, several inputs for one output
-            (on a file system that ignores case, too), or an output that is one of the inputs.
-    """
-    sources: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            sources += find_images(path)
-        elif not path.exists() and glob.has_magic(name):
-            sources += sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
-        else:
-            sources.append(path)
-    if not sources:
-        raise InputError(f"no image in {', '.join(inputs)}; name files, folders or globs.")
-    into_file = bool(output.suffix) and not output.is_dir()
-    if into_file and len(sources) > 1:
-        raise InputError(f"{output} is one file for {len(sources)} images; name a folder.")
-    jobs = [Job(source, output if into_file else output / source.name) for source in sources]
-    read = {_identity(source) for source in sources if source.exists()}
-    taken: dict[str, Job] = {}
-    for job in jobs:
-        (check_video_format if is_video(job.source) else check_format)(job.target)
-        # Names that differ in case or accents' encoding alone are one file on some systems.
-        name = unicodedata.normalize("NFC", str(job.target)).casefold()
-        if name in taken:
-            both = f"{taken[name].source} and {job.source}"
-            raise InputError(f"{both} would both become {job.target}; name other folders.")
-        if job.target.exists() and _identity(job.target) in read:
-            raise InputError(f"{job.source} would overwrite an input; name another output.")
-        taken[name] = job
-    return jobs
-
-
-def pending_jobs(jobs: Sequence[Job], force: bool, resume: bool) -> list[Job]:
-    """Those still to be done, before anything is written.
-
-    Args:
-        jobs: from `plan_jobs`.
-        force: outputs that exist may be overwritten.
-        resume: leave out jobs whose output exists and is no older than its input.
-
-    Raises:
-        InputError: an output exists and may not be overwritten.
-    """
-    if resume:
-        jobs = [job for job in jobs if not _is_done(job)]
-    existing = [job.target for job in jobs if job.target.exists()]
-    if existing and not force:
-        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        kind = "older than its input" if resume else "there already"
-        advice = "" if resume else ", --resume skips what is done"
-        raise InputError(f"{existing[0]}{others}: {kind}; --force overwrites{advice}.")
-    return list(jobs)
 
 
 def run_jobs(
@@ -174,6 +103,40 @@ def _video(up: Upscaler, job: Job) -> Done | Failed:
     return Done(job, facts["width"], facts["height"], facts["seconds"], facts["frames"])
 
 
+def upscale_bytes(
+    up: Upscaler,
+    data: bytes,
+    source: str,
+    target: str,
+    keep_metadata: bool = True,
+    quality: int | None = None,
+) -> tuple[bytes, Header]:
+    """The file that `run_jobs` would write, from the file that it would read.
+
+    Args:
+        up: runs.
+        data: an image file.
+        source, target: names of input and output, for the errors and the format.
+        keep_metadata, quality: as for `run_jobs`.
+
+    Returns:
+        The new file, and what the old one's header says.
+
+    Raises:
+        InputError: the input is not usable, or the format cannot hold the result.
+        BackendError: the engine failed.
+    """
+    header = decode_header(data, source)
+    held, _ = _check(up, header, source, Path(target))
+    image = decode_image(data, source)
+    try:
+        stream = up.stream(image, held=held)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    metadata = header.metadata if keep_metadata else None
+    return encode_image(stream, Path(target), metadata, quality), header
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """An image that was read."""
@@ -187,17 +150,28 @@ class _Loaded:
 
 
 def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
-    """An image of a batch of `number`; all that can be refused by its header is."""
+    """An image of a batch of `number`, unless it or what would become of it cannot be borne."""
     header = read_header(job.source)
-    width, height = up.scale * header.width, up.scale * header.height
-    check_fits(job.target, width, height, header.channels, header.dtype)
-    size = width * height * header.channels * np.dtype(header.dtype).itemsize
-    held = 0 if number == 1 and writes_bands(job.target) else number * size
-    try:
-        tile = up.tile_for((header.height, header.width, header.channels), held, number)
-    except InputError as error:
-        raise InputError(f"{job.source}: {error}") from None
+    held, tile = _check(up, header, str(job.source), job.target, number)
     return _Loaded(job, header, held, tile, read_image(job.source))
+
+
+def _check(
+    up: Upscaler, header: Header, source: str, target: Path, number: int = 1
+) -> tuple[int, int | None]:
+    """Refuse, by its header, a picture that the target or the memory could not hold.
+
+    Returns:
+        Bytes of the results that will be held, and the side of the tiles.
+    """
+    width, height = up.scale * header.width, up.scale * header.height
+    check_fits(target, width, height, header.channels, header.dtype)
+    size = width * height * header.channels * np.dtype(header.dtype).itemsize
+    held = 0 if number == 1 and writes_bands(target) else number * size
+    try:
+        return held, up.tile_for((header.height, header.width, header.channels), held, number)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def _upscale(
@@ -232,16 +206,3 @@ def _groups(jobs: Sequence[Job], batch: int) -> Iterator[list[Job]]:
         by_size.setdefault((header.width, header.height), []).append(job)
     for same in by_size.values():
         yield from (same[i : i + batch] for i in range(0, len(same), batch))
-
-
-def _is_done(job: Job) -> bool:
-    """Whether the output is there, which is never half of one, and no older than the input."""
-    try:
-        return job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
-    except OSError:
-        return False
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino

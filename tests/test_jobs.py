@@ -6,7 +6,8 @@ import pytest
 
 from hfdn_deploy import InputError, Upscaler
 from hfdn_deploy.images import read_image, write_image
-from hfdn_deploy.jobs import Done, Failed, Job, pending_jobs, plan_jobs, run_jobs
+from hfdn_deploy.jobs import Done, Failed, run_jobs
+from hfdn_deploy.planning import Job, pending_jobs, plan_jobs
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -116,12 +117,15 @@ def session_options() -> Any:
     """The options of every session; `python -m benchmarks sessions` measures the alternatives.
 
     Its defaults for threads, arena and graph optimisations are the fastest there. Where 8-bit
-    products saturate, the slower kernels that do not are asked for.
+    products saturate, the slower kernels that do not are asked for. $OMP_NUM_THREADS bounds the
+    threads, as it does elsewhere; a cluster sets it to the cores of a worker.
     """
     import onnxruntime as ort
 
     _share_arena()
     options = ort.SessionOptions()
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+        options.intra_op_num_threads = int(threads)
     options.log_severity_level = 3
     options.add_session_config_entry("session.use_env_allocators", "1")
     # They would take up to twice the memory, in the second run of a size, and save no time.

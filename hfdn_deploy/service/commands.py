@@ -87,12 +87,21 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _token(host: str) -> str | None:
-    """The token of the environment; not an argument, which other users could list."""
+    token = read_token()
+    if token is None and not _is_loopback(host):
+        logger.warning("anybody who reaches %s may use this service: set $%s.", host, TOKEN)
+    return token
+
+
+def read_token() -> str | None:
+    """The token of the environment; not an argument, which other users could list.
+
+    Raises:
+        InputError: it is empty.
+    """
     token = os.environ.get(TOKEN)
     if token is not None and not token.strip():
         raise InputError(f"${TOKEN} is empty; give it a token, or unset it.")
-    if token is None and not _is_loopback(host):
-        logger.warning("anybody who reaches %s may use this service: set $%s.", host, TOKEN)
     return token
 
 

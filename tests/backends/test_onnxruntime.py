@@ -45,3 +45,10 @@ def test_the_plugin_for_rtx_is_refused_without_a_gpu():
     assert "plugin for TensorRT-RTX" in reason
     with pytest.raises(BackendError, match="not rtx-ep: "):
         Upscaler.load(4, backend="rtx-ep")
+
+
+def test_threads_of_the_environment(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert session_options().intra_op_num_threads == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert session_options().intra_op_num_threads == 3

@@ -1,0 +1,1 @@
+"""HFDN inside other people's frameworks; each needs an extra of its own."""

@@ -1,0 +1,174 @@
+"""Folders on a disk that all machines see or in an object store, read and written whole."""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import IMAGE_SUFFIXES
+
+STORES = ("s3", "gs", "abfs")
+"""Schemes of object stores, where a file appears whole or not at all."""
+
+
+PARTIAL = ".partial"
+"""A folder in that of the outputs, for files that are not whole yet."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a listing says about a file."""
+
+    bytes: int
+    modified: int
+    """Time of the last change in ns."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A file system; can be pickled. Paths in a store begin with the bucket."""
+
+    scheme: str
+    """Of an object store; empty for disks."""
+    system: FileSystem
+
+    def name(self, path: Path) -> str:
+        """What a user calls a file: its URI, or on a disk its path."""
+        return f"{self.scheme}://{path}" if self.scheme else str(path)
+
+    def listing(self, folder: Path) -> dict[Path, FileFacts]:
+        """The files directly in a folder, hidden ones left out; none where there is no folder.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            found = self.system.get_file_info(FileSelector(str(folder), allow_not_found=True))
+        except OSError as error:
+            raise self._unreadable(folder, error) from None
+        return {
+            Path(info.path): FileFacts(info.size, info.mtime_ns)
+            for info in sorted(found, key=lambda info: info.path)
+            if info.type == FileType.File and not info.base_name.startswith(".")
+        }
+
+    def images(self, path: Path) -> dict[Path, FileFacts]:
+        """The images in a folder by their suffix, sorted; or the file, if it is one.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        found = self.listing(path)
+        images = {p: facts for p, facts in found.items() if p.suffix.lower() in IMAGE_SUFFIXES}
+        if not found and (facts := self.facts(path)):
+            images = {path: facts}
+        return images
+
+    def facts(self, path: Path) -> FileFacts | None:
+        """Those of one file; None if it is missing or none."""
+        try:
+            info = self.system.get_file_info(str(path))
+        except OSError as error:
+            raise self._unreadable(path, error) from None
+        return FileFacts(info.size, info.mtime_ns) if info.type == FileType.File else None
+
+    def read(self, path: Path) -> bytes:
+        """The content of a file.
+
+        Raises:
+            InputError: it is missing or cannot be read.
+        """
+        try:
+            if not self.scheme:
+                if path.exists() and not path.is_file():
+                    raise InputError(f"{path} cannot be read: no regular file; name an image.")
+                return path.read_bytes()
+            with self.system.open_input_file(str(path)) as file:
+                return bytes(file.read())
+        except OSError as error:
+            raise self._unreadable(path, error) from None
+
+    def check_writable(self, folder: Path) -> None:
+        """Refuse a folder that nothing can be written to, as far as a disk tells without trying.
+
+        Raises:
+            InputError: so it is.
+        """
+        if self.scheme:
+            return
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "is read-only for you" if there.is_dir() else "is no folder"
+            raise InputError(f"{folder} cannot be written: {there} {why}; choose another place.")
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file, of which nobody ever sees a half.
+
+        Raises:
+            InputError: the disk or the store refuses.
+        """
+        try:
+            if not self.scheme:
+                _write_to_disk(path, data)
+                return
+            # A store shows the object when all of it is there; the one before stays until then.
+            with self.system.open_output_stream(str(path)) as file:
+                file.write(data)
+        except OSError as error:
+            raise InputError(
+                f"{self.name(path)} cannot be written: {_reason(error)}; choose another place."
+            ) from None
+
+    def tidy(self, folder: Path) -> None:
+        """Remove what writers that were killed left behind in a folder; after the last writer."""
+        if not self.scheme:
+            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+
+    def _unreadable(self, path: Path, error: OSError) -> InputError:
+        return InputError(f"{self.name(path)} cannot be read: {_reason(error)}.")
+
+
+def _write_to_disk(path: Path, data: bytes) -> None:
+    partial = path.parent / PARTIAL / uuid.uuid4().hex
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+DISK = Storage("", LocalFileSystem())
+
+
+def locate(name: str) -> tuple[Storage, Path]:
+    """The storage that a path or URI is in, and the path there, absolute on a disk.
+
+    Raises:
+        InputError: an unknown scheme, or the store cannot be reached.
+    """
+    scheme, separator, rest = name.partition("://")
+    if not separator:
+        return DISK, Path(name).absolute()
+    if scheme == "file":
+        return DISK, Path(rest)
+    if scheme not in STORES:
+        known = ", ".join(f"{store}://" for store in STORES)
+        raise InputError(f"{name} is in no storage that is known; name a folder, or {known}.")
+    try:
+        system, path = FileSystem.from_uri(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be reached: {_reason(error)}.") from None
+    if not path:
+        raise InputError(f"{name} names no bucket; add one.")
+    return Storage(scheme, system), Path(path)
+
+
+def _reason(error: Exception) -> str:
+    """One line; what Arrow says beyond it is a trace."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return text.splitlines()[0].split(". Detail:")[0].rstrip(".")
