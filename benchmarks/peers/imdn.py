@@ -14,10 +14,11 @@ BLOCKS = 6
 class ContrastAttention(nn.Module):
     """Scale each channel by a gate made of its mean plus its standard deviation."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, narrow: int) -> None:
+        """For `width` channels; the gate is found between them and `narrow` ones."""
         super().__init__()
-        self.squeeze = nn.Conv2d(WIDTH, WIDTH // 16, 1)
-        self.excite = nn.Conv2d(WIDTH // 16, WIDTH, 1)
+        self.squeeze = nn.Conv2d(width, narrow, 1)
+        self.excite = nn.Conv2d(narrow, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)
@@ -35,7 +36,7 @@ class MultiDistillationBlock(nn.Module):
         self.conv2 = conv3x3(WIDTH - KEPT, WIDTH)
         self.conv3 = conv3x3(WIDTH - KEPT, WIDTH)
         self.conv4 = conv3x3(WIDTH - KEPT, KEPT)
-        self.attention = ContrastAttention()
+        self.attention = ContrastAttention(WIDTH, WIDTH // 16)
         self.fusion = nn.Conv2d(WIDTH, WIDTH, 1)
 
     def forward(self, x: Tensor) -> Tensor:

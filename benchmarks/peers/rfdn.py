@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.peers.imdn import ContrastAttention
 from hfdn_deploy.network.blocks import activate, conv3x3
 
 
@@ -33,35 +34,45 @@ class SpatialAttention(nn.Module):
 
 
 class DistillationBlock(nn.Module):
-    """Three shallow residual blocks, a 1×1 beside each that distils; attention."""
+    """Three shallow residual blocks, a 1×1 beside each that distils; attention.
 
-    def __init__(self, width: int) -> None:
+    The paper's takes IMDN's attention and adds its input; the enhanced one takes ESA and does not.
+    """
+
+    def __init__(self, width: int, enhanced: bool) -> None:
         super().__init__()
+        self.enhanced = enhanced
         kept = width // 2
         self.distil = nn.ModuleList(nn.Conv2d(width, kept, 1) for _ in range(3))
         self.refine = nn.ModuleList(conv3x3(width, width) for _ in range(3))
         self.last = conv3x3(width, kept)
         self.fusion = nn.Conv2d(4 * kept, width, 1)
-        self.attention = SpatialAttention(width, width // 4, coarse_convs=3)
+        self.attention = (
+            SpatialAttention(width, width // 4, coarse_convs=3)
+            if enhanced
+            else ContrastAttention(width, width // 4)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = []
+        x_in, kept = x, []
         for distil, refine in zip(self.distil, self.refine, strict=True):
             kept.append(activate(distil(x)))
             x = activate(x + refine(x))
         features = torch.cat([*kept, activate(self.last(x))], 1)
         out: Tensor = self.attention(self.fusion(features))
-        return out
+        return out if self.enhanced else x_in + out
 
 
 class RFDN(nn.Module):
-    """RGB (N, 3, H, W) to (N, 3, sH, sW); sizes from 15×15 up are valid."""
+    """RGB (N, 3, H, W) to (N, 3, sH, sW); if enhanced, sizes from 15×15 up are valid."""
 
-    def __init__(self, scale: int, width: int = 48, blocks: int = 6) -> None:
-        """The paper's size; the network that won AIM 2020 has 50 channels and 4 blocks."""
+    def __init__(
+        self, scale: int, width: int = 48, blocks: int = 6, enhanced: bool = False
+    ) -> None:
+        """The paper's network; the one that won AIM 2020 is enhanced: 50 channels, 4 blocks."""
         super().__init__()
         self.first = conv3x3(3, width)
-        self.blocks = nn.ModuleList(DistillationBlock(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(DistillationBlock(width, enhanced) for _ in range(blocks))
         self.fusion = nn.Conv2d(blocks * width, width, 1)
         self.smooth = conv3x3(width, width)
         self.last = conv3x3(width, 3 * scale**2)
