@@ -22,7 +22,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
 _MEMORY = {
     "fp32": {2: MemoryNeed(5500, 10600), 3: MemoryNeed(11200, 16100), 4: MemoryNeed(19200, 20000)},
-    "bf16": {2: MemoryNeed(2900, 6000), 3: MemoryNeed(5700, 8600), 4: MemoryNeed(9700, 10300)},
+    "bf16": {2: MemoryNeed(2900, 6200), 3: MemoryNeed(5700, 9100), 4: MemoryNeed(9700, 10300)},
     "int8": {2: MemoryNeed(3300, 7200), 3: MemoryNeed(5700, 9200), 4: MemoryNeed(9100, 10500)},
 }
 
