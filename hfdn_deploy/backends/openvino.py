@@ -20,6 +20,7 @@ _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 # All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
+# The two more graphs that tiles need take some 40 MB besides, whatever the tile.
 _MEMORY = {
     "fp32": {2: MemoryNeed(5500, 10600), 3: MemoryNeed(11200, 16100), 4: MemoryNeed(19200, 20000)},
     "bf16": {2: MemoryNeed(2900, 6200), 3: MemoryNeed(5700, 9100), 4: MemoryNeed(9700, 10300)},
