@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -25,6 +26,19 @@ def test_every_kind_keeps_its_kind(bundle, photo, dtype, channels):
     assert big.dtype == dtype
     assert big.shape == (80, 88, *image.shape[2:])
     assert np.abs(big / white - small).max() <= 0.51
+
+
+def test_nothing_is_reported_home(tmp_path):
+    """ONNX Runtime begins with a file for the session of its reports."""
+    code = "import hfdn_deploy, onnxruntime; hfdn_deploy.Upscaler.load(4, 'onnxruntime')"
+    hidden = ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment["TMPDIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.iterdir())
+    code = "import onnxruntime"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 2)])

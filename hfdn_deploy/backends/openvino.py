@@ -19,6 +19,7 @@ _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 # All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
+# The two more graphs that tiles need take some 40 MB besides, whatever the tile.
 _MEMORY = {
     "fp32": {2: 5500, 3: 11200, 4: 19200},
     "bf16": {2: 2900, 3: 5700, 4: 9700},
