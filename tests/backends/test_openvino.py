@@ -9,7 +9,7 @@ from export.sessions import candidate
 from hfdn_deploy import BackendError, GateError, Upscaler, backends, tiling
 from hfdn_deploy.backends import open_backend, openvino
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
-from hfdn_deploy.colour import split
+from hfdn_deploy.colour import Picture
 from hfdn_deploy.quality import PEAK
 
 needs_bf16 = pytest.mark.skipif(
@@ -19,7 +19,7 @@ needs_bf16 = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def lr(photo):
-    return np.ascontiguousarray(split(photo).luma[None, None])
+    return np.ascontiguousarray(Picture(photo).luma[None, None])
 
 
 def model_of(bundle, graph):
@@ -38,9 +38,8 @@ def kinds(backend):
 
 def tiled(backend, lr):
     """The same put together from tiles."""
-    sr = np.full((1, 1, *(backend.scale * n for n in lr.shape[2:])), np.nan, np.float32)
-    tiling.upscale(backend, lr[0, 0], sr[0, 0], tiling.plan(*lr.shape[2:], 20, backend.halo))
-    return sr
+    tiles = tiling.plan(*lr.shape[2:], 20, backend.halo)
+    return np.concatenate(list(tiling.upscale(backend, lr[0, 0], tiles)))[None, None]
 
 
 @pytest.mark.parametrize("scale", pretrained_scales())
