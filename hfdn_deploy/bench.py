@@ -306,7 +306,7 @@ def _peak_bytes(
 
 
 def skip_unavailable(cases: Sequence[Case], allow_ungated: bool, trust: bool) -> list[Case]:
-    """The cases that can be loaded here; why the others cannot is logged.
+    """The cases that can be loaded here and passed their gates; why others did not is logged.
 
     Raises:
         BackendError: none can.
