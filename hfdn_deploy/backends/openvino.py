@@ -20,7 +20,7 @@ _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 # All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
-# The two more graphs that tiles need take some 40 MB besides, whatever the tile.
+# Small tiles take more than this says: 146 MB where it said 105 (int8, ×4, 150×120, tiles of 64).
 _MEMORY = {
     "fp32": {2: MemoryNeed(5500, 10600), 3: MemoryNeed(11200, 16100), 4: MemoryNeed(19200, 20000)},
     "bf16": {2: MemoryNeed(2900, 6200), 3: MemoryNeed(5700, 9100), 4: MemoryNeed(9700, 10300)},
@@ -108,7 +108,7 @@ def compile_graph(data: bytes, precision: str) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_HYPER_THREADING": False,
         # Tied to cores, threads wait for whatever else runs there: on a busy machine the slowest
-        # of twelve runs took 6.2 s, and 0.6 s without.
+        # of twelve runs took 6.2 s, and 0.6 s without (measured once).
         "ENABLE_CPU_PINNING": False,
     }
     try:
