@@ -19,7 +19,7 @@ _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
 # All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
-# The two more graphs that tiles need take some 40 MB besides, whatever the tile.
+# Small tiles take more than this says: 146 MB where it said 105 (int8, ×4, 150×120, tiles of 64).
 _MEMORY = {
     "fp32": {2: 5500, 3: 11200, 4: 19200},
     "bf16": {2: 2900, 3: 5700, 4: 9700},
@@ -111,7 +111,7 @@ def compile_graph(data: bytes, precision: str) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_HYPER_THREADING": False,
         # Tied to cores, threads wait for whatever else runs there: on a busy machine the slowest
-        # of twelve runs took 6.2 s, and 0.6 s without.
+        # of twelve runs took 6.2 s, and 0.6 s without (measured once).
         "ENABLE_CPU_PINNING": False,
     }
     try:
