@@ -177,12 +177,14 @@ def _upscale(args: argparse.Namespace) -> None:
 class _PixelBar(tqdm):  # type: ignore[misc]
     """A bar of an image's pixels, which appears with the first tile."""
 
+    total: int | None
+
     def __init__(self) -> None:
         super().__init__(unit="px", unit_scale=True, disable=None, leave=False, delay=0.1)
 
     def show(self, done: int, total: int) -> None:
         """Move to `done`; a smaller one than before is the next image's."""
-        if done < self.n:
+        if done < self.n or total != self.total:
             self.reset()
         self.total = total
         self.update(done - self.n)
@@ -202,7 +204,10 @@ def _size(text: str) -> int:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 800MiB or 1.5GiB")
     number, prefix, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(prefix) + 1))
+    size = int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(prefix) + 1))
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory at all")
+    return size
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from PIL import Image as PillowImage
 from PIL import TiffImagePlugin
 from PIL.ExifTags import IFD
 
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.metadata import Metadata, png_chunk, png_chunks
 
 logger = logging.getLogger(__name__)
@@ -39,18 +41,33 @@ class Banded:
     bands: Iterator[Pixels]
 
     def whole(self) -> Pixels:
-        """All of the bands in one array."""
-        pixels: Pixels | None = None
+        """All of the bands in one array.
+
+        Raises:
+            InputError: bands were taken before.
+        """
+        first = next(rows := self.rows())
+        if first.shape == self.shape:
+            return first
+        pixels = np.empty(self.shape, self.dtype)
         top = 0
-        for band in self.bands:
-            if band.shape == self.shape:
-                return band
-            if pixels is None:
-                pixels = np.empty(self.shape, self.dtype)
+        for band in chain([first], rows):
             pixels[top : top + len(band)] = band
             top += len(band)
-        assert pixels is not None
         return pixels
+
+    def rows(self) -> Iterator[Pixels]:
+        """The bands; an error at the end if they do not make the whole.
+
+        Raises:
+            InputError: bands were taken before.
+        """
+        missing = self.shape[0]
+        for band in self.bands:
+            missing -= len(band)
+            yield band
+        if missing:
+            raise InputError(f"{missing} rows of the image were taken before; upscale it anew.")
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ def _as_written(kind: Format, image: Banded) -> Banded:
     )
     if channels > 2 or not only_colour:
         return image
-    coloured = (_coloured(band.reshape(*band.shape[:2], channels)) for band in image.bands)
+    coloured = (_coloured(band.reshape(*band.shape[:2], channels)) for band in image.rows())
     return Banded((height, width, channels + 2), image.dtype, coloured)
 
 
@@ -185,7 +202,7 @@ def _write_png(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
     file.write(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunks(metadata))
     packer = zlib.compressobj(_PNG_LEVEL, strategy=zlib.Z_FILTERED)
     above = np.zeros((1, width * channels * image.dtype.itemsize), np.uint8)
-    for band in image.bands:
+    for band in image.rows():
         big_endian = np.ascontiguousarray(band, image.dtype.newbyteorder(">"))
         rows = np.concatenate([above, big_endian.view(np.uint8).reshape(len(band), -1)])
         above = rows[-1:]
@@ -238,7 +255,7 @@ def _write_tiff(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
 def _strips(image: Banded, rows: int) -> Iterator[Pixels]:
     """The image in bands of so many rows, but for the last."""
     rest: Pixels | None = None
-    for band in image.bands:
+    for band in image.rows():
         joined = band if rest is None else np.concatenate([rest, band])
         whole = len(joined) // rows * rows
         yield from (joined[top : top + rows] for top in range(0, whole, rows))

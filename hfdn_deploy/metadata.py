@@ -63,13 +63,16 @@ def for_size(metadata: Metadata, width: int, height: int) -> Metadata:
 def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
     """EXIF with orientation 1 and without a thumbnail, and the orientation 1 to 8 it had.
 
-    EXIF that cannot be parsed is left out: the picture is none the worse.
+    EXIF that cannot be parsed is left out: the picture is none the worse. So are tags about the
+    file rather than the picture, which would contradict those of a TIFF that they go into.
     """
     if not raw:
         return None, 1
     exif = Exif()
     try:
         exif.load(raw)
+        for tag in set(exif) - _DESCRIPTIVE:
+            del exif[tag]
         return _upright(exif)
     except Exception:  # Pillow's parser raises nearly anything
         return None, 1

@@ -52,6 +52,8 @@ class Upscaler:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
         if not (tile in ("auto", None) or (isinstance(tile, int) and tile > 0)):
             raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
+        if max_memory is not None and not max_memory > 0:
+            raise InputError(f"max_memory is {max_memory!r}; give bytes, or None.")
         tiling_backend = backend if isinstance(backend, TilingBackend) else None
         if isinstance(tile, int) and not tiling_backend:
             raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
@@ -72,7 +74,8 @@ class Upscaler:
         self.tile = tile
         # Asked once: later, what earlier pictures left to the engine for the next would not count.
         free = psutil.virtual_memory().available
-        self._budget = max_memory or (free // 2 if tile == "auto" else free)
+        free = free // 2 if tile == "auto" else free
+        self._budget = free if max_memory is None else max_memory
         self._closed = False
         self._workers: ThreadPoolExecutor | None = None
         self.choice = choice
@@ -193,7 +196,7 @@ class Upscaler:
         """As `up(image)`, but in bands of rows: of a large result, no more need be in memory.
 
         What may be refused is refused at once; the work is done, and the engine's errors come,
-        as the bands are taken.
+        as the bands are taken. Leave the image as it is until then.
 
         Args:
             image, progress: as for `up(image)`.
@@ -284,11 +287,14 @@ class Upscaler:
         if side is None or backend is None:
             yield self._run(source[:, :][None])[0]
             return
-        if self._closed:
-            raise BackendError(CLOSED)
         height, width = source.shape
         tiles = tiling.plan(height, width, side, backend.halo)
-        yield from tiling.upscale(backend, source, tiles, count)
+        if self._closed:
+            raise BackendError(CLOSED)
+        for band in tiling.upscale(backend, source, tiles, count):
+            yield band
+            if self._closed:  # while the caller had the band
+                raise BackendError(CLOSED)
 
     def _run(self, lumas: Plane) -> Plane:
         """Luma planes (N, H, W) whole."""

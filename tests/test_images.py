@@ -363,6 +363,19 @@ def test_what_ends_the_bands_comes_through_and_leaves_nothing(tmp_path, photo, s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_bands_can_be_taken_once(tmp_path, photo, suffix):
+    image = banded(photo, 5)
+    write_image(tmp_path / f"a{suffix}", image)
+    for rest in (image, banded(photo[:-1], 5)):
+        rest = Banded(photo.shape, photo.dtype, rest.bands)
+        with pytest.raises(InputError, match="rows of the image were taken before"):
+            write_image(tmp_path / f"b{suffix}", rest)
+    with pytest.raises(InputError, match=f"{len(photo)} rows of the image were taken before"):
+        image.whole()
+    assert not (tmp_path / f"b{suffix}").exists()
+
+
 def test_a_tiff_of_more_than_4_gib_is_refused_before_it_is_begun():
     check_fits(Path("a.png"), 60_000, 60_000, 3, "uint8")
     with pytest.raises(InputError, match=r"tif cannot hold an image of 60000×60000; choose .png"):

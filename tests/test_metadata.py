@@ -137,3 +137,18 @@ def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
     write_image(tmp_path / "b.png", photo, read_header(tmp_path / "a.png").metadata)
     assert "b.png: the EXIF of its original cannot be read" in caplog.text
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
+
+
+@pytest.mark.parametrize(
+    "tags", [{266: 2}, {322: 16, 323: 16, 324: 8, 325: 9}, {338: 1}, {530: (2, 2), 531: 1}], ids=str
+)
+def test_tags_about_the_file_do_not_reach_a_tiff(tmp_path, photo, tags):
+    data = exif(1)
+    for tag, value in tags.items():
+        data[tag] = value
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=data)
+    kept = read_header(tmp_path / "a.png").metadata
+    assert b"Maker" in kept.exif
+    write_image(tmp_path / "b.tif", photo, kept)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.tif"), photo)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), photo)

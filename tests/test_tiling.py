@@ -240,6 +240,9 @@ def test_what_cannot_be_asked_for():
     for tile in (0, -3, 1.5, "all"):
         with pytest.raises(InputError, match="give its side"):
             Upscaler.load(4, tile=tile)
+    for size in (0, -1, float("nan")):
+        with pytest.raises(InputError, match="give bytes"):
+            Upscaler.load(4, "onnxruntime", max_memory=size)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's accounts")
@@ -260,6 +263,14 @@ def test_the_model_of_memory_holds(model, backend, precision, size, tile):
     assert peak.predicted == pytest.approx(peak.measured, rel=0.25)
 
 
+def test_a_closed_upscaler_ends_its_streams(photo):
+    with Upscaler.load(2, "onnxruntime", "int8", tile=16) as up:
+        stream = up.stream(photo)
+        next(stream.bands)
+    with pytest.raises(BackendError, match="closed"):
+        next(stream.bands)
+
+
 def test_command_line(tmp_path, photo, capsys):
     write_image(tmp_path / "a.png", photo)
     images = []
@@ -272,7 +283,7 @@ def test_command_line(tmp_path, photo, capsys):
         assert (found is None) == ("none" in options)
         images.append(read_image(out).astype(int))
     assert all(np.abs(image - images[0]).max() <= 1 for image in images)
-    for options in (["--tile", "0"], ["--tile", "x"], ["--max-memory", "lots"]):
+    for options in (["--tile", "0"], ["--max-memory", "0KB"], ["--max-memory", "lots"]):
         with pytest.raises(SystemExit):
             main([*arguments, *options])
     assert main([*arguments, "--max-memory", "1MiB"]) == 2

@@ -86,6 +86,11 @@ class OpenVINOBackend(GraphBackend):
         _check_precision(compiled, onnx.load_model_from_string(data), self.precision)
         return compiled.create_infer_request()
 
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._last = None
+        super().close()
+
     def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         try:
             with self._turn:

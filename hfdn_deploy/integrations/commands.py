@@ -64,8 +64,9 @@ def upscale_in_cluster(args: argparse.Namespace) -> None:
     number, todo = len(planned.jobs) + len(planned.done), len(planned.jobs)
     if planned.done:
         logger.info("%d of %d are done already", len(planned.done), number)
+    scale = 4 if args.scale is None else args.scale
     load = partial(
-        Upscaler.load, args.model.absolute() if args.model else args.scale or 4, args.backend,
+        Upscaler.load, args.model.absolute() if args.model else scale, args.backend,
         args.precision, args.ensemble, args.allow_ungated, args.trust, args.tile, args.max_memory,
     )  # fmt: skip
     asked = {"cpus": args.cpus_per_worker, "gpus": args.gpus_per_worker}
