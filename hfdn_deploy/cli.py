@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from hfdn_deploy import __version__
 from hfdn_deploy.bench_command import add_command as add_bench
-from hfdn_deploy.command import run_command
+from hfdn_deploy.command import report_failures, run_command
 from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.engines import commands as engines
-from hfdn_deploy.errors import PartialError
 from hfdn_deploy.integrations import commands as integrations
 from hfdn_deploy.jobs import Done, run_jobs
 from hfdn_deploy.manifest import PRECISIONS
@@ -165,13 +164,7 @@ def _upscale(args: argparse.Namespace) -> None:
         ]
         failures = [{"input": str(f.job.source), "error": str(f.error)} for f in failed]
         print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
-    if failed:
-        for failure in failed:
-            print(f"failed: {failure.error}", file=sys.stderr)
-        raise PartialError(
-            f"{len(failed)} of {len(jobs)} images failed, see above; "
-            "the others are written, and --resume will skip them."
-        )
+    report_failures([failure.error for failure in failed], len(jobs))
 
 
 class _PixelBar(tqdm):  # type: ignore[misc]

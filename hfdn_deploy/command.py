@@ -4,9 +4,9 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from hfdn_deploy.errors import HFDNError, InputError
+from hfdn_deploy.errors import HFDNError, InputError, PartialError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -41,3 +41,18 @@ def run_command(command: Callable[[], None]) -> int:
         print("interrupted; nothing half-written is left.", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def report_failures(errors: Sequence[object], number: int) -> None:
+    """Say which of so many images failed, if any.
+
+    Raises:
+        PartialError: some did.
+    """
+    for error in errors:
+        print(f"failed: {error}", file=sys.stderr)
+    if errors:
+        raise PartialError(
+            f"{len(errors)} of {number} images failed, see above; "
+            "the others are written, and --resume will skip them."
+        )

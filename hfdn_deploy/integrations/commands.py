@@ -3,14 +3,14 @@
 import argparse
 import json
 import logging
-import sys
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 
 from tqdm import tqdm
 
-from hfdn_deploy.errors import InputError, PartialError
+from hfdn_deploy.command import report_failures
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
@@ -87,10 +87,4 @@ def upscale_in_cluster(args: argparse.Namespace) -> None:
         images, failures = [[asdict(one) for one in many] for many in (done, failed)]
         facts = {"engine": "ray", "skipped": len(planned.done)}
         print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
-    if failed:
-        for failure in failed:
-            print(f"failed: {failure.error}", file=sys.stderr)
-        raise PartialError(
-            f"{len(failed)} of {todo} images failed, see above; "
-            "the others are written, and --resume will skip them."
-        )
+    report_failures([failure.error for failure in failed], todo)
