@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -194,20 +196,20 @@ def plots(found: Latencies) -> dict[str, Figure]:
     """Latency against MACs, and published PSNR against latency; HFDN's rows are marked."""
     macs, psnr = Figure((7.5, 5), layout="constrained"), Figure((7.5, 5), layout="constrained")
     axes = macs.add_subplot()
-    _scatter(axes, found.rows, lambda row: (row.macs / 1e9, _milliseconds(row)))
     ends = np.array([min(r.macs for r in found.rows), max(r.macs for r in found.rows)])
-    axes.plot(ends / 1e9, 1e3 * ends / found.limit, "--", color="grey", linewidth=1)
-    axes.annotate(
-        "fp32 matrix product", (ends[1] / 1e9, 1e3 * ends[1] / found.limit), ha="right", va="top",
-        color="grey", fontsize=8,
+    axes.plot(
+        ends / 1e9, 1e3 * ends / found.limit, "--", color="grey", linewidth=1,
+        label="matrix product in fp32",
     )  # fmt: skip
+    axes.legend(loc="lower right")
     axes.set(xscale="log", yscale="log", xlabel="GMACs", ylabel="latency, ms")
     axes.set_title("Latency against multiply-accumulates")
+    _scatter(axes, found.rows, lambda row: (row.macs / 1e9, _milliseconds(row)))
     axes = psnr.add_subplot()
-    known = [row for row in found.rows if row.psnr]
-    _scatter(axes, known, lambda row: (_milliseconds(row), float(row.psnr or 0)))
     axes.set(xscale="log", xlabel="latency, ms", ylabel="published PSNR on Set5, dB")
     axes.set_title("Published PSNR against latency")
+    known = [row for row in found.rows if row.psnr]
+    _scatter(axes, known, lambda row: (_milliseconds(row), float(row.psnr or 0)))
     return {"latency_macs": macs, "psnr_latency": psnr}
 
 
@@ -216,12 +218,29 @@ def _milliseconds(row: Row) -> float:
 
 
 def _scatter(axes: Axes, rows: Sequence[Row], point: Callable[[Row], tuple[float, float]]) -> None:
+    """Points and their names, each where no other name stands if there is such a place."""
     short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch"}
     for row in rows:
         own = row.network == "HFDN"
-        x, y = point(row)
-        axes.scatter(x, y, marker="D" if own else "o", color="tab:red" if own else "tab:blue")
-        name = f"HFDN {row.precision}, {short[row.engine]}" if own else row.network
-        axes.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=8)
+        axes.scatter(*point(row), marker="D" if own else "o", color="C3" if own else "C0")
     axes.grid(which="both", alpha=0.25)
-    axes.margins(0.12)
+    axes.margins(0.15)
+    axes.figure.get_figure(root=True).draw_without_rendering()
+    dots = [axes.transData.transform(point(row)) for row in rows]
+    taken = [Bbox([dot - 4, dot + 4]) for dot in dots]
+    for row in rows:
+        own = row.network == "HFDN"
+        name = f"HFDN {row.precision}, {short[row.engine]}" if own else row.network
+        for side, height in product(("left", "right"), (4, -12, 16, -24)):
+            place = (6 if side == "left" else -6, height)
+            note = axes.annotate(
+                name, point(row), place, textcoords="offset points", ha=side, fontsize=8
+            )
+            box = note.get_window_extent()
+            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+            note.remove()
+        else:
+            note = axes.annotate(name, point(row), fontsize=8)
+        taken.append(note.get_window_extent())
