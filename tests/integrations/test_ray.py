@@ -87,7 +87,7 @@ def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys
     assert {Path(image["input"]).name for image in report["images"]} == set(local)
     done = check(out, local)
     assert (done["turned.jpg"].width, done["turned.jpg"].height) == (40, 60)
-    assert {(one.backend, one.precision) for one in done.values()} == {("onnxruntime", "int8")}
+    assert {(one.backend, one.precision) for one in done.values()} == {("openvino", "int8")}
     assert "truncated" in lines(out)["poison.png"].error
 
     assert main(command) == 2

@@ -33,7 +33,7 @@ def test_the_service_with_replicas_that_come_by_themselves(cluster, photo):
         assert replicas(serve) == 1
         answer = client.post("/v1/upscale", content=data)
         assert (answer.status_code, answer.content) == (200, expected)
-        assert answer.headers["HFDN-Model"] == "x2 int8 onnxruntime"
+        assert answer.headers["HFDN-Model"] == "x2 int8 openvino"
         assert client.post("/v1/upscale", content=b"text").status_code == 415
         assert client.post("/v1/upscale", content=bytes(17 * 2**20)).status_code == 413
         assert client.post("/v1/upscale", headers={"Authorization": "no"}).status_code == 401

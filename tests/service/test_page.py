@@ -50,7 +50,7 @@ def test_upload_compare_download(browser, address, photo, width):
     page.set_input_files("#file", picture)
     page.get_by_text("83×60 → 332×240").wait_for()
     assert page.inner_text("#compute").endswith(" ms")
-    assert "×4 int8 onnxruntime" in page.inner_text("#model")
+    assert "×4 int8 openvino" in page.inner_text("#model")
 
     # With the keyboard: another scale, then the slider.
     page.focus("input[name=scale][value='4']")

@@ -30,7 +30,7 @@ def test_what_comes_back_is_what_the_upscaler_gives(served, photo, up):
         answer = served.post(encoded(image, ".png"))
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "image/png"
-        assert answer.headers["hfdn-model"] == "x2 int8 onnxruntime"
+        assert answer.headers["hfdn-model"] == "x2 int8 openvino"
         assert re.fullmatch(
             r"decode;dur=[\d.]+, queue;dur=[\d.]+, upscale;dur=[\d.]+, encode;dur=[\d.]+",
             answer.headers["server-timing"],
