@@ -76,9 +76,8 @@ _MODULES = {
 }
 NAMES = tuple(_MODULES)
 
-# In which order "auto" tries on a CPU. Time of OpenVINO as a share of ONNX Runtime's, ×4, 320×180,
-# one thread, CPU time, median of 7 rounds on a busy machine: int8 0.60, fp32 0.96. In `hfdn bench`
-# there, on two cores, fp32 was undecided (1.02, middle half 0.95 to 1.12).
+# In which order "auto" tries on a CPU. Time of OpenVINO as a share of ONNX Runtime's for ×2, ×3, ×4
+# (benchmarks/results/2026-11-23-amd-epyc-2-cores.md): fp32 0.88, 0.90, 0.89; int8 0.59, 0.65, 0.59.
 FASTEST_ON_CPU = {
     "fp32": ("openvino", "onnxruntime"),
     "fp16": ("onnxruntime",),
