@@ -231,7 +231,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], point: Callable[[Row], tuple[float
     for row in rows:
         own = row.network == "HFDN"
         name = f"HFDN {row.precision}, {short[row.engine]}" if own else row.network
-        for side, height in product(("left", "right"), (4, -12, 16, -24)):
+        for height, side in product((4, -12, 16, -24, 28, -36, 40, -48), ("left", "right")):
             place = (6 if side == "left" else -6, height)
             note = axes.annotate(
                 name, point(row), place, textcoords="offset points", ha=side, fontsize=8

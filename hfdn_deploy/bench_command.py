@@ -151,11 +151,11 @@ def table(result: Result) -> str:
     lines += [
         "",
         *(
-            f"limit in {precision}: {limit[1] / 1e9:.0f} GMAC/s, a product of {limit[0]}"
+            f"- limit in {precision}: {limit[1] / 1e9:.0f} GMAC/s, a product of {limit[0]}"
             for precision, limit in limits.items()
             if limit
         ),
-        *filter(None, doubts),
+        *(f"- {sentence}" for sentence in doubts if sentence),
     ]
     return "\n".join(lines)
 
