@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import Image
+from hfdn_deploy.rows import Rows
 
 Plane = NDArray[np.float32]
 
@@ -57,26 +58,28 @@ class Picture:
     that no plane of a large image is ever held.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image | Rows) -> None:
         """Look through an image.
 
         Args:
             image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
-                (H, W, 4) RGBA with straight alpha; uint8, uint16, or float32 in [0, 1].
+                (H, W, 4) RGBA with straight alpha; uint8, uint16, or float32 in [0, 1]. Rows that
+                come from a file are looked at when they are read.
 
         Raises:
             InputError: another shape or dtype, no pixel, or floats outside [0, 1].
         """
         check(image)
-        self._like = image
-        self._pixels = np.asarray(image).reshape(*image.shape[:2], -1)
+        self._like = self._pixels = image
         self._white = WHITE[image.dtype.name]
         self.shape = image.shape[:2]
+        self._has_alpha = image.shape[2:] in ((2,), (4,))
+        if isinstance(image, Rows):
+            return
         if image.dtype.name == "float32":
-            _check_range(self._pixels)
-        self._has_alpha = self._pixels.shape[2] in (2, 4)
-        if self._has_alpha and self._pixels[..., -1].min() < self._white:
-            pixels = self._pixels.astype(np.float32) * np.float32(1 / self._white)
+            _check_range(image)
+        if self._has_alpha and image[..., -1].min() < self._white:
+            pixels = image.astype(np.float32) * np.float32(1 / self._white)
             colour = _bleed(pixels[..., :-1], np.ascontiguousarray(pixels[..., -1]))
             self._pixels = np.concatenate([colour, pixels[..., -1:]], axis=2)
             self._white = 1.0
@@ -116,7 +119,10 @@ class Picture:
                 top = rows.stop
 
     def _take_apart(self, rows: slice, columns: slice) -> _Planes:
-        pixels: Plane = self._pixels[rows, columns].astype(np.float32)
+        region = self._pixels[rows, columns]
+        if isinstance(self._pixels, Rows) and region.dtype.name == "float32":
+            _check_range(region)
+        pixels: Plane = region.astype(np.float32).reshape(*region.shape[:2], -1)
         if self._white != 1:
             pixels *= np.float32(1 / self._white)
         alpha = None
@@ -156,15 +162,15 @@ class Picture:
         return pixels.astype(like.dtype, copy=False).reshape(*luma.shape, *like.shape[2:])
 
 
-def check(image: Image) -> None:
-    """Refuse what `split` cannot take apart, without looking at a pixel.
+def check(image: Image | Rows) -> None:
+    """Refuse what `Picture` cannot take apart, without looking at a pixel.
 
     Raises:
         InputError: no array, another shape or dtype, or no pixel.
     """
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, np.ndarray | Rows):
         raise InputError(f"an image is a NumPy array, not {type(image).__name__}; convert it.")
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
+    if len(image.shape) not in (2, 3) or (image.shape[2:] not in ((), (1,), (2,), (3,), (4,))):
         raise InputError(
             f"an image of shape {image.shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
         )

@@ -22,6 +22,7 @@ from PIL import (
 from PIL.ExifTags import Base
 from PIL.Image import Exif
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from hfdn_deploy import metadata as md
 from hfdn_deploy.errors import InputError
@@ -140,13 +141,24 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
-    tags = Exif()
-    bigtiff = file.read(4)[2:] in (b"+\0", b"\0+")
+def read_tiff_directory(file: BinaryIO) -> ImageFileDirectory_v2:
+    """The tags of a TIFF's first picture."""
     file.seek(0)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if bigtiff else 8))
+    directory = ImageFileDirectory_v2(file.read(16 if _is_bigtiff(file) else 8))
     file.seek(directory.next)
     directory.load(file)
+    return directory
+
+
+def _is_bigtiff(file: BinaryIO) -> bool:
+    start = file.read(4)
+    file.seek(0)
+    return start[2:] in (b"+\0", b"\0+")
+
+
+def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
+    tags = Exif()
+    directory = read_tiff_directory(file)
     bits = set(directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     kind = set(directory.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
     photometric = directory.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)
@@ -159,8 +171,8 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     if not all(isinstance(side, int) and side > 0 for side in size):
         raise InputError("is damaged; copy it anew")
     frames = 2 if directory.next else 1
-    if not bigtiff:  # which Pillow's EXIF does not know
-        file.seek(0)
+    file.seek(0)
+    if not _is_bigtiff(file):  # which Pillow's EXIF does not know
         tags.load_from_fp(file)
     data = md.tiff_metadata(tags)
     orientation = directory.get(Base.Orientation, 1)

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from PIL import features
 from PIL.ImageFile import ImageFile
 
-from hfdn_deploy import decoding
+from hfdn_deploy import decoding, rows
 from hfdn_deploy.decoding import Header
 from hfdn_deploy.encoding import FORMATS, Banded, encode
 from hfdn_deploy.errors import HFDNError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.metadata import Metadata, for_size
+from hfdn_deploy.rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,32 @@ def read_image(path: Path) -> Image:
         return _decode(opened, str(path))
 
 
+def open_image(path: Path) -> Image | Rows:
+    """As `read_image`, but the rows of a PNG or TIFF are read when they are wanted, if they can be.
+
+    An interlaced PNG and whatever is turned or has transparency is read whole, and a TIFF in parts
+    no smaller than its strips.
+
+    Raises:
+        InputError: as for `read_image`; of a file that is truncated or damaged, rows above that
+            place may be had before.
+    """
+    with _opened(path) as opened:
+        file, header, _ = opened
+        if rows.bands(file, header) is None:
+            return _decode(opened, str(path))
+    shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
+    return Rows(shape, np.dtype(header.dtype), partial(_bands, path, header))
+
+
+def _bands(path: Path, header: Header) -> Iterator[Image]:
+    with _opened(path) as (file, found, _):
+        bands = rows.bands(file, header)
+        if found != header or bands is None:
+            raise InputError("was changed while it was read; upscale it anew")
+        yield from bands
+
+
 def decode_header(data: bytes, name: str) -> Header:
     """As `read_header`, from the bytes of a file; `name` stands in the errors.
 
@@ -96,6 +124,7 @@ def decode_image(data: bytes, name: str) -> Image:
 
 def _decode(opened: tuple[BinaryIO, Header, ImageFile | None], name: str) -> Image:
     file, header, image = opened
+    _check_memory(_COPIES * header.width * header.height * 4 * np.dtype(header.dtype).itemsize)
     if header.frames > 1:
         logger.warning("%s: only the first of its pictures is read", name)
     return decoding.decode(file, header, image)
@@ -132,7 +161,6 @@ def _checked(
                 f"is {header.width}×{header.height} pixels, more than the {MAX_PIXELS:,} that "
                 "are read; cut it into parts"
             )
-        _check_memory(_COPIES * pixels * 4 * np.dtype(header.dtype).itemsize)
         yield file, header, image
     except InputError as error:
         raise InputError(f"{name} {error}.") from None

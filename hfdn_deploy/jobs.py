@@ -16,12 +16,14 @@ from hfdn_deploy.images import (
     decode_header,
     decode_image,
     encode_image,
+    open_image,
     read_header,
     read_image,
     write_image,
     writes_bands,
 )
 from hfdn_deploy.planning import Job
+from hfdn_deploy.rows import Rows
 from hfdn_deploy.upscaler import Progress, Upscaler
 from hfdn_deploy.video import is_video, upscale_video
 
@@ -146,14 +148,16 @@ class _Loaded:
     held: int
     tile: int | None
     """See `Upscaler.tile_for`."""
-    image: Image
+    image: Image | Rows
 
 
 def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
     """An image of a batch of `number`, unless it or what would become of it cannot be borne."""
     header = read_header(job.source)
     held, tile = _check(up, header, str(job.source), job.target, number)
-    return _Loaded(job, header, held, tile, read_image(job.source))
+    # What fits into memory whole is faster read whole, and once.
+    read = read_image if tile is None or number > 1 else open_image
+    return _Loaded(job, header, held, tile, read(job.source))
 
 
 def _check(
@@ -182,7 +186,8 @@ def _upscale(
         if len(loaded) == 1:
             yield loaded[0], up.stream(loaded[0].image, progress, loaded[0].held)
         else:
-            yield from zip(loaded, up.batch([one.image for one in loaded], progress), strict=True)
+            images = [one.image[:, :] for one in loaded]
+            yield from zip(loaded, up.batch(images, progress), strict=True)
     except InputError as error:
         if len(loaded) == 1:
             yield loaded[0], InputError(f"{loaded[0].job.source}: {error}")

@@ -22,6 +22,7 @@ from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.memory import Job
+from hfdn_deploy.rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -192,14 +193,18 @@ class Upscaler:
         check(image)
         return self.stream(image, progress, self._held([image])).whole()
 
-    def stream(self, image: Image, progress: Progress | None = None, held: int = 0) -> Banded:
+    def stream(
+        self, image: Image | Rows, progress: Progress | None = None, held: int = 0
+    ) -> Banded:
         """As `up(image)`, but in bands of rows: of a large result, no more need be in memory.
 
-        What may be refused is refused at once; the work is done, and the engine's errors come,
-        as the bands are taken. Leave the image as it is until then.
+        What may be refused is refused at once; the work is done, and the errors of the engine and
+        of an image that is read meanwhile come, as the bands are taken. Leave the image as it is
+        until then.
 
         Args:
-            image, progress: as for `up(image)`.
+            image: as for `up(image)`, or what `hfdn_deploy.images.open_image` gives.
+            progress: as for `up(image)`.
             held: bytes of the result that will be kept nevertheless; see `tile_for`.
         """
         check(image)

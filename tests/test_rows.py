@@ -1,0 +1,187 @@
+import os
+import resource
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from hfdn_deploy import rows
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import open_image, read_image, write_image
+from hfdn_deploy.metadata import png_chunk
+from hfdn_deploy.rows import Rows
+
+
+@pytest.fixture(autouse=True)
+def small_bands(monkeypatch):
+    """So that small pictures take several."""
+    monkeypatch.setattr(rows, "_BAND_BYTES", 3000)
+
+
+def deep(photo, dtype):
+    """The photograph with all bits of this dtype in use."""
+    noise = np.random.default_rng(0).random(photo.shape)
+    if dtype == "float32":
+        return ((photo + noise) / 256).astype(dtype)
+    return (photo.astype(dtype) * 256 + (noise * 256).astype(dtype)).astype(dtype)
+
+
+def in_parts(image: Rows) -> np.ndarray:
+    """All of it, asked for as tiles are: with halos, from top to bottom, and with columns."""
+    height, width = image.shape[:2]
+    parts = []
+    for top in range(0, height, 7):
+        around = image[slice(max(0, top - 5), min(top + 12, height)), slice(None)]
+        left = image[slice(top, min(top + 7, height)), slice(0, width // 2)]
+        part = around[top - max(0, top - 5) :][:7]
+        np.testing.assert_array_equal(left, part[:, : width // 2])
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def tiff(path, image, **options):
+    tifffile.imwrite(path, image, **options)
+
+
+KINDS = {
+    "rgb.png": lambda path, photo: cv2.imwrite(path, photo),
+    "grey.png": lambda path, photo: cv2.imwrite(path, photo[..., 0]),
+    "deep.png": lambda path, photo: cv2.imwrite(path, deep(photo, "uint16")),
+    "deep_grey.png": lambda path, photo: cv2.imwrite(path, deep(photo, "uint16")[..., 0]),
+    "pillow.png": lambda path, photo: Image.fromarray(photo).save(path, optimize=True),
+    "pillow.tif": lambda path, photo: Image.fromarray(photo).save(path),
+    "ours.tif": lambda path, photo: write_image(Path(path), deep(photo, "uint16")),
+    "strips.tif": lambda path, photo: tiff(path, photo, rowsperstrip=4),
+    "lzw.tif": lambda path, photo: Image.fromarray(photo).save(
+        path, compression="tiff_lzw", tiffinfo={317: 2, 278: 8}
+    ),
+    "jpeg.tif": lambda path, photo: Image.fromarray(photo).save(
+        path, compression="jpeg", tiffinfo={278: 8}
+    ),
+    "packbits.tif": lambda path, photo: Image.fromarray(photo[..., 0]).save(
+        path, compression="packbits", tiffinfo={278: 8}
+    ),
+    "fax.tif": lambda path, photo: Image.fromarray(photo[..., 0] > 99).save(
+        path, compression="group4", tiffinfo={278: 8}
+    ),
+    "palette.tif": lambda path, photo: Image.fromarray(photo).quantize(100).save(path),
+    "big_endian.tif": lambda path, photo: tiff(
+        path, deep(photo, "uint16"), byteorder=">", rowsperstrip=3
+    ),
+    "bigtiff.tif": lambda path, photo: tiff(path, photo, bigtiff=True, rowsperstrip=3),
+    "tiles.tif": lambda path, photo: tiff(path, photo, tile=(16, 32)),
+    "column_of_tiles.tif": lambda path, photo: tiff(path, photo, tile=(16, 256)),
+    "deep_tiles.tif": lambda path, photo: tiff(path, deep(photo, "uint16"), tile=(16, 32)),
+    "float.tif": lambda path, photo: tiff(
+        path, deep(photo, "float32"), photometric="rgb", rowsperstrip=3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_rows_are_those_of_the_whole(tmp_path, photo, name):
+    path = tmp_path / name
+    KINDS[name](str(path), photo)
+    whole, image = read_image(path), open_image(path)
+    assert isinstance(image, Rows)
+    assert (image.shape, image.dtype) == (whole.shape, whole.dtype)
+    for _ in range(2):  # the second time from the start again
+        np.testing.assert_array_equal(in_parts(image), whole)
+    np.testing.assert_array_equal(image[:, :], whole)
+
+
+def adam7(path, photo):
+    """Interlaced (PNG specification, 8.2), without filters."""
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
+    passes.append((1, 0, 2, 1))
+    data = b"".join(
+        b"\0" + row.tobytes()
+        for top, left, down, across in passes
+        for row in photo[top::down, left::across]
+    )
+    header = struct.pack(">IIBBBBB", photo.shape[1], photo.shape[0], 8, 2, 0, 0, 1)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+    Path(path).write_bytes(content)
+
+
+WHOLE = {
+    "a.jpg": lambda path, photo: cv2.imwrite(path, photo),
+    "alpha.png": lambda path, photo: cv2.imwrite(path, np.dstack([photo, photo[..., 0]])),
+    "palette.png": lambda path, photo: Image.fromarray(photo).quantize(100).save(path),
+    "interlaced.png": adam7,
+    "turned.tif": lambda path, photo: Image.fromarray(photo).save(path, tiffinfo={274: 6}),
+    "planes.tif": lambda path, photo: tiff(
+        path, photo.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_has_no_rows_is_read_whole(tmp_path, photo, name):
+    path = tmp_path / name
+    WHOLE[name](str(path), photo)
+    image = open_image(path)
+    assert isinstance(image, np.ndarray)
+    np.testing.assert_array_equal(image, read_image(path))
+
+
+@pytest.mark.parametrize("name", ["rgb.png", "strips.tif", "tiles.tif", "float.tif"])
+@pytest.mark.parametrize("harm", ["cut", "flip"])
+def test_damage_is_found_where_it_is(tmp_path, photo, name, harm):
+    path = tmp_path / name
+    KINDS[name](str(path), photo)
+    data = bytearray(path.read_bytes())
+    if harm == "cut":
+        del data[len(data) // 2 :]
+    elif name != "rgb.png":
+        pytest.skip("a TIFF has no check sums")
+    else:
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{name}.*(damaged|truncated)"):
+        open_image(path)[:, :]
+
+
+def test_rows_behind_an_error_are_not_skipped(photo):
+    def bands():
+        yield photo[:10]
+        raise InputError("torn")
+
+    image = Rows(photo.shape, photo.dtype, bands)
+    np.testing.assert_array_equal(image[5:10, :], photo[5:10])
+    with pytest.raises(InputError, match="torn"):
+        image[8:20, :]
+    with pytest.raises(InputError, match="too early"):
+        image[20:, :]
+
+
+def test_a_file_that_changes_meanwhile_is_refused(tmp_path, photo):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photo)
+    image = open_image(path)
+    cv2.imwrite(str(path), photo[:-1])
+    with pytest.raises(InputError, match=r"a\.png was changed while it was read"):
+        image[:5, :]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_only_the_rows_asked_for_are_in_memory(tmp_path, monkeypatch, suffix):
+    monkeypatch.undo()
+    path = tmp_path / f"a{suffix}"
+    write_image(path, np.zeros((6000, 8000, 3), np.uint8))
+    pid = os.fork()
+    if pid == 0:
+        image = open_image(path)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for top in range(0, 5900, 100):
+            image[slice(top, top + 100), slice(None)]
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os._exit(grown // 1024)
+    mebibytes = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert mebibytes < 30  # the whole is 137
