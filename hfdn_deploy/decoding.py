@@ -4,6 +4,7 @@ Pillow reads the headers and all pixels of 8 bits; OpenCV those of 16 bits and f
 Pillow does not or would cut down to 8.
 """
 
+import io
 import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -139,6 +140,12 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
     if header.format != "TIFF":
         pixels = _turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
+
+
+def decode_part(data: bytes) -> Pixels:
+    """The pixels of a whole file, as `decode` gives them; it raises the same."""
+    file = io.BytesIO(data)
+    return decode(file, *read_header(file))
 
 
 def read_tiff_directory(file: BinaryIO) -> ImageFileDirectory_v2:

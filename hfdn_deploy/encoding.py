@@ -1,27 +1,21 @@
 """Arrays to image files, metadata included.
 
-PNG and TIFF are written band by band, for which Pillow has no way; the other formats have limits
-that keep whole images small.
+PNG and TIFF are written as their rows come; the other formats have limits that keep whole images
+small.
 """
 
-import io
 import logging
-import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import TiffImagePlugin
-from PIL.ExifTags import IFD
 
-from hfdn_deploy.errors import InputError
-from hfdn_deploy.metadata import Metadata, png_chunk, png_chunks
+from hfdn_deploy import png, tiff
+from hfdn_deploy.metadata import Metadata
+from hfdn_deploy.rows import Banded
 
 logger = logging.getLogger(__name__)
 
@@ -29,45 +23,6 @@ Pixels = NDArray[Any]
 
 DEFAULT_QUALITY = {"JPEG": 95, "AVIF": 90}
 """What a lossy file is written with; a WebP is lossless unless a quality is asked for."""
-
-
-@dataclass(frozen=True)
-class Banded:
-    """An image that comes in bands of rows, from top to bottom, once."""
-
-    shape: tuple[int, ...]
-    """Of the whole: (H, W) or (H, W, C)."""
-    dtype: np.dtype[Any]
-    bands: Iterator[Pixels]
-
-    def whole(self) -> Pixels:
-        """All of the bands in one array.
-
-        Raises:
-            InputError: bands were taken before.
-        """
-        first = next(rows := self.rows())
-        if first.shape == self.shape:
-            return first
-        pixels = np.empty(self.shape, self.dtype)
-        top = 0
-        for band in chain([first], rows):
-            pixels[top : top + len(band)] = band
-            top += len(band)
-        return pixels
-
-    def rows(self) -> Iterator[Pixels]:
-        """The bands; an error at the end if they do not make the whole.
-
-        Raises:
-            InputError: bands were taken before.
-        """
-        missing = self.shape[0]
-        for band in self.bands:
-            missing -= len(band)
-            yield band
-        if missing:
-            raise InputError(f"{missing} rows of the image were taken before; upscale it anew.")
 
 
 @dataclass(frozen=True)
@@ -104,16 +59,7 @@ FORMATS = {
 }
 """By suffix."""
 
-_STRIP_BYTES = 2**20
 _JPEG_SEGMENT = 65_000
-_HORIZONTAL_DIFFERENCES = 2
-_UNASSOCIATED_ALPHA = 2
-
-# A PNG's colour type by channels, and the filter that guesses a pixel from three neighbours (PNG
-# specification, 11.2.1 and 9.4). It and this level of zlib's give Pillow's size in half the time.
-_PNG_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
-_PAETH = 4
-_PNG_LEVEL = 4
 
 
 def encode(
@@ -135,10 +81,10 @@ def encode(
     image = _as_written(kind, image)
     metadata = _fitting(path, kind, image, metadata)
     if kind.name == "TIFF":
-        _write_tiff(file, image, metadata)
+        tiff.write(file, image, metadata)
         return
     if kind.name == "PNG":
-        _write_png(file, image, metadata)
+        png.write(file, image, metadata)
         return
     options: dict[str, Any] = {
         "dpi": metadata.dpi,
@@ -193,111 +139,3 @@ def _fitting(path: Path, kind: Format, image: Banded, metadata: Metadata) -> Met
             logger.warning("%s: the XMP is too long for a JPEG and is left out", path)
             metadata = replace(metadata, xmp=None)
     return metadata
-
-
-def _write_png(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
-    height, width, channels = (*image.shape, 1)[:3]
-    depth = 8 * image.dtype.itemsize
-    header = struct.pack(">IIBBBBB", width, height, depth, _PNG_COLOUR[channels], 0, 0, 0)
-    file.write(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunks(metadata))
-    packer = zlib.compressobj(_PNG_LEVEL, strategy=zlib.Z_FILTERED)
-    above = np.zeros((1, width * channels * image.dtype.itemsize), np.uint8)
-    for band in image.rows():
-        big_endian = np.ascontiguousarray(band, image.dtype.newbyteorder(">"))
-        rows = np.concatenate([above, big_endian.view(np.uint8).reshape(len(band), -1)])
-        above = rows[-1:]
-        if packed := packer.compress(_paeth(rows, channels * image.dtype.itemsize)):
-            file.write(png_chunk(b"IDAT", packed))
-    file.write(png_chunk(b"IDAT", packer.flush()) + png_chunk(b"IEND", b""))
-
-
-def _paeth(rows: NDArray[np.uint8], pixel: int) -> bytes:
-    """Rows but the first, filtered by Paeth's predictor (PNG specification, 9.4).
-
-    Args:
-        rows: (1 + N, bytes): the row above, then those to filter.
-        pixel: bytes of one.
-    """
-    padded = np.pad(rows, ((0, 0), (pixel, 0)))
-    left, above, corner = padded[1:, :-pixel], padded[:-1, pixel:], padded[:-1, :-pixel]
-    by_left = above.astype(np.int16) - corner
-    by_above = left.astype(np.int16) - corner
-    by_corner = np.abs(by_left + by_above)
-    by_left, by_above = np.abs(by_left), np.abs(by_above)
-    guess = np.where(by_above <= by_corner, above, corner)
-    guess = np.where((by_left <= by_above) & (by_left <= by_corner), left, guess)
-    filtered = np.full((len(rows) - 1, 1 + rows.shape[1]), _PAETH, np.uint8)
-    np.subtract(rows[1:], guess, out=filtered[:, 1:])
-    return filtered.tobytes()
-
-
-def _write_tiff(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
-    """Deflated strips; integers as differences from their left neighbour (TIFF 6.0, section 14).
-
-    The tags stand in front and are as long whatever the strips' sizes, so they are written again
-    when those are known.
-    """
-    height, width, channels = (*image.shape, 1)[:3]
-    rows = max(1, _STRIP_BYTES // (width * channels * image.dtype.itemsize))
-    sizes = [0] * -(-height // rows)
-    file.write(_tiff_tags(image, metadata, rows, sizes))
-    for i, strip in enumerate(_strips(image, rows)):
-        pixels = strip.reshape(-1, width, channels)
-        if image.dtype.kind == "u":
-            pixels = np.diff(pixels, axis=1, prepend=pixels.dtype.type(0))
-        packed = zlib.compress(pixels.astype(image.dtype.newbyteorder("<")).tobytes())
-        sizes[i] = len(packed)
-        file.write(packed)
-    file.seek(0)
-    file.write(_tiff_tags(image, metadata, rows, sizes))
-
-
-def _strips(image: Banded, rows: int) -> Iterator[Pixels]:
-    """The image in bands of so many rows, but for the last."""
-    rest: Pixels | None = None
-    for band in image.rows():
-        joined = band if rest is None else np.concatenate([rest, band])
-        whole = len(joined) // rows * rows
-        yield from (joined[top : top + rows] for top in range(0, whole, rows))
-        rest = joined[whole:]
-    if rest is not None and len(rest):
-        yield rest
-
-
-def _tiff_tags(image: Banded, metadata: Metadata, rows: int, sizes: list[int]) -> bytes:
-    """What stands in front of the strips; Pillow writes the tags."""
-    height, width, channels = (*image.shape, 1)[:3]
-    integers = image.dtype.kind == "u"
-    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    if metadata.exif:
-        exif = PillowImage.Exif()
-        exif.load(metadata.exif)
-        for tag in exif:
-            tags[tag] = exif.get_ifd(tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
-    if metadata.dpi:
-        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = metadata.dpi
-        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
-    if metadata.icc:
-        tags[TiffImagePlugin.ICCPROFILE] = metadata.icc
-    if metadata.xmp:
-        tags.tagtype[TiffImagePlugin.XMP] = 1
-        tags[TiffImagePlugin.XMP] = metadata.xmp
-    tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
-    tags[TiffImagePlugin.BITSPERSAMPLE] = (8 * image.dtype.itemsize,) * channels
-    tags[TiffImagePlugin.SAMPLEFORMAT] = (1 if integers else 3,) * channels
-    tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
-    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels < 3 else 2
-    tags[TiffImagePlugin.PLANAR_CONFIGURATION] = 1
-    if channels in (2, 4):
-        tags[TiffImagePlugin.EXTRASAMPLES] = _UNASSOCIATED_ALPHA
-    tags[TiffImagePlugin.COMPRESSION] = 8
-    if integers:
-        tags[TiffImagePlugin.PREDICTOR] = _HORIZONTAL_DIFFERENCES
-    tags[TiffImagePlugin.ROWSPERSTRIP] = rows
-    tags.tagtype[TiffImagePlugin.STRIPOFFSETS] = tags.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = 4
-    tags[TiffImagePlugin.STRIPBYTECOUNTS] = tuple(sizes)
-    # Counted from the end of the tags, whose length Pillow adds.
-    tags[TiffImagePlugin.STRIPOFFSETS] = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
-    file = io.BytesIO()
-    tags.save(file)
-    return file.getvalue()

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import features
 from PIL.ImageFile import ImageFile
 
-from hfdn_deploy import decoding, rows
+from hfdn_deploy import decoding, png, tiff
 from hfdn_deploy.decoding import Header
-from hfdn_deploy.encoding import FORMATS, Banded, encode
+from hfdn_deploy.encoding import FORMATS, encode
 from hfdn_deploy.errors import HFDNError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.metadata import Metadata, for_size
-from hfdn_deploy.rows import Rows
+from hfdn_deploy.rows import Banded, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ IMAGE_SUFFIXES = frozenset(FORMATS)
 MAX_PIXELS = 2**30
 # The decoder's copy, the array and one more when it is turned or its channels change.
 _COPIES = 3
+
+# What can be read a band of rows at a time.
+_BANDS = {"PNG": png.bands, "TIFF": tiff.bands}
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -88,7 +91,7 @@ def open_image(path: Path) -> Image | Rows:
     """
     with _opened(path) as opened:
         file, header, _ = opened
-        if rows.bands(file, header) is None:
+        if header.format not in _BANDS or _BANDS[header.format](file, header) is None:
             return _decode(opened, str(path))
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     return Rows(shape, np.dtype(header.dtype), partial(_bands, path, header))
@@ -96,7 +99,7 @@ def open_image(path: Path) -> Image | Rows:
 
 def _bands(path: Path, header: Header) -> Iterator[Image]:
     with _opened(path) as (file, found, _):
-        bands = rows.bands(file, header)
+        bands = _BANDS[header.format](file, header)
         if found != header or bands is None:
             raise InputError("was changed while it was read; upscale it anew")
         yield from bands

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from hfdn_deploy.decoding import Header
-from hfdn_deploy.encoding import Banded
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Image,
@@ -23,7 +22,7 @@ from hfdn_deploy.images import (
     writes_bands,
 )
 from hfdn_deploy.planning import Job
-from hfdn_deploy.rows import Rows
+from hfdn_deploy.rows import Banded, Rows
 from hfdn_deploy.upscaler import Progress, Upscaler
 from hfdn_deploy.video import is_video, upscale_video
 

@@ -16,13 +16,12 @@ from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Picture, Plane, check
-from hfdn_deploy.encoding import Banded
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.memory import Job
-from hfdn_deploy.rows import Rows
+from hfdn_deploy.rows import Banded, Rows
 
 logger = logging.getLogger(__name__)
 

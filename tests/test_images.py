@@ -14,9 +14,9 @@ from PIL import Image
 from skimage import io as skio
 
 from hfdn_deploy import images
-from hfdn_deploy.encoding import Banded
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import check_fits, find_images, read_header, read_image, write_image
+from hfdn_deploy.rows import Banded
 
 
 def with_channels(photo, channels):

@@ -20,7 +20,7 @@ from hfdn_deploy.rows import Rows
 @pytest.fixture(autouse=True)
 def small_bands(monkeypatch):
     """So that small pictures take several."""
-    monkeypatch.setattr(rows, "_BAND_BYTES", 3000)
+    monkeypatch.setattr(rows, "BAND_BYTES", 3000)
 
 
 def deep(photo, dtype):

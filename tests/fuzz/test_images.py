@@ -86,7 +86,7 @@ def read_in_bands(path):
 def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, monkeypatch):
     # Little enough that a case is quick; what is larger has to be refused by its header.
     monkeypatch.setattr(images, "MAX_PIXELS", 2**20)
-    monkeypatch.setattr(rows, "_BAND_BYTES", 100)
+    monkeypatch.setattr(rows, "BAND_BYTES", 100)
     if believed and data.startswith(b"\x89PNG"):
         data = with_right_checksums(data)
     source = folder / "image"

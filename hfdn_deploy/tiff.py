@@ -1,0 +1,182 @@
+"""TIFF a band of rows at a time, for which Pillow and OpenCV have no way.
+
+To be read, strips or tiles become a small TIFF, for the decoder of whole pictures.
+"""
+
+import io
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import TiffImagePlugin, TiffTags
+from PIL.ExifTags import IFD
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from hfdn_deploy import rows
+from hfdn_deploy.decoding import Header, decode_part, read_tiff_directory
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.metadata import Metadata
+from hfdn_deploy.rows import Banded
+
+Pixels = NDArray[Any]
+
+_HORIZONTAL_DIFFERENCES = 2
+_UNASSOCIATED_ALPHA = 2
+
+# What a TIFF's decoder must know: TIFF 6.0, and its technical notes 1 and 2 for tiles and JPEG.
+_SHARED = (
+    TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.COMPRESSION,
+    TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, TiffImagePlugin.FILLORDER,
+    TiffImagePlugin.SAMPLESPERPIXEL, TiffImagePlugin.PLANAR_CONFIGURATION,
+    TiffImagePlugin.PREDICTOR, TiffImagePlugin.COLORMAP, TiffImagePlugin.EXTRASAMPLES,
+    TiffImagePlugin.SAMPLEFORMAT, TiffImagePlugin.JPEGTABLES, TiffImagePlugin.YCBCRSUBSAMPLING,
+    TiffImagePlugin.REFERENCEBLACKWHITE, TiffImagePlugin.ROWSPERSTRIP, TiffImagePlugin.TILEWIDTH,
+    TiffImagePlugin.TILELENGTH,
+)  # fmt: skip
+_OLD_JPEG = 6
+# Of strips and tiles: where they are, their bytes, and their height.
+_STRIPS = (
+    TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.ROWSPERSTRIP
+)  # fmt: skip
+_TILES = (
+    TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS, TiffImagePlugin.TILELENGTH
+)  # fmt: skip
+
+
+def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
+    """As `png.bands`; None for turned and transparent pictures, planes, large strips, old JPEG."""
+    if header.orientation != 1 or header.channels not in (1, 3):
+        return None
+    tags = read_tiff_directory(file)
+    tiled = TiffImagePlugin.TILEOFFSETS in tags
+    where, sizes, length = _TILES if tiled else _STRIPS
+    if not {where, sizes, length} <= set(tags):
+        return None
+    tall = min(tags[length], header.height)
+    bits = header.width * sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    if (
+        tall * bits > 8 * rows.LARGEST_PART
+        or tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) != 1
+        or tags.get(TiffImagePlugin.COMPRESSION, 1) == _OLD_JPEG
+    ):
+        return None
+    across = math.ceil(header.width / tags[TiffImagePlugin.TILEWIDTH]) if tiled else 1
+    if not len(tags[where]) == len(tags[sizes]) == across * math.ceil(header.height / tall):
+        raise InputError("is damaged; copy it anew")
+    return _rows(file, tags, tall, across, max(1, rows.BAND_BYTES * 8 // (tall * bits)))
+
+
+def _rows(
+    file: BinaryIO, tags: ImageFileDirectory_v2, tall: int, across: int, count: int
+) -> Iterator[Pixels]:
+    """Bands of so many strips, or rows of tiles, each so many pixels tall and so many across."""
+    tiled = TiffImagePlugin.TILEOFFSETS in tags
+    where, sizes, _ = _TILES if tiled else _STRIPS
+    places = list(zip(tags[where], tags[sizes], strict=True))
+    most = file.seek(0, os.SEEK_END)
+    height = tags[TiffImagePlugin.IMAGELENGTH]
+    for top in range(0, math.ceil(height / tall), count):
+        wanted = places[top * across : (top + count) * across]
+        if sum(size for _, size in wanted) > most:
+            raise InputError("is truncated or damaged; copy it anew")
+        parts = []
+        for offset, size in wanted:
+            file.seek(offset)
+            parts.append(file.read(size))
+        small = ImageFileDirectory_v2(prefix=tags.prefix)
+        for tag in set(_SHARED) & set(tags):
+            small.tagtype[tag] = tags.tagtype[tag]
+            small[tag] = tags[tag]
+        small[TiffImagePlugin.IMAGELENGTH] = min((top + count) * tall, height) - top * tall
+        small.tagtype[where] = small.tagtype[sizes] = TiffTags.LONG
+        small[sizes] = tuple(map(len, parts))
+        small[where] = tuple(np.cumsum([0, *small[sizes][:-1]]).tolist())
+        if tiled:
+            start = len(_saved(small))
+            small[where] = tuple(start + offset for offset in small[where])
+        yield decode_part(_saved(small) + b"".join(parts))
+
+
+def _saved(tags: ImageFileDirectory_v2) -> bytes:
+    """The start of a TIFF. To strips' places, not to tiles', Pillow adds its length."""
+    file = io.BytesIO()
+    tags.save(file)
+    return file.getvalue()
+
+
+def write(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
+    """Write an image as its rows come, in deflated strips.
+
+    Integers are differences from their left neighbour (TIFF 6.0, section 14). The tags stand in
+    front and are as long whatever the strips' sizes, so they are written again when those are
+    known.
+    """
+    height, width, channels = (*image.shape, 1)[:3]
+    count = max(1, rows.BAND_BYTES // (width * channels * image.dtype.itemsize))
+    sizes = [0] * -(-height // count)
+    file.write(_tags(image, metadata, count, sizes))
+    for i, strip in enumerate(_strips(image, count)):
+        pixels = strip.reshape(-1, width, channels)
+        if image.dtype.kind == "u":
+            pixels = np.diff(pixels, axis=1, prepend=pixels.dtype.type(0))
+        packed = zlib.compress(pixels.astype(image.dtype.newbyteorder("<")).tobytes())
+        sizes[i] = len(packed)
+        file.write(packed)
+    file.seek(0)
+    file.write(_tags(image, metadata, count, sizes))
+
+
+def _strips(image: Banded, count: int) -> Iterator[Pixels]:
+    """The image in bands of so many rows, but for the last."""
+    rest: Pixels | None = None
+    for band in image.rows():
+        joined = band if rest is None else np.concatenate([rest, band])
+        whole = len(joined) // count * count
+        yield from (joined[top : top + count] for top in range(0, whole, count))
+        rest = joined[whole:]
+    if rest is not None and len(rest):
+        yield rest
+
+
+def _tags(image: Banded, metadata: Metadata, count: int, sizes: list[int]) -> bytes:
+    """What stands in front of the strips; Pillow writes the tags."""
+    height, width, channels = (*image.shape, 1)[:3]
+    integers = image.dtype.kind == "u"
+    tags = ImageFileDirectory_v2(prefix=b"II")
+    if metadata.exif:
+        exif = PillowImage.Exif()
+        exif.load(metadata.exif)
+        for tag in exif:
+            tags[tag] = exif.get_ifd(tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
+    if metadata.dpi:
+        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = metadata.dpi
+        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
+    if metadata.icc:
+        tags[TiffImagePlugin.ICCPROFILE] = metadata.icc
+    if metadata.xmp:
+        tags.tagtype[TiffImagePlugin.XMP] = 1
+        tags[TiffImagePlugin.XMP] = metadata.xmp
+    tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
+    tags[TiffImagePlugin.BITSPERSAMPLE] = (8 * image.dtype.itemsize,) * channels
+    tags[TiffImagePlugin.SAMPLEFORMAT] = (1 if integers else 3,) * channels
+    tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
+    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels < 3 else 2
+    tags[TiffImagePlugin.PLANAR_CONFIGURATION] = 1
+    if channels in (2, 4):
+        tags[TiffImagePlugin.EXTRASAMPLES] = _UNASSOCIATED_ALPHA
+    tags[TiffImagePlugin.COMPRESSION] = 8
+    if integers:
+        tags[TiffImagePlugin.PREDICTOR] = _HORIZONTAL_DIFFERENCES
+    tags[TiffImagePlugin.ROWSPERSTRIP] = count
+    tags.tagtype[TiffImagePlugin.STRIPOFFSETS] = tags.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = (
+        TiffTags.LONG
+    )
+    tags[TiffImagePlugin.STRIPBYTECOUNTS] = tuple(sizes)
+    # Counted from the end of the tags, whose length Pillow adds.
+    tags[TiffImagePlugin.STRIPOFFSETS] = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
+    return _saved(tags)
