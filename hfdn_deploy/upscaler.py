@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
-import psutil
 
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
@@ -20,7 +19,7 @@ from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
-from hfdn_deploy.memory import Job
+from hfdn_deploy.memory import TileChoice
 from hfdn_deploy.rows import Banded, Rows
 
 logger = logging.getLogger(__name__)
@@ -50,32 +49,9 @@ class Upscaler:
         max_memory: int | None = None,
     ) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
-        if not (tile in ("auto", None) or (isinstance(tile, int) and tile > 0)):
-            raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
-        if max_memory is not None and not max_memory > 0:
-            raise InputError(f"max_memory is {max_memory!r}; give bytes, or None.")
-        tiling_backend = backend if isinstance(backend, TilingBackend) else None
-        if isinstance(tile, int) and not tiling_backend:
-            raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
-        most = _largest_side(tiling_backend) if tiling_backend else None
-        if isinstance(tile, int) and most is not None and tile > most:
-            raise InputError(
-                f"{backend.name} runs tiles of at most {most} pixels, not {tile}; give a smaller "
-                "one, or 'auto'."
-            )
-        if max_memory is not None and not (tiling_backend and tiling_backend.memory):
-            raise BackendError(
-                f"nobody measured how much memory {backend.name} takes; leave max_memory out, or "
-                "give a tile's side instead."
-            )
         self.backend = backend
-        self._tiling_backend = tiling_backend
         self.ensemble = ensemble
-        self.tile = tile
-        # Asked once: later, what earlier pictures left to the engine for the next would not count.
-        free = psutil.virtual_memory().available
-        free = free // 2 if tile == "auto" else free
-        self._budget = free if max_memory is None else max_memory
+        self._tiles = TileChoice(backend, tile, max_memory)
         self._closed = False
         self._workers: ThreadPoolExecutor | None = None
         self.choice = choice
@@ -157,22 +133,7 @@ class Upscaler:
         Raises:
             InputError: it would not fit into memory.
         """
-        backend = self._tiling_backend
-        if not backend:
-            return None
-        if not backend.memory:
-            fits = backend.largest is None or max(shape[:2]) <= backend.largest
-            automatic = None if fits else _largest_side(backend)
-            return automatic if self.tile == "auto" else self.tile
-        height, width, channels = (*shape, 1)[:3]
-        job = Job(
-            height, width, self.scale, backend.halo, backend.memory, channels,
-            self.ensemble, number, held,
-        )  # fmt: skip
-        if self.tile == "auto":
-            return job.largest_side(self._budget)
-        job.check(self.tile, self._budget)
-        return self.tile
+        return self._tiles.side(shape, self.ensemble, held, number)
 
     def __call__(self, image: Image, progress: Progress | None = None) -> Image:
         """Upscale one image: luma through the network, chroma and alpha bicubically.
@@ -268,7 +229,8 @@ class Upscaler:
         self, source: tiling.Source, side: int | None, progress: Progress | None
     ) -> Iterator[Plane]:
         """Luma (H, W) to bands of (sH, sW)."""
-        passes = 2 if self._tiling_backend and self._tiling_backend.pools else 1
+        backend = self.backend
+        passes = 2 if isinstance(backend, TilingBackend) and backend.pools else 1
         work = math.prod(source.shape) * passes * (8 if self.ensemble else 1)
         count = _counter(progress, work)
         if not self.ensemble:
@@ -287,8 +249,8 @@ class Upscaler:
     def _bands(
         self, source: tiling.Source, side: int | None, count: Callable[[int], object]
     ) -> Iterator[Plane]:
-        backend = self._tiling_backend
-        if side is None or backend is None:
+        backend = self.backend
+        if side is None or not isinstance(backend, TilingBackend):
             yield self._run(source[:, :][None])[0]
             return
         height, width = source.shape
@@ -329,11 +291,6 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _largest_side(backend: TilingBackend) -> int | None:
-    """Of a tile without its halo; None if memory alone decides."""
-    return None if backend.largest is None else backend.largest - 2 * backend.halo
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], object]:
