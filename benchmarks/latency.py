@@ -22,10 +22,11 @@ from benchmarks.peers import PEERS, Peer, graph
 from benchmarks.quality import PAPER_PSNR
 from export.sessions import candidate
 from hfdn_deploy.backends import why_unavailable
-from hfdn_deploy.bench import PIXELS, load_picture, make_picture
+from hfdn_deploy.bench import PIXELS
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.files import replaced
 from hfdn_deploy.limits import MACS, products
+from hfdn_deploy.photographs import load_picture, make_picture
 from hfdn_deploy.timing import Measurement, measure
 from hfdn_deploy.upscaler import Upscaler
 

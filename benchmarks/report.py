@@ -23,6 +23,7 @@ from hfdn_deploy.bundle import pretrained_scales
 from hfdn_deploy.environment import environment
 from hfdn_deploy.files import replaced
 from hfdn_deploy.images import encode_image
+from hfdn_deploy.photographs import load_picture
 from hfdn_deploy.upscaler import Upscaler
 
 FOLDER = Path(__file__).parent
@@ -76,8 +77,8 @@ def _precisions(rounds: int) -> tuple[Section, Any]:
     precisions = list(dict.fromkeys(p for names in PRECISIONS.values() for p in names))
     models = [f"x{scale}" for scale in pretrained_scales()]
     cases = bench.plan(models, list(PRECISIONS), precisions)
-    cases = bench.skip_unavailable(cases, allow_ungated=False, trust=False)
-    found = bench.run(cases, [SIZE], bench.load_picture(None), rounds, seconds=0)
+    cases = bench.skip_unavailable(cases)
+    found = bench.run(cases, [SIZE], load_picture(None), rounds, seconds=0)
     command = (
         f"hfdn bench {' '.join(models)} --backends {' '.join(PRECISIONS)} "
         f"--precisions {' '.join(precisions)} --rounds {rounds}"

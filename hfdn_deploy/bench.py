@@ -20,12 +20,10 @@ from hfdn_deploy.engines.engine import ENGINE_SUFFIXES
 from hfdn_deploy.engines.sidecar import read_sidecar
 from hfdn_deploy.environment import environment, gpu_state
 from hfdn_deploy.errors import BackendError, GateError, InputError
-from hfdn_deploy.images import Image, read_image
-from hfdn_deploy.imresize import imresize
 from hfdn_deploy.limits import MACS, products
 from hfdn_deploy.manifest import GRAPHS, MANIFEST, Manifest
-from hfdn_deploy.photographs import photographs
-from hfdn_deploy.quality import PEAK, degrade, luma8, psnr, to_levels
+from hfdn_deploy.photographs import Picture, make_picture
+from hfdn_deploy.quality import PEAK, psnr, to_levels
 from hfdn_deploy.timing import Measurement, measure
 from hfdn_deploy.upscaler import Upscaler
 
@@ -47,13 +45,19 @@ class Case:
     """Of the bundle or engine."""
     backend: str
     precision: str
+    allow_ungated: bool = False
+    trust: bool = False
 
-    def load(self, allow_ungated: bool, trust: bool) -> Upscaler:
+    def load(self) -> Upscaler:
         """Open it; see `Upscaler.load`."""
         engine = Path(self.path).suffix in ENGINE_SUFFIXES
         precision = None if engine else self.precision
         return Upscaler.load(
-            self.path, self.backend, precision, allow_ungated=allow_ungated, trust=trust
+            self.path,
+            self.backend,
+            precision,
+            allow_ungated=self.allow_ungated,
+            trust=self.trust,
         )
 
 
@@ -118,8 +122,19 @@ class Result:
         return asdict(self)
 
 
-def plan(models: Sequence[str], backends: Sequence[str], precisions: Sequence[str]) -> list[Case]:
+def plan(
+    models: Sequence[str],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    allow_ungated: bool = False,
+    trust: bool = False,
+) -> list[Case]:
     """The rows to measure. An engine and an ONNX file of a bundle have one precision.
+
+    Args:
+        models: bundles, ONNX files of bundles, and engines.
+        backends, precisions: of bundles.
+        allow_ungated, trust: see `Upscaler.load`.
 
     Raises:
         InputError: a model is no bundle, engine or ONNX file of a bundle.
@@ -128,7 +143,9 @@ def plan(models: Sequence[str], backends: Sequence[str], precisions: Sequence[st
     for name in models:
         path = Path(name)
         if path.suffix.lower() in ENGINE_SUFFIXES:
-            cases.append(Case(name, name, "tensorrt", read_sidecar(path).precision))
+            cases.append(
+                Case(name, name, "tensorrt", read_sidecar(path).precision, allow_ungated, trust)
+            )
             continue
         wanted = list(precisions)
         if path.suffix.lower() == ".onnx":
@@ -138,55 +155,10 @@ def plan(models: Sequence[str], backends: Sequence[str], precisions: Sequence[st
             path = path.parent
         else:
             path = named_bundle(name).path
-        cases += [Case(name, str(path), b, p) for p in wanted for b in backends]
+        cases += [
+            Case(name, str(path), b, p, allow_ungated, trust) for p in wanted for b in backends
+        ]
     return cases
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A real photograph as the benchmark uses it."""
-
-    original: NDArray[np.uint8]
-    """Luma (sH, sW)."""
-    luma: NDArray[np.float32]
-    """What the network gets: (H, W) in [0, 1]."""
-    image: NDArray[np.uint8]
-    """What a user would upscale: (H, W, 3) RGB."""
-
-
-def load_picture(path: Path | None) -> NDArray[np.uint8]:
-    """The user's photograph, or one of scikit-image's, as (H, W, 3) RGB or (H, W) grey.
-
-    Raises:
-        InputError: it is no 8-bit picture; or none is named and scikit-image is not installed.
-    """
-    if path is None:
-        try:
-            return photographs()["coffee"]
-        except InputError as error:
-            raise InputError(f"name a photograph with --image: {error}") from None
-    image: Image = read_image(path)
-    luma8(image)
-    return image[..., :3].astype(np.uint8) if image.ndim == 3 else image.astype(np.uint8)
-
-
-def make_picture(photograph: NDArray[np.uint8], size: tuple[int, int], scale: int) -> Picture:
-    """Cut a photograph, mirrored at its edges as often as need be, to sW × sH, and degrade it.
-
-    Args:
-        photograph: (H, W) or (H, W, 3).
-        size: width and height of the low-resolution picture.
-        scale: upscaling factor.
-    """
-    colour = photograph if photograph.ndim == 3 else np.dstack([photograph] * 3)
-    width, height = (scale * side for side in size)
-    missing = [max(0, wanted - side) for wanted, side in zip((height, width), colour.shape)]  # noqa: B905
-    hr = np.pad(colour, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
-    hr = hr[:height, :width]
-    original = luma8(hr)
-    small = np.dstack([imresize(hr[..., i], 1 / scale) for i in range(3)])
-    luma = np.clip(degrade(original, scale) / PEAK, 0, 1).astype(np.float32)
-    return Picture(original, luma, to_levels(small))
 
 
 def run(
@@ -195,8 +167,6 @@ def run(
     photograph: NDArray[np.uint8],
     rounds: int,
     seconds: float,
-    allow_ungated: bool = False,
-    trust: bool = False,
 ) -> Result:
     """Measure every case at every size; the cases of a size take turns with the products.
 
@@ -209,9 +179,9 @@ def run(
     precisions = dict.fromkeys(case.precision for case in cases if case.backend not in ON_GPU)
     runs = {f"{p} {engine}": f for p in precisions for engine, f in products(p).items()}
     for size in sizes:
-        peaks = [_in_a_process(case, size, photograph, allow_ungated, trust) for case in cases]
+        peaks = [_peak(case, size, photograph) for case in cases]
         with ExitStack() as stack:
-            opened = [stack.enter_context(case.load(allow_ungated, trust)) for case in cases]
+            opened = [stack.enter_context(case.load()) for case in cases]
             pictures = [make_picture(photograph, size, up.scale) for up in opened]
             candidates: dict[str, Callable[[], object]] = dict(runs)
             for i, (up, picture) in enumerate(zip(opened, pictures, strict=True)):
@@ -273,30 +243,18 @@ def _psnr(up: Upscaler, picture: Picture) -> float:
     return psnr(picture.original, to_levels(up.upscale_luma(picture.luma) * PEAK), up.scale)
 
 
-def _in_a_process(
-    case: Case,
-    size: tuple[int, int],
-    photograph: NDArray[np.uint8],
-    allow_ungated: bool,
-    trust: bool,
-) -> int | None:
+def _peak(case: Case, size: tuple[int, int], photograph: NDArray[np.uint8]) -> int | None:
+    """Bytes that a process of its own takes at the most."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        job = pool.submit(_peak_bytes, case, size, photograph, allow_ungated, trust)
-        return job.result()
+        return pool.submit(_peak_here, case, size, photograph).result()
 
 
-def _peak_bytes(
-    case: Case,
-    size: tuple[int, int],
-    photograph: NDArray[np.uint8],
-    allow_ungated: bool,
-    trust: bool,
-) -> int | None:
+def _peak_here(case: Case, size: tuple[int, int], photograph: NDArray[np.uint8]) -> int | None:
     """The peak resident size of this process after one upscaling; None where it is not told.
 
     From VmHWM, since `getrusage` counts what the parent had before as well.
     """
-    with case.load(allow_ungated, trust) as up:
+    with case.load() as up:
         up(make_picture(photograph, size, up.scale).image)
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -305,7 +263,7 @@ def _peak_bytes(
     return None
 
 
-def skip_unavailable(cases: Sequence[Case], allow_ungated: bool, trust: bool) -> list[Case]:
+def skip_unavailable(cases: Sequence[Case]) -> list[Case]:
     """The cases that can be loaded here and passed their gates; why others did not is logged.
 
     Raises:
@@ -314,7 +272,7 @@ def skip_unavailable(cases: Sequence[Case], allow_ungated: bool, trust: bool) ->
     usable, reasons = [], []
     for case in cases:
         try:
-            case.load(allow_ungated, trust).close()
+            case.load().close()
             usable.append(case)
         except (BackendError, GateError) as error:
             reasons.append(f"left out {case.backend} in {case.precision}: {error}")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hfdn_deploy import backends
-from hfdn_deploy.bench import SCHEMA, Case, Result, Row, load_picture, plan, run, skip_unavailable
+from hfdn_deploy.bench import SCHEMA, Case, Result, Row, plan, run, skip_unavailable
 from hfdn_deploy.errors import GateError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.loadgen import SCENARIOS, run_scenario
 from hfdn_deploy.manifest import PRECISIONS
+from hfdn_deploy.photographs import load_picture
 from hfdn_deploy.schema import from_json
 from hfdn_deploy.timing import Measurement, doubt
 
@@ -67,15 +68,14 @@ def _bench(args: argparse.Namespace) -> None:
             raise InputError("name one JSON of an earlier run alone.")
         result = read_result(Path(args.models[0]))
     else:
-        cases = plan(args.models, args.backends, args.precisions)
-        cases = skip_unavailable(cases, args.allow_ungated, args.trust)
+        cases = skip_unavailable(
+            plan(args.models, args.backends, args.precisions, args.allow_ungated, args.trust)
+        )
         if args.scenario:
             _scenario(args, cases)
             return
         photograph = load_picture(args.image)
-        result = run(
-            cases, args.size, photograph, args.rounds, args.seconds, args.allow_ungated, args.trust
-        )
+        result = run(cases, args.size, photograph, args.rounds, args.seconds)
     if args.json:
         with replaced(args.json) as temporary:
             temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def _scenario(args: argparse.Namespace, cases: Sequence[Case]) -> None:
     for case in cases:
         for size in args.size:
             name = f"{case.backend}-{case.precision}-{size[0]}x{size[1]}"
-            with case.load(args.allow_ungated, args.trust) as up:
+            with case.load() as up:
                 folder = args.log / name
                 summary = run_scenario(up, photograph, size, args.scenario, args.seconds, folder)
             print(f"## {name}, {args.scenario}\n\n{summary}")

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.images import Image
+from hfdn_deploy.photographs import make_picture
+from hfdn_deploy.timing import measure
 from hfdn_deploy.upscaler import Upscaler
 
 SCENARIOS = {"single-stream": "SingleStream", "offline": "Offline", "server": "Server"}
@@ -35,9 +37,6 @@ def run_scenario(
         BackendError: LoadGen is not installed.
         InputError: the log cannot be written.
     """
-    from hfdn_deploy.bench import make_picture
-    from hfdn_deploy.timing import measure
-
     try:
         import mlperf_loadgen as lg
     except ImportError:

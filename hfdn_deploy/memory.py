@@ -107,7 +107,9 @@ class TileChoice:
         """
         if isinstance(tile, np.integer):
             tile = int(tile)
-        if isinstance(tile, bool) or not (tile in ("auto", None) or (isinstance(tile, int) and tile > 0)):
+        if isinstance(tile, bool) or not (
+            tile in ("auto", None) or (isinstance(tile, int) and tile > 0)
+        ):
             raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
         if max_memory is not None and not max_memory > 0:
             raise InputError(f"max_memory is {max_memory!r}; give bytes, or None.")

@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hfdn_deploy.bench import Case, Result, Row, load_picture, make_picture, plan, run
+from hfdn_deploy.bench import Case, Result, Row, plan, run
 from hfdn_deploy.bench_command import read_result, regressions, table
 from hfdn_deploy.cli import main
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import write_image
 from hfdn_deploy.limits import MACS, SIDE, products
+from hfdn_deploy.photographs import load_picture, make_picture
 from hfdn_deploy.quality import PEAK, degrade, luma8
 
 
