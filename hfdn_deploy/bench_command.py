@@ -14,7 +14,7 @@ from hfdn_deploy.files import replaced
 from hfdn_deploy.loadgen import SCENARIOS, run_scenario
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.photographs import load_picture
-from hfdn_deploy.schema import from_json
+from hfdn_deploy.schema import read_json
 from hfdn_deploy.timing import Measurement, doubt
 
 # A slowdown smaller than this is no regression, however quiet both runs were.
@@ -104,15 +104,13 @@ def read_result(path: Path) -> Result:
     Raises:
         InputError: it is missing, damaged or of another version.
     """
+    renew = "name a JSON that this `hfdn bench` wrote, or measure anew"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        result = from_json(Result, values)
+        result = read_json(path, Result, SCHEMA, InputError, renew)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no result of `hfdn bench` ({error}); measure anew.") from None
-    if result.schema != SCHEMA or not result.rows:
-        raise InputError(f"{path} is of another version of `hfdn bench`; measure anew.")
+    if not result.rows:
+        raise InputError(f"{path} has no rows; {renew}.")
     return result
 
 

@@ -5,7 +5,6 @@ nothing in it that it has not checked: hashes, schema, paths, external data.
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -30,7 +29,7 @@ from hfdn_deploy.manifest import (
     TensorSpec,
     why_failed,
 )
-from hfdn_deploy.schema import from_json
+from hfdn_deploy.schema import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -57,26 +56,12 @@ class Bundle:
     def _read_manifest(self) -> Manifest:
         path = self.path / MANIFEST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path, Manifest, SCHEMA, BundleError, "export it anew", _check_sense)
         except OSError as error:
             raise BundleError(
                 f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); name "
                 "a directory that `python -m export` wrote."
             ) from None
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{path} is damaged ({error}); export it anew.") from None
-        schema = values.get("schema") if isinstance(values, dict) else None
-        if isinstance(schema, int) and schema != SCHEMA:
-            advice = "upgrade hfdn-deploy" if schema > SCHEMA else "export it anew"
-            raise BundleError(
-                f"{self.path} has schema {schema}, this hfdn-deploy reads {SCHEMA}: {advice}."
-            )
-        try:
-            manifest = from_json(Manifest, values)
-            _check_sense(manifest)
-        except ValueError as error:
-            raise BundleError(f"{path} is damaged: {error}; export it anew.") from None
-        return manifest
 
     def entry(self, graph: str) -> ModelFile:
         """The file of one graph.

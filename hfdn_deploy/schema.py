@@ -1,13 +1,56 @@
-"""JSON values to frozen dataclasses, every field checked against its annotation."""
+"""JSON to frozen dataclasses, every field checked against its annotation."""
 
+import json
 import types
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hfdn_deploy.errors import HFDNError
 
 T = TypeVar("T")
 
 # Numbers up to here are exact in JSON readers that know doubles alone.
 _LARGEST = 2**53
+
+
+def read_json(
+    path: Path,
+    kind: type[T],
+    schema: int,
+    error: type[HFDNError],
+    renew: str,
+    check: Callable[[T], object] = lambda document: None,
+) -> T:
+    """Read a document that hfdn-deploy wrote.
+
+    Args:
+        path: a file of JSON.
+        kind: the dataclass that it becomes.
+        schema: of the documents that are read, their field of that name.
+        error: what is raised.
+        renew: tells the user how to make the document anew.
+        check: raises ValueError where a document is well-formed but cannot be true.
+
+    Raises:
+        OSError: the file cannot be read.
+        HFDNError: an `error`: the document is damaged or of another schema.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path} is damaged ({reason}); {renew}.") from None
+    found = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(found, int) and found != schema:
+        advice = "upgrade hfdn-deploy" if found > schema else renew
+        raise error(f"{path} has schema {found}, this hfdn-deploy reads {schema}: {advice}.")
+    try:
+        document = from_json(kind, values)
+        check(document)
+    except ValueError as reason:
+        raise error(f"{path} is damaged: {reason}; {renew}.") from None
+    return document
 
 
 def from_json(kind: type[T], value: object, where: str = "") -> T:

@@ -59,7 +59,7 @@ def test_a_result_compared_with_itself_and_with_one_twice_as_fast(tmp_path, caps
 def test_what_is_no_result_is_refused(tmp_path, capsys, text):
     (tmp_path / "x.json").write_text(text)
     assert main(["bench", str(tmp_path / "x.json")]) == 2
-    assert "is no result of `hfdn bench`" in capsys.readouterr().err
+    assert "name a JSON that this `hfdn bench` wrote" in capsys.readouterr().err
 
 
 def test_the_plan(bundle, tmp_path):

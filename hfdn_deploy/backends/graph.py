@@ -1,5 +1,6 @@
 """What backends that run a bundle's graph share: the parts of it that tiles need."""
 
+import os
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,15 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.graphs import INSIDE, POOLED, part_of
 from hfdn_deploy.manifest import ModelFile
+
+
+def threads() -> int:
+    """Threads that an engine on a CPU may use: $OMP_NUM_THREADS, or 0 for its own choice.
+
+    So it is elsewhere; a cluster sets it to the cores of a worker.
+    """
+    found = os.environ.get("OMP_NUM_THREADS", "")
+    return int(found) if found.isdecimal() else 0
 
 
 class GraphBackend(ABC):

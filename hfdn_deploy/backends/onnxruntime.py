@@ -1,6 +1,5 @@
 """ONNX Runtime: on the CPU, through CUDA, or through its plugin for TensorRT-RTX."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends.graph import GraphBackend
+from hfdn_deploy.backends.graph import GraphBackend, threads
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import borrow, is_device_array
@@ -117,15 +116,13 @@ def session_options() -> Any:
     """The options of every session; `python -m benchmarks sessions` measures the alternatives.
 
     Its defaults for threads, arena and graph optimisations are the fastest there. Where 8-bit
-    products saturate, the slower kernels that do not are asked for. $OMP_NUM_THREADS bounds the
-    threads, as it does elsewhere; a cluster sets it to the cores of a worker.
+    products saturate, the slower kernels that do not are asked for.
     """
     import onnxruntime as ort
 
     _share_arena()
     options = ort.SessionOptions()
-    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
-        options.intra_op_num_threads = int(threads)
+    options.intra_op_num_threads = threads()
     options.log_severity_level = 3
     options.add_session_config_entry("session.use_env_allocators", "1")
     # They would take up to twice the memory, in the second run of a size, and save no time.

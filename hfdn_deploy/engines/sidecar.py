@@ -17,7 +17,7 @@ from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError
 from hfdn_deploy.graphs import PARTS
 from hfdn_deploy.manifest import GRAPHS, TensorSpec
-from hfdn_deploy.schema import from_json
+from hfdn_deploy.schema import read_json
 
 SCHEMA = 2
 SUFFIX = ".engine"
@@ -108,24 +108,14 @@ def read_sidecar(engine: Path) -> EngineManifest:
     """
     path = sidecar_path(engine)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(
+            path, EngineManifest, SCHEMA, EngineError, "build the engine anew", _check_sense
+        )
     except OSError as error:
         raise EngineError(
             f"{engine} has no sidecar: {path.name} cannot be read ({error.strerror}); copy both "
             "files, or build the engine anew."
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise EngineError(f"{path} is damaged ({error}); build the engine anew.") from None
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if isinstance(schema, int) and schema != SCHEMA:
-        advice = "upgrade hfdn-deploy" if schema > SCHEMA else "build the engine anew"
-        raise EngineError(f"{path} has schema {schema}, this hfdn-deploy reads {SCHEMA}: {advice}.")
-    try:
-        manifest = from_json(EngineManifest, values)
-        _check_sense(manifest)
-    except ValueError as error:
-        raise EngineError(f"{path} is damaged: {error}; build the engine anew.") from None
-    return manifest
 
 
 def _check_sense(manifest: EngineManifest) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -139,3 +140,10 @@ def test_auto_takes_the_fastest_that_is_installed_and_passed(monkeypatch):
     opened, choice = open_backend("auto", pretrained(4), "int8")
     assert opened.name == "onnxruntime"
     assert "not openvino: it is not installed" in choice
+
+
+@pytest.mark.parametrize(("asked", "found"), [("1", 1), ("", len(os.sched_getaffinity(0)))])
+def test_threads_of_the_environment(monkeypatch, asked, found):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    compiled = openvino.compile_graph(pretrained(4).read_model("fp32"), "fp32")
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == found
