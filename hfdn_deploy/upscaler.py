@@ -16,7 +16,7 @@ from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Picture, Plane, check
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.memory import TileChoice
@@ -115,7 +115,11 @@ class Upscaler:
             )
         opened, choice = open_backend(backend, source, own)
         logger.info("backend: %s", choice)
-        return cls(opened, choice, ensemble, tile, max_memory)
+        try:
+            return cls(opened, choice, ensemble, tile, max_memory)
+        except HFDNError:
+            opened.close()
+            raise
 
     @property
     def scale(self) -> int:

@@ -10,6 +10,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import write_image
 from hfdn_deploy.limits import MACS, SIDE, products
+from hfdn_deploy.loadgen import SCENARIOS
 from hfdn_deploy.photographs import load_picture, make_picture
 from hfdn_deploy.quality import PEAK, degrade, luma8
 
@@ -109,10 +110,11 @@ def test_a_bench_from_end_to_end(monkeypatch):
     assert all(50 < r.peak_bytes / 2**20 < 2000 for r in result.rows)
 
 
-def test_loadgen_runs_a_scenario_and_leaves_its_log(tmp_path, capsys):
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_loadgen_runs_a_scenario_and_leaves_its_log(tmp_path, capsys, scenario):
     log = tmp_path / "log"
     options = ["--backends", "onnxruntime", "--precisions", "int8", "--size", "16x12"]
-    scenario = ["--scenario", "single-stream", "--seconds", "0.2", "--log", str(log)]
-    assert main(["bench", "x4", *options, *scenario]) == 0
-    assert "Scenario : SingleStream" in capsys.readouterr().out
+    rules = ["--scenario", scenario, "--seconds", "0.2", "--log", str(log)]
+    assert main(["bench", "x4", *options, *rules]) == 0
+    assert f"Scenario : {SCENARIOS[scenario]}" in capsys.readouterr().out
     assert (log / "onnxruntime-int8-16x12" / "mlperf_log_detail.txt").exists()

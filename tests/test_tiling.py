@@ -217,7 +217,7 @@ def test_what_is_longer_than_a_backend_takes_goes_in_tiles():
         assert np.abs(up.upscale_luma(luma) - expected).max() <= 1e-5
         assert max(sizes) <= 100
         assert Upscaler(backend, "", tile=None).tile_for((101, 130)) is None
-        assert Upscaler(backend, "", tile=60).tile_for((9, 9)) == 60
+        assert Upscaler(backend, "", tile=np.int64(60)).tile_for((9, 9)) == 60
         with pytest.raises(InputError, match="onnxruntime runs tiles of at most 60 pixels, not 61"):
             Upscaler(backend, "", tile=61)
 
@@ -237,7 +237,7 @@ def test_what_cannot_be_asked_for():
         Upscaler(Whole(), "", tile=64)
     with pytest.raises(BackendError, match="nobody measured how much memory whole takes"):
         Upscaler(Whole(), "", max_memory=2**30)
-    for tile in (0, -3, 1.5, "all"):
+    for tile in (0, -3, 1.5, True, "all"):
         with pytest.raises(InputError, match="give its side"):
             Upscaler.load(4, tile=tile)
     for size in (0, -1, float("nan")):

@@ -53,7 +53,6 @@ class Results:
         self.folder = folder
         self._storage = storage
         self._path = folder / NAME
-        self._changed = False
         self._lines: dict[str, Result] = {}
         self._changed = False
         self._saved = time.monotonic()
