@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import Backend, ClockedBackend
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cache import named_bundle
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES
@@ -72,7 +73,10 @@ class Row:
     """Width and height of the input."""
     choice: str
     inference: tuple[float, ...] | None
-    """Seconds of each run of the engine, input and output where it computes; None on a GPU."""
+    """Seconds of each run of the engine, input and output where it computes.
+
+    On a GPU by CUDA events; None where the engine has no such clock.
+    """
     with_transfers: tuple[float, ...] | None
     """Seconds of each run from and to the host's memory; None on a CPU, which has no transfers."""
     end_to_end: tuple[float, ...]
@@ -86,7 +90,7 @@ class Row:
 
     @property
     def engine(self) -> Measurement:
-        """The engine's own time: inference only, or with transfers on a GPU."""
+        """The engine's own time: inference only, or with transfers where that is not known."""
         return Measurement(self.inference or self.with_transfers or ())
 
     @property
@@ -184,9 +188,10 @@ def run(
             opened = [stack.enter_context(case.load()) for case in cases]
             pictures = [make_picture(photograph, size, up.scale) for up in opened]
             candidates: dict[str, Callable[[], object]] = dict(runs)
+            clocked: list[list[float]] = [[] for _ in cases]
             for i, (up, picture) in enumerate(zip(opened, pictures, strict=True)):
                 lr = np.ascontiguousarray(picture.luma[None, None])
-                candidates[f"engine {i}"] = partial(up.backend.run, lr)
+                candidates[f"engine {i}"] = partial(_run_engine, up.backend, lr, clocked[i])
                 candidates[f"end to end {i}"] = partial(up, picture.image)
             times = measure(candidates, rounds, seconds)
             costs = _costs(cases, opened, pictures)
@@ -202,7 +207,7 @@ def run(
                 precision=case.precision,
                 size=size,
                 choice=opened[i].choice,
-                inference=None if on_gpu else engine,
+                inference=tuple(clocked[i][-len(engine) :]) or None if on_gpu else engine,
                 with_transfers=engine if on_gpu else None,
                 end_to_end=times[f"end to end {i}"].samples,
                 psnr_cost_db=costs[i],
@@ -212,6 +217,13 @@ def run(
             found.append(row)
     kept = {name: tuple(values) for name, values in limits.items()}
     return Result(SCHEMA, facts, gpu_state(), kept, MACS, tuple(found))
+
+
+def _run_engine(backend: Backend, lr: NDArray[np.float32], clocked: list[float]) -> None:
+    """Run an engine once, and add what its own clock says, if it has one."""
+    backend.run(lr)
+    if isinstance(backend, ClockedBackend):
+        clocked.append(backend.seconds())
 
 
 def _bundle(case: Case) -> Bundle:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hfdn_deploy import backends
-from hfdn_deploy.bench import SCHEMA, Case, Result, Row, plan, run, skip_unavailable
+from hfdn_deploy.bench import ON_GPU, SCHEMA, Case, Result, Row, plan, run, skip_unavailable
 from hfdn_deploy.errors import GateError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.loadgen import SCENARIOS, run_scenario
@@ -164,7 +164,7 @@ def _time(samples: tuple[float, ...] | None) -> str:
 
 def _share(result: Result, row: Row) -> str:
     limit = result.limit(row.precision)
-    if row.inference is None or limit is None:
+    if row.backend in ON_GPU or limit is None:
         return "-"
     return f"{100 * row.macs / row.engine.percentile(50) / limit[1]:.0f} %"
 

@@ -66,6 +66,14 @@ class TilingBackend(Backend, Protocol):
         """As `run`, with the mean (N, C, 1, 1) over the whole picture; None if nothing pools."""
 
 
+@runtime_checkable
+class ClockedBackend(Backend, Protocol):
+    """A backend on a device that has a clock of its own."""
+
+    def seconds(self) -> float:
+        """What the last `run` computed for, without transfers, by that clock; for one thread."""
+
+
 _MODULES = {
     "tensorrt": "hfdn_deploy.backends.tensorrt",
     "rtx-ep": "hfdn_deploy.backends.onnxruntime",

@@ -64,6 +64,10 @@ class TensorRTBackend:
         """
         return self._whole.run([lr], out)
 
+    def seconds(self) -> float:
+        """See `ClockedBackend.seconds`."""
+        return self._whole.seconds()
+
     def close(self) -> None:
         """See `Backend.close`."""
         self._whole.close()

@@ -43,7 +43,7 @@ class EngineRunner:
         check_device(engine.path, engine.manifest, cuda.Device.current())
         self._context = cuda.current_context()
         self._engine = LoadedEngine(engine)
-        self._computed = cuda.call("cudaEventCreate")
+        self._begun, self._computed = (cuda.call("cudaEventCreate") for _ in range(2))
         self._enqueueing = Lock()
         self._free: SimpleQueue[_Slot] = SimpleQueue()
         self._slots = [_Slot(len(self._engine.inputs)) for _ in range(SLOTS)]
@@ -89,6 +89,15 @@ class EngineRunner:
                 return result.astype(np.float32)
             on_device: NDArray[np.float32] = cuda.like(inputs[0], out)
             return on_device
+
+    def seconds(self) -> float:
+        """What the last computation took, without transfers, by CUDA events.
+
+        Raises:
+            BackendError: there was none, it is still under way, or a CUDA call failed.
+        """
+        with cuda.context(self._context):
+            return float(cuda.call("cudaEventElapsedTime", self._begun, self._computed)) / 1000
 
     def _staged(
         self, slot: "_Slot", inputs: Sequence[NDArray[np.float32]], shape: tuple[int, ...]
@@ -147,6 +156,7 @@ class EngineRunner:
         stream = int(slot.stream)
         if replay and inference.runs == 1 and self._engine.capturable(inference.context, stream):
             inference.graph = self._capture(slot, inference, sources, target)
+        cuda.call("cudaEventRecord", self._begun, slot.stream)
         if replay and inference.graph is not None:
             cuda.call("cudaGraphLaunch", inference.graph, slot.stream)
         else:
@@ -207,7 +217,8 @@ class EngineRunner:
             for slot in self._slots:
                 slot.close()
             self._engine.close()
-            cuda.call("cudaEventDestroy", self._computed)
+            for event in (self._begun, self._computed):
+                cuda.call("cudaEventDestroy", event)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What runs on a GPU alone; scripts/gpu_check.sh runs it."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -65,6 +66,22 @@ def test_parity_with_pytorch_on_this_gpu(reference, backend, precision, scale):
             plane = luma(*size)
             departure = np.abs(up.upscale_luma(plane) - reference(plane, scale)).max()
             assert departure <= LIMITS[precision], (size, departure)
+
+
+def test_the_events_clock_the_computation_alone():
+    lr = luma()[None, None]
+    with load("tensorrt") as up:
+        shares = []
+        for _ in range(20):
+            start = time.perf_counter()
+            up.backend.run(lr)
+            shares.append(up.backend.seconds() / (time.perf_counter() - start))
+        small = luma(32, 32)[None, None]
+        large = up.backend.seconds()
+        for _ in range(3):
+            up.backend.run(small)
+        assert 0 < up.backend.seconds() < large
+    assert all(0 < share < 1 for share in shares)
 
 
 @pytest.mark.parametrize("precision", LIMITS)
