@@ -82,8 +82,8 @@ def read_image(path: Path) -> Image:
 def open_image(path: Path) -> Image | Rows:
     """As `read_image`, but the rows of a PNG or TIFF are read when they are wanted, if they can be.
 
-    An interlaced PNG and whatever is turned or has transparency is read whole, and a TIFF in parts
-    no smaller than its strips.
+    Whatever is turned or has transparency, an interlaced PNG and one with a palette or less than
+    8 bits are read whole, and a TIFF in parts no smaller than its strips.
 
     Raises:
         InputError: as for `read_image`; of a file that is truncated or damaged, rows above that
