@@ -181,8 +181,8 @@ class Upscaler:
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
-        They are run at once where memory allows, which on a CPU is no faster than one after the
-        other, and one after the other where it does not.
+        They are run at once where memory and the engine's profiles allow, which on a CPU is no
+        faster than one after the other, and one after the other where they do not.
 
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
@@ -198,7 +198,10 @@ class Upscaler:
         if self.tile_for(largest, self._held(images), len(images)) is not None or self.ensemble:
             return [self(image, progress) for image in images]
         pictures = [Picture(image) for image in images]
-        lumas = self._run(np.stack([picture.luma for picture in pictures]))
+        try:
+            lumas = self._run(np.stack([picture.luma for picture in pictures]))
+        except InputError:  # an engine that was not built for so many at once
+            return [self(image, progress) for image in images]
         shape = lumas.shape[1:]
         return [
             Banded((*shape, *image.shape[2:]), image.dtype, picture.with_luma([luma])).whole()

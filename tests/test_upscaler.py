@@ -124,6 +124,22 @@ def test_a_batch_equals_its_images(bundle, photo):
                 up.batch([photo, photo[:9]])
 
 
+def test_a_batch_on_an_engine_for_single_pictures(bundle, photo, monkeypatch):
+    images = [photo[:9, :11], photo[9:18, :11]]
+    with Upscaler.load(bundle, "onnxruntime") as up:
+        expected, run, numbers = up.batch(images), up.backend.run, []
+
+        def single(lr):
+            numbers.append(len(lr))
+            if len(lr) > 1:
+                raise InputError("no profile of the engine takes this.")
+            return run(lr)
+
+        monkeypatch.setattr(up.backend, "run", single)
+        np.testing.assert_array_equal(up.batch(images), expected)
+        assert numbers == [2, 1, 1]
+
+
 def test_eight_threads_get_the_right_answers(bundle, photo):
     sizes = [(8 + i % 4, 6 + i % 3) for i in range(48)]
     images = [np.roll(photo, 5 * i, i % 2)[:h, :w] for i, (h, w) in enumerate(sizes)]
