@@ -196,6 +196,8 @@ def _is_bigtiff(file: BinaryIO) -> bool:
 
 def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     tags = Exif()
+    if file.read(4) == b"MM\0+":  # which Pillow takes for another TIFF
+        raise InputError("is a big-endian BigTIFF, which is not read; save it as little-endian")
     directory = read_tiff_directory(file)
     bits = set(directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     kind = set(directory.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))

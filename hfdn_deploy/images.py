@@ -93,6 +93,7 @@ def open_image(path: Path) -> Image | Rows:
         file, header, _ = opened
         if header.format not in _BANDS or _BANDS[header.format](file, header) is None:
             return _decode(opened, str(path))
+    _mention_others(header, str(path))
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     return Rows(shape, np.dtype(header.dtype), partial(_bands, path, header))
 
@@ -128,9 +129,13 @@ def decode_image(data: bytes, name: str) -> Image:
 def _decode(opened: tuple[BinaryIO, Header, ImageFile | None], name: str) -> Image:
     file, header, image = opened
     _check_memory(_COPIES * header.width * header.height * 4 * np.dtype(header.dtype).itemsize)
+    _mention_others(header, name)
+    return decoding.decode(file, header, image)
+
+
+def _mention_others(header: Header, name: str) -> None:
     if header.frames > 1:
         logger.warning("%s: only the first of its pictures is read", name)
-    return decoding.decode(file, header, image)
 
 
 @contextmanager

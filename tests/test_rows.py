@@ -188,6 +188,17 @@ def test_what_follows_pixels_that_end_too_early_is_not_read(tmp_path):
         assert file.tell() < 2 * 10**5
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_that_there_are_more_pictures_is_said(tmp_path, caplog, photo, suffix):
+    path = tmp_path / f"a{suffix}"
+    first = Image.fromarray(photo)
+    first.save(path, save_all=True, append_images=[Image.fromarray(255 - photo)])
+    image = open_image(path)
+    assert caplog.messages == [f"{path}: only the first of its pictures is read"]
+    np.testing.assert_array_equal(image[:, :], photo)
+    assert isinstance(image, Rows) and len(caplog.messages) == 1
+
+
 def test_rows_behind_an_error_are_not_skipped(photo):
     def bands():
         yield photo[:10]
