@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +41,8 @@ def add_command(commands: Any) -> None:
         help="of the input (default: 320x180)",
     )  # fmt: skip
     bench.add_argument("--image", type=Path, help="a photograph (default: one of scikit-image)")
-    bench.add_argument("--rounds", type=int, default=10, help="least timed runs of each")
-    bench.add_argument("--seconds", type=float, default=10, help="least time for all runs")
+    bench.add_argument("--rounds", type=_rounds, default=10, help="least timed runs of each")
+    bench.add_argument("--seconds", type=_seconds, default=10, help="least time for all runs")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write every sample to a file")
     bench.add_argument(
         "--compare", type=Path, metavar="OLD", help="JSON of an earlier run; exit 3 if slower"
@@ -59,6 +60,19 @@ def _size(text: str) -> tuple[int, int]:
     if not (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 320x180")
     return int(match[1]), int(match[2])
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds such as 10")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds such as 10")
+    return seconds
 
 
 def _bench(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ Pillow does not or would cut down to 8.
 """
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -47,6 +48,9 @@ _PREFIX = 64
 _CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 3, "RGB": 3, "RGBX": 3, "YCbCr": 3}
 _CHANNELS |= {"PA": 4, "RGBA": 4}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+# Pixels of a TIFF's tile that are decoded whatever the size of the picture.
+_LARGEST_TILE = 2**24
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
         InputError: damaged; the message goes behind the file's name.
         Exception: whatever a damaged file makes Pillow and OpenCV raise.
     """
+    if header.format == "TIFF":
+        check_tiff_parts(read_tiff_directory(file))
     if header.dtype != "uint8":
         pixels = _decode_deep(file, header, image)
     else:
@@ -157,6 +163,31 @@ def read_tiff_directory(file: BinaryIO) -> ImageFileDirectory_v2:
     return directory
 
 
+def check_tiff_parts(tags: ImageFileDirectory_v2) -> None:
+    """Refuse missing strips and tiles, which Pillow leaves black, and tiles far too large.
+
+    Raises:
+        InputError: so it is; the message goes behind the file's name.
+        Exception: whatever damaged tags raise.
+    """
+    width, height = tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
+    if TiffImagePlugin.STRIPOFFSETS in tags:
+        places = tags[TiffImagePlugin.STRIPOFFSETS]
+        parts = math.ceil(height / tags.get(TiffImagePlugin.ROWSPERSTRIP, height))
+    elif TiffImagePlugin.TILEOFFSETS in tags:
+        places = tags[TiffImagePlugin.TILEOFFSETS]
+        wide, tall = tags[TiffImagePlugin.TILEWIDTH], tags[TiffImagePlugin.TILELENGTH]
+        if wide * tall > max(_LARGEST_TILE, 2 * width * height):
+            raise InputError(f"has tiles of {wide}×{tall} pixels; save it with smaller ones")
+        parts = math.ceil(width / wide) * math.ceil(height / tall)
+    else:
+        return
+    if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2:
+        parts *= tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    if len(places) < parts:
+        raise InputError("lacks some of its strips or tiles; copy it anew")
+
+
 def _is_bigtiff(file: BinaryIO) -> bool:
     start = file.read(4)
     file.seek(0)
@@ -165,6 +196,8 @@ def _is_bigtiff(file: BinaryIO) -> bool:
 
 def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     tags = Exif()
+    if file.read(4) == b"MM\0+":  # which Pillow takes for another TIFF
+        raise InputError("is a big-endian BigTIFF, which is not read; save it as little-endian")
     directory = read_tiff_directory(file)
     bits = set(directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     kind = set(directory.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))

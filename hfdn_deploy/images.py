@@ -83,7 +83,8 @@ def open_image(path: Path) -> Image | Rows:
     """As `read_image`, but the rows of a PNG or TIFF are read when they are wanted, if they can be.
 
     Whatever is turned or has transparency, an interlaced PNG and one with a palette or less than
-    8 bits are read whole, and a TIFF in parts no smaller than its strips.
+    8 bits, and a TIFF of planes, of YCbCr that is not JPEG's, or of very large strips are read
+    whole.
 
     Raises:
         InputError: as for `read_image`; of a file that is truncated or damaged, rows above that
@@ -93,6 +94,7 @@ def open_image(path: Path) -> Image | Rows:
         file, header, _ = opened
         if header.format not in _BANDS or _BANDS[header.format](file, header) is None:
             return _decode(opened, str(path))
+    _mention_others(header, str(path))
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     return Rows(shape, np.dtype(header.dtype), partial(_bands, path, header))
 
@@ -128,9 +130,13 @@ def decode_image(data: bytes, name: str) -> Image:
 def _decode(opened: tuple[BinaryIO, Header, ImageFile | None], name: str) -> Image:
     file, header, image = opened
     _check_memory(_COPIES * header.width * header.height * 4 * np.dtype(header.dtype).itemsize)
+    _mention_others(header, name)
+    return decoding.decode(file, header, image)
+
+
+def _mention_others(header: Header, name: str) -> None:
     if header.frames > 1:
         logger.warning("%s: only the first of its pictures is read", name)
-    return decoding.decode(file, header, image)
 
 
 @contextmanager

@@ -81,7 +81,8 @@ class _Inflated:
         while size:
             packed = self._inflater.unconsumed_tail or next(self._packed, b"")
             part = self._inflater.decompress(packed, size)
-            if not packed and not part:
+            # Behind the end of its stream zlib would keep all that it is given.
+            if not part and (self._inflater.eof or not packed):
                 raise EOFError("the pixels end too early")
             parts.append(part)
             size -= len(part)

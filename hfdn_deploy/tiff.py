@@ -18,7 +18,7 @@ from PIL.ExifTags import IFD
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from hfdn_deploy import rows
-from hfdn_deploy.decoding import Header, decode_part, read_tiff_directory
+from hfdn_deploy.decoding import Header, check_tiff_parts, decode_part, read_tiff_directory
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.metadata import Metadata
 from hfdn_deploy.rows import Banded
@@ -28,6 +28,8 @@ Pixels = NDArray[Any]
 _HORIZONTAL_DIFFERENCES = 2
 _UNASSOCIATED_ALPHA = 2
 
+_T4_OPTIONS = 292
+
 # What a TIFF's decoder must know: TIFF 6.0, and its technical notes 1 and 2 for tiles and JPEG.
 _SHARED = (
     TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.COMPRESSION,
@@ -36,9 +38,10 @@ _SHARED = (
     TiffImagePlugin.PREDICTOR, TiffImagePlugin.COLORMAP, TiffImagePlugin.EXTRASAMPLES,
     TiffImagePlugin.SAMPLEFORMAT, TiffImagePlugin.JPEGTABLES, TiffImagePlugin.YCBCRSUBSAMPLING,
     TiffImagePlugin.REFERENCEBLACKWHITE, TiffImagePlugin.ROWSPERSTRIP, TiffImagePlugin.TILEWIDTH,
-    TiffImagePlugin.TILELENGTH,
+    TiffImagePlugin.TILELENGTH, _T4_OPTIONS,
 )  # fmt: skip
-_OLD_JPEG = 6
+_OLD_JPEG, _JPEG = 6, 7
+_YCBCR = 6
 # Of strips and tiles: where they are, their bytes, and their height.
 _STRIPS = (
     TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.ROWSPERSTRIP
@@ -49,7 +52,10 @@ _TILES = (
 
 
 def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
-    """As `png.bands`; None for turned and transparent pictures, planes, large strips, old JPEG."""
+    """As `png.bands`; None for turned and transparent pictures, planes, large strips, and YCbCr.
+
+    YCbCr in JPEG has rows, but the decoder refuses a single subsampled one of other compressions.
+    """
     if header.orientation != 1 or header.channels not in (1, 3):
         return None
     tags = read_tiff_directory(file)
@@ -57,17 +63,19 @@ def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
     where, sizes, length = _TILES if tiled else _STRIPS
     if not {where, sizes, length} <= set(tags):
         return None
+    check_tiff_parts(tags)
+    compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
+    ycbcr = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _YCBCR
     tall = min(tags[length], header.height)
     bits = header.width * sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     if (
         tall * bits > 8 * rows.LARGEST_PART
         or tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) != 1
-        or tags.get(TiffImagePlugin.COMPRESSION, 1) == _OLD_JPEG
+        or compression == _OLD_JPEG
+        or (ycbcr and compression != _JPEG)
     ):
         return None
     across = math.ceil(header.width / tags[TiffImagePlugin.TILEWIDTH]) if tiled else 1
-    if not len(tags[where]) == len(tags[sizes]) == across * math.ceil(header.height / tall):
-        raise InputError("is damaged; copy it anew")
     return _rows(file, tags, tall, across, max(1, rows.BAND_BYTES * 8 // (tall * bits)))
 
 

@@ -56,6 +56,14 @@ def test_a_result_compared_with_itself_and_with_one_twice_as_fast(tmp_path, caps
     assert regressions(read_result(fast), result) == []
 
 
+@pytest.mark.parametrize("option", ["--rounds=0", "--rounds=-1", "--seconds=nan", "--seconds=-1"])
+def test_measuring_nothing_or_for_ever_is_refused(capsys, option):
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "x2", "--size", "8x8", option])
+    assert caught.value.code == 2
+    assert "is no " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["{}", "[", '{"schema": 1}'])
 def test_what_is_no_result_is_refused(tmp_path, capsys, text):
     (tmp_path / "x.json").write_text(text)

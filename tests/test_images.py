@@ -130,6 +130,7 @@ def test_palettes_and_transparent_colours_of_png(tmp_path):
         ("uint16", {"planarconfig": "separate"}, "layout"),
         ("uint16", {"extrasamples": ["assocalpha"]}, "layout"),
         ("uint8", {"photometric": "separated"}, "CMYK"),
+        ("uint8", {"bigtiff": True, "byteorder": ">"}, "big-endian BigTIFF"),
     ],
 )
 def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message):

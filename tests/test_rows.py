@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hfdn_deploy import rows
+from hfdn_deploy import png, rows
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.images import open_image, read_image, write_image
+from hfdn_deploy.images import open_image, read_header, read_image, write_image
 from hfdn_deploy.metadata import png_chunk
 from hfdn_deploy.rows import Banded, Rows
 
@@ -70,6 +70,9 @@ KINDS = {
     "fax.tif": lambda path, photo: Image.fromarray(photo[..., 0] > 99).save(
         path, compression="group4", tiffinfo={278: 8}
     ),
+    "fax_in_two_dimensions.tif": lambda path, photo: Image.fromarray(photo[..., 0] > 99).save(
+        path, compression="group3", tiffinfo={278: 8, 292: 1}
+    ),
     "palette.tif": lambda path, photo: Image.fromarray(photo).quantize(100).save(path),
     "big_endian.tif": lambda path, photo: tiff(
         path, deep(photo, "uint16"), byteorder=">", rowsperstrip=3
@@ -117,6 +120,11 @@ WHOLE = {
     "palette.png": lambda path, photo: Image.fromarray(photo).quantize(100).save(path),
     "interlaced.png": adam7,
     "turned.tif": lambda path, photo: Image.fromarray(photo).save(path, tiffinfo={274: 6}),
+    "ycbcr.tif": lambda path, photo: (
+        Image.fromarray(photo)
+        .convert("YCbCr")
+        .save(path, compression="tiff_lzw", tiffinfo={278: 8, 529: (0.2126, 0.7152, 0.0722)})
+    ),
     "planes.tif": lambda path, photo: tiff(
         path, photo.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"
     ),
@@ -147,6 +155,49 @@ def test_damage_is_found_where_it_is(tmp_path, photo, name, harm):
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf"{name}.*(damaged|truncated)"):
         open_image(path)[:, :]
+
+
+@pytest.mark.parametrize(
+    ("options", "tag", "value", "message"),
+    [
+        ({"rowsperstrip": 4}, "RowsPerStrip", 3, "lacks some of its strips"),
+        ({"tile": (16, 32)}, "TileLength", 8, "lacks some of its strips or tiles"),
+        ({"tile": (16, 32)}, "TileWidth", 2**24, "has tiles of 16777216×16 pixels"),
+    ],
+)
+def test_parts_that_make_no_sense_are_refused(tmp_path, photo, options, tag, value, message):
+    path = tmp_path / "a.tif"
+    tiff(str(path), photo, **options)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags[tag].overwrite(value, dtype="I")
+    for read in (read_image, open_image):
+        with pytest.raises(InputError, match=rf"a\.tif {message}"):
+            read(path)
+
+
+def test_what_follows_pixels_that_end_too_early_is_not_read(tmp_path):
+    header = struct.pack(">IIBBBBB", 9, 9, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(80)) + bytes(10**6)
+    chunks = [(b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")]
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    header = read_header(path)
+    with path.open("rb") as file:
+        bands = png.bands(file, header)
+        with pytest.raises(EOFError, match="end too early"):
+            list(bands)
+        assert file.tell() < 2 * 10**5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_that_there_are_more_pictures_is_said(tmp_path, caplog, photo, suffix):
+    path = tmp_path / f"a{suffix}"
+    first = Image.fromarray(photo)
+    first.save(path, save_all=True, append_images=[Image.fromarray(255 - photo)])
+    image = open_image(path)
+    assert caplog.messages == [f"{path}: only the first of its pictures is read"]
+    np.testing.assert_array_equal(image[:, :], photo)
+    assert isinstance(image, Rows) and len(caplog.messages) == 1
 
 
 def test_rows_behind_an_error_are_not_skipped(photo):

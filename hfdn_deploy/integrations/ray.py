@@ -81,7 +81,8 @@ def run(
         HFDNError: what `load` raises.
     """
     if cpus <= 0 or gpus < 0 or (workers is not None and workers < 1):
-        raise InputError(f"there are no {workers} workers of {cpus:g} cores and {gpus:g} GPUs.")
+        some = "" if workers is None else f"{workers} "
+        raise InputError(f"there are no {some}workers of {cpus:g} cores and {gpus:g} GPUs.")
     results = plan.results
     worker = _Worker(load, plan.source, plan.target, keep_metadata, quality)
     todo = {job.target.name: job for job in plan.jobs}

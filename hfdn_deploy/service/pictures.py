@@ -8,7 +8,7 @@ from typing import Literal
 from PIL import Image as Pillow
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image, decode_image, encode_image
+from hfdn_deploy.images import Image, check_fits, decode_image, encode_image
 from hfdn_deploy.service.limits import Limits, RequestError
 
 Format = Literal["png", "jpeg", "webp"]
@@ -51,14 +51,16 @@ def read_header(data: bytes) -> Header:
         ) from None
 
 
-def decode(data: bytes, limits: Limits, scale: int) -> tuple[Image, Format]:
-    """Decode a picture that is within the limits.
+def decode(data: bytes, limits: Limits, scale: int, form: Format | None) -> tuple[Image, Format]:
+    """Decode a picture that is within the limits and whose result its format will hold.
 
     Returns:
-        The image, as `hfdn_deploy.images.read_image` gives it, and its format.
+        The image, as `hfdn_deploy.images.read_image` gives it, and the format to answer in: this,
+        or its own.
 
     Raises:
-        RequestError: 415 or 413, by the header; 400, the pixels are damaged.
+        RequestError: 415 or 413, by the header; 400, the pixels are damaged; 422, the format
+            cannot hold the result.
     """
     header = read_header(data)
     limits.check_size(header.width, header.height, scale)
@@ -69,7 +71,13 @@ def decode(data: bytes, limits: Limits, scale: int) -> tuple[Image, Format]:
     # Sorted, as a camera's note may have turned the picture.
     if sorted(image.shape[:2]) != sorted((header.height, header.width)):
         raise RequestError(400, "the picture has another size than it says; save it anew.")
-    return image, header.format
+    form = form or header.format
+    height, width, channels = (*image.shape, 1)[:3]
+    try:
+        check_fits(_NAMES[form], scale * width, scale * height, channels, image.dtype.name)
+    except InputError as error:
+        raise RequestError(422, str(error)) from None
+    return image, form
 
 
 def encode(image: Image, form: Format) -> bytes:

@@ -89,12 +89,12 @@ class Service:
             data = await receive()
         with self.queue.entered(self.retry_after):
             times = [perf_counter()]
-            image, own = await asyncio.to_thread(decode, data, self.limits, up.scale)
+            image, answer = await asyncio.to_thread(decode, data, self.limits, up.scale, form)
             times.append(perf_counter())
             result = await self._run(up, self.batcher.submit(up, image), gone)
             self.metrics.upscaled(up, result)
             times.append(perf_counter())
-            encoded = await asyncio.to_thread(encode, result.image, form or own)
+            encoded = await asyncio.to_thread(encode, result.image, answer)
             times.append(perf_counter())
         decoding, running, encoding = (1000 * (b - a) for a, b in pairwise(times))
         upscaling = 1000 * result.took
@@ -104,7 +104,7 @@ class Service:
             "upscale": upscaling,
             "encode": encoding,
         }
-        return Answer(encoded, form or own, up, milliseconds)
+        return Answer(encoded, answer, up, milliseconds)
 
     async def _run(
         self, up: Upscaler, job: Future[Upscaled], gone: Callable[[], Awaitable[None]]

@@ -89,6 +89,19 @@ def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo)
     assert served.post(png).status_code == 200
 
 
+def test_what_the_format_cannot_hold_is_not_upscaled(served, png, photo):
+    def images():
+        return re.findall(r"^hfdn_images_total.* (.+)$", served.get("/metrics").text, re.MULTILINE)
+
+    assert served.post(png).status_code == 200
+    before = images()
+    deep = encoded(photo[:8, :8].astype(np.uint16), ".png")
+    answer = served.post(deep, params={"format": "webp"})
+    assert answer.status_code == 422
+    assert "cannot hold uint16 pixels" in answer.json()["detail"]
+    assert images() == before != []
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_of_100_mb(served, png, declared):
     megabyte = bytes(2**20)
