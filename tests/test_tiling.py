@@ -283,7 +283,10 @@ def test_command_line(tmp_path, photo, capsys):
         assert (found is None) == ("none" in options)
         images.append(read_image(out).astype(int))
     assert all(np.abs(image - images[0]).max() <= 1 for image in images)
-    for options in (["--tile", "0"], ["--max-memory", "0KB"], ["--max-memory", "lots"]):
+    refused = (
+        ["--tile", "0"], ["--tile", "x"], ["--max-memory", "0KB"], ["--max-memory", "lots"]
+    )  # fmt: skip
+    for options in refused:
         with pytest.raises(SystemExit):
             main([*arguments, *options])
     assert main([*arguments, "--max-memory", "1MiB"]) == 2
