@@ -170,7 +170,7 @@ def check(image: Image | Rows) -> None:
     """
     if not isinstance(image, np.ndarray | Rows):
         raise InputError(f"an image is a NumPy array, not {type(image).__name__}; convert it.")
-    if len(image.shape) not in (2, 3) or (image.shape[2:] not in ((), (1,), (2,), (3,), (4,))):
+    if len(image.shape) not in (2, 3) or image.shape[2:] not in ((), (1,), (2,), (3,), (4,)):
         raise InputError(
             f"an image of shape {image.shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
         )

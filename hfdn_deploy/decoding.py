@@ -191,7 +191,7 @@ def check_tiff_parts(tags: ImageFileDirectory_v2) -> None:
 def _is_bigtiff(file: BinaryIO) -> bool:
     start = file.read(4)
     file.seek(0)
-    return start[2:] in (b"+\0", b"\0+")
+    return start == b"II+\0"
 
 
 def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:

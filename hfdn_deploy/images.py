@@ -92,16 +92,23 @@ def open_image(path: Path) -> Image | Rows:
     """
     with _opened(path) as opened:
         file, header, _ = opened
-        if header.format not in _BANDS or _BANDS[header.format](file, header) is None:
+        if _in_bands(file, header) is None:
             return _decode(opened, str(path))
     _mention_others(header, str(path))
     shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
     return Rows(shape, np.dtype(header.dtype), partial(_bands, path, header))
 
 
+def _in_bands(file: BinaryIO, header: Header) -> Iterator[Image] | None:
+    """The pixels in bands of rows; None if they cannot be had so. The header is of this file."""
+    read = _BANDS.get(header.format)
+    as_stored = header.orientation == 1 and header.channels in (1, 3)
+    return read(file, header) if read and as_stored else None
+
+
 def _bands(path: Path, header: Header) -> Iterator[Image]:
     with _opened(path) as (file, found, _):
-        bands = _BANDS[header.format](file, header)
+        bands = _in_bands(file, header)
         if found != header or bands is None:
             raise InputError("was changed while it was read; upscale it anew")
         yield from bands

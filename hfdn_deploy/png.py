@@ -33,15 +33,13 @@ def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
 
     Args:
         file: open for reading and seeking.
-        header: of this file.
+        header: of this file, whose picture is upright and opaque.
 
     Returns:
         The bands; None where rows cannot be had one after the other or make no sense alone:
-        palettes, interlaced, turned and transparent pictures. Taking them raises what
-        `decoding.decode` raises, and EOFError.
+        palettes and interlaced pictures. Taking them raises what `decoding.decode` raises, and
+        EOFError.
     """
-    if header.orientation != 1 or header.channels not in (1, 3):
-        return None
     file.seek(8)
     start = file.read(8 + 13)
     depth, colour, *_, interlaced = start[16:]

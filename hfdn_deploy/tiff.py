@@ -52,12 +52,10 @@ _TILES = (
 
 
 def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
-    """As `png.bands`; None for turned and transparent pictures, planes, large strips, and YCbCr.
+    """As `png.bands`; None for planes, large strips, and YCbCr.
 
     YCbCr in JPEG has rows, but the decoder refuses a single subsampled one of other compressions.
     """
-    if header.orientation != 1 or header.channels not in (1, 3):
-        return None
     tags = read_tiff_directory(file)
     tiled = TiffImagePlugin.TILEOFFSETS in tags
     where, sizes, length = _TILES if tiled else _STRIPS
