@@ -11,11 +11,15 @@ import numpy as np
 from hfdn_deploy.backends import TilingBackend
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.manifest import PRECISIONS
-from hfdn_deploy.memory import Job
+from hfdn_deploy.memory import Job, Tiling
 from hfdn_deploy.upscaler import Upscaler
 
-# Height and width of the picture, and side of the tiles.
-RUNS = (((180, 320), None), ((360, 640), None), ((360, 640), 64), ((360, 640), 160))
+# Height and width of the picture, and its tiles.
+RUNS = (
+    ((180, 320), None),
+    ((360, 640), None),
+    *(((360, 640), Tiling(side, keeps)) for side in (64, 160) for keeps in (False, True)),
+)
 
 
 @dataclass(frozen=True)
@@ -37,38 +41,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print measured and predicted peaks of whole pictures and of tiles."""
-    print("| precision | picture | tile | peak | predicted | ratio |\n|---|---|---|---|---|---|")
+    print(
+        "| precision | picture | tile | features | peak | predicted | ratio |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     for precision in args.precision:
-        for size, tile in RUNS:
-            peak = measure(args.model or args.scale, args.backend, precision, size, tile)
+        for size, way in RUNS:
+            peak = measure(args.model or args.scale, args.backend, precision, size, way)
+            tile, features = (way.side, ("twice", "kept")[way.keeps]) if way else ("whole", "")
             print(
-                f"| {precision} | {size[1]}×{size[0]} | {tile or 'whole'} "
+                f"| {precision} | {size[1]}×{size[0]} | {tile} | {features} "
                 f"| {peak.measured / 2**20:.0f} MiB | {peak.predicted / 2**20:.0f} MiB "
                 f"| {peak.predicted / peak.measured:.2f} |"
             )
 
 
 def measure(
-    model: int | Path, backend: str, precision: str, size: tuple[int, int], tile: int | None
+    model: int | Path, backend: str, precision: str, size: tuple[int, int], way: Tiling | None
 ) -> Peak:
-    """The peak of a process of its own that upscales RGB noise (H, W) once."""
+    """The peak of a process of its own that upscales RGB noise (H, W) once, in tiles or whole."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, model, backend, precision, size, tile).result()
+        return pool.submit(_measure, model, backend, precision, size, way).result()
 
 
 def _measure(
-    model: int | Path, name: str, precision: str, size: tuple[int, int], tile: int | None
+    model: int | Path, name: str, precision: str, size: tuple[int, int], way: Tiling | None
 ) -> Peak:
-    with Upscaler.load(model, name, precision, tile=tile) as up:
+    with Upscaler.load(model, name, precision) as up:
         backend = up.backend
         if not (isinstance(backend, TilingBackend) and backend.memory):
             raise BackendError(f"nobody measured how much memory {name} takes.")
         # What is set up with the first run, whatever its size.
         up(np.zeros((2, 2, 3), np.uint8))
+        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        job = Job(
+            *size, up.scale, backend.halo, backend.memory, backend.split, channels=3,
+            held=up.scale**2 * picture.nbytes,
+        )  # fmt: skip
+        need = job.need(way)
+        # As a budget, this allows that way and, where features are not to be kept, no other.
+        measured = Upscaler(backend, "", tile=way.side if way else None, max_memory=need)
         before = _status("VmRSS")
-        held = up(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).nbytes
-        job = Job(*size, up.scale, backend.halo, backend.memory, channels=3, held=held)
-        return Peak(_status("VmHWM") - before, job.need(tile))
+        measured(picture)
+        return Peak(_status("VmHWM") - before, need)
 
 
 def _status(name: str) -> int:

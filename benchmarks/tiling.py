@@ -1,20 +1,19 @@
-"""What tiles cost in time by their side, beside what their halo and the statistics explain."""
+"""What tiles cost in time by their side, beside what their halo explains."""
 
 import argparse
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import TilingBackend
+from hfdn_deploy.backends import Backend, SplitNetwork, TilingBackend
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.photographs import photographs
 from hfdn_deploy.timing import measure
 from hfdn_deploy.upscaler import Upscaler
-
-SIDES = (64, 128, 256, 384, 512)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, default=2)
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])
+    parser.add_argument("--tile", nargs="+", type=int, default=[64, 128, 256, 384, 512])
     parser.add_argument("--side", type=int, default=1000, help="of the picture, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
 
@@ -31,38 +31,52 @@ def main(args: argparse.Namespace) -> None:
     photograph = photographs()["camera"] / np.float32(255)
     luma = np.resize(np.pad(photograph, 256, mode="reflect"), (args.side, args.side))
     print(
-        "| precision | tile | pixels read | both passes | without statistics | over pixels read |\n"
-        "|---|---|---|---|---|---|"
+        "| precision | tile | pixels read | features kept | over pixels read "
+        "| computed twice | over pixels read |\n|---|---|---|---|---|---|---|"
     )
     for precision in args.precision:
-        with Upscaler.load(args.scale, args.backend, precision, tile=None) as up:
-            assert isinstance(up.backend, TilingBackend)
-            _print(precision, up.backend, luma, args.rounds)
+        # Each way has sessions of its own: none finds its memory given back for another.
+        with ExitStack() as stack:
+            backends = []
+            for _ in range(3):
+                up = Upscaler.load(args.scale, args.backend, precision, tile=None)
+                backends.append(stack.enter_context(up).backend)
+            _print(precision, backends, luma, args)
 
 
-def _print(precision: str, backend: TilingBackend, luma: NDArray[np.float32], rounds: int) -> None:
-    plans = {side: tiling.plan(len(luma), len(luma[0]), side, backend.halo) for side in SIDES}
+def _print(
+    precision: str, backends: list[Backend], luma: NDArray[np.float32], args: argparse.Namespace
+) -> None:
+    whole, keeping, twice = backends
+    assert isinstance(keeping, TilingBackend)
+    assert isinstance(twice, TilingBackend)
     runs: dict[str, Callable[[], object]] = {
-        "whole": lambda: tiling.upscale_whole(backend, luma[None])
+        "whole": partial(tiling.upscale_whole, whole, luma[None])
     }
+    height, width = luma.shape
+    plans = {side: tiling.plan(height, width, side, twice.halo) for side in args.tile}
     for side, tiles in plans.items():
-        runs[f"{side}"] = partial(_upscale, backend, luma, tiles)
-        runs[f"{side} statistics"] = partial(tiling.pooled_mean, backend, luma, tiles)
-    found = measure(runs, rounds)
-    whole = np.array(found["whole"].samples)
+        if keeping.split:
+            runs[f"{side} kept"] = partial(_upscale, keeping, luma, tiles, keeping.split)
+        runs[f"{side} twice"] = partial(_upscale, twice, luma, tiles, None)
+    found = measure(runs, args.rounds)
     for side, tiles in plans.items():
-        both = np.array(found[f"{side}"].samples)
-        alone = both - np.array(found[f"{side} statistics"].samples)
         read = sum(np.prod([part.stop - part.start for part in tile.read]) for tile in tiles)
-        ratio = read / np.prod(luma.shape)
-        cells = (_middle(both / whole), _middle(alone / whole), _middle(alone / whole / ratio))
+        ratio = read / luma.size
+        cells = []
+        for name in (f"{side} kept", f"{side} twice"):
+            shares = found[name].ratios(found["whole"]) if name in found else np.array([np.nan])
+            cells += [_middle(shares), _middle(shares / ratio)]
         print(f"| {precision} | {side} | {ratio:.2f} | {' | '.join(cells)} |", flush=True)
 
 
 def _upscale(
-    backend: TilingBackend, luma: NDArray[np.float32], tiles: list[tiling.Tile]
+    backend: TilingBackend,
+    luma: NDArray[np.float32],
+    tiles: list[tiling.Tile],
+    split: SplitNetwork | None,
 ) -> list[NDArray[np.float32]]:
-    return list(tiling.upscale(backend, luma, tiles))
+    return list(tiling.upscale(backend, luma, tiles, split=split))
 
 
 def _middle(values: NDArray[np.float64]) -> str:

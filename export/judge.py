@@ -14,6 +14,7 @@ from export.sessions import candidate, run_tiled
 from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
 from hfdn_deploy.errors import GateError
 from hfdn_deploy.graphs import for_openvino, pooled_tensor
+from hfdn_deploy.halo import halo
 from hfdn_deploy.manifest import ModelFile, Parity, Quantization, TensorSpec, why_failed
 from hfdn_deploy.network.hfdn import HFDN
 
@@ -47,7 +48,7 @@ class Judge:
             output=TensorSpec.from_onnx(model.graph.output[0]),
             value_range=(0.0, 1.0),
             minimum_size=(1, 1),
-            halo=graph.halo(model, self._scale),
+            halo=halo(model, self._scale),
             pooled=pooled_tensor(model),
             parity=None,
         )

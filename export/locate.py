@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import torch
 
-from export.graph import constant_values
 from export.quantization import DIALECTS
 from export.sessions import Array, open_outputs, run_node
 from export.subpixel import to_subpixels
+from hfdn_deploy.halo import constant_values
 from hfdn_deploy.network.hfdn import HFDN
 
 # An fp32 layer that departs by more of its largest value computes something else.

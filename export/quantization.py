@@ -9,9 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.graph import attributes_of
 from export.subpixel import to_subpixels
 from hfdn_deploy.graphs import KEEPS_VALUES
+from hfdn_deploy.halo import attributes_of
 from hfdn_deploy.manifest import TensorStatistics
 
 Statistics = dict[str, TensorStatistics]

@@ -31,14 +31,21 @@ def candidate(model: onnx.ModelProto) -> Run:
     return lambda lr: run(lr)[0]
 
 
-def run_tiled(backend: TilingBackend, lr: Array) -> Array:
-    """The output for one input (1, 1, H, W), put together from tiles; NaN where that fails."""
+def run_tiled(backend: TilingBackend, lr: Array) -> list[Array]:
+    """The outputs for one input (1, 1, H, W), put together from tiles; NaN where that fails.
+
+    One for each way: what is computed before the mean is computed twice, or kept.
+    """
     height, width = lr.shape[2:]
     tiles = tiling.plan(height, width, TILE, backend.halo)
-    try:
-        return np.concatenate(list(tiling.upscale(backend, lr[0, 0], tiles)))[None, None]
-    except BackendError:
-        return np.full((1, 1, backend.scale * height, backend.scale * width), np.nan, np.float32)
+    outputs = []
+    for split in (None, backend.split) if backend.split else (None,):
+        try:
+            bands = list(tiling.upscale(backend, lr[0, 0], tiles, split=split))
+        except BackendError:
+            bands = [np.full((backend.scale * height, backend.scale * width), np.nan, np.float32)]
+        outputs.append(np.concatenate(bands)[None, None])
+    return outputs
 
 
 def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Array], list[Array]]:

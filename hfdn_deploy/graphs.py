@@ -1,11 +1,12 @@
 """Graphs that are made from those of a bundle when they are loaded: for tiles, and for OpenVINO.
 
 Every output pixel depends on a mean over the whole image. So for tiles the mean is gathered
-first, tile by tile (`statistics_graph`), and then given to each tile (`tile_graph`). All have the
-weights and the tensors of the graph that they are made from, and fp32 inputs and outputs.
+first, tile by tile (`statistics_graph`), and then given to each tile (`tile_graph`). Where memory
+allows, the second goes on from what the first has computed (`split_graphs`). All have the weights
+and the tensors of the graph that they are made from; image, sums and mean are fp32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
@@ -67,20 +68,7 @@ def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
     Raises:
         BundleError: this is not a mean over the whole image.
     """
-    node = _pool(model, pooled)
-    source = node.input[0]
-    (lr,) = model.graph.input
-    batch, _, height, width = (d.dim_param or d.dim_value for d in lr.type.tensor_type.shape.dim)
-    inside = helper.make_tensor_value_info(INSIDE, TensorProto.FLOAT, [batch, 1, height, width])
-    sums = _vector(model, pooled, SUMS)
-    features, counted = f"{source}.fp32", f"{source}.{INSIDE}"
-    spatial = helper.make_tensor("spatial_axes", TensorProto.INT64, [2], [2, 3])
-    nodes = [
-        helper.make_node("Cast", [source], [features], features, to=TensorProto.FLOAT),
-        helper.make_node("Mul", [features, INSIDE], [counted], counted),
-        helper.make_node("ReduceSum", [counted, spatial.name], [SUMS], SUMS, keepdims=1),
-    ]
-    return _pruned(model, [*model.graph.node, *nodes], [spatial], [lr, inside], [sums])
+    return _before(model, pooled, {})
 
 
 def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
@@ -88,13 +76,75 @@ def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
 
     Args and errors as for `statistics_graph`.
     """
+    return _after(model, pooled, {})
+
+
+def split_graphs(model: onnx.ModelProto, pooled: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """A statistics graph with features as further outputs, and what goes on from there.
+
+    The features (N, C, H, W), of the types that the graph computes them in, are all that the
+    second needs of what the first has computed; its inputs are `lr`, `pooled` and the features.
+
+    Args and errors as for `statistics_graph`.
+    """
+    features = _features(model, pooled)
+    return _before(model, pooled, features), _after(model, pooled, features)
+
+
+def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
+    """The tensors computed on the way to what is pooled that others read, too."""
+    nodes: Sequence[onnx.NodeProto] = model.graph.node
+    before = {node.output[0]: node for node in _needed(nodes, {_pool(model, pooled).input[0]})}
+    features = {}
+    for node in nodes:
+        if node.output[0] in before or node.output[0] == pooled:
+            continue
+        for name in filter(before.__contains__, node.input):
+            maker = before[name]
+            # Eight bits are a quarter of the number that they stand for.
+            is_quantized = maker.op_type == "DequantizeLinear" and maker.input[0] in before
+            stored = maker.input[0] if is_quantized else name
+            features[stored] = _known(model, stored)
+    return features
+
+
+def _before(
+    model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
+) -> onnx.ModelProto:
+    """`statistics_graph` with these features as outputs."""
+    node = _pool(model, pooled)
+    source = node.input[0]
+    (lr,) = model.graph.input
+    batch, _, height, width = (d.dim_param or d.dim_value for d in lr.type.tensor_type.shape.dim)
+    inside = helper.make_tensor_value_info(INSIDE, TensorProto.FLOAT, [batch, 1, height, width])
+    sums = _vector(model, pooled, SUMS)
+    counted_from, counted = f"{source}.fp32", f"{source}.{INSIDE}"
+    spatial = helper.make_tensor("spatial_axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [
+        helper.make_node("Cast", [source], [counted_from], counted_from, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [counted_from, INSIDE], [counted], counted),
+        helper.make_node("ReduceSum", [counted, spatial.name], [SUMS], SUMS, keepdims=1),
+    ]
+    outputs = [sums, *features.values()]
+    return _pruned(model, [*model.graph.node, *nodes], [spatial], [lr, inside], outputs)
+
+
+def _after(
+    model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
+) -> onnx.ModelProto:
+    """`tile_graph` with these features as inputs."""
     node = _pool(model, pooled)
     (lr,) = model.graph.input
     given = _vector(model, pooled, POOLED)
     # As the pooled tensor has the type of its source, a CastLike needs not know it.
     like = helper.make_node("CastLike", [POOLED, node.input[0]], [pooled], pooled)
-    nodes = [like if other.output[0] == pooled else other for other in model.graph.node]
-    return _pruned(model, nodes, [], [lr, given], [*model.graph.output])
+    nodes = [
+        like if other.output[0] == pooled else other
+        for other in model.graph.node
+        if other.output[0] not in features
+    ]
+    inputs = [lr, given, *features.values()]
+    return _pruned(model, nodes, [], inputs, [*model.graph.output])
 
 
 def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -137,14 +187,30 @@ def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
     raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
 
 
+def _known(model: onnx.ModelProto, name: str) -> ValueInfoProto:
+    """Type and shape of a tensor inside a graph."""
+    values: Sequence[ValueInfoProto] = onnx.shape_inference.infer_shapes(model).graph.value_info
+    for value in values:
+        if value.name == name:
+            return value
+    raise BundleError(f"the shape of {name!r} is not known; export the bundle anew.")
+
+
 def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
     """An input or output in fp32 with the shape of the pooled tensor."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-    shapes = {value.name: value.type.tensor_type.shape for value in inferred}
-    if pooled not in shapes:
-        raise BundleError(f"the shape of {pooled!r} is not known; export the bundle anew.")
-    shape = [dim.dim_param or dim.dim_value for dim in shapes[pooled].dim]
+    dims = _known(model, pooled).type.tensor_type.shape.dim
+    shape = [dim.dim_param or dim.dim_value for dim in dims]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], names: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that tensors of these names are computed by, in order; adds what those read."""
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if names.intersection(node.output):
+            kept.append(node)
+            names.update(node.input)
+    return kept[::-1]
 
 
 def _pruned(
@@ -155,14 +221,10 @@ def _pruned(
     outputs: Sequence[ValueInfoProto],
 ) -> onnx.ModelProto:
     """A model of those nodes and constants that its outputs need."""
-    needed = {value.name for value in outputs}
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    tensors = [t for t in (*model.graph.initializer, *constants) if t.name in needed]
-    graph = helper.make_graph(kept[::-1], model.graph.name, inputs, outputs, tensors)
+    names = {value.name for value in outputs}
+    kept = _needed(nodes, names)
+    tensors = [t for t in (*model.graph.initializer, *constants) if t.name in names]
+    graph = helper.make_graph(kept, model.graph.name, inputs, outputs, tensors)
     return helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version,
         producer_name=model.producer_name,

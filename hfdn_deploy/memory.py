@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import Backend, TilingBackend
+from hfdn_deploy.backends import Backend, SplitNetwork, TilingBackend
 from hfdn_deploy.colour import BAND_PIXELS
 from hfdn_deploy.errors import BackendError, InputError
 
@@ -22,6 +22,18 @@ _BLEEDING = 6
 # The largest side that is chosen where the whole does not fit. Larger tiles have less halo, but
 # take no less time: `python -m benchmarks tiling`.
 _LARGEST = 384
+# Time of tiles whose features are computed twice as a multiple of those that keep them, at least.
+_TWICE = 1.25
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a picture is cut into tiles."""
+
+    side: int
+    """Of a tile without its halo, in low-resolution pixels."""
+    keeps: bool
+    """Whether all tiles' features stay in memory; else they are computed twice."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Job:
     halo: int
     memory: int
     """`TilingBackend.memory`."""
+    split: SplitNetwork | None = None
+    """`TilingBackend.split`."""
     channels: int = 1
     ensemble: bool = False
     number: int = 1
@@ -42,53 +56,78 @@ class Job:
     held: int = 0
     """Bytes of the results, as far as they are not written as they come."""
 
-    def need(self, side: int | None) -> int:
-        """Bytes at the peak, in tiles of this side or (None) whole."""
+    def need(self, way: Tiling | None) -> int:
+        """Bytes at the peak, in tiles or (None) whole."""
         size = self.height, self.width
-        read = size if side is None else tiling.window(*size, side, self.halo)
-        number = self.number if side is None else 1
-        large = self.scale**2
-        result = number * math.prod(size) * large
-        rows = self.height if self.ensemble else read[0]
-        luma = number * rows * self.width * large * (_ENSEMBLE if self.ensemble else _LUMA)
-        band = min(result, BAND_PIXELS) * _BAND[self.channels]
+        tile, features = size, 0
+        if way is not None and way.keeps and self.split:
+            # What takes the most are the heads, which need less around a tile.
+            tile = tiling.window(*size, way.side, self.halo, self.split.halo)
+            area = tiling.area(*size, way.side, self.halo, self.split.halo)
+            # A single tile is run whole.
+            features = 0 if tile == size else area * self.split.memory
+        elif way is not None:
+            tile = tiling.window(*size, way.side, self.halo, self.halo)
+        number = self.number if way is None else 1
+        rows = self.height if self.ensemble else tile[0]
+        pixels = number * rows * self.width * self.scale**2
+        luma = pixels * (_ENSEMBLE if self.ensemble else _LUMA)
+        band = min(pixels, BAND_PIXELS) * _BAND[self.channels]
         alpha = self.number * math.prod(size) * self.channels * 4 * _BLEEDING
+        # As rows of tiles are done, their features go and their results come.
+        first = rows / self.height
+        changing = (features, features * (1 - first) + band + self.held * first, band + self.held)
         return (
-            number * math.prod(read) * self.memory
+            number * math.prod(tile) * self.memory
             + luma
-            + band
             + (alpha if self.channels in (2, 4) else 0)
-            + self.held
+            + int(max(changing))
         )
 
-    def largest_side(self, budget: int) -> int | None:
-        """The largest side of a tile within a budget in bytes; None if the whole fits.
+    def fastest(self, budget: int) -> Tiling | None:
+        """The fastest way within a budget in bytes; None if the whole fits.
 
         Raises:
             InputError: not even small tiles fit.
         """
         if self.need(None) <= budget:
             return None
-        for side in range(_LARGEST, 0, -tiling.STEP):
-            if self.need(side) <= budget:
-                return side
-        raise self._refusal(tiling.STEP, budget)
+        ways = [way for keeps in (True, False) if (way := self._largest(keeps, budget))]
+        if not ways:
+            raise self._refusal(Tiling(tiling.STEP, keeps=False), budget)
+        return min(ways, key=self._work)
 
-    def check(self, side: int | None, budget: int) -> None:
+    def _largest(self, keeps: bool, budget: int) -> Tiling | None:
+        """The largest tiles within a budget; None if there are none."""
+        if keeps and not self.split:
+            return None
+        for side in range(_LARGEST, 0, -tiling.STEP):
+            way = Tiling(side, keeps)
+            if self.need(way) <= budget:
+                return way
+        return None
+
+    def _work(self, way: Tiling) -> float:
+        """Pixels that are computed, each that is computed twice as `_TWICE`."""
+        pixels = tiling.area(self.height, self.width, way.side, self.halo, self.halo)
+        return pixels * (1 if way.keeps else _TWICE)
+
+    def check(self, way: Tiling | None, budget: int) -> None:
         """Refuse what would not fit, before the system kills the process for it.
 
         Raises:
             InputError: it needs more than `budget` bytes.
         """
-        if self.need(side) > budget:
-            raise self._refusal(side, budget)
+        if self.need(way) > budget:
+            raise self._refusal(way, budget)
 
-    def _refusal(self, side: int | None, budget: int) -> InputError:
-        how = "whole" if side is None else f"in tiles of {side}"
-        advice = "a smaller tile, image" if side != tiling.STEP else "a smaller image"
+    def _refusal(self, way: Tiling | None, budget: int) -> InputError:
+        how = f"in tiles of {way.side}" if way else "whole"
+        smallest = way is not None and way.side == tiling.STEP
+        advice = "a smaller image" if smallest else "a smaller tile, image"
         return InputError(
             f"{self.width}×{self.height} pixels at scale {self.scale} need about "
-            f"{gibibytes(self.need(side))} of memory {how}, and {gibibytes(budget)} may be used; "
+            f"{gibibytes(self.need(way))} of memory {how}, and {gibibytes(budget)} may be used; "
             f"use {advice} or scale, or allow more."
         )
 
@@ -130,27 +169,36 @@ class TileChoice:
         self._tile = tile
         # Asked once: later, what earlier pictures left to the engine for the next would not count.
         free = psutil.virtual_memory().available
-        free = free // 2 if tile == "auto" else free
-        self._budget = free if max_memory is None else max_memory
+        self._budget = free // 2 if max_memory is None else max_memory
+        # Who says how large the tiles are may know better than to leave half.
+        self._limit = free if max_memory is None else max_memory
 
-    def side(self, shape: tuple[int, ...], ensemble: bool, held: int, number: int) -> int | None:
-        """See `Upscaler.tile_for`."""
+    def tiling(
+        self, shape: tuple[int, ...], ensemble: bool, held: int, number: int
+    ) -> Tiling | None:
+        """How a picture is cut; None if it is upscaled whole. See `Upscaler.tile_for`."""
         backend = self._backend
         if not backend:
             return None
         if not backend.memory:
             fits = backend.largest is None or max(shape[:2]) <= backend.largest
             automatic = None if fits else self._largest_side()
-            return automatic if self._tile == "auto" else self._tile
+            side = automatic if self._tile == "auto" else self._tile
+            return side if side is None else Tiling(side, keeps=False)
         height, width, channels = (*shape, 1)[:3]
         job = Job(
-            height, width, backend.scale, backend.halo, backend.memory, channels,
+            height, width, backend.scale, backend.halo, backend.memory, backend.split, channels,
             ensemble, number, held,
         )  # fmt: skip
         if self._tile == "auto":
-            return job.largest_side(self._budget)
-        job.check(self._tile, self._budget)
-        return self._tile
+            return job.fastest(self._budget)
+        if self._tile and backend.split:
+            keeping = Tiling(self._tile, keeps=True)
+            if job.need(keeping) <= self._budget:
+                return keeping
+        way = Tiling(self._tile, keeps=False) if self._tile else None
+        job.check(way, self._limit)
+        return way
 
     def _largest_side(self) -> int | None:
         """Of a tile without its halo; None if memory alone decides."""

@@ -2,9 +2,10 @@
 
 A tile alone would come out wrong, for the channel attention pools over the whole picture. So
 there are two passes: the first sums up what is pooled, each pixel once; the second upscales
-every tile with the mean given. Around what is kept of a tile it reads a halo, everything that
-can reach the kept pixels; at the picture's border it reads up to the border and no further, so
-that the network's own border behaviour is found there and nowhere else.
+every tile with the mean given, from the picture or, where memory allows, from what the first has
+computed. Around what is kept of a tile it reads a halo, everything that can reach the kept
+pixels; at the picture's border it reads up to the border and no further, so that the network's
+own border behaviour is found there and nowhere else.
 
 Tiles go in rows from top to bottom, and the result comes as a band for each row of them, so that
 nobody needs to hold it. Of the source they need no more than slices: an array serves, and so does
@@ -12,6 +13,7 @@ what makes luma of them.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,7 +22,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import Backend, TilingBackend
+from hfdn_deploy.backends import Backend, Features, SplitNetwork, TilingBackend
 from hfdn_deploy.errors import BackendError
 
 Region = tuple[slice, slice]
@@ -52,16 +54,17 @@ class Tile:
     @property
     def kept_in_read(self) -> Region:
         """The kept pixels, counted from the first that is read."""
-        rows, columns = (
-            slice(kept.start - read.start, kept.stop - read.start)
-            for kept, read in zip(self.kept, self.read, strict=True)
-        )
-        return rows, columns
+        return _within(self.kept, self.read)
+
+    def narrowed(self, halo: int) -> "Tile":
+        """The same with a smaller halo."""
+        rows, columns = (_narrowed(*span, halo) for span in zip(self.read, self.kept, strict=True))
+        return Tile((rows, columns), self.kept)
 
     @property
     def pixels(self) -> int:
         """How many are kept."""
-        return math.prod(part.stop - part.start for part in self.kept)
+        return math.prod(map(_length, self.kept))
 
 
 def plan(height: int, width: int, side: int, halo: int) -> list[Tile]:
@@ -81,10 +84,29 @@ def plan(height: int, width: int, side: int, halo: int) -> list[Tile]:
     ]
 
 
-def window(height: int, width: int, side: int, halo: int) -> tuple[int, int]:
-    """Height and width of what each tile of `plan` reads."""
-    rows, columns = (_read_length(length, side, halo) for length in (height, width))
+def window(height: int, width: int, side: int, halo: int, around: int) -> tuple[int, int]:
+    """Height and width of the largest tile of `plan` with only `around` pixels of its halo."""
+    rows, columns = (max(_lengths(n, side, halo, around)) for n in (height, width))
     return rows, columns
+
+
+def area(height: int, width: int, side: int, halo: int, around: int) -> int:
+    """How many pixels the tiles of `plan` have, with only `around` pixels of their halo."""
+    rows, columns = (sum(_lengths(n, side, halo, around)) for n in (height, width))
+    return rows * columns
+
+
+def _lengths(length: int, side: int, halo: int, around: int) -> list[int]:
+    """How long each tile is along one axis, with only `around` pixels of its halo."""
+    return [_length(_narrowed(*span, around)) for span in _spans(length, side, halo)]
+
+
+def _narrowed(read: slice, kept: slice, halo: int) -> slice:
+    return slice(max(read.start, kept.start - halo), min(read.stop, kept.stop + halo))
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
 
 
 def _read_length(length: int, side: int, halo: int) -> int:
@@ -130,6 +152,7 @@ def upscale(
     source: Source,
     tiles: Sequence[Tile],
     count: Callable[[int], object] = lambda pixels: None,
+    split: SplitNetwork | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Upscale a luma plane in tiles.
 
@@ -139,6 +162,8 @@ def upscale(
         tiles: as `plan` gives them for the backend's halo.
         count: called after each tile of several, in each pass (the first if the network pools),
             with the number of low-resolution pixels that it is for.
+        split: of the backend, to keep the features of all tiles from the first pass for the
+            second; None to compute them again.
 
     Returns:
         Bands (rows, sW) from top to bottom, together (sH, sW), not clipped.
@@ -150,17 +175,51 @@ def upscale(
         (whole,) = tiles
         yield upscale_whole(backend, source[whole.read][None])[0]
         return
-    pooled = pooled_mean(backend, source, tiles, count) if backend.pools else None
+    if split is None:
+        results = _from_picture(backend, source, tiles, count)
+    else:
+        results = _from_features(split, source, tiles, count)
     scale, width = backend.scale, source.shape[1]
-    for (top, bottom), row in groupby(tiles, lambda t: (t.kept[0].start, t.kept[0].stop)):
-        band = np.empty((scale * (bottom - top), scale * width), np.float32)
-        for tile in row:
-            lr = _read(source, tile.read)
-            (sr,) = _checked(backend.run_tile(lr, pooled), lr, scale)
-            rows, columns = (_scaled(part, scale) for part in tile.kept_in_read)
-            band[:, _scaled(tile.kept[1], scale)] = sr[rows, columns]
+    for rows, row in groupby(results, lambda result: result[0].kept[0]):
+        band = np.empty((scale * (rows.stop - rows.start), scale * width), np.float32)
+        for tile, lr, sr in row:
+            (plane,) = _checked(sr, lr, scale)
+            inner, columns = (_scaled(part, scale) for part in tile.kept_in_read)
+            band[:, _scaled(tile.kept[1], scale)] = plane[inner, columns]
             count(tile.pixels)
         yield band
+
+
+Result = tuple[Tile, NDArray[np.float32], NDArray[np.float32]]
+"""A tile, what was read of it, and that upscaled; (1, 1, h, w) and (1, 1, sh, sw)."""
+
+
+def _from_picture(
+    backend: TilingBackend, source: Source, tiles: Sequence[Tile], count: Callable[[int], object]
+) -> Iterator[Result]:
+    pooled = pooled_mean(backend, source, tiles, count) if backend.pools else None
+    for tile in tiles:
+        lr = _read(source, tile.read)
+        yield tile, lr, backend.run_tile(lr, pooled)
+
+
+def _from_features(
+    split: SplitNetwork, source: Source, tiles: Sequence[Tile], count: Callable[[int], object]
+) -> Iterator[Result]:
+    kept: deque[Features] = deque()
+    narrowed = [tile.narrowed(split.halo) for tile in tiles]
+
+    def trunk(lr: NDArray[np.float32], inside: NDArray[np.float32]) -> NDArray[np.float32]:
+        sums, features = split.trunk(lr, inside)
+        tile = len(kept)
+        region = _within(narrowed[tile].read, tiles[tile].read)
+        kept.append({name: np.ascontiguousarray(x[..., *region]) for name, x in features.items()})
+        return sums
+
+    pooled = _mean(trunk, source, tiles, count)
+    for tile in narrowed:
+        lr = _read(source, tile.read)
+        yield tile, lr, split.heads(lr, kept.popleft(), pooled)
 
 
 def pooled_mean(
@@ -173,15 +232,34 @@ def pooled_mean(
 
     Args and errors as for `upscale`.
     """
+    return _mean(backend.pooled_sums, source, tiles, count)
+
+
+def _mean(
+    sums: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
+    source: Source,
+    tiles: Sequence[Tile],
+    count: Callable[[int], object],
+) -> NDArray[np.float32]:
+    """The mean from the sums of each tile, asked for in order; see `TilingBackend.pooled_sums`."""
     total: NDArray[np.float64] | float = 0.0
     for tile in tiles:
         lr = _read(source, tile.read)
         inside = np.zeros_like(lr)
         inside[0, 0][tile.kept_in_read] = 1
         # Of many tiles' sums, fp32 would lose the last digits.
-        total += backend.pooled_sums(lr, inside).astype(np.float64)
+        total += sums(lr, inside).astype(np.float64)
         count(tile.pixels)
     return np.asarray(total / math.prod(source.shape), np.float32)
+
+
+def _within(inner: Region, outer: Region) -> Region:
+    """A region, counted from the first row and column of another around it."""
+    rows, columns = (
+        slice(part.start - whole.start, part.stop - whole.start)
+        for part, whole in zip(inner, outer, strict=True)
+    )
+    return rows, columns
 
 
 def _read(source: Source, region: Region) -> NDArray[np.float32]:

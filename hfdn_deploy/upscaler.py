@@ -19,7 +19,7 @@ from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.manifest import PRECISIONS
-from hfdn_deploy.memory import TileChoice
+from hfdn_deploy.memory import TileChoice, Tiling
 from hfdn_deploy.rows import Banded, Rows
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,9 @@ class Upscaler:
             tile: side of the tiles that a picture is upscaled in, in low-resolution pixels
                 without their halo; None for the picture whole; "auto" for the whole where that
                 fits into `max_memory` (with "tensorrt": into the engine's profile), or the
-                largest tile that does. An engine alone runs no tiles. The result is the same, to
-                rounding. Tiles take longer: the halos, and a pass for the whole picture's mean.
+                fastest tiles that do. An engine alone runs no tiles. The result is the same, to
+                rounding. Tiles take longer: the halos, and, where memory does not suffice to keep
+                what is computed on the way to the whole picture's mean, computing that again.
             max_memory: bytes that the upscaling of a picture may take; by default half of what
                 is free when the model is loaded, or, unless `tile` is "auto", all of it.
 
@@ -137,7 +138,8 @@ class Upscaler:
         Raises:
             InputError: it would not fit into memory.
         """
-        return self._tiles.side(shape, self.ensemble, held, number)
+        way = self._tiles.tiling(shape, self.ensemble, held, number)
+        return way.side if way else None
 
     def __call__(self, image: Image, progress: Progress | None = None) -> Image:
         """Upscale one image: luma through the network, chroma and alpha bicubically.
@@ -172,11 +174,11 @@ class Upscaler:
             held: bytes of the result that will be kept nevertheless; see `tile_for`.
         """
         check(image)
-        side = self.tile_for(image.shape, held)
+        way = self._tiles.tiling(image.shape, self.ensemble, held, 1)
         picture = Picture(image)
         height, width, *channels = image.shape
         shape = self.scale * height, self.scale * width, *channels
-        return Banded(shape, image.dtype, picture.with_luma(self._upscale(picture, side, progress)))
+        return Banded(shape, image.dtype, picture.with_luma(self._upscale(picture, way, progress)))
 
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
@@ -229,11 +231,11 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a whole image.
         """
-        side = self.tile_for(luma.shape, self._held([luma]))
-        return self._joined(luma.shape, self._upscale(luma, side, progress))
+        way = self._tiles.tiling(luma.shape, self.ensemble, self._held([luma]), 1)
+        return self._joined(luma.shape, self._upscale(luma, way, progress))
 
     def _upscale(
-        self, source: tiling.Source, side: int | None, progress: Progress | None
+        self, source: tiling.Source, way: Tiling | None, progress: Progress | None
     ) -> Iterator[Plane]:
         """Luma (H, W) to bands of (sH, sW)."""
         backend = self.backend
@@ -241,30 +243,31 @@ class Upscaler:
         work = math.prod(source.shape) * passes * (8 if self.ensemble else 1)
         count = _counter(progress, work)
         if not self.ensemble:
-            yield from self._bands(source, side, count)
+            yield from self._bands(source, way, count)
             return
         luma = source[:, :]
         total = np.zeros([self.scale * length for length in luma.shape], np.float32)
         for turns in range(4):
             for flip in (1, -1):
                 turned = np.rot90(luma, turns)[:, ::flip]
-                sr = self._joined(turned.shape, self._bands(turned, side, count))
+                sr = self._joined(turned.shape, self._bands(turned, way, count))
                 total += np.rot90(sr[:, ::flip], -turns)
         total /= 8
         yield total
 
     def _bands(
-        self, source: tiling.Source, side: int | None, count: Callable[[int], object]
+        self, source: tiling.Source, way: Tiling | None, count: Callable[[int], object]
     ) -> Iterator[Plane]:
         backend = self.backend
-        if side is None or not isinstance(backend, TilingBackend):
+        if way is None or not isinstance(backend, TilingBackend):
             yield self._run(source[:, :][None])[0]
             return
         height, width = source.shape
-        tiles = tiling.plan(height, width, side, backend.halo)
+        tiles = tiling.plan(height, width, way.side, backend.halo)
         if self._closed:
             raise BackendError(CLOSED)
-        for band in tiling.upscale(backend, source, tiles, count):
+        split = backend.split if way.keeps else None
+        for band in tiling.upscale(backend, source, tiles, count, split):
             yield band
             if self._closed:  # while the caller had the band
                 raise BackendError(CLOSED)

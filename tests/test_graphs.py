@@ -4,11 +4,11 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from export.graph import constant_values
 from hfdn_deploy.backends.onnxruntime import session_options
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.errors import BundleError
-from hfdn_deploy.graphs import pooled_tensor, statistics_graph, tile_graph
+from hfdn_deploy.graphs import pooled_tensor, split_graphs, statistics_graph, tile_graph
+from hfdn_deploy.halo import constant_values, halo
 
 GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino"]
 
@@ -17,10 +17,15 @@ def load(graph, scale=4):
     return onnx.load_model_from_string(pretrained(scale).read_model(graph))
 
 
-def run(model, **feeds):
-    """The first output, computed as the runtime does."""
+def run_all(model, **feeds):
+    """The outputs, computed as the runtime does."""
     data, providers = model.SerializeToString(), ["CPUExecutionProvider"]
-    return ort.InferenceSession(data, session_options(), providers=providers).run(None, feeds)[0]
+    return ort.InferenceSession(data, session_options(), providers=providers).run(None, feeds)
+
+
+def run(model, **feeds):
+    """The first output."""
+    return run_all(model, **feeds)[0]
 
 
 def with_output(model, name):
@@ -49,6 +54,42 @@ def test_the_two_graphs_make_the_one(graph):
     assert np.abs(run(tile, lr=lr, pooled=mean + 1) - whole).max() > 5e-3
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_features_are_all_that_the_heads_need(graph):
+    model = load(graph)
+    pooled = pooled_tensor(model)
+    trunk, heads = split_graphs(model, pooled)
+    lr = np.random.default_rng(0).random((2, 1, 12, 17), np.float32)
+    inside = np.ones_like(lr)
+    sums, *outputs = run_all(trunk, lr=lr, inside=inside)
+    np.testing.assert_array_equal(sums, run(statistics_graph(model, pooled), lr=lr, inside=inside))
+    features = dict(zip([value.name for value in trunk.graph.output][1:], outputs, strict=True))
+    assert {x.shape[0] for x in outputs} == {2}
+    assert {x.shape[2:] for x in outputs} == {(12, 17)}
+    # The shallow features, those of two modules, and the fused ones; fp16 also casts its input.
+    assert sum(x.shape[1] for x in outputs) == 4 * 48 + (graph == "fp16")
+    kinds = {"fp32": ["float32"] * 4, "fp16": ["float16"] * 5}
+    quantized = ["float32"] * 2 + ["int8" if graph == "int8" else "uint8"] * 2
+    assert sorted(str(x.dtype) for x in outputs) == kinds.get(graph, quantized)
+    mean, whole = sums / np.float32(12 * 17), run(model, lr=lr)
+    got = run(heads, lr=lr, pooled=mean, **features)
+    # ONNX Runtime computes half precision in fp32, and rounds where the graph is cut.
+    assert np.abs(got - whole).max() <= (1e-5 if graph == "fp32" else 4e-3)
+    spoilt = {name: np.zeros_like(x) for name, x in features.items()}
+    assert np.abs(run(heads, lr=lr, pooled=mean, **spoilt) - whole).max() > 5e-3
+    for name in features:
+        one = {**features, name: spoilt[name]}
+        assert not np.array_equal(run(heads, lr=lr, pooled=mean, **one), got)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_heads_need_little_around_a_pixel(graph):
+    model = load(graph)
+    trunk, heads = split_graphs(model, pooled_tensor(model))
+    assert (halo(model, 4), halo(heads, 4)) == (19, 2)
+    assert len(trunk.graph.node) > len(heads.graph.node)
+
+
 def test_only_what_is_inside_counts():
     model = load("fp32")
     statistics = statistics_graph(model, pooled_tensor(model))
@@ -65,17 +106,22 @@ def test_only_what_is_inside_counts():
 def test_the_graphs_are_valid_and_hold_no_more_than_they_need(graph):
     model = load(graph)
     weights = constant_values(model)
-    for cut in (statistics_graph, tile_graph):
-        part = cut(model, pooled_tensor(model))
+    pooled = pooled_tensor(model)
+    parts = [statistics_graph(model, pooled), tile_graph(model, pooled)]
+    parts += split_graphs(model, pooled)
+    for part, has_trunk, has_heads in zip(parts, (1, 1, 1, 0), (0, 1, 0, 1), strict=True):
         onnx.checker.check_model(part, full_check=True)
         constants = constant_values(part)
         used = {name for node in part.graph.node for name in node.input}
         assert set(constants) <= used
         own = set(constants) - {"spatial_axes"}
         assert all(np.array_equal(constants[name], weights[name]) for name in own)
-        heads = any(name.startswith("heads.") for name in constants)
-        assert heads == (cut is tile_graph)
-        kinds = {value.type.tensor_type.elem_type for value in (*part.graph.input,)}
+        for prefix, expected in (("hfms.", has_trunk), ("heads.", has_heads)):
+            # The scale of a quantised feature is needed on both sides of the cut.
+            weights_of = [x for x in constants if x.startswith(prefix) and constants[x].size > 999]
+            assert bool(weights_of) == bool(expected)
+        image, other = part.graph.input[:2]
+        kinds = {value.type.tensor_type.elem_type for value in (image, other)}
         assert kinds == {onnx.TensorProto.FLOAT}
 
 

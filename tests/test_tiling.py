@@ -18,7 +18,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.graphs import pooled_tensor
 from hfdn_deploy.images import read_image, write_image
 from hfdn_deploy.manifest import graph_for
-from hfdn_deploy.memory import Job
+from hfdn_deploy.memory import Job, Tiling
 from hfdn_deploy.network.checkpoints import save_checkpoint
 from hfdn_deploy.photographs import photographs
 from tests.conftest import ROOT, make_network
@@ -42,15 +42,15 @@ def opened(kind, scale):
     return Upscaler.load(model, backend, precision, tile=None).backend
 
 
-def in_tiles(backend, luma, side, halo):
+def in_tiles(backend, luma, side, halo, split=None):
     tiles = tiling.plan(*luma.shape, side, halo)
-    return np.concatenate(list(tiling.upscale(backend, luma, tiles)))
+    return np.concatenate(list(tiling.upscale(backend, luma, tiles, split=split)))
 
 
 def work(height, width, side, halo=20):
     """Pixels in all tiles, with their halos."""
     tiles = tiling.plan(height, width, side, halo)
-    return len(tiles) * np.prod(tiling.window(height, width, side, halo))
+    return len(tiles) * np.prod(tiling.window(height, width, side, halo, halo))
 
 
 @given(
@@ -68,7 +68,7 @@ def test_every_pixel_is_kept_once_with_its_surroundings(height, width, side, hal
     assert sum(tile.pixels for tile in tiles) == height * width
     # One shape for all: what is compiled or captured for it is used again.
     (shape,) = {tuple(part.stop - part.start for part in tile.read) for tile in tiles}
-    assert shape == tiling.window(height, width, max(side, height // 20, width // 20), halo)
+    assert shape == tiling.window(height, width, max(side, height // 20, width // 20), halo, halo)
     assert all(length <= max(side, height // 20, width // 20) + 2 * halo for length in shape)
 
 
@@ -103,8 +103,25 @@ def test_tiles_make_the_whole(kind, picture, scale):
     luma, side = picture
     backend = opened(kind, scale)
     whole = tiling.upscale_whole(backend, luma[None])[0]
-    tiled = in_tiles(backend, luma, side, backend.halo)
-    assert np.abs(tiled - whole).max() <= TOLERANCES[kind[1]]
+    for split in {None, backend.split}:
+        tiled = in_tiles(backend, luma, side, backend.halo, split)
+        assert np.abs(tiled - whole).max() <= TOLERANCES[kind[1]]
+
+
+@given(
+    st.integers(1, 200), st.integers(1, 200), st.integers(8, 200), st.integers(0, 20), st.data()
+)  # fmt: skip
+def test_a_smaller_halo_is_what_is_counted(height, width, side, halo, data):
+    around = data.draw(st.integers(0, halo))
+    tiles = [tile.narrowed(around) for tile in tiling.plan(height, width, side, halo)]
+    shapes = [[part.stop - part.start for part in tile.read] for tile in tiles]
+    for tile in tiles:
+        for read, kept, length in zip(tile.read, tile.kept, (height, width), strict=True):
+            assert read.start == max(kept.start - around, 0)
+            assert read.stop == min(kept.stop + around, length)
+    assert tiling.area(height, width, side, halo, around) == sum(h * w for h, w in shapes)
+    largest = tiling.window(height, width, side, halo, around)
+    assert largest == tuple(map(max, zip(*shapes, strict=True)))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -136,11 +153,19 @@ def test_statistics_and_halo_are_needed():
         def run_tile(lr, pooled):
             return backend.run(lr)
 
-    def error(network, halo):
-        return np.abs(in_tiles(network, luma, 32, halo) - whole).max()
+    def error(network, halo, split=None):
+        return np.abs(in_tiles(network, luma, 32, halo, split) - whole).max()
+
+    class Blinkered:
+        """Keeps less around a tile than its heads read."""
+
+        halo = backend.split.halo - 1
+        trunk, heads = staticmethod(backend.split.trunk), staticmethod(backend.split.heads)
 
     assert error(backend, backend.halo) <= 1e-5
     assert error(backend, 8) > 1e-5
+    assert error(backend, backend.halo, backend.split) <= 1e-5
+    assert error(backend, backend.halo, Blinkered) > 1e-5
     assert error(Forgetful, backend.halo) > 1e-4
 
 
@@ -170,21 +195,25 @@ def test_ensemble_and_colour_in_tiles(photo, ensemble):
     assert [done for done, _ in reports] == sorted({done for done, _ in reports})
 
 
-def test_auto_takes_the_largest_tile_that_fits(photo):
+def test_auto_takes_the_fastest_tiles_that_fit(photo):
     backend = opened(("onnxruntime", "fp32"), 4)
-    job = Job(2000, 3000, 4, backend.halo, backend.memory, channels=3)
+    job = Job(2000, 3000, 4, backend.halo, backend.memory, backend.split, channels=3)
     whole = job.need(None)
-    assert job.largest_side(whole) is None
+    assert job.fastest(whole) is None
     # Beyond this side tiles are no faster.
-    sides = [job.largest_side(whole // 2)]
-    assert sides == [384]
-    for part in (40, 80, 160):
-        side = job.largest_side(whole // part)
-        assert job.need(side) <= whole // part < job.need(side + 2 * tiling.STEP)
-        sides.append(side)
-    assert sides == sorted(set(sides), reverse=True)
+    ways = [job.fastest(whole // 2)]
+    assert ways == [Tiling(384, keeps=True)]
+    for part in (20, 40, 80, 160):
+        way = job.fastest(whole // part)
+        larger = Tiling(way.side + 2 * tiling.STEP, way.keeps)
+        assert not way.keeps
+        assert way.side == 384 or job.need(way) <= whole // part < job.need(larger)
+        ways.append(way)
+    sides = [way.side for way in ways]
+    assert sides == sorted(sides, reverse=True)
+    assert sides[-1] < sides[0]
     with pytest.raises(InputError, match=r"3000×2000 .* in tiles of 16, .* smaller image or scale"):
-        job.largest_side(100 * 2**20)
+        job.fastest(100 * 2**20)
     with Upscaler.load(4, max_memory=80 * 2**20) as up, Upscaler.load(4) as free:
         assert 0 < up.tile_for(photo.shape) < 50
         assert free.tile_for(photo.shape) is None
@@ -192,6 +221,50 @@ def test_auto_takes_the_largest_tile_that_fits(photo):
         tiled = up(photo, lambda *report: reports.append(report))
         assert len(reports) >= 4
         assert np.abs(free(photo, reports.clear).astype(int) - tiled).max() <= 1
+
+
+def test_features_are_kept_where_that_is_less_work():
+    backend = opened(("onnxruntime", "fp32"), 2)
+    job = Job(1000, 1500, 2, backend.halo, backend.memory, backend.split, channels=3)
+    features = job.need(Tiling(16, keeps=True)) - job.need(Tiling(16, keeps=False))
+    # 192 channels in four bytes of every pixel, and of the few around each tile.
+    assert features > 1000 * 1500 * 768
+    work = {}
+    for budget in np.linspace(features / 8, job.need(None), 60).astype(int):
+        way = job.fastest(budget)
+        if way is None:
+            continue
+        assert job.need(way) <= budget
+        halo = 2 * backend.halo
+        work[int(budget)] = (1 + halo / way.side) ** 2 * (1 if way.keeps else 1.25)
+        if way.keeps:
+            # Tiles so small that their halo costs more than the second time are not worth it.
+            assert way.side >= 100
+    assert {True, False} == {job.fastest(budget).keeps for budget in work}
+    # More memory never makes it slower.
+    assert list(work.values()) == sorted(work.values(), reverse=True)
+
+
+def test_memory_decides_whether_features_are_kept():
+    backend = OnnxRuntimeBackend(
+        pretrained(2).read_model("fp32"), pretrained(2).entry("fp32"), 2, "onnxruntime"
+    )
+    image = photographs()["camera"][:160, :200]
+    job = Job(
+        *image.shape, 2, backend.halo, backend.memory, backend.split, held=4 * image.nbytes
+    )  # fmt: skip
+    need = job.need(Tiling(40, keeps=True))
+    heads, calls = backend.split.heads, []
+    backend.split.heads = lambda *args: [calls.append(1), heads(*args)][1]
+    kept, twice, free = (
+        Upscaler(backend, "", tile=40, max_memory=memory) for memory in (need, need - 1, None)
+    )
+    results = [up(image) for up in (kept, free)]
+    assert len(calls) == 2 * len(tiling.plan(*image.shape, 40, backend.halo))
+    results.append(twice(image))
+    assert len(calls) == 2 * len(tiling.plan(*image.shape, 40, backend.halo))
+    np.testing.assert_array_equal(results[0], results[1])
+    assert np.abs(results[0].astype(int) - results[2]).max() <= 1
 
 
 def test_what_is_longer_than_a_backend_takes_goes_in_tiles():
@@ -203,13 +276,13 @@ def test_what_is_longer_than_a_backend_takes_goes_in_tiles():
     with Upscaler(backend, "", tile=None) as up:
         expected = up.upscale_luma(luma)
         backend.memory, backend.largest = None, 100
-        run, sizes = backend._run, set()
+        run, sizes = backend.run_session, set()
 
-        def seen(session, feeds):
-            sizes.update(feeds["lr"].shape[2:])
-            return run(session, feeds)
+        def seen(session, lr, others=None):
+            sizes.update(lr.shape[2:])
+            return run(session, lr, others)
 
-        backend._run = seen
+        backend.run_session = seen
         up = Upscaler(backend, "")
         assert up.tile_for((100, 100)) is None
         for shape in ((101, 7), (7, 101, 3), (101, 130)):
@@ -247,18 +320,20 @@ def test_what_cannot_be_asked_for():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's accounts")
 @pytest.mark.parametrize(
-    ("model", "backend", "precision", "size", "tile"),
+    ("model", "backend", "precision", "size", "way"),
     [
-        (4, "onnxruntime", "fp32", (120, 150), 64),
+        (4, "onnxruntime", "fp32", (120, 150), Tiling(64, keeps=False)),
+        (2, "onnxruntime", "fp32", (300, 310), Tiling(100, keeps=True)),
+        (3, "openvino", "int8", (300, 310), Tiling(100, keeps=True)),
         (2, "onnxruntime", "fp16", (150, 200), None),
-        (3, "onnxruntime", "int8", (150, 180), 80),
+        (3, "onnxruntime", "int8", (150, 180), Tiling(80, keeps=False)),
         (4, "openvino", "int8", (150, 200), None),
         (2, "openvino", "fp32", (150, 200), None),
         (ROOT / "checkpoints" / "hfdn_x2.safetensors", "torch", "fp32", (150, 200), None),
     ],
 )
-def test_the_model_of_memory_holds(model, backend, precision, size, tile):
-    peak = measure(model, backend, precision, size, tile)
+def test_the_model_of_memory_holds(model, backend, precision, size, way):
+    peak = measure(model, backend, precision, size, way)
     assert peak.measured > 50 * 2**20
     assert peak.predicted == pytest.approx(peak.measured, rel=0.25)
 

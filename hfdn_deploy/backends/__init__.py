@@ -1,8 +1,9 @@
 """Inference engines behind one small protocol, one file each."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,32 @@ class Backend(Protocol):
         """Free what the engine holds; `run` must not be called afterwards."""
 
 
+Features = Mapping[str, NDArray[Any]]
+"""What a part of a network computed for another, (N, C, H, W) by name, in types of its own."""
+
+
+class SplitNetwork(Protocol):
+    """A network in two, so that no tile's way to the pooled mean is gone twice."""
+
+    @property
+    def halo(self) -> int:
+        """Low-resolution pixels of features around an output pixel's own that can change it."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of features for each low-resolution pixel."""
+
+    def trunk(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], Features]:
+        """As `TilingBackend.pooled_sums`, with the features that the heads start from."""
+
+    def heads(
+        self, lr: NDArray[np.float32], features: Features, pooled: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """As `TilingBackend.run_tile`, from the features of these very pixels."""
+
+
 @runtime_checkable
 class TilingBackend(Backend, Protocol):
     """A backend that runs parts of a picture, too; `hfdn_deploy.tiling` makes a whole of them."""
@@ -49,6 +76,8 @@ class TilingBackend(Backend, Protocol):
     """
     largest: int | None
     """The longest side of an input that it takes, halo and all; None if memory alone decides."""
+    split: SplitNetwork | None
+    """The same network in two; None if nobody has cut it, or there is no pooling to cut it at."""
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

@@ -6,9 +6,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
-from hfdn_deploy.graphs import INSIDE, POOLED, part_of
+from hfdn_deploy.backends import Features, SplitNetwork
+from hfdn_deploy.graphs import INSIDE, POOLED, part_of, split_graphs
+from hfdn_deploy.halo import halo
 from hfdn_deploy.manifest import ModelFile
 
 
@@ -51,35 +55,48 @@ class GraphBackend(ABC):
         self.scale = scale
         self.halo = entry.halo
         self.pools = entry.pooled is not None
+        self.split: SplitNetwork | None = None
+        if entry.pooled is not None:
+            self.split = GraphSplit(self, data, entry.pooled)
         self._entry = entry
         self._data = data
-        self.session = self._open(data)
+        self.session = self.open_session(data)
 
     @abstractmethod
-    def _open(self, data: bytes) -> Any:
+    def open_session(self, data: bytes) -> Any:
         """A session of the engine on a graph in ONNX."""
 
     @abstractmethod
-    def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The one output of a session, from and to the host's memory."""
+    def run_session(
+        self, session: Any, lr: NDArray[np.float32], others: Features | None = None
+    ) -> list[NDArray[Any]]:
+        """The outputs of a session, from and to the host's memory.
+
+        Args:
+            session: from `open_session`.
+            lr: luma (N, 1, H, W) in [0, 1].
+            others: what the graph takes beside it, by name.
+        """
 
     @cached_property
     def _statistics(self) -> Any:
-        return self._open(part_of(self._data, "statistics"))
+        return self.open_session(part_of(self._data, "statistics"))
 
     @cached_property
     def _tile(self) -> Any:
-        return self._open(part_of(self._data, "tile"))
+        return self.open_session(part_of(self._data, "tile"))
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
-        return self._run(self.session, {self._entry.input.name: lr})
+        (sr,) = self.run_session(self.session, lr)
+        return sr
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `TilingBackend.pooled_sums`."""
-        return self._run(self._statistics, {self._entry.input.name: lr, INSIDE: inside})
+        (sums,) = self.run_session(self._statistics, lr, {INSIDE: inside})
+        return sums
 
     def run_tile(
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
@@ -87,10 +104,66 @@ class GraphBackend(ABC):
         """See `TilingBackend.run_tile`."""
         if pooled is None:
             return self.run(lr)
-        return self._run(self._tile, {self._entry.input.name: lr, POOLED: pooled})
+        (sr,) = self.run_session(self._tile, lr, {POOLED: pooled})
+        return sr
 
     def close(self) -> None:
         """See `Backend.close`."""
         del self.session
         for part in ("_statistics", "_tile"):
             self.__dict__.pop(part, None)
+        self.split = None
+
+
+class GraphSplit:
+    """The graph of a backend in two; a `SplitNetwork`. The graphs are cut when they are needed."""
+
+    def __init__(self, backend: GraphBackend, data: bytes, pooled: str) -> None:
+        self._backend = backend
+        self._data = data
+        self._pooled = pooled
+
+    @cached_property
+    def _graphs(self) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        return split_graphs(onnx.load_model_from_string(self._data), self._pooled)
+
+    @cached_property
+    def _features(self) -> dict[str, onnx.TypeProto.Tensor]:
+        """Types and shapes of the features, in the order in which they are given."""
+        return {value.name: value.type.tensor_type for value in self._graphs[0].graph.output[1:]}
+
+    @cached_property
+    def halo(self) -> int:
+        """See `SplitNetwork.halo`."""
+        return halo(self._graphs[1], self._backend.scale)
+
+    @cached_property
+    def memory(self) -> int:
+        """See `SplitNetwork.memory`."""
+        types = self._features.values()
+        return sum(
+            kind.shape.dim[1].dim_value * helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
+            for kind in types
+        )
+
+    @cached_property
+    def _trunk(self) -> Any:
+        return self._backend.open_session(self._graphs[0].SerializeToString())
+
+    @cached_property
+    def _heads(self) -> Any:
+        return self._backend.open_session(self._graphs[1].SerializeToString())
+
+    def trunk(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], Features]:
+        """See `SplitNetwork.trunk`."""
+        sums, *features = self._backend.run_session(self._trunk, lr, {INSIDE: inside})
+        return sums, dict(zip(self._features, features, strict=True))
+
+    def heads(
+        self, lr: NDArray[np.float32], features: Features, pooled: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `SplitNetwork.heads`."""
+        (sr,) = self._backend.run_session(self._heads, lr, {POOLED: pooled, **features})
+        return sr

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import Features
 from hfdn_deploy.backends.graph import GraphBackend, threads
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
@@ -208,7 +209,8 @@ class OnnxRuntimeBackend(GraphBackend):
         super().__init__(name, precision, scale, data, entry)
         self.memory = _MEMORY[precision][scale] if name == "onnxruntime" else None
 
-    def _open(self, data: bytes) -> Any:
+    def open_session(self, data: bytes) -> Any:
+        """See `GraphBackend.open_session`."""
         return _open_session(data, self.name)
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -219,9 +221,13 @@ class OnnxRuntimeBackend(GraphBackend):
             result: NDArray[np.float32] = self._run_bound(lr)
             return result
 
-    def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        with _failures(feeds[self._entry.input.name]):
-            return np.asarray(session.run(None, feeds)[0])
+    def run_session(
+        self, session: Any, lr: NDArray[np.float32], others: Features | None = None
+    ) -> list[NDArray[Any]]:
+        """See `GraphBackend.run_session`."""
+        with _failures(lr):
+            feeds = {self._entry.input.name: lr, **(others or {})}
+            return [np.asarray(output) for output in session.run(None, feeds)]
 
     def _run_bound(self, lr: Any) -> Any:
         """With input and output bound to device memory; an array there gives an array there."""

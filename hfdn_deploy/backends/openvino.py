@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends import Features
 from hfdn_deploy.backends.graph import GraphBackend, threads
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BackendError
@@ -81,7 +82,8 @@ class OpenVINOBackend(GraphBackend):
         super().__init__("openvino", precision, bundle.manifest.scale, data, entry)
         self.memory = _MEMORY[precision][self.scale]
 
-    def _open(self, data: bytes) -> Any:
+    def open_session(self, data: bytes) -> Any:
+        """See `GraphBackend.open_session`."""
         compiled = compile_graph(data, self.precision)
         _check_precision(compiled, onnx.load_model_from_string(data), self.precision)
         return compiled.create_infer_request()
@@ -91,15 +93,19 @@ class OpenVINOBackend(GraphBackend):
         self._last = None
         super().close()
 
-    def _run(self, session: Any, feeds: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def run_session(
+        self, session: Any, lr: NDArray[np.float32], others: Features | None = None
+    ) -> list[NDArray[Any]]:
+        """See `GraphBackend.run_session`."""
+        feeds = {self._entry.input.name: lr, **(others or {})}
         try:
             with self._turn:
                 if self._last not in (None, session):
                     self._last.get_compiled_model().release_memory()
                 self._last = session
-                return np.asarray(session.infer(feeds, share_inputs=True)[0])
+                return list(session.infer(feeds, share_inputs=True).to_tuple())
         except RuntimeError as error:
-            height, width = feeds[self._entry.input.name].shape[2:]
+            height, width = lr.shape[2:]
             raise BackendError(
                 f"OpenVINO failed on an input of {width}×{height}: {error}"
             ) from error

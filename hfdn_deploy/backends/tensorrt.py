@@ -85,6 +85,7 @@ class BundleBackend(TensorRTBackend):
     """
 
     memory: int | None = None
+    split = None
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         flavour = choose("auto").name

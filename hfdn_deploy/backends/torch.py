@@ -26,7 +26,7 @@ def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
     return TorchBackend(model)
 
 
-# What `export.graph.halo` finds in the graph of the network, by scale; ablations reach no further.
+# What `hfdn_deploy.halo` finds in the graph of the network, by scale; ablations reach no further.
 HALO = {2: 20, 3: 20, 4: 19}
 
 # By scale, as `python -m benchmarks memory` measures it.
@@ -44,6 +44,7 @@ class TorchBackend:
     precision = "fp32"
     concurrency = 1
     largest: int | None = None
+    split = None
 
     def __init__(self, checkpoint: Path) -> None:
         from hfdn_deploy.network.checkpoints import load_checkpoint

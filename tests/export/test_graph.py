@@ -3,11 +3,12 @@ import onnx
 import pytest
 import torch
 
-from export.graph import halo, to_onnx
+from export.graph import to_onnx
 from export.parity import reference
 from export.rewrites import DeployHFDN, fold_adaptive_weights
 from export.sessions import candidate
 from hfdn_deploy.graphs import pooled_tensor
+from hfdn_deploy.halo import halo
 from tests.conftest import make_network
 
 OPTIONS = [

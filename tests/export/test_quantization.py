@@ -29,6 +29,7 @@ from export.sessions import candidate, open_outputs
 from export.subpixel import to_subpixels
 from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.halo import halo
 from hfdn_deploy.images import write_image
 from hfdn_deploy.manifest import TensorStatistics
 from hfdn_deploy.quality import psnr
@@ -48,7 +49,7 @@ def test_subpixels_are_exact(scale):
     model = graph.to_onnx(make_network(scale))
     rewritten = to_subpixels(model)
     assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
-    assert graph.halo(rewritten, scale) == graph.halo(model, scale)
+    assert halo(rewritten, scale) == halo(model, scale)
     before, after = candidate(model), candidate(rewritten)
     rng = np.random.default_rng(scale)
     for shape in ((1, 1, 1, 1), (2, 1, 1, 9), (1, 1, 17, 23)):
