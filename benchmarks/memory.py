@@ -74,11 +74,7 @@ def _measure(
         # What is set up with the first run, whatever its size.
         up(np.zeros((2, 2, 3), np.uint8))
         picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        job = Job(
-            *size, up.scale, backend.halo, backend.memory, backend.split, channels=3,
-            held=up.scale**2 * picture.nbytes,
-        )  # fmt: skip
-        need = job.need(way)
+        need = Job(*size, backend, channels=3, held=up.scale**2 * picture.nbytes).need(way)
         # As a budget, this allows that way and, where features are not to be kept, no other.
         measured = Upscaler(backend, "", tile=way.side if way else None, max_memory=need)
         before = _status("VmRSS")

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import Backend, SplitNetwork, TilingBackend
+from hfdn_deploy.backends import Backend, TilingBackend
 from hfdn_deploy.colour import BAND_PIXELS
 from hfdn_deploy.errors import BackendError, InputError
 
@@ -43,12 +43,8 @@ class Job:
     height: int
     """In low-resolution pixels; so is `width`."""
     width: int
-    scale: int
-    halo: int
-    memory: int
-    """`TilingBackend.memory`."""
-    split: SplitNetwork | None = None
-    """`TilingBackend.split`."""
+    backend: TilingBackend
+    """One whose memory was measured."""
     channels: int = 1
     ensemble: bool = False
     number: int = 1
@@ -59,18 +55,19 @@ class Job:
     def need(self, way: Tiling | None) -> int:
         """Bytes at the peak, in tiles or (None) whole."""
         size = self.height, self.width
+        scale, halo, split = self.backend.scale, self.backend.halo, self.backend.split
         tile, features = size, 0
-        if way is not None and way.keeps and self.split:
+        if way is not None and way.keeps and split:
             # What takes the most are the heads, which need less around a tile.
-            tile = tiling.window(*size, way.side, self.halo, self.split.halo)
-            area = tiling.area(*size, way.side, self.halo, self.split.halo)
+            tile = tiling.window(*size, way.side, halo, split.halo)
+            area = tiling.area(*size, way.side, halo, split.halo)
             # A single tile is run whole.
-            features = 0 if tile == size else area * self.split.memory
+            features = 0 if tile == size else area * split.memory
         elif way is not None:
-            tile = tiling.window(*size, way.side, self.halo, self.halo)
+            tile = tiling.window(*size, way.side, halo, halo)
         number = self.number if way is None else 1
         rows = self.height if self.ensemble else tile[0]
-        pixels = number * rows * self.width * self.scale**2
+        pixels = number * rows * self.width * scale**2
         luma = pixels * (_ENSEMBLE if self.ensemble else _LUMA)
         band = min(pixels, BAND_PIXELS) * _BAND[self.channels]
         alpha = self.number * math.prod(size) * self.channels * 4 * _BLEEDING
@@ -78,7 +75,8 @@ class Job:
         first = rows / self.height
         changing = (features, features * (1 - first) + band + self.held * first, band + self.held)
         return (
-            number * math.prod(tile) * self.memory
+            number * math.prod(tile) * (self.backend.memory or 0)
+            + self.backend.overhead
             + luma
             + (alpha if self.channels in (2, 4) else 0)
             + int(max(changing))
@@ -99,7 +97,7 @@ class Job:
 
     def _largest(self, keeps: bool, budget: int) -> Tiling | None:
         """The largest tiles within a budget; None if there are none."""
-        if keeps and not self.split:
+        if keeps and not self.backend.split:
             return None
         for side in range(_LARGEST, 0, -tiling.STEP):
             way = Tiling(side, keeps)
@@ -109,7 +107,8 @@ class Job:
 
     def _work(self, way: Tiling) -> float:
         """Pixels that are computed, each that is computed twice as `_TWICE`."""
-        pixels = tiling.area(self.height, self.width, way.side, self.halo, self.halo)
+        halo = self.backend.halo
+        pixels = tiling.area(self.height, self.width, way.side, halo, halo)
         return pixels * (1 if way.keeps else _TWICE)
 
     def check(self, way: Tiling | None, budget: int) -> None:
@@ -126,7 +125,7 @@ class Job:
         smallest = way is not None and way.side == tiling.STEP
         advice = "a smaller image" if smallest else "a smaller tile, image"
         return InputError(
-            f"{self.width}×{self.height} pixels at scale {self.scale} need about "
+            f"{self.width}×{self.height} pixels at scale {self.backend.scale} need about "
             f"{gibibytes(self.need(way))} of memory {how}, and {gibibytes(budget)} may be used; "
             f"use {advice} or scale, or allow more."
         )
@@ -186,10 +185,7 @@ class TileChoice:
             side = automatic if self._tile == "auto" else self._tile
             return side if side is None else Tiling(side, keeps=False)
         height, width, channels = (*shape, 1)[:3]
-        job = Job(
-            height, width, backend.scale, backend.halo, backend.memory, backend.split, channels,
-            ensemble, number, held,
-        )  # fmt: skip
+        job = Job(height, width, backend, channels, ensemble, number, held)
         if self._tile == "auto":
             return job.fastest(self._budget)
         if self._tile and backend.split:

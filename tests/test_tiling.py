@@ -197,7 +197,7 @@ def test_ensemble_and_colour_in_tiles(photo, ensemble):
 
 def test_auto_takes_the_fastest_tiles_that_fit(photo):
     backend = opened(("onnxruntime", "fp32"), 4)
-    job = Job(2000, 3000, 4, backend.halo, backend.memory, backend.split, channels=3)
+    job = Job(2000, 3000, backend, channels=3)
     whole = job.need(None)
     assert job.fastest(whole) is None
     # Beyond this side tiles are no faster.
@@ -225,7 +225,7 @@ def test_auto_takes_the_fastest_tiles_that_fit(photo):
 
 def test_features_are_kept_where_that_is_less_work():
     backend = opened(("onnxruntime", "fp32"), 2)
-    job = Job(1000, 1500, 2, backend.halo, backend.memory, backend.split, channels=3)
+    job = Job(1000, 1500, backend, channels=3)
     features = job.need(Tiling(16, keeps=True)) - job.need(Tiling(16, keeps=False))
     # 192 channels in four bytes of every pixel, and of the few around each tile.
     assert features > 1000 * 1500 * 768
@@ -250,9 +250,7 @@ def test_memory_decides_whether_features_are_kept():
         pretrained(2).read_model("fp32"), pretrained(2).entry("fp32"), 2, "onnxruntime"
     )
     image = photographs()["camera"][:160, :200]
-    job = Job(
-        *image.shape, 2, backend.halo, backend.memory, backend.split, held=4 * image.nbytes
-    )  # fmt: skip
+    job = Job(*image.shape, backend, held=4 * image.nbytes)
     need = job.need(Tiling(40, keeps=True))
     heads, calls = backend.split.heads, []
     backend.split.heads = lambda *args: [calls.append(1), heads(*args)][1]

@@ -74,6 +74,8 @@ class TilingBackend(Backend, Protocol):
 
     Measured; None where nobody has.
     """
+    overhead: int
+    """Bytes that it takes whatever the size."""
     largest: int | None
     """The longest side of an input that it takes, halo and all; None if memory alone decides."""
     split: SplitNetwork | None

@@ -33,6 +33,7 @@ class GraphBackend(ABC):
 
     concurrency = 1
     memory: int | None = None
+    overhead = 0
     largest: int | None = None
 
     def __init__(

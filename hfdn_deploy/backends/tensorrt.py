@@ -85,6 +85,7 @@ class BundleBackend(TensorRTBackend):
     """
 
     memory: int | None = None
+    overhead = 0
     split = None
 
     def __init__(self, bundle: Bundle, precision: str) -> None:

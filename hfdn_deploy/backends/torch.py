@@ -44,6 +44,7 @@ class TorchBackend:
     precision = "fp32"
     concurrency = 1
     largest: int | None = None
+    overhead = 0
     split = None
 
     def __init__(self, checkpoint: Path) -> None:
