@@ -19,9 +19,9 @@ _LUMA, _ENSEMBLE = 4, 12
 # Copies as floats while the colour of visible pixels flows into transparent ones.
 _BLEEDING = 6
 
-# The largest side that is chosen where the whole does not fit. Larger tiles have less halo, but
-# take no less time: `python -m benchmarks tiling`.
-_LARGEST = 384
+# The largest side that is chosen where the whole does not fit, by `Tiling.keeps`. Larger tiles
+# have less halo, but take no less time: `python -m benchmarks tiling`.
+_LARGEST = {True: 256, False: 384}
 # Time of tiles whose features are computed twice as a multiple of those that keep them, at least.
 _TWICE = 1.25
 
@@ -99,7 +99,7 @@ class Job:
         """The largest tiles within a budget; None if there are none."""
         if keeps and not self.backend.split:
             return None
-        for side in range(_LARGEST, 0, -tiling.STEP):
+        for side in range(_LARGEST[keeps], 0, -tiling.STEP):
             way = Tiling(side, keeps)
             if self.need(way) <= budget:
                 return way
