@@ -64,7 +64,7 @@ class Tile:
     @property
     def pixels(self) -> int:
         """How many are kept."""
-        return math.prod(map(_length, self.kept))
+        return math.prod(part.stop - part.start for part in self.kept)
 
 
 def plan(height: int, width: int, side: int, halo: int) -> list[Tile]:
@@ -86,37 +86,37 @@ def plan(height: int, width: int, side: int, halo: int) -> list[Tile]:
 
 def window(height: int, width: int, side: int, halo: int, around: int) -> tuple[int, int]:
     """Height and width of the largest tile of `plan` with only `around` pixels of its halo."""
-    rows, columns = (max(_lengths(n, side, halo, around)) for n in (height, width))
+    rows, columns = (_largest(length, side, halo, around) for length in (height, width))
     return rows, columns
 
 
 def area(height: int, width: int, side: int, halo: int, around: int) -> int:
     """How many pixels the tiles of `plan` have, with only `around` pixels of their halo."""
-    rows, columns = (sum(_lengths(n, side, halo, around)) for n in (height, width))
+    # Where two tiles meet, each reads so much of the other.
+    rows, columns = (
+        length + 2 * around * (_cut(length, side, halo)[0] - 1) for length in (height, width)
+    )
     return rows * columns
 
 
-def _lengths(length: int, side: int, halo: int, around: int) -> list[int]:
-    """How long each tile is along one axis, with only `around` pixels of its halo."""
-    return [_length(_narrowed(*span, around)) for span in _spans(length, side, halo)]
+def _largest(length: int, side: int, halo: int, around: int) -> int:
+    """The first or last tile's length along one axis: at the border it keeps its halo."""
+    count, size = _cut(length, side, halo)
+    return size if count == 1 else size - halo + around
 
 
 def _narrowed(read: slice, kept: slice, halo: int) -> slice:
     return slice(max(read.start, kept.start - halo), min(read.stop, kept.stop + halo))
 
 
-def _length(part: slice) -> int:
-    return int(part.stop - part.start)
-
-
-def _read_length(length: int, side: int, halo: int) -> int:
-    """How much each tile reads along one axis: all of it, if one tile will do."""
+def _cut(length: int, side: int, halo: int) -> tuple[int, int]:
+    """How many tiles there are along one axis, and how much each reads."""
     inner = length - 2 * halo
     count = -(-inner // side)
     if count <= 1:
-        return length
+        return 1, length
     even = -(-inner // count)
-    return min(side, -(-even // STEP) * STEP) + 2 * halo
+    return count, min(side, -(-even // STEP) * STEP) + 2 * halo
 
 
 def _spans(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
@@ -125,10 +125,10 @@ def _spans(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
     The first and the last keep what lies towards the border, too. They are spread evenly, and
     the last is moved back to end at the border.
     """
-    size = _read_length(length, side, halo)
-    if size == length:
+    count, size = _cut(length, side, halo)
+    if count == 1:
         return [(slice(0, length), slice(0, length))]
-    count, step = -(-(length - 2 * halo) // side), size - 2 * halo
+    step = size - 2 * halo
     starts = [min(i * step, length - size) for i in range(count)]
     edges = [0, *(start + halo for start in starts[1:]), length]
     return [
