@@ -81,7 +81,7 @@ class OpenVINOBackend(GraphBackend):
         super().__init__("openvino", precision, bundle.manifest.scale, data, entry)
         self.memory = _MEMORY[precision][self.scale]
         # Two sessions for tiles, or what the first picture sets up.
-        self.overhead = 30 * 2**20
+        self.overhead = 24 * 2**20
 
     def open_session(self, data: bytes) -> Any:
         """See `GraphBackend.open_session`."""
