@@ -6,7 +6,7 @@ allows, the second goes on from what the first has computed (`split_graphs`). Al
 and the tensors of the graph that they are made from; image, sums and mean are fp32.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
@@ -95,7 +95,7 @@ def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
     """The tensors computed on the way to what is pooled that others read, too."""
     nodes: Sequence[onnx.NodeProto] = model.graph.node
     before = {node.output[0]: node for node in _needed(nodes, {_pool(model, pooled).input[0]})}
-    features = {}
+    features = []
     for node in nodes:
         if node.output[0] in before or node.output[0] == pooled:
             continue
@@ -103,9 +103,8 @@ def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
             maker = before[name]
             # Eight bits are a quarter of the number that they stand for.
             is_quantized = maker.op_type == "DequantizeLinear" and maker.input[0] in before
-            stored = maker.input[0] if is_quantized else name
-            features[stored] = _known(model, stored)
-    return features
+            features.append(maker.input[0] if is_quantized else name)
+    return _known(model, features)
 
 
 def _before(
@@ -187,18 +186,19 @@ def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
     raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
 
 
-def _known(model: onnx.ModelProto, name: str) -> ValueInfoProto:
-    """Type and shape of a tensor inside a graph."""
+def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInfoProto]:
+    """Types and shapes of tensors inside a graph, by name, in the order given."""
     values: Sequence[ValueInfoProto] = onnx.shape_inference.infer_shapes(model).graph.value_info
-    for value in values:
-        if value.name == name:
-            return value
-    raise BundleError(f"the shape of {name!r} is not known; export the bundle anew.")
+    found = {value.name: value for value in values}
+    for name in names:
+        if name not in found:
+            raise BundleError(f"the shape of {name!r} is not known; export the bundle anew.")
+    return {name: found[name] for name in names}
 
 
 def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
     """An input or output in fp32 with the shape of the pooled tensor."""
-    dims = _known(model, pooled).type.tensor_type.shape.dim
+    dims = _known(model, [pooled])[pooled].type.tensor_type.shape.dim
     shape = [dim.dim_param or dim.dim_value for dim in dims]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 

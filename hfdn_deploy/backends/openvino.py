@@ -69,6 +69,9 @@ class OpenVINOBackend(GraphBackend):
         BackendError: OpenVINO refuses the graph, or would compute in another precision.
     """
 
+    # Two sessions for tiles, or what the first picture sets up.
+    overhead = 24 * 2**20
+
     def __init__(self, bundle: Bundle, precision: str) -> None:
         if reason := why_not(precision):
             raise BackendError(f"{reason}.")
@@ -80,8 +83,6 @@ class OpenVINOBackend(GraphBackend):
         self._last: Any = None
         super().__init__("openvino", precision, bundle.manifest.scale, data, entry)
         self.memory = _MEMORY[precision][self.scale]
-        # Two sessions for tiles, or what the first picture sets up.
-        self.overhead = 24 * 2**20
 
     def open_session(self, data: bytes) -> Any:
         """See `GraphBackend.open_session`."""
