@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from hfdn_deploy.upscaler import Upscaler
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks tiling`."""
     parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])
     parser.add_argument("--tile", nargs="+", type=int, default=[64, 128, 256, 384, 512])
@@ -39,7 +41,8 @@ def main(args: argparse.Namespace) -> None:
         with ExitStack() as stack:
             backends = []
             for _ in range(3):
-                up = Upscaler.load(args.scale, args.backend, precision, tile=None)
+                model = args.model or args.scale
+                up = Upscaler.load(model, args.backend, precision, tile=None)
                 backends.append(stack.enter_context(up).backend)
             _print(precision, backends, luma, args)
 

@@ -1,5 +1,7 @@
 """HFDN: shallow features, three hierarchical fuse modules, attention, three reconstructions."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -62,7 +64,13 @@ class HFDN(nn.Module):
             x: luma (N, 1, H, W).
             mean: (N, 48, 1, 1), of the fused features over the whole image, if x is a tile of it.
         """
-        features, deep = self.fused_features(x)
+        return self.attended(*self.fused_features(x), mean)
+
+    def attended(
+        self, features: Sequence[Tensor], fused: Tensor, mean: Tensor | None = None
+    ) -> list[Tensor]:
+        """`level_features` from the `fused_features`, which may lack those of the last module."""
+        deep = fused
         if "ca" in self.attention:
             deep = self.attention["ca"](deep, mean)
         if "sa" in self.attention:
@@ -75,9 +83,13 @@ class HFDN(nn.Module):
 
         Args as for `level_features`.
         """
+        return self.reconstructed(x, self.level_features(x, mean))
+
+    def reconstructed(self, x: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
+        """`forward_levels` from the `level_features`."""
         image = self.base(x)
         images = []
-        for head, features in zip(self.ordered_heads, self.level_features(x, mean), strict=True):
+        for head, features in zip(self.ordered_heads, levels, strict=True):
             image = image + head(features)
             images.append(image)
         return images
