@@ -1,4 +1,4 @@
-"""What tiles cost in time by their side, beside what their halo explains."""
+"""What tiles cost in time by their side, beside the work that explains it."""
 
 import argparse
 from collections.abc import Callable
@@ -7,10 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from export.graph import layer_macs
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, SplitNetwork, TilingBackend
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.graphs import pooled_tensor, statistics_graph
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.photographs import photographs
 from hfdn_deploy.timing import measure
@@ -29,12 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a tiled run's time as a share of the whole's, median and middle half of the rounds."""
+    """Print a tiled run's time as a share of the whole's, median and middle half of the rounds.
+
+    What explains it are the pixels that are read and, where features are computed twice, the
+    multiply-accumulates of the part of the network that computes them.
+    """
     photograph = photographs()["camera"] / np.float32(255)
     luma = np.resize(np.pad(photograph, 256, mode="reflect"), (args.side, args.side))
     print(
-        "| precision | tile | pixels read | features kept | over pixels read "
-        "| computed twice | over pixels read |\n|---|---|---|---|---|---|---|"
+        "| precision | tile | pixels read | features kept | over that "
+        "| with the second computing | computed twice | over that |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     for precision in args.precision:
         # Each way has sessions of its own: none finds its memory given back for another.
@@ -63,14 +72,24 @@ def _print(
             runs[f"{side} kept"] = partial(_upscale, keeping, luma, tiles, keeping.split)
         runs[f"{side} twice"] = partial(_upscale, twice, luma, tiles, None)
     found = measure(runs, args.rounds)
+    again = _share_before_mean(whole.scale)
     for side, tiles in plans.items():
         read = sum(np.prod([part.stop - part.start for part in tile.read]) for tile in tiles)
         ratio = read / luma.size
         cells = []
-        for name in (f"{side} kept", f"{side} twice"):
+        for name, work in ((f"{side} kept", ratio), (f"{side} twice", ratio * (1 + again))):
             shares = found[name].ratios(found["whole"]) if name in found else np.array([np.nan])
-            cells += [_middle(shares), _middle(shares / ratio)]
-        print(f"| {precision} | {side} | {ratio:.2f} | {' | '.join(cells)} |", flush=True)
+            cells += [f"{work:.2f}", _middle(shares), _middle(shares / work)]
+        print(f"| {precision} | {side} | {' | '.join(cells)} |", flush=True)
+
+
+def _share_before_mean(scale: int) -> float:
+    """Of the multiply-accumulates, in the package's network."""
+    model = onnx.load_model_from_string(pretrained(scale).read_model("fp32"))
+    pooled = pooled_tensor(model)
+    assert pooled is not None
+    first = statistics_graph(model, pooled)
+    return sum(layer_macs(first).values()) / sum(layer_macs(model).values())
 
 
 def _upscale(
