@@ -125,7 +125,8 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
     """Pixels, upright: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA.
 
     Args:
-        file: the file that the header came from.
+        file: the file that the header came from; no deep TIFF of grey and alpha, which
+            `hfdn_deploy.tiff` reads.
         header, image: from `read_header`.
 
     Raises:
@@ -144,7 +145,7 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
         mode = _MODES[header.channels]
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     if header.format != "TIFF":
-        pixels = _turn_upright(pixels, header.orientation)
+        pixels = turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
 
 
@@ -233,10 +234,10 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
         raise InputError(f"holds {stored} pixels; convert it to 8 or 16 bits or 32-bit floats")
     # OpenCV gives wrong pixels for the other layouts, without a word.
     extra = directory.get(TiffImagePlugin.EXTRASAMPLES, ())
-    if (photometric, samples) not in ((1, 1), (2, 3), (2, 4)) or planar or 1 in extra:
+    if (photometric, samples) not in ((1, 1), (1, 2), (2, 3), (2, 4)) or planar or 1 in extra:
         raise InputError(
-            f"is a {max(bits)}-bit TIFF of a layout that is not read; save it as grey, RGB or RGBA "
-            "with pixels interleaved and alpha not premultiplied"
+            f"is a {max(bits)}-bit TIFF of a layout that is not read; save it as grey or RGB with "
+            "pixels interleaved and alpha not premultiplied"
         )
     return Header("TIFF", width, height, samples, dtype, orientation, frames, data), None
 
@@ -257,7 +258,7 @@ def _decode_deep(file: BinaryIO, header: Header, image: ImageFile | None) -> Pix
     return np.asarray(pixels[..., [0, 3]] if header.channels == 2 else pixels)
 
 
-def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Undo the turn of a camera; what the numbers mean: EXIF 2.32, 4.6.4, orientation."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)

@@ -107,7 +107,7 @@ def valid_dpi(dpi: Any) -> tuple[float, float] | None:
         x, y = map(float, dpi)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
-    return (x, y) if min(x, y) >= 1 and max(x, y) < 1e5 else None
+    return (x, y) if all(1 <= value < 1e5 for value in (x, y)) else None
 
 
 def read_png_chunks(file: BinaryIO) -> dict[bytes, list[bytes]]:

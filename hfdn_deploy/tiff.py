@@ -18,7 +18,13 @@ from PIL.ExifTags import IFD
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from hfdn_deploy import rows
-from hfdn_deploy.decoding import Header, check_tiff_parts, decode_part, read_tiff_directory
+from hfdn_deploy.decoding import (
+    Header,
+    check_tiff_parts,
+    decode_part,
+    read_tiff_directory,
+    turn_upright,
+)
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.metadata import Metadata
 from hfdn_deploy.rows import Banded
@@ -26,6 +32,8 @@ from hfdn_deploy.rows import Banded
 Pixels = NDArray[Any]
 
 _HORIZONTAL_DIFFERENCES = 2
+# Of compressions: none and PackBits, where decoders take no notice of a predictor.
+_UNPREDICTED = (1, 32773)
 _UNASSOCIATED_ALPHA = 2
 
 _T4_OPTIONS = 292
@@ -57,8 +65,7 @@ def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
     YCbCr in JPEG has rows, but the decoder refuses a single subsampled one of other compressions.
     """
     tags = read_tiff_directory(file)
-    tiled = TiffImagePlugin.TILEOFFSETS in tags
-    where, sizes, length = _TILES if tiled else _STRIPS
+    where, sizes, length = _parts(tags)
     if not {where, sizes, length} <= set(tags):
         return None
     check_tiff_parts(tags)
@@ -73,19 +80,58 @@ def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
         or (ycbcr and compression != _JPEG)
     ):
         return None
-    across = math.ceil(header.width / tags[TiffImagePlugin.TILEWIDTH]) if tiled else 1
-    return _rows(file, tags, tall, across, max(1, rows.BAND_BYTES * 8 // (tall * bits)))
+    return _rows(file, tags, max(1, rows.BAND_BYTES * 8 // (tall * bits)))
 
 
-def _rows(
-    file: BinaryIO, tags: ImageFileDirectory_v2, tall: int, across: int, count: int
-) -> Iterator[Pixels]:
-    """Bands of so many strips, or rows of tiles, each so many pixels tall and so many across."""
-    tiled = TiffImagePlugin.TILEOFFSETS in tags
-    where, sizes, _ = _TILES if tiled else _STRIPS
+def read_grey_alpha(file: BinaryIO, header: Header) -> Pixels:
+    """Grey and alpha of 16 bits or floats, upright: (H, W, 2).
+
+    OpenCV reads no such file, but it is one of grey that is twice as wide, except for the
+    differences from the left neighbour (TIFF 6.0, section 14), which are added up here.
+
+    Raises:
+        InputError: the floats are differences; the message goes behind the file's name.
+        Exception: whatever a damaged file makes the decoders raise.
+    """
+    tags = read_tiff_directory(file)
+    check_tiff_parts(tags)
+    height, width = tags[TiffImagePlugin.IMAGELENGTH], tags[TiffImagePlugin.IMAGEWIDTH]
+    predictor = tags.pop(TiffImagePlugin.PREDICTOR, 1)
+    if tags.get(TiffImagePlugin.COMPRESSION, 1) in _UNPREDICTED:
+        predictor = 1
+    if predictor not in (1, _HORIZONTAL_DIFFERENCES):
+        raise InputError("holds grey, alpha and differences of floats; save it without a predictor")
+    # Differences begin anew in each tile.
+    block = tags.get(TiffImagePlugin.TILEWIDTH, width)
+    for tag in {TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.TILEWIDTH} & set(tags):
+        tags.tagtype[tag] = TiffTags.LONG
+        tags[tag] *= 2
+    for tag in {TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.SAMPLEFORMAT} & set(tags):
+        tags[tag] = tags[tag][:1]
+    tags[TiffImagePlugin.SAMPLESPERPIXEL] = 1
+    tags.pop(TiffImagePlugin.EXTRASAMPLES, None)
+    tags.setdefault(TiffImagePlugin.ROWSPERSTRIP, height)
+    pixels = next(_rows(file, tags, height)).reshape(height, width, 2)
+    if predictor == _HORIZONTAL_DIFFERENCES:
+        integers = pixels.view(f"u{pixels.itemsize}")
+        for left in range(0, width, block):
+            part = integers[:, left : left + block]
+            np.cumsum(part, axis=1, dtype=part.dtype, out=part)
+    return np.ascontiguousarray(turn_upright(pixels, header.orientation))
+
+
+def _parts(tags: ImageFileDirectory_v2) -> tuple[int, int, int]:
+    return _TILES if TiffImagePlugin.TILEOFFSETS in tags else _STRIPS
+
+
+def _rows(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iterator[Pixels]:
+    """Bands of so many strips, or rows of tiles."""
+    where, sizes, length = _parts(tags)
     places = list(zip(tags[where], tags[sizes], strict=True))
     most = file.seek(0, os.SEEK_END)
-    height = tags[TiffImagePlugin.IMAGELENGTH]
+    height, width = tags[TiffImagePlugin.IMAGELENGTH], tags[TiffImagePlugin.IMAGEWIDTH]
+    tall = min(tags[length], height)
+    across = math.ceil(width / tags[TiffImagePlugin.TILEWIDTH]) if where in _TILES else 1
     for top in range(0, math.ceil(height / tall), count):
         wanted = places[top * across : (top + count) * across]
         if sum(size for _, size in wanted) > most:
@@ -102,7 +148,7 @@ def _rows(
         small.tagtype[where] = small.tagtype[sizes] = TiffTags.LONG
         small[sizes] = tuple(map(len, parts))
         small[where] = tuple(np.cumsum([0, *small[sizes][:-1]]).tolist())
-        if tiled:
+        if where in _TILES:
             start = len(_saved(small))
             small[where] = tuple(start + offset for offset in small[where])
         yield decode_part(_saved(small) + b"".join(parts))

@@ -55,13 +55,9 @@ def test_deep_images_stay_deep(tmp_path, dtype, suffix, channels):
     write_image(path, image[:, ::-1][:, ::-1])
     if suffix == ".tif":
         np.testing.assert_array_equal(tifffile.imread(path), image)
-    if channels == 2 and suffix == ".tif":
-        with pytest.raises(InputError, match="of a layout that is not read"):
-            read_image(path)
-        return
     back = read_image(path)
     assert back.dtype == dtype
-    if channels == 2:  # which OpenCV cannot write
+    if channels == 2 and suffix == ".png":  # which OpenCV cannot write
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     np.testing.assert_array_equal(back, image)
 
@@ -129,6 +125,7 @@ def test_palettes_and_transparent_colours_of_png(tmp_path):
         ("uint16", {"photometric": "separated"}, "layout"),
         ("uint16", {"planarconfig": "separate"}, "layout"),
         ("uint16", {"extrasamples": ["assocalpha"]}, "layout"),
+        ("uint16", {"extrasamples": ["assocalpha"], "photometric": "minisblack"}, "layout"),
         ("uint8", {"photometric": "separated"}, "CMYK"),
         ("uint8", {"bigtiff": True, "byteorder": ">"}, "big-endian BigTIFF"),
     ],
@@ -138,34 +135,60 @@ def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message)
     if "planarconfig" in kind:
         shape = (3, 20, 21)
     elif "extrasamples" in kind or kind.get("photometric") == "separated":
-        shape = (20, 21, 4)
+        shape = (20, 21, 2 if kind.get("photometric") == "minisblack" else 4)
     kind = {"photometric": "rgb" if len(shape) == 3 else "minisblack", **kind}
     tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, dtype), **kind)
     with pytest.raises(InputError, match=rf"a\.tif (holds|is a) .*{message}"):
         read_image(tmp_path / "a.tif")
 
 
+def write_tiff(path, image, **kind):
+    """With channels as those of our images."""
+    channels = (*image.shape, 1)[2]
+    if channels in (2, 4):
+        kind = {"extrasamples": ["unassalpha"], **kind}
+    tifffile.imwrite(path, image, photometric="rgb" if channels > 2 else "minisblack", **kind)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize(
     "kind",
     [
         {"compression": "zlib", "predictor": True},
+        {"compression": "zlib", "predictor": True, "tile": (16, 16)},
+        {"compression": "zlib", "predictor": True, "byteorder": ">", "rowsperstrip": 10},
         {"tile": (16, 16)},
         {"byteorder": ">"},
         {"bigtiff": True},
-        {"extrasamples": ["unassalpha"]},
+        {"extratags": [(274, 3, 1, 6, True)]},
     ],
     ids=str,
 )
-def test_kinds_of_tiff(tmp_path, dtype, kind):
+def test_kinds_of_tiff(tmp_path, dtype, kind, channels):
     if kind.get("predictor") and dtype == "float32":
         pytest.skip("tifffile alone cannot write it")
-    shape = (33, 37, 4 if "extrasamples" in kind else 3)
-    image = (np.random.default_rng(0).random(shape) * (1 if dtype == "float32" else 255)).astype(
+    shape = (33, 37, channels)
+    image = (np.random.default_rng(0).random(shape) * (1 if dtype == "float32" else 65535)).astype(
         dtype
     )
-    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **kind)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+    write_tiff(tmp_path / "a.tif", image, **kind)
+    upright = np.rot90(image, -1) if "extratags" in kind else image
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), upright)
+    header = read_header(tmp_path / "a.tif")
+    assert (header.height, header.width, header.channels) == upright.shape
+
+
+def test_the_predictors_of_grey_with_alpha(tmp_path):
+    path = tmp_path / "a.tif"
+    image = np.random.default_rng(0).integers(0, 65536, (33, 37, 2), np.uint16)
+    write_tiff(path, image, predictor=True, compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["Predictor"].overwrite(3)
+    with pytest.raises(InputError, match=r"differences of floats; save it without a predictor\.$"):
+        read_image(path)
+    write_tiff(path, image, extratags=[(317, 3, 1, 2, True)])  # nothing is compressed
+    np.testing.assert_array_equal(read_image(path), image)
 
 
 def test_cmyk_jpeg_is_refused(tmp_path, photo):

@@ -152,3 +152,15 @@ def test_tags_about_the_file_do_not_reach_a_tiff(tmp_path, photo, tags):
     write_image(tmp_path / "b.tif", photo, kept)
     np.testing.assert_array_equal(read_image(tmp_path / "b.tif"), photo)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), photo)
+
+
+@pytest.mark.parametrize("density", [((0, 0), (72, 1)), ((72, 1), (0, 0)), ((1, 0), (72, 1))])
+@pytest.mark.parametrize("target", ["b.png", "b.tif", "b.jpg", "b.bmp"])
+def test_a_density_that_is_no_number_is_left_out(tmp_path, photo, density, target):
+    tifffile.imwrite(tmp_path / "a.tif", photo, resolution=(72, 72))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        for name, value in zip(("XResolution", "YResolution"), density, strict=True):
+            file.pages[0].tags[name].overwrite(value)
+    metadata = read_header(tmp_path / "a.tif").metadata
+    assert metadata.dpi is None
+    write_image(tmp_path / target, photo, metadata)

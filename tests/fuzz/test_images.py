@@ -56,6 +56,14 @@ def seeds() -> list[bytes]:
         pixels = np.moveaxis(rgba[..., :3], 2, 0) if "planarconfig" in kind else rgba[..., :3]
         tifffile.imwrite(file, pixels.astype("u2"), photometric="rgb", byteorder=">", **kind)
         files.append(file.getvalue())
+    for dtype, kind in (
+        ("u2", {"compression": "zlib", "predictor": True}),
+        ("u2", {"tile": (16, 16), "byteorder": ">"}),
+        ("f4", {"rowsperstrip": 5}),
+    ):
+        file = io.BytesIO()
+        tifffile.imwrite(file, rgba[..., :2].astype(dtype), extrasamples=["unassalpha"], **kind)
+        files.append(file.getvalue())
     return files
 
 
