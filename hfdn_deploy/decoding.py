@@ -125,8 +125,8 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
     """Pixels, upright: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA.
 
     Args:
-        file: the file that the header came from; no deep TIFF of grey and alpha, which
-            `hfdn_deploy.tiff` reads.
+        file: the file that the header came from; of a deep TIFF, what `hfdn_deploy.tiff` makes
+            of it.
         header, image: from `read_header`.
 
     Raises:
@@ -144,7 +144,7 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
         image.load()
         mode = _MODES[header.channels]
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    if header.format != "TIFF":
+    if header.format != "TIFF":  # which Pillow has turned
         pixels = turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
 
@@ -243,7 +243,7 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
 
 
 def _decode_deep(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
-    """16-bit and float pixels; those of a TIFF upright, as OpenCV turns them."""
+    """16-bit and float pixels, as they are stored."""
     file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != header.dtype:

@@ -138,8 +138,8 @@ def _decode(opened: tuple[BinaryIO, Header, ImageFile | None], name: str) -> Ima
     file, header, image = opened
     _check_memory(_COPIES * header.width * header.height * 4 * np.dtype(header.dtype).itemsize)
     _mention_others(header, name)
-    if (header.format, header.channels) == ("TIFF", 2) and header.dtype != "uint8":
-        return tiff.read_grey_alpha(file, header)
+    if header.format == "TIFF" and header.dtype != "uint8":
+        return tiff.read_deep(file, header)
     return decoding.decode(file, header, image)
 
 

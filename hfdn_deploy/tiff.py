@@ -36,6 +36,8 @@ _HORIZONTAL_DIFFERENCES = 2
 _UNPREDICTED = (1, 32773)
 _UNASSOCIATED_ALPHA = 2
 
+_TRUNCATED = "is truncated or damaged; copy it anew"
+
 _T4_OPTIONS = 292
 
 # What a TIFF's decoder must know: TIFF 6.0, and its technical notes 1 and 2 for tiles and JPEG.
@@ -72,7 +74,7 @@ def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
     compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
     ycbcr = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _YCBCR
     tall = min(tags[length], header.height)
-    bits = header.width * sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    bits = header.width * _bits(tags)
     if (
         tall * bits > 8 * rows.LARGEST_PART
         or tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) != 1
@@ -83,19 +85,29 @@ def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
     return _rows(file, tags, max(1, rows.BAND_BYTES * 8 // (tall * bits)))
 
 
-def read_grey_alpha(file: BinaryIO, header: Header) -> Pixels:
-    """Grey and alpha of 16 bits or floats, upright: (H, W, 2).
+def read_deep(file: BinaryIO, header: Header) -> Pixels:
+    """Pixels of 16 bits or floats, upright, as `decode` gives them.
 
-    OpenCV reads no such file, but it is one of grey that is twice as wide, except for the
-    differences from the left neighbour (TIFF 6.0, section 14), which are added up here.
+    OpenCV decodes them, but not from the file itself: of a damaged one it may see other tags than
+    those that were checked, and return what was in memory before.
 
     Raises:
-        InputError: the floats are differences; the message goes behind the file's name.
+        InputError: damaged; the message goes behind the file's name.
         Exception: whatever a damaged file makes the decoders raise.
     """
     tags = read_tiff_directory(file)
     check_tiff_parts(tags)
-    height, width = tags[TiffImagePlugin.IMAGELENGTH], tags[TiffImagePlugin.IMAGEWIDTH]
+    pixels = _grey_alpha(file, tags) if header.channels == 2 else _whole(file, tags)
+    return np.ascontiguousarray(turn_upright(pixels, header.orientation))
+
+
+def _grey_alpha(file: BinaryIO, tags: ImageFileDirectory_v2) -> Pixels:
+    """Deep grey and alpha (H, W, 2), by tags that are used up.
+
+    OpenCV reads no such file, but it is one of grey that is twice as wide, except for the
+    differences from the left neighbour (TIFF 6.0, section 14), which are added up here.
+    """
+    width = tags[TiffImagePlugin.IMAGEWIDTH]
     predictor = tags.pop(TiffImagePlugin.PREDICTOR, 1)
     if tags.get(TiffImagePlugin.COMPRESSION, 1) in _UNPREDICTED:
         predictor = 1
@@ -110,24 +122,27 @@ def read_grey_alpha(file: BinaryIO, header: Header) -> Pixels:
         tags[tag] = tags[tag][:1]
     tags[TiffImagePlugin.SAMPLESPERPIXEL] = 1
     tags.pop(TiffImagePlugin.EXTRASAMPLES, None)
-    tags.setdefault(TiffImagePlugin.ROWSPERSTRIP, height)
-    pixels = next(_rows(file, tags, height)).reshape(height, width, 2)
+    pixels = _whole(file, tags)
+    pixels = pixels.reshape(len(pixels), width, 2)
     if predictor == _HORIZONTAL_DIFFERENCES:
         integers = pixels.view(f"u{pixels.itemsize}")
         for left in range(0, width, block):
             part = integers[:, left : left + block]
             np.cumsum(part, axis=1, dtype=part.dtype, out=part)
-    return np.ascontiguousarray(turn_upright(pixels, header.orientation))
+    return pixels
 
 
-def _parts(tags: ImageFileDirectory_v2) -> tuple[int, int, int]:
-    return _TILES if TiffImagePlugin.TILEOFFSETS in tags else _STRIPS
+def _whole(file: BinaryIO, tags: ImageFileDirectory_v2) -> Pixels:
+    """All pixels as they are stored."""
+    height = tags[TiffImagePlugin.IMAGELENGTH]
+    tags.setdefault(TiffImagePlugin.ROWSPERSTRIP, height)
+    return next(_rows(file, tags, height))
 
 
 def _rows(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iterator[Pixels]:
     """Bands of so many strips, or rows of tiles."""
     where, sizes, length = _parts(tags)
-    places = list(zip(tags[where], tags[sizes], strict=True))
+    places = list(zip(tags[where], _sizes(tags), strict=True))
     most = file.seek(0, os.SEEK_END)
     height, width = tags[TiffImagePlugin.IMAGELENGTH], tags[TiffImagePlugin.IMAGEWIDTH]
     tall = min(tags[length], height)
@@ -135,11 +150,13 @@ def _rows(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iterator[P
     for top in range(0, math.ceil(height / tall), count):
         wanted = places[top * across : (top + count) * across]
         if sum(size for _, size in wanted) > most:
-            raise InputError("is truncated or damaged; copy it anew")
+            raise InputError(_TRUNCATED)
         parts = []
         for offset, size in wanted:
             file.seek(offset)
             parts.append(file.read(size))
+            if len(parts[-1]) < size:
+                raise InputError(_TRUNCATED)
         small = ImageFileDirectory_v2(prefix=tags.prefix)
         for tag in set(_SHARED) & set(tags):
             small.tagtype[tag] = tags.tagtype[tag]
@@ -151,7 +168,37 @@ def _rows(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iterator[P
         if where in _TILES:
             start = len(_saved(small))
             small[where] = tuple(start + offset for offset in small[where])
-        yield decode_part(_saved(small) + b"".join(parts))
+        yield decode_part(b"".join([_saved(small), *parts]))
+
+
+def _parts(tags: ImageFileDirectory_v2) -> tuple[int, int, int]:
+    return _TILES if TiffImagePlugin.TILEOFFSETS in tags else _STRIPS
+
+
+def _sizes(tags: ImageFileDirectory_v2) -> list[int]:
+    """Bytes of each strip or tile.
+
+    Of pixels that are not compressed they are computed: files give them wrong, and decoders that
+    read the whole do not ask.
+    """
+    where, sizes, length = _parts(tags)
+    if tags.get(TiffImagePlugin.COMPRESSION, 1) != 1:
+        return list(tags[sizes])
+    height, number = tags[TiffImagePlugin.IMAGELENGTH], len(tags[where])
+    if where in _TILES:
+        width, rows_of_each = tags[TiffImagePlugin.TILEWIDTH], [tags[length]] * number
+    else:
+        width = tags[TiffImagePlugin.IMAGEWIDTH]
+        rows_of_each = [min(tags[length], max(0, height - i * tags[length])) for i in range(number)]
+    row = math.ceil(width * _bits(tags) / 8)
+    return [row * tall for tall in rows_of_each]
+
+
+def _bits(tags: ImageFileDirectory_v2) -> int:
+    """Of a pixel; some files give those of one of its samples for all."""
+    bits: tuple[int, ...] = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    samples: int = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    return sum(bits) if len(bits) >= samples else bits[0] * samples
 
 
 def _saved(tags: ImageFileDirectory_v2) -> bytes:

@@ -165,14 +165,49 @@ def test_damage_is_found_where_it_is(tmp_path, photo, name, harm):
         ({"tile": (16, 32)}, "TileWidth", 2**24, "has tiles of 16777216×16 pixels"),
     ],
 )
-def test_parts_that_make_no_sense_are_refused(tmp_path, photo, options, tag, value, message):
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_parts_that_make_no_sense_are_refused(tmp_path, photo, options, tag, value, message, dtype):
     path = tmp_path / "a.tif"
-    tiff(str(path), photo, **options)
+    tiff(str(path), photo.astype(dtype), **options)
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags[tag].overwrite(value, dtype="I")
     for read in (read_image, open_image):
         with pytest.raises(InputError, match=rf"a\.tif {message}"):
             read(path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("factor", [0, 0.5, 2])
+@pytest.mark.parametrize("options", [{"rowsperstrip": 4}, {"tile": (16, 32)}])
+def test_wrong_sizes_of_pixels_that_are_not_compressed_do_no_harm(
+    tmp_path, photo, dtype, factor, options
+):
+    path, image = tmp_path / "a.tif", photo if dtype == "uint8" else deep(photo, dtype)
+    tiff(path, image, photometric="rgb", **options)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[0].tags["TileByteCounts" if "tile" in options else "StripByteCounts"]
+        tag.overwrite([int(size * factor) for size in tag.value])
+    np.testing.assert_array_equal(read_image(path), image)
+    np.testing.assert_array_equal(open_image(path)[:, :], image)
+
+
+def test_opencv_sees_no_tag_that_was_not_checked(tmp_path):
+    """Pillow reads no tags behind one that it cannot follow: here that of planes.
+
+    Of planes OpenCV fills in one, and leaves the rest as it was in memory.
+    """
+    path = tmp_path / "a.tif"
+    planes = np.random.default_rng(0).integers(0, 65536, (3, 17, 13), np.uint16)
+    tiff(path, planes, photometric="rgb", planarconfig="separate", byteorder=">")
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        place, sizes = tags["StripOffsets"].value[0], tags["StripByteCounts"].offset
+    with path.open("r+b") as raw:
+        raw.seek(sizes)
+        raw.write(struct.pack(">HHII", 23, 3, 3, 2**24))
+    stored = np.frombuffer(path.read_bytes(), ">u2", planes.size, place)
+    with pytest.warns(UserWarning, match="Truncated File Read"):
+        np.testing.assert_array_equal(read_image(path), stored.reshape(17, 13, 3))
 
 
 def test_what_follows_pixels_that_end_too_early_is_not_read(tmp_path):
