@@ -98,7 +98,7 @@ def serving(args: argparse.Namespace) -> Iterator[tuple[int, psutil.Process]]:
     """`hfdn serve` in a process of its own: its port, and the process."""
     options = {"port": 0, "batch": args.batch, "queue": args.queue}
     options |= {"scale": args.scale, "precision": args.precision}
-    command = [sys.executable, "-m", "hfdn_deploy.cli", "serve"]
+    command = [sys.executable, "-m", "hfdn_deploy", "serve"]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
     environment = {k: v for k, v in os.environ.items() if k != "HFDN_TOKEN"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

@@ -1,13 +1,14 @@
 """Fast, verified HFDN super-resolution: `Upscaler.load(4)(image)`."""
 
 import os
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 # Since 1.29 ONNX Runtime's builds for Linux report sessions and models to their maker unless they
 # are told not to, before they are imported. Nobody who upscales a picture expects that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import (
     BackendError,
     BundleError,
@@ -17,9 +18,15 @@ from hfdn_deploy.errors import (
     HFDNError,
     InputError,
 )
-from hfdn_deploy.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from hfdn_deploy.bundle import Bundle
+    from hfdn_deploy.upscaler import Upscaler
 
 __version__ = version("hfdn-deploy")
+
+# Imported when they are asked for, so that whoever wants a small module alone has not to wait.
+_LATER = {"Bundle": "hfdn_deploy.bundle", "Upscaler": "hfdn_deploy.upscaler"}
 
 __all__ = [
     "BackendError",
@@ -33,3 +40,9 @@ __all__ = [
     "Upscaler",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

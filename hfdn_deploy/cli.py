@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -227,7 +226,3 @@ def _print(facts: dict[str, Any], as_json: bool, indent: str = "") -> None:
             print(label, ", ".join(map(str, value)) or "none")
         else:
             print(label, "-" if value is None else value)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

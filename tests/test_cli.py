@@ -183,7 +183,7 @@ def test_doctor(capsys):
 
 
 def start_info(bundle, stdout):
-    command = [sys.executable, "-m", "hfdn_deploy.cli", "info", str(bundle), "--json"]
+    command = [sys.executable, "-m", "hfdn_deploy", "info", str(bundle), "--json"]
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
@@ -205,7 +205,7 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
     write_image(tmp_path / "large.png", np.tile(photo, (4, 4, 1)))
     arguments = ["upscale", "large.png", "-o", "out/large.png", "--model", str(bundle)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hfdn_deploy.cli", *arguments],
+        [sys.executable, "-m", "hfdn_deploy", *arguments],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
@@ -220,3 +220,20 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
     assert "interrupted" in rest
     assert "Traceback" not in rest
     assert [p.name for p in tmp_path.rglob("*")] == ["large.png"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_while_modules_are_imported(tmp_path, number):
+    (tmp_path / "cv2.py").write_text("import time\nprint('now', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hfdn_deploy", "doctor"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(number)
+    assert process.communicate()[1] == "interrupted; nothing half-written is left.\n"
+    assert process.returncode == 130

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("trt")
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "hfdn_deploy.cli", "build", *map(str, arguments)]
+    command = [sys.executable, "-m", "hfdn_deploy", "build", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

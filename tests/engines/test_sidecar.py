@@ -172,7 +172,7 @@ def test_without_a_gpu_one_sentence_says_so(engine, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "hfdn_deploy.cli",
+        "hfdn_deploy",
         "upscale",
         "x.png",
         "-o",

@@ -184,7 +184,7 @@ def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
 
 
 def test_a_cluster_that_is_not_there(pictures, tmp_path):
-    command = [sys.executable, "-m", "hfdn_deploy.cli", "upscale", str(pictures), "--engine", "ray"]
+    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "--engine", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
     ran = subprocess.run(
         [*command, "-o", str(tmp_path / "out")], env=environment, stderr=subprocess.PIPE, text=True
@@ -270,7 +270,7 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
 def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_path):
     """In a cluster of its own, on a machine that has the rest of the suite's as well."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "hfdn_deploy.cli", "upscale", str(pictures), "-o", str(out)]
+    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "-o", str(out)]
     with tempfile.TemporaryDirectory(prefix="hfdn-") as temporary:
         process = subprocess.Popen(
             [*command, *MODEL, "--engine", "ray", "--workers", "1"],

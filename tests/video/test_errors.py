@@ -116,7 +116,7 @@ def test_a_failing_network_stops_everything(tmp_path):
 
 def start(folder, *arguments, before=lambda: None):
     return subprocess.Popen(
-        [sys.executable, "-m", "hfdn_deploy.cli", "upscale", *arguments],
+        [sys.executable, "-m", "hfdn_deploy", "upscale", *arguments],
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
