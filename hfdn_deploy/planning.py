@@ -1,6 +1,7 @@
 """Which files are upscaled to which."""
 
 import glob
+import logging
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import check_format, find_images
 from hfdn_deploy.video import check_video_format, is_video
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def find_sources(inputs: Sequence[str]) -> list[Path]:
         path = Path(name)
         if path.is_dir():
             sources += find_images(path)
+            if videos := sum(map(is_video, path.iterdir())):
+                logger.warning("%s: videos in it are left out (%d); name them", path, videos)
         elif not path.exists() and glob.has_magic(name):
             sources += sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
         else:

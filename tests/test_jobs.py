@@ -40,6 +40,16 @@ def test_no_input_is_overwritten_not_even_anothers(folders):
         plan_jobs([str(folders / "b" / "X.PNG"), str(folders / "a" / "y.jpg")], folders / "c")
 
 
+def test_videos_are_named_one_by_one(folders, caplog):
+    for name in ("v.mp4", "w.MKV"):
+        (folders / "a" / name).touch()
+    jobs = plan_jobs([str(folders / "a")], folders / "out")
+    assert [job.source.name for job in jobs] == ["x.png", "y.jpg"]
+    assert "a: videos in it are left out (2); name them" in caplog.text
+    jobs = plan_jobs([str(folders / "a" / "*.mp4")], folders / "out")
+    assert [job.target for job in jobs] == [folders / "out" / "v.mp4"]
+
+
 def test_existing_outputs(folders):
     source = folders / "a" / "x.png"
     job = Job(source, folders / "out.png")
