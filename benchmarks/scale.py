@@ -13,8 +13,8 @@ import numpy as np
 
 from hfdn_deploy.colour import Picture
 from hfdn_deploy.images import Image, decode_image, encode_image, write_image
+from hfdn_deploy.images.rows import Banded
 from hfdn_deploy.photographs import photographs
-from hfdn_deploy.rows import Banded
 from hfdn_deploy.upscaler import Upscaler
 
 # Of the paper's figure for ×4: to 1280×720.

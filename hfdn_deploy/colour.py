@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import Image
-from hfdn_deploy.rows import Rows
+from hfdn_deploy.images.rows import Rows
 
 Plane = NDArray[np.float32]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hfdn_deploy.decoding import Header
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Image,
@@ -21,8 +20,9 @@ from hfdn_deploy.images import (
     write_image,
     writes_bands,
 )
+from hfdn_deploy.images.decoding import Header
+from hfdn_deploy.images.rows import Banded, Rows
 from hfdn_deploy.planning import Job
-from hfdn_deploy.rows import Banded, Rows
 from hfdn_deploy.upscaler import Progress, Upscaler
 from hfdn_deploy.video import is_video, upscale_video
 

@@ -18,9 +18,9 @@ from hfdn_deploy.colour import Picture, Plane, check
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import Image
+from hfdn_deploy.images.rows import Banded, Rows
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.memory import TileChoice, Tiling
-from hfdn_deploy.rows import Banded, Rows
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hfdn_deploy import InputError, images, rows
-from hfdn_deploy.images import open_image, read_header, read_image, write_image
+from hfdn_deploy import InputError
+from hfdn_deploy.images import open_image, read_header, read_image, reading, rows, write_image
 from tests.fuzz.mutations import damaged
 from tests.fuzz.profiles import fuzz
-from tests.test_metadata import SRGB, XMP, exif
+from tests.images.test_metadata import SRGB, XMP, exif
 
 TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.avif")
 
@@ -93,7 +93,7 @@ def read_in_bands(path):
 @given(data=damaged(seeds()), believed=st.booleans(), target=st.sampled_from(TARGETS))
 def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, monkeypatch):
     # Little enough that a case is quick; what is larger has to be refused by its header.
-    monkeypatch.setattr(images, "MAX_PIXELS", 2**20)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 2**20)
     monkeypatch.setattr(rows, "BAND_BYTES", 100)
     if believed and data.startswith(b"\x89PNG"):
         data = with_right_checksums(data)

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -26,11 +25,10 @@ from PIL.Image import Exif
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from hfdn_deploy import metadata as md
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.metadata import Metadata
-
-Pixels = NDArray[Any]
+from hfdn_deploy.images import metadata as md
+from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.rows import Pixels
 
 # The first bytes of a file, and who reads it. The classes are named so that no other of Pillow's
 # many readers ever sees a stranger's file.
@@ -125,8 +123,8 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
     """Pixels, upright: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA.
 
     Args:
-        file: the file that the header came from; of a deep TIFF, what `hfdn_deploy.tiff` makes
-            of it.
+        file: the file that the header came from; of a deep TIFF, what
+            `tiff.read_deep` makes of it.
         header, image: from `read_header`.
 
     Raises:

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from hfdn_deploy import png, tiff
-from hfdn_deploy.metadata import Metadata
-from hfdn_deploy.rows import Banded
+from hfdn_deploy.images import png, tiff
+from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.rows import Banded, Pixels
 
 logger = logging.getLogger(__name__)
-
-Pixels = NDArray[Any]
 
 DEFAULT_QUALITY = {"JPEG": 95, "AVIF": 90}
 """What a lossy file is written with; a WebP is lossless unless a quality is asked for."""

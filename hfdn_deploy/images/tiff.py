@@ -8,28 +8,25 @@ import math
 import os
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import TiffImagePlugin, TiffTags
 from PIL.ExifTags import IFD
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from hfdn_deploy import rows
-from hfdn_deploy.decoding import (
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import rows
+from hfdn_deploy.images.decoding import (
     Header,
     check_tiff_parts,
     decode_part,
     read_tiff_directory,
     turn_upright,
 )
-from hfdn_deploy.errors import InputError
-from hfdn_deploy.metadata import Metadata
-from hfdn_deploy.rows import Banded
-
-Pixels = NDArray[Any]
+from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.rows import Banded, Pixels
 
 _HORIZONTAL_DIFFERENCES = 2
 # Of compressions: none and PackBits, where decoders take no notice of a predictor.

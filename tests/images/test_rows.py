@@ -11,11 +11,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hfdn_deploy import png, rows
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.images import open_image, read_header, read_image, write_image
-from hfdn_deploy.metadata import png_chunk
-from hfdn_deploy.rows import Banded, Rows
+from hfdn_deploy.images import open_image, png, read_header, read_image, rows, write_image
+from hfdn_deploy.images.metadata import png_chunk
+from hfdn_deploy.images.rows import Banded, Rows
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,17 @@ import tifffile
 from PIL import Image
 from skimage import io as skio
 
-from hfdn_deploy import images
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import check_fits, find_images, read_header, read_image, write_image
+from hfdn_deploy.images import (
+    check_fits,
+    decoding,
+    find_images,
+    read_header,
+    read_image,
+    reading,
+    write_image,
+)
+from hfdn_deploy.images.encoding import FORMATS
 
 
 def with_channels(photo, channels):
@@ -277,7 +285,7 @@ def bombs():
 )
 def test_a_bomb_is_refused_from_its_header(tmp_path, name, data, monkeypatch):
     (tmp_path / name).write_bytes(data)
-    monkeypatch.setattr(images.decoding, "decode", None)
+    monkeypatch.setattr(decoding, "decode", None)
     # AVIF's own reader refuses it even earlier.
     message = "truncated or damaged" if name == "a.avif" else "is 60000×60000 pixels, more than"
     for read in (read_image, read_header):
@@ -299,7 +307,7 @@ def test_a_chunk_longer_than_its_file_takes_no_memory(tmp_path, photo):
 def test_what_memory_does_not_hold_is_refused(tmp_path, photo, monkeypatch):
     write_image(tmp_path / "a.webp", photo)
     free = type("Memory", (), {"available": photo.size * 3})
-    monkeypatch.setattr(images.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(reading.psutil, "virtual_memory", lambda: free)
     with pytest.raises(InputError, match=r"a\.webp needs about .* GiB of memory"):
         read_image(tmp_path / "a.webp")
 
@@ -326,7 +334,7 @@ def test_unwritable_leaves_nothing(tmp_path, name, image, message):
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.jpg", "a.webp", "a.avif"])
 def test_a_large_side_is_written_where_the_format_has_room(tmp_path, name):
-    side = images.FORMATS[f".{name[2:]}"].largest
+    side = FORMATS[f".{name[2:]}"].largest
     image = np.zeros((1, min(side, 100_000), 3), np.uint8)
     write_image(tmp_path / name, image)
     assert read_image(tmp_path / name).shape == image.shape

@@ -6,17 +6,15 @@ To be read, rows become a small PNG under the row above them, for the decoder of
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy import rows
-from hfdn_deploy.decoding import Header, decode_part
-from hfdn_deploy.metadata import Metadata, png_chunk, png_chunks
-from hfdn_deploy.rows import Banded
-
-Pixels = NDArray[Any]
+from hfdn_deploy.images import rows
+from hfdn_deploy.images.decoding import Header, decode_part
+from hfdn_deploy.images.metadata import Metadata, png_chunk, png_chunks
+from hfdn_deploy.images.rows import Banded, Pixels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ_BYTES = 2**16

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from hfdn_deploy.images import read_header, read_image, write_image
-from hfdn_deploy.metadata import upright_exif
+from hfdn_deploy.images.metadata import upright_exif
 
 WITH_EXIF = ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
 
+Image = NDArray[np.integer[Any] | np.floating[Any]]
+"""(H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA."""
 Pixels = NDArray[Any]
+"""Some rows of an image."""
 
 BAND_BYTES = 2**20
 """Read or written at once, if a row, a strip or a row of tiles is no more."""

@@ -1,0 +1,123 @@
+"""Arrays to image files, whole or not at all."""
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import features
+
+from hfdn_deploy.errors import HFDNError, InputError
+from hfdn_deploy.files import replaced
+from hfdn_deploy.images.encoding import FORMATS, encode
+from hfdn_deploy.images.metadata import Metadata, for_size
+from hfdn_deploy.images.rows import Banded, Image
+
+
+def check_format(path: Path) -> None:
+    """Refuse a path whose suffix names no image format that can be written.
+
+    Raises:
+        InputError: so it is.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
+    if suffix == ".avif" and not features.check("avif"):
+        raise InputError(f"{path}: this Pillow has no AVIF; install a wheel of Pillow 11.3 or up.")
+
+
+def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -> None:
+    """Refuse a path whose format cannot hold such an image, before one is made.
+
+    Raises:
+        InputError: so it is.
+    """
+    check_format(path)
+    suffix = path.suffix.lower()
+    kind = FORMATS[suffix]
+    if dtype not in kind.dtypes:
+        fitting = [name for name, other in FORMATS.items() if dtype in other.dtypes]
+        advice = f"choose {' or '.join(fitting)}" if fitting else "convert them to 8 bits"
+        raise InputError(f"{path}: {suffix} cannot hold {dtype} pixels; {advice}.")
+    if channels in (2, 4) and not kind.alpha:
+        raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
+    size = width * height * channels * np.dtype(dtype).itemsize
+    if max(width, height) > kind.largest or size > kind.bytes:
+        advice = "choose .png or .tif" if kind.name != "TIFF" else "choose .png, or cut it up"
+        raise InputError(f"{path}: {suffix} cannot hold an image of {width}×{height}; {advice}.")
+
+
+def writes_bands(path: Path) -> bool:
+    """Whether `write_image` writes an image that comes in bands without holding it."""
+    return FORMATS[path.suffix.lower()].banded
+
+
+def write_image(
+    path: Path,
+    image: Image | Banded,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+) -> None:
+    """Write an image in the format that the suffix names.
+
+    Args:
+        path: the file; missing folders are made, an existing file is replaced.
+        image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4)
+            RGBA; uint8, uint16 (PNG, TIFF) or float32 (TIFF). WebP knows no grey and AVIF and
+            16-bit PNG no grey with alpha: there they become colour. One that comes in bands is
+            never held as a whole for PNG and TIFF; what its bands raise comes through.
+        metadata: of the picture that this one was made from; its size is brought up to date.
+        quality: 1 to 100 for JPEG (default 95), AVIF (default 90) and WebP (default lossless).
+
+    Raises:
+        InputError: the format is unknown, cannot hold this dtype, alpha or size, or the disk
+            refuses.
+    """
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        _write(file, path, image, metadata, quality)
+
+
+def encode_image(
+    image: Image | Banded,
+    path: Path,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+) -> bytes:
+    """The bytes that `write_image` writes; `path` is for the format and for errors.
+
+    Raises:
+        InputError: the format is unknown, or cannot hold this dtype, alpha or size.
+    """
+    file = io.BytesIO()
+    _write(file, path, image, metadata, quality)
+    return file.getvalue()
+
+
+def _write(
+    file: BinaryIO,
+    path: Path,
+    image: Image | Banded,
+    metadata: Metadata | None,
+    quality: int | None,
+) -> None:
+    if not isinstance(image, Banded):
+        image = Banded(image.shape, image.dtype, iter([image]))
+    height, width, channels = (*image.shape, 1)[:3]
+    check_fits(path, width, height, channels, image.dtype.name)
+    flat = (band.reshape(-1, width) if channels == 1 else band for band in image.bands)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    sized = for_size(metadata or Metadata(), width, height)
+    try:
+        encode(file, path, Banded(shape, image.dtype.newbyteorder("="), flat), sized, quality)
+    except HFDNError:
+        raise
+    except Exception as error:  # Pillow's encoders share no exception
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{path}: {path.suffix} cannot hold this image of {width}×{height} ({reason}); "
+            "choose .png or .tif."
+        ) from error
