@@ -92,8 +92,8 @@ class Upscaler:
                 fastest tiles that do. An engine alone runs no tiles. The result is the same, to
                 rounding. Tiles take longer: the halos, and, where memory does not suffice to keep
                 what is computed on the way to the whole picture's mean, computing that again.
-            max_memory: bytes that the upscaling of a picture may take; by default half of what
-                is free when the model is loaded, or, unless `tile` is "auto", all of it.
+            max_memory: bytes that the upscaling of a picture may take, in each thread; by default
+                half of what is free when the model is loaded, or, unless `tile` is "auto", all.
 
         Raises:
             InputError: there is no such precision or tile.
