@@ -47,6 +47,9 @@ _CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 3, "RGB": 3, "RGBX": 3, "Y
 _CHANNELS |= {"PA": 4, "RGBA": 4}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
+_SIGNED = 2
+# What OpenCV decodes: nothing, LZW, deflate by both its numbers, and PackBits (TIFF 6.0).
+_DEEP_COMPRESSIONS = (1, 5, 8, 32946, 32773)
 # Pixels of a TIFF's tile that are decoded whatever the size of the picture.
 _LARGEST_TILE = 2**24
 
@@ -99,6 +102,9 @@ def read_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
         depth, colour_type = file.read(2)
         dtype = "uint16" if depth == 16 else "uint8"
         channels = 2 if colour_type == 4 else channels  # where Pillow says RGBA of 16 bits
+        if depth in (2, 4) and image.mode == "L" and "transparency" in info:
+            # Pillow stretches the pixels to 8 bits, but not the one that is transparent.
+            info["transparency"] *= 255 // (2**depth - 1)
         data, orientation = md.png_metadata(chunks, info.get("icc_profile"), info.get("dpi"))
     else:
         if name == "AVIF" and (bits := _avif_depth(file)) > 8:
@@ -115,6 +121,8 @@ def read_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
         channels += 1
     width, height = image.size if orientation < 5 else reversed(image.size)
     frames = getattr(image, "n_frames", 1)
+    if frames > 1 and dtype == "uint16":  # of which OpenCV reads another picture than Pillow
+        raise InputError("is an animated PNG of 16 bits; save its first picture by itself")
     header = Header(name, width, height, channels, dtype, orientation, frames, data)
     return header, image
 
@@ -218,7 +226,7 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     orientation = orientation if orientation in range(1, 9) else 1
     if orientation > 4:
         width, height = height, width
-    if max(bits) <= 8:
+    if max(bits) <= 8 and _SIGNED not in kind:
         file.seek(0)
         image = TiffImagePlugin.TiffImageFile(file, "")
         if image.mode not in _CHANNELS:
@@ -227,7 +235,7 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
         return Header("TIFF", width, height, channels, "uint8", orientation, frames, data), image
     dtype = {(16, 1): "uint16", (32, 3): "float32"}.get((min(bits), min(kind)))
     if dtype is None or len(bits) > 1 or len(kind) > 1:
-        names = {1: "unsigned", 2: "signed", 3: "float"}
+        names = {1: "unsigned", _SIGNED: "signed", 3: "float"}
         stored = f"{max(bits)}-bit {names.get(min(kind), 'unknown')}"
         raise InputError(f"holds {stored} pixels; convert it to 8 or 16 bits or 32-bit floats")
     # OpenCV gives wrong pixels for the other layouts, without a word.
@@ -236,6 +244,12 @@ def _read_tiff_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
         raise InputError(
             f"is a {max(bits)}-bit TIFF of a layout that is not read; save it as grey or RGB with "
             "pixels interleaved and alpha not premultiplied"
+        )
+    compression = directory.get(TiffImagePlugin.COMPRESSION, 1)
+    if compression not in _DEEP_COMPRESSIONS:
+        raise InputError(
+            f"is a {max(bits)}-bit TIFF in compression {compression}, which is read of 8 bits "
+            "alone; save it with deflate or LZW"
         )
     return Header("TIFF", width, height, samples, dtype, orientation, frames, data), None
 

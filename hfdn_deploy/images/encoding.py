@@ -42,7 +42,7 @@ class Format:
 
 
 _JPEG = Format("JPEG", alpha=False, largest=65500, lossy=True)
-# A TIFF's offsets have 32 bits; some room is left for its tags.
+# Offsets in a TIFF and the size of a BMP have 32 bits; some room is left for what else is there.
 _TIFF = Format("TIFF", ("uint8", "uint16", "float32"), bytes=2**32 - 2**24, banded=True)
 FORMATS = {
     ".png": Format("PNG", dtypes=("uint8", "uint16"), banded=True),
@@ -51,7 +51,7 @@ FORMATS = {
     ".webp": Format("WEBP", largest=16383, lossy=True),
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".bmp": Format("BMP", alpha=False, metadata=False),
+    ".bmp": Format("BMP", alpha=False, metadata=False, bytes=2**32 - 2**24),
     ".avif": Format("AVIF", largest=32768, lossy=True),
 }
 """By suffix."""

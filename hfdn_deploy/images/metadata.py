@@ -16,7 +16,8 @@ _DESCRIPTIVE = frozenset(
     (
         Base.ImageDescription, Base.Make, Base.Model, Base.Orientation, Base.XResolution,
         Base.YResolution, Base.ResolutionUnit, Base.Software, Base.DateTime, Base.Artist,
-        Base.HostComputer, Base.Copyright, Base.Rating, IFD.Exif, IFD.GPSInfo,
+        Base.HostComputer, Base.Copyright, Base.Rating, Base.RatingPercent, Base.XPTitle,
+        Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject, IFD.Exif, IFD.GPSInfo,
     )
 )  # fmt: skip
 _TIFF_XMP, _TIFF_ICC = 700, 34675
@@ -26,6 +27,7 @@ _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_XMP = b"XML:com.adobe.xmp\0"
 # Text that is EXIF or XMP in disguise, and would contradict what is written.
 _PNG_STALE = re.compile(rb"XML:com\.adobe\.xmp\0|Raw profile type (exif|APP1|xmp)\0")
+_LARGEST_TEXT = 2**24
 _INCHES_PER_METRE = 1 / 0.0254
 
 
@@ -138,11 +140,10 @@ def png_metadata(
     chunks: Mapping[bytes, list[bytes]], icc: bytes | None, dpi: Any
 ) -> tuple[Metadata, int]:
     """Metadata and orientation from a PNG's chunks, and what Pillow made of two of them."""
-    raw = b"".join(chunks.get(b"eXIf", ())[:1])
-    exif, orientation = upright_exif(raw)
     texts = [(kind, data) for kind in _PNG_TEXT for data in chunks.get(kind, ())]
-    # Keyword, two bytes on compression, language and translated keyword, then the text.
-    xmp = [data[len(_PNG_XMP) :].split(b"\0", 4)[-1] for _, data in texts if _is_plain_xmp(data)]
+    raw = b"".join([*chunks.get(b"eXIf", ()), *map(_raw_exif, texts)][:1])
+    exif, orientation = upright_exif(raw)
+    xmp = list(filter(None, (_xmp(data) for _, data in texts)))
     kept = [(kind, data) for kind in _PNG_COLOUR for data in chunks.get(kind, ())[:1]]
     kept += [(kind, data) for kind, data in texts if not _PNG_STALE.match(data)]
     found = upright_xmp(xmp[0]) if xmp else None
@@ -171,9 +172,38 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + check
 
 
-def _is_plain_xmp(text: bytes) -> bool:
-    """Whether a text chunk is an XMP packet that is not compressed."""
-    return text.startswith(_PNG_XMP + b"\0\0") and text.count(b"\0") >= 5
+def _xmp(text: bytes) -> bytes:
+    """The XMP packet that a text chunk is; empty if it is none (PNG specification, 11.3.3.4)."""
+    if not text.startswith(_PNG_XMP) or text.count(b"\0") < 5:
+        return b""
+    compressed = text[len(_PNG_XMP)]
+    # Two bytes on compression, language and translated keyword, then the text.
+    packet = text[len(_PNG_XMP) + 2 :].split(b"\0", 2)[-1]
+    return _inflated(packet) if compressed else packet
+
+
+def _raw_exif(chunk: tuple[bytes, bytes]) -> bytes:
+    """The EXIF that a text chunk of ImageMagick's is, in hexadecimal digits; empty if none."""
+    kind, data = chunk
+    keyword, _, text = data.partition(b"\0")
+    if kind == b"iTXt" or keyword not in (b"Raw profile type exif", b"Raw profile type APP1"):
+        return b""
+    # A byte on compression; name, length and digits stand in lines.
+    lines = (_inflated(text[1:]) if kind == b"zTXt" else text).split()
+    try:
+        return bytes.fromhex(b"".join(lines[2:]).decode()).removeprefix(b"Exif\0\0")
+    except ValueError:
+        return b""
+
+
+def _inflated(packed: bytes) -> bytes:
+    """Compressed text; empty if it is damaged or would be vast."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(packed, _LARGEST_TEXT)
+    except zlib.error:
+        return b""
+    return text if inflater.eof else b""
 
 
 def _upright(exif: Exif) -> tuple[bytes, int]:

@@ -86,10 +86,10 @@ def chunk(kind, data):
 
 
 def png(pixels, colour_type, depth, *chunks):
-    """A PNG of exactly this kind: (H, rowbytes) bytes of packed pixels."""
-    height, width = pixels.shape[:2]
+    """A PNG of exactly this kind; what has less than 8 bits is two pixels, `packed`."""
+    height, width = (1, 2) if depth < 8 else pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(f">u{depth // 8}").tobytes() for row in pixels)
+    rows = b"".join(b"\0" + row.astype(f">u{max(1, depth // 8)}").tobytes() for row in pixels)
     parts = [
         chunk(b"IHDR", header),
         *chunks,
@@ -97,6 +97,11 @@ def png(pixels, colour_type, depth, *chunks):
         chunk(b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def packed(depth, first, second):
+    """Two pixels of so many bits in a byte, the first in the highest."""
+    return np.array([[(first << depth | second) << (8 - 2 * depth)]], np.uint8)
 
 
 def test_palettes_and_transparent_colours_of_png(tmp_path):
@@ -109,6 +114,9 @@ def test_palettes_and_transparent_colours_of_png(tmp_path):
         (png(index, 3, 8, palette), [[[9, 8, 7], [1, 2, 3]]]),
         (png(index, 3, 8, palette, chunk(b"tRNS", b"\x50")), [[[9, 8, 7, 80], [1, 2, 3, 255]]]),
         (png(index, 0, 8, chunk(b"tRNS", b"\0\1")), [[[0, 255], [1, 0]]]),
+        (png(packed(4, 5, 10), 0, 4, chunk(b"tRNS", b"\0\5")), [[[85, 0], [170, 255]]]),
+        (png(packed(2, 1, 2), 0, 2, chunk(b"tRNS", b"\0\2")), [[[85, 255], [170, 0]]]),
+        (png(packed(1, 0, 1), 0, 1, chunk(b"tRNS", b"\0\1")), [[[0, 255], [255, 0]]]),
         (png(colour, 2, 8, chunk(b"tRNS", b"\0\1\0\2\0\3")), [[[1, 2, 3, 0], [4, 5, 6, 255]]]),
         (png(deep, 0, 16), deep),
         (png(deep, 0, 16, chunk(b"tRNS", b"\x01\xf4")), [[[500, 0], [60000, 65535]]]),
@@ -127,7 +135,9 @@ def test_palettes_and_transparent_colours_of_png(tmp_path):
     [
         ("float64", {}, "64-bit float"),
         ("float16", {}, "16-bit float"),
+        ("int8", {}, "8-bit signed"),
         ("int16", {}, "16-bit signed"),
+        ("uint16", {"compression": "lzma"}, "16-bit TIFF in compression 34925"),
         ("uint32", {}, "32-bit unsigned"),
         ("uint16", {"photometric": "miniswhite"}, "layout"),
         ("uint16", {"photometric": "separated"}, "layout"),
@@ -222,6 +232,15 @@ def test_the_first_of_several_pictures(tmp_path, photo, caplog):
         np.testing.assert_array_equal(read_image(tmp_path / name), photo)
         assert "only the first" in caplog.text
         caplog.clear()
+
+
+def test_an_animation_of_16_bits_is_refused(tmp_path):
+    """OpenCV gives its second picture, which is the first of the animation."""
+    deep = np.array([[500, 60000]], np.uint16)
+    control = chunk(b"acTL", struct.pack(">II", 2, 0))
+    (tmp_path / "a.png").write_bytes(png(deep, 0, 16, control))
+    with pytest.raises(InputError, match="animated PNG of 16 bits; save its first picture"):
+        read_image(tmp_path / "a.png")
 
 
 def test_bad_files_are_named(tmp_path, photo):
@@ -351,7 +370,8 @@ def test_images_of_a_folder(tmp_path):
     assert find_images(tmp_path / "nowhere") == []
 
 
-def test_a_tiff_of_more_than_4_gib_is_refused_before_it_is_begun():
+@pytest.mark.parametrize("suffix", [".tif", ".bmp"])
+def test_what_more_than_4_gib_would_need_is_refused_before_it_is_begun(suffix):
     check_fits(Path("a.png"), 60_000, 60_000, 3, "uint8")
-    with pytest.raises(InputError, match=r"tif cannot hold an image of 60000×60000; choose .png"):
-        check_fits(Path("a.tif"), 60_000, 60_000, 3, "uint8")
+    with pytest.raises(InputError, match=rf"{suffix} cannot hold an image of 60000×60000; .* .png"):
+        check_fits(Path(f"a{suffix}"), 60_000, 60_000, 3, "uint8")

@@ -7,6 +7,7 @@ import tifffile
 from PIL import Image, ImageCms, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
+from hfdn_deploy import InputError
 from hfdn_deploy.images import read_header, read_image, write_image
 from hfdn_deploy.images.metadata import upright_exif
 
@@ -20,6 +21,7 @@ def exif(orientation):
     data = Image.Exif()
     data[0x0112], data[0x010F] = orientation, "Maker"
     data.get_ifd(0x8769).update({0x829A: TiffImagePlugin.IFDRational(1, 250), 0xA002: 83})
+    data[0x9C9B] = "Title".encode("utf-16-le") + b"\0\0"  # of Windows
     data.get_ifd(0x8825)[0x001D] = "2020:10:25"
     parsed = Image.Exif()  # which Pillow's TIFF writer needs
     parsed.load(data.tobytes())
@@ -85,6 +87,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path, photo, source,
         assert image.info["icc_profile"] == SRGB
         found = image.getexif()
         assert found[0x010F] == "Maker"
+        assert bytes(found[0x9C9B]).decode("utf-16-le") == "Title\0"
         assert found.get(0x0112, 1) == 1
         assert details[0x829A] == pytest.approx(1 / 250)
         assert details[0xA002] == 120
@@ -99,6 +102,36 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path, photo, source,
             assert image.text["Long"] == "x" * 2000
             assert image.info["gamma"] == pytest.approx(0.45455)
     np.testing.assert_array_equal(read_image(tmp_path / "out" / target).shape, big.shape)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_exif_and_xmp_in_the_texts_of_a_png(tmp_path, photo, compress):
+    """As ImageMagick wrote EXIF before PNG had a chunk for it."""
+    block = exif(6).tobytes()
+    assert block.startswith(b"Exif")
+    digits = "\n".join(block.hex()[i : i + 72] for i in range(0, 2 * len(block), 72))
+    extra = PngInfo()
+    extra.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{digits}\n", zip=compress)
+    extra.add_itxt("XML:com.adobe.xmp", XMP.decode(), zip=compress)
+    Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=extra)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(photo, -1))
+    kept = read_header(tmp_path / "a.png").metadata
+    assert b"Maker" in kept.exif
+    assert kept.xmp == XMP.replace(b'"6"', b'"1"')
+    assert kept.png_chunks == ()
+
+
+@pytest.mark.parametrize("text", ["", "\nexif\n 4\nzz", "\nexif\n 4\n1", "\nexif\n 9\nab"])
+def test_texts_that_are_no_exif(tmp_path, photo, text):
+    extra = PngInfo()
+    extra.add_text("Raw profile type exif", text)
+    extra.add(b"zTXt", b"Raw profile type exif\0\0nonsense")
+    extra.add(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0nonsense")
+    Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=extra)
+    try:
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
+    except InputError as error:
+        assert "damaged" in str(error)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", "uint16"), ("a.tif", "float32")])
