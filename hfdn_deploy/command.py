@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from hfdn_deploy.errors import HFDNError, InputError, PartialError
+from hfdn_deploy.interruption import on_interruption
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -16,7 +17,7 @@ _INTERRUPTION = "interrupted; nothing half-written is left."
 
 
 def end_when_interrupted() -> None:
-    """Until `run_command` runs, have ctrl-C and SIGTERM end the process with a sentence.
+    """Until `run_command` runs, have ctrl-C and the like end the process with a sentence.
 
     Nothing has begun by then, and a KeyboardInterrupt may come out of an import as another error.
     """
@@ -25,14 +26,7 @@ def end_when_interrupted() -> None:
         print(_INTERRUPTION, file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
-    _on_interruption(end)
-
-
-def _on_interruption(handler: Callable[[int, FrameType | None], object]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # A shell has what it runs in the background ignore ctrl-C.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
+    on_interruption(end)
 
 
 def run_command(command: Callable[[], None]) -> int:
@@ -42,7 +36,7 @@ def run_command(command: Callable[[], None]) -> int:
         The exit code: 0, an error's own, 130 after ctrl-C or SIGTERM, or 141 where nobody
         reads the output any more.
     """
-    _on_interruption(signal.default_int_handler)
+    on_interruption(signal.default_int_handler)
     # A name that the terminal cannot show is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

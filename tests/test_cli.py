@@ -4,12 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hfdn_deploy import backends
 from hfdn_deploy.cli import main
 from hfdn_deploy.images import read_image, write_image
 
@@ -222,7 +224,7 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
     assert [p.name for p in tmp_path.rglob("*")] == ["large.png"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interruption_while_modules_are_imported(tmp_path, number):
     (tmp_path / "cv2.py").write_text("import time\nprint('now', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
@@ -237,3 +239,31 @@ def test_interruption_while_modules_are_imported(tmp_path, number):
     process.send_signal(number)
     assert process.communicate()[1] == "interrupted; nothing half-written is left.\n"
     assert process.returncode == 130
+
+
+def test_interruption_while_an_engine_is_imported(monkeypatch):
+    """An extension module makes an ImportError of it, which would look like a broken engine."""
+
+    class Fragile(types.ModuleType):
+        def __getattr__(self, name):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("initialization failed") from None
+            return super().__getattribute__(name)
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", Fragile("onnxruntime"))
+    with pytest.raises(KeyboardInterrupt):
+        backends.why_unavailable("onnxruntime")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_standard_streams(tmp_path, photo, closed):
+    """What is opened next would take their place, and what is printed would go there."""
+    write_image(tmp_path / "a.png", photo)
+    command = f"{sys.executable} -m hfdn_deploy upscale a.png -o b.png --scale 2 --json {closed}"
+    run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "Traceback" not in run.stderr
+    assert read_image(tmp_path / "b.png").shape == (2 * photo.shape[0], 2 * photo.shape[1], 3)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.interruption import deferred
 
 Model = Bundle | Engine | Path
 """What a backend can open: a bundle, an engine, or the path of a checkpoint."""
@@ -130,7 +131,8 @@ def why_unavailable(name: str) -> str | None:
 
     This is tried, not looked up: an installed package can still be broken or lack its device.
     """
-    reason: str | None = import_module(_MODULES[name]).why_unavailable(name)
+    with deferred():
+        reason: str | None = import_module(_MODULES[name]).why_unavailable(name)
     return reason
 
 
