@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import sys
 
 import numpy as np
 import onnx
@@ -113,6 +114,17 @@ def test_a_damaged_manifest_is_refused(copy, text):
     (copy / "manifest.json").write_text(text)
     with pytest.raises(BundleError, match="is damaged"):
         Bundle(copy)
+
+
+def test_a_value_nested_as_deep_as_the_parser_goes_is_refused(copy):
+    """What comes behind the parser may not go deeper than it."""
+    path = copy / "manifest.json"
+    limit = sys.getrecursionlimit()
+    start, end = path.read_text().split('"fp32.onnx"')
+    for depth in range(limit - 200, limit):
+        path.write_text(start + "[" * depth + "]" * depth + end)
+        with pytest.raises(BundleError, match="is damaged"):
+            Bundle(copy)
 
 
 def test_a_link_that_leads_outside_is_refused(copy):
