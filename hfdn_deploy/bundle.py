@@ -48,10 +48,15 @@ class Bundle:
         self.manifest = self._read_manifest()
         for entry in self.manifest.files:
             plain = re.fullmatch(r"\w[\w.-]*", entry.file, re.ASCII)
-            if not plain or (self.path / entry.file).resolve().parent != self.path.resolve():
+            if not plain or not self._is_inside(entry.file):
                 raise BundleError(
                     f"{self.path}: {entry.file!r} lies outside the bundle; export it anew."
                 )
+
+    def _is_inside(self, name: str) -> bool:
+        # Path.resolve raises RuntimeError where a link leads to itself.
+        file, folder = map(os.path.realpath, (self.path / name, self.path))
+        return Path(file).parent == Path(folder)
 
     def _read_manifest(self) -> Manifest:
         path = self.path / MANIFEST

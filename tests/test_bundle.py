@@ -134,6 +134,13 @@ def test_a_link_that_leads_outside_is_refused(copy):
         Bundle(copy)
 
 
+def test_a_link_that_leads_to_itself_is_refused(copy):
+    (copy / "fp32.onnx").unlink()
+    (copy / "fp32.onnx").symlink_to("fp32.onnx")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle(copy).read_model("fp32")
+
+
 def test_external_data_is_refused(copy, edit_manifest):
     path = copy / "fp32.onnx"
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.bin")
