@@ -48,10 +48,15 @@ class Bundle:
         self.manifest = self._read_manifest()
         for entry in self.manifest.files:
             plain = re.fullmatch(r"\w[\w.-]*", entry.file, re.ASCII)
-            if not plain or (self.path / entry.file).resolve().parent != self.path.resolve():
+            if not plain or not self._is_inside(entry.file):
                 raise BundleError(
                     f"{self.path}: {entry.file!r} lies outside the bundle; export it anew."
                 )
+
+    def _is_inside(self, name: str) -> bool:
+        # Path.resolve raises RuntimeError where a link leads to itself.
+        file, folder = map(os.path.realpath, (self.path / name, self.path))
+        return Path(file).parent == Path(folder)
 
     def _read_manifest(self) -> Manifest:
         path = self.path / MANIFEST
@@ -130,6 +135,13 @@ class Bundle:
                 f"{path} keeps {external[0]} in another file; export the bundle anew, in one file."
             )
         try:
+            _check_graph(data, model)
+        except Exception as error:  # the checker's errors share no base class but this
+            reason = str(error).partition("\n")[0]
+            raise BundleError(
+                f"{path} is no sound ONNX graph ({reason}); export the bundle anew."
+            ) from None
+        try:
             specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]
         except KeyError:  # a type that ONNX does not know
             specs = []
@@ -161,10 +173,28 @@ def _check_sense(manifest: Manifest) -> None:
         if name not in DERIVED:
             raise ValueError(f"derived has {name!r}")
     for entry in manifest.files:
+        for tensor in (entry.input, entry.output):
+            if len(tensor.shape) != 4:
+                raise ValueError(f"the shape of {tensor.name!r} is {tensor.shape}")
         if entry.graph not in GRAPH_NAMES:
             raise ValueError(f"graph is {entry.graph!r}")
         if entry.halo < 0:
             raise ValueError(f"halo is {entry.halo}")
+
+
+def _check_graph(data: bytes, model: onnx.ModelProto) -> None:
+    """Raise an exception unless a file's graph is what all that reads its nodes relies on.
+
+    Its operators are standard ones with the inputs and outputs that they must have, and its names
+    are text, for which protobuf gives bytes where they are not UTF-8.
+    """
+    onnx.checker.check_model(data, check_custom_domain=True)
+    graph = model.graph
+    names = [model.producer_name, graph.name]
+    for node in graph.node:
+        names += [*node.input, *node.output]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name in it is not UTF-8")
 
 
 def external_tensors(graph: onnx.GraphProto) -> list[str]:

@@ -100,15 +100,28 @@ def _onnx(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no ONNX graph, or it is truncated; export it anew.")
     operators: dict[str, int] = {}
     for node in graph.node:
-        operators[node.op_type] = operators.get(node.op_type, 0) + 1
+        name = _text(node.op_type)
+        operators[name] = operators.get(name, 0) + 1
     return {
         "kind": "onnx",
-        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "inputs": [onnx.helper.printable_value_info(value) for value in graph.input],
-        "outputs": [onnx.helper.printable_value_info(value) for value in graph.output],
+        "opset": {_text(entry.domain) or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": [_value(value) for value in graph.input],
+        "outputs": [_value(value) for value in graph.output],
         "operators": dict(sorted(operators.items())),
-        "producer": model.producer_name,
+        "producer": _text(model.producer_name),
     }
+
+
+def _value(value: onnx.ValueInfoProto) -> str:
+    try:
+        return onnx.helper.printable_value_info(value)
+    except ValueError:  # a type that ONNX does not know
+        return f"%{_text(value.name)}[unknown type]"
+
+
+def _text(value: str | bytes) -> str:
+    """What protobuf gives for a text, which is bytes where the file's are not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
 def _safetensors(path: Path) -> dict[str, Any]:

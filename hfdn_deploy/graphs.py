@@ -169,7 +169,7 @@ def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
     idle = {}
     for result, source in pairs.items():
         moved = source in made and made[source].op_type in KEEPS_VALUES
-        if readers[result] == {"LeakyRelu"} or (moved and made[source].input[0] in pairs):
+        if readers.get(result) == {"LeakyRelu"} or (moved and made[source].input[0] in pairs):
             idle[result] = source
     spared = onnx.ModelProto()
     spared.CopyFrom(model)
@@ -187,9 +187,16 @@ def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
 
 
 def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInfoProto]:
-    """Types and shapes of tensors inside a graph, by name, in the order given."""
-    values: Sequence[ValueInfoProto] = onnx.shape_inference.infer_shapes(model).graph.value_info
-    found = {value.name: value for value in values}
+    """Types and shapes (N, C, H, W) of tensors inside a graph, by name, in the order given."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except Exception as error:  # its errors share no base class but this
+        reason = str(error).partition("\n")[0]
+        raise BundleError(
+            f"the shapes in the graph cannot be told ({reason}); export the bundle anew."
+        ) from None
+    values: Sequence[ValueInfoProto] = inferred.graph.value_info
+    found = {v.name: v for v in values if len(v.type.tensor_type.shape.dim) == 4}
     for name in names:
         if name not in found:
             raise BundleError(f"the shape of {name!r} is not known; export the bundle anew.")

@@ -6,6 +6,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from hfdn_deploy.errors import BundleError
 from hfdn_deploy.graphs import is_global_pool
 
 
@@ -15,7 +16,20 @@ def halo(model: onnx.ModelProto, scale: int) -> int:
     They reach what is pooled at that pixel, too: the same tiles serve to gather the statistics.
     Walks the graph backwards from the `scale` output pixels of one input pixel, keeping for
     each tensor the interval of positions (along one axis) that they need.
+
+    Raises:
+        BundleError: it has operators that are used otherwise than the network's.
     """
+    try:
+        return _walked(model, scale)
+    except Exception as error:  # whatever attributes and constants that are missing or odd raise
+        raise BundleError(
+            f"how far the graph reads around a pixel cannot be told ({error!r}); export the bundle "
+            "anew."
+        ) from None
+
+
+def _walked(model: onnx.ModelProto, scale: int) -> int:
     needed = {model.graph.output[0].name: (0, scale - 1)}
     constants = constant_values(model)
     for node in reversed(model.graph.node):

@@ -48,7 +48,7 @@ def read_json(
     try:
         document = from_json(kind, values)
         check(document)
-    except ValueError as reason:
+    except (ValueError, RecursionError) as reason:
         raise error(f"{path} is damaged: {reason}; {renew}.") from None
     return document
 

@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import sys
 
 import numpy as np
 import onnx
@@ -7,6 +8,7 @@ import pytest
 
 from hfdn_deploy.bundle import Bundle, external_tensors, pretrained
 from hfdn_deploy.errors import BundleError, GateError
+from hfdn_deploy.graphs import is_global_pool
 from hfdn_deploy.manifest import Manifest
 from hfdn_deploy.schema import from_json
 
@@ -69,6 +71,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m.pop("scale"), "scale is missing"),
         (lambda m: m["files"][0].update(halo="19"), r"files\[0\].halo is '19'"),
         (lambda m: m["files"][0].update(halo=-1), "halo is -1"),
+        (lambda m: m["files"][0]["input"].update(shape=[1, 1, "h"]), "shape of 'lr' is"),
         (lambda m: m["files"][0].update(file="../fp32.onnx"), "outside the bundle"),
         (lambda m: m["files"][0].update(file="/etc/passwd"), "outside the bundle"),
         (lambda m: m["files"][0].update(file=".."), "outside the bundle"),
@@ -115,11 +118,29 @@ def test_a_damaged_manifest_is_refused(copy, text):
         Bundle(copy)
 
 
+def test_a_value_nested_as_deep_as_the_parser_goes_is_refused(copy):
+    """What comes behind the parser may not go deeper than it."""
+    path = copy / "manifest.json"
+    limit = sys.getrecursionlimit()
+    start, end = path.read_text().split('"fp32.onnx"')
+    for depth in range(limit - 200, limit):
+        path.write_text(start + "[" * depth + "]" * depth + end)
+        with pytest.raises(BundleError, match="is damaged"):
+            Bundle(copy)
+
+
 def test_a_link_that_leads_outside_is_refused(copy):
     (copy / "fp32.onnx").rename(copy.parent / "elsewhere.onnx")
     (copy / "fp32.onnx").symlink_to("../elsewhere.onnx")
     with pytest.raises(BundleError, match="outside the bundle"):
         Bundle(copy)
+
+
+def test_a_link_that_leads_to_itself_is_refused(copy):
+    (copy / "fp32.onnx").unlink()
+    (copy / "fp32.onnx").symlink_to("fp32.onnx")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle(copy).read_model("fp32")
 
 
 def test_external_data_is_refused(copy, edit_manifest):
@@ -141,6 +162,30 @@ def test_a_graph_with_other_inputs_is_refused(copy, edit_manifest):
 def test_a_graph_that_pools_something_else_is_refused(copy, edit_manifest, pooled):
     edit_manifest(copy, lambda m: m["files"][0].update(pooled=pooled))
     with pytest.raises(BundleError, match="pools otherwise"):
+        Bundle(copy).read_model("fp32")
+
+
+def without_output(graph):
+    del next(node for node in graph.node if is_global_pool(node)).output[:]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_output, "has output size 0"),
+        (lambda g: g.node.add(op_type="Conv", output=["x"]), "has input size 0"),
+        (lambda g: g.node.add(op_type="Relu", input=["lr"], domain="com.evil"), "com.evil"),
+        (lambda g: g.node.add(op_type="Relu", input=["lr"], output=["@@@@"]), "not UTF-8"),
+    ],
+)
+def test_an_unsound_graph_whose_hash_fits_is_refused(copy, edit_manifest, change, reason):
+    model = onnx.load(copy / "fp32.onnx")
+    change(model.graph)
+    data = model.SerializeToString().replace(b"@@@@", b"\xff@@@")
+    (copy / "fp32.onnx").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    edit_manifest(copy, lambda m: m["files"][0].update(sha256=digest))
+    with pytest.raises(BundleError, match=rf"is no sound ONNX graph .*{reason}"):
         Bundle(copy).read_model("fp32")
 
 

@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -150,6 +151,19 @@ def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
         assert expected.items() <= facts.items()
         assert main(["info", str(path)]) == 0
         assert f"kind: {expected['kind']}" in capsys.readouterr().out
+
+
+def test_info_on_an_onnx_file_with_odd_names_and_types(tmp_path, capsys):
+    nodes = [onnx.helper.make_node(kind, [], ["x"]) for kind in ("@", "Relu")]
+    value = onnx.helper.make_tensor_value_info("x", 99, [1])
+    graph = onnx.helper.make_graph(nodes, "g", [value], [])
+    model = onnx.helper.make_model(graph, producer_name="@")
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString().replace(b"@", b"\xff"))
+    assert main(["info", str(tmp_path / "a.onnx"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["operators"] == {"Relu": 1, r"\xff": 1}
+    assert facts["producer"] == r"\xff"
+    assert facts["inputs"] == ["%x[unknown type]"]
 
 
 def test_info_on_a_bundle_shows_parity_and_checks_the_files(bundle, tmp_path, capsys):

@@ -7,7 +7,13 @@ from onnx import helper
 from hfdn_deploy.backends.onnxruntime import session_options
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.errors import BundleError
-from hfdn_deploy.graphs import pooled_tensor, split_graphs, statistics_graph, tile_graph
+from hfdn_deploy.graphs import (
+    for_openvino,
+    pooled_tensor,
+    split_graphs,
+    statistics_graph,
+    tile_graph,
+)
 from hfdn_deploy.halo import constant_values, halo
 
 GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino"]
@@ -133,3 +139,33 @@ def test_what_is_no_mean_over_the_image_is_refused():
     model.graph.node.append(helper.make_node("GlobalAveragePool", ["fusion"], ["again"]))
     with pytest.raises(BundleError, match=r"reducemean and again; at most one"):
         pooled_tensor(model)
+
+
+def test_a_pair_that_nobody_reads_is_no_error():
+    model = load("int8-cpu")
+    pair = [helper.make_node("QuantizeLinear", ["lr", "s"], ["unread.q"])]
+    pair += [helper.make_node("DequantizeLinear", ["unread.q", "s"], ["unread"])]
+    model.graph.node.extend(pair)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "s"))
+    assert "unread" not in {name for n in for_openvino(model).graph.node for name in n.output}
+
+
+def test_a_mean_whose_shape_cannot_be_told_is_refused():
+    model = load("fp32")
+    pool = next(node for node in model.graph.node if node.op_type == "ReduceMean")
+    model.graph.node.insert(0, helper.make_node("Expand", ["lr", "shape"], ["expanded"]))
+    pool.input[0] = "expanded"
+    with pytest.raises(BundleError, match="is not known"):
+        tile_graph(model, pool.output[0])
+    pool.domain = "com.evil"
+    with pytest.raises(BundleError, match="cannot be told"):
+        tile_graph(model, pool.output[0])
+
+
+def test_a_halo_that_cannot_be_told_is_refused():
+    model = load("fp32")
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    kernel = next(a for a in convolution.attribute if a.name == "kernel_shape")
+    convolution.attribute.remove(kernel)
+    with pytest.raises(BundleError, match="kernel_shape"):
+        halo(model, 4)

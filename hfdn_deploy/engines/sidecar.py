@@ -5,6 +5,7 @@ Everything that can be told without loading the engine is: an engine is native c
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shlex
@@ -91,8 +92,9 @@ def sidecar_path(engine: Path) -> Path:
     """Where the sidecar of an engine lies; for a link without one, that of its target."""
     beside = engine.with_name(engine.name + ".json")
     if engine.is_symlink() and not beside.exists():
-        return sidecar_path(engine.resolve())
-    return beside
+        # Path.resolve raises RuntimeError where a link leads to itself.
+        engine = Path(os.path.realpath(engine))
+    return engine.with_name(engine.name + ".json")
 
 
 def this_platform() -> str:

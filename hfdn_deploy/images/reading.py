@@ -1,5 +1,6 @@
 """Image files to arrays: what may be read, whole or in bands of rows."""
 
+import errno
 import io
 import logging
 from collections.abc import Iterator
@@ -177,7 +178,8 @@ def _checked(
     except InputError as error:
         raise InputError(f"{name} {error}.") from None
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        if isinstance(error, OSError) and error.errno:
+        # A place before the start of the file is not the disk's fault.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         raise InputError(f"{name} is truncated or damaged ({kind}{error}); copy it anew.") from None

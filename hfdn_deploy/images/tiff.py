@@ -144,8 +144,10 @@ def _rows(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iterator[P
     height, width = tags[TiffImagePlugin.IMAGELENGTH], tags[TiffImagePlugin.IMAGEWIDTH]
     tall = min(tags[length], height)
     across = math.ceil(width / tags[TiffImagePlugin.TILEWIDTH]) if where in _TILES else 1
-    for top in range(0, math.ceil(height / tall), count):
-        wanted = places[top * across : (top + count) * across]
+    down = math.ceil(height / tall)
+    for top in range(0, down, count):
+        # There may be more of them than the picture has.
+        wanted = places[top * across : min(top + count, down) * across]
         if sum(size for _, size in wanted) > most:
             raise InputError(_TRUNCATED)
         parts = []

@@ -114,6 +114,13 @@ def test_a_link_has_the_sidecar_of_its_target(engine, tmp_path):
     assert open_engine(link).manifest == read_sidecar(engine)
 
 
+def test_a_link_that_leads_to_itself_has_no_sidecar(tmp_path):
+    link = tmp_path / "x.engine"
+    link.symlink_to(link)
+    with pytest.raises(EngineError, match="has no sidecar"):
+        open_engine(link)
+
+
 def test_a_rebuild_is_told_with_its_options(engine):
     bundle = "/some where/b"
     reseal(engine, bundle=bundle, spec=replace(read_sidecar(engine).spec, strip_weights=True))

@@ -22,6 +22,7 @@ from hfdn_deploy.engines.flavour import why_unavailable
 from hfdn_deploy.engines.sidecar import sidecar_path
 from hfdn_deploy.engines.spec import BuildSpec, presets
 from hfdn_deploy.errors import HFDNError
+from hfdn_deploy.graphs import PARTS, part_of
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from tests.conftest import ROOT
 from tests.fuzz.mutations import damaged, rewritten
@@ -36,6 +37,7 @@ SMALL = {
     "quantization": None,
     "files": [entry for entry in MANIFEST["files"] if entry["graph"] == "fp32"],
 }
+FOREIGN = ("domain", "operator", "input", "output", "no input", "no output", "attributes")
 MODEL = SOURCE.read_model("fp32")
 CHECKPOINT = (ROOT / "checkpoints" / "hfdn_x4.safetensors").read_bytes()
 # Where a safetensors file says what is in it: the rest is numbers, all of which are allowed.
@@ -55,7 +57,10 @@ def use(folder, run=False):
     """What a user does with a bundle."""
     bundle = Bundle(folder)
     for entry in bundle.manifest.files:
-        bundle.read_model(entry.graph)
+        model = bundle.read_model(entry.graph)
+        for part in PARTS if run else ():
+            with suppress(HFDNError):
+                part_of(model, part)
     if run:
         backend = open_model(bundle, "fp32", "onnxruntime")
         assert backend.run(np.zeros((1, 1, 4, 5), np.float32)).ndim == 4
@@ -102,7 +107,7 @@ def write_graph(folder, model):
 def test_graphs_with_foreign_nodes(folder, data):
     model = onnx.load_model_from_string(MODEL)
     node = model.graph.node[data.draw(st.integers(0, len(model.graph.node) - 1))]
-    kind = data.draw(st.sampled_from(["domain", "operator", "input", "output", "attributes"]))
+    kind = data.draw(st.sampled_from(FOREIGN))
     if kind == "domain":
         node.domain = data.draw(st.sampled_from(["com.evil", "com.microsoft", "ai.onnx.ml"]))
     elif kind == "operator":
@@ -111,8 +116,10 @@ def test_graphs_with_foreign_nodes(folder, data):
         node.input[0] = data.draw(st.sampled_from(["", "lr", "sr", "nothing"]))
     elif kind == "output":
         node.output[0] = data.draw(st.sampled_from(["", "lr", "sr", "nothing"]))
-    else:
+    elif kind == "attributes":
         del node.attribute[:]
+    else:
+        del getattr(node, kind[3:])[:]
     write_graph(folder, model.SerializeToString())
     with suppress(HFDNError):
         use(folder, run=True)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image
 from skimage import io as skio
 
 from hfdn_deploy.errors import InputError
@@ -255,6 +255,26 @@ def test_bad_files_are_named(tmp_path, photo):
     for path in (tmp_path, tmp_path / "pipe.png"):
         with pytest.raises(InputError, match="cannot be read: no regular file"):
             read_image(path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_tiff_whose_exif_lies_before_the_file_is_read(tmp_path, photo, dtype):
+    path, other = tmp_path / "a.tif", 65000
+    tags = [(other, "i", 1, -28, True)]
+    tifffile.imwrite(path, photo.astype(dtype), photometric="rgb", extratags=tags)
+    tag, exif = (struct.pack("<HHI", code, 9, 1) for code in (other, ExifTags.IFD.Exif))
+    path.write_bytes(path.read_bytes().replace(tag, exif))
+    np.testing.assert_array_equal(read_image(path), photo)
+    assert read_header(path).metadata.damaged
+
+
+def test_pixels_before_the_file_are_damage(tmp_path, photo):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, photo, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["StripOffsets"].overwrite([-28], dtype="i")
+    with pytest.raises(InputError, match=r"truncated or damaged"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".avif"])

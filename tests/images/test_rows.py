@@ -190,6 +190,20 @@ def test_wrong_sizes_of_pixels_that_are_not_compressed_do_no_harm(
     np.testing.assert_array_equal(open_image(path)[:, :], image)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("options", [{"rowsperstrip": 4}, {"tile": (16, 32)}])
+def test_parts_that_the_picture_has_not_do_no_harm(tmp_path, photo, dtype, options):
+    path, image = tmp_path / "a.tif", photo if dtype == "uint8" else deep(photo, dtype)
+    tiff(path, image, photometric="rgb", **options)
+    name = "Tile" if "tile" in options else "Strip"
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for tag, more in ((f"{name}Offsets", 8), (f"{name}ByteCounts", 2**20)):
+            tag = file.pages[0].tags[tag]
+            tag.overwrite([*tag.value, more], dtype="I")
+    np.testing.assert_array_equal(read_image(path), image)
+    np.testing.assert_array_equal(open_image(path)[:, :], image)
+
+
 def test_opencv_sees_no_tag_that_was_not_checked(tmp_path):
     """Pillow reads no tags behind one that it cannot follow: here that of planes.
 
