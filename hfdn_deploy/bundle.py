@@ -16,6 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hfdn_deploy.errors import BundleError, GateError
+from hfdn_deploy.files import check_regular
 from hfdn_deploy.graphs import for_openvino, pooled_tensor
 from hfdn_deploy.manifest import (
     DERIVED,
@@ -115,6 +116,7 @@ class Bundle:
     def _read(self, entry: ModelFile) -> bytes:
         """A file of the bundle, checked."""
         path = self.path / entry.file
+        check_regular(path, BundleError)
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -69,7 +69,5 @@ def report_failures(errors: Sequence[object], number: int) -> None:
     for error in errors:
         print(f"failed: {error}", file=sys.stderr)
     if errors:
-        raise PartialError(
-            f"{len(errors)} of {number} images failed, see above; "
-            "the others are written, and --resume will skip them."
-        )
+        others = "; the others are written, and --resume will skip them" * (len(errors) < number)
+        raise PartialError(f"{len(errors)} of {number} failed, see above{others}.")

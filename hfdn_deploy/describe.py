@@ -15,6 +15,7 @@ from hfdn_deploy.engines.cache import holds
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES
 from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
 from hfdn_deploy.errors import CheckpointError, InputError
+from hfdn_deploy.files import check_regular
 from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
 from hfdn_deploy.network.config import METADATA_KEY
 
@@ -31,6 +32,7 @@ def describe(path: Path) -> dict[str, Any]:
         return _bundle(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path.")
+    check_regular(path, InputError)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         return _onnx(path)

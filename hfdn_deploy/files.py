@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import HFDNError, InputError
+
+
+def check_regular(path: Path, error: type[HFDNError]) -> None:
+    """Refuse a pipe, a device or a folder: reading it might never end.
+
+    Raises:
+        HFDNError: an `error`; what does not exist is for whoever opens it.
+    """
+    if path.exists() and not path.is_file():
+        raise error(f"{path} cannot be read: it is no regular file; name one.")
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def run_jobs(
     for job in jobs:
         if is_video(job.source):
             yield _video(up, job)
-    for group in _groups([job for job in jobs if not is_video(job.source)], batch):
+    for group in _groups(up, [job for job in jobs if not is_video(job.source)], batch):
         start = time.perf_counter()
         loaded: list[_Loaded] = []
         for job in group:
@@ -169,8 +169,7 @@ def _check(
     """
     width, height = up.scale * header.width, up.scale * header.height
     check_fits(target, width, height, header.channels, header.dtype)
-    size = width * height * header.channels * np.dtype(header.dtype).itemsize
-    held = 0 if number == 1 and writes_bands(target) else number * size
+    held = 0 if number == 1 and writes_bands(target) else number * _result_bytes(up, header)
     try:
         return held, up.tile_for((header.height, header.width, header.channels), held, number)
     except InputError as error:
@@ -195,18 +194,38 @@ def _upscale(
             yield from _upscale(up, [one], progress)
 
 
-def _groups(jobs: Sequence[Job], batch: int) -> Iterator[list[Job]]:
-    """Jobs of one size, at most `batch` of them; whatever cannot be read is alone."""
+def _groups(up: Upscaler, jobs: Sequence[Job], batch: int) -> Iterator[list[Job]]:
+    """Jobs of one size, at most `batch` of them and no more than run at once in the memory.
+
+    Whatever cannot be read is alone.
+    """
     if batch == 1:
         yield from ([job] for job in jobs)
         return
-    by_size: dict[tuple[int, int], list[Job]] = {}
+    by_size: dict[tuple[int, int], list[tuple[Job, Header]]] = {}
     for job in jobs:
         try:
             header = read_header(job.source)
         except InputError:
             yield [job]
             continue
-        by_size.setdefault((header.width, header.height), []).append(job)
+        by_size.setdefault((header.width, header.height), []).append((job, header))
     for same in by_size.values():
-        yield from (same[i : i + batch] for i in range(0, len(same), batch))
+        most = min(batch, len(same))
+        while most > 1 and not all(_runs_whole(up, header, most) for _, header in same):
+            most //= 2
+        yield from ([job for job, _ in same[i : i + most]] for i in range(0, len(same), most))
+
+
+def _runs_whole(up: Upscaler, header: Header, number: int) -> bool:
+    """Whether memory allows for so many pictures of this kind at once."""
+    try:
+        shape = header.height, header.width, header.channels
+        return up.tile_for(shape, number * _result_bytes(up, header), number) is None
+    except InputError:
+        return False
+
+
+def _result_bytes(up: Upscaler, header: Header) -> int:
+    pixels = up.scale**2 * header.width * header.height
+    return pixels * header.channels * np.dtype(header.dtype).itemsize

@@ -206,4 +206,6 @@ class TileChoice:
 
 def gibibytes(size: int) -> str:
     """A number of bytes as people read it."""
+    if size < 2**30 / 10:
+        return f"{size / 2**20:.2g} MiB"
     return f"{size / 2**30:.2g} GiB" if size < 10 * 2**30 else f"{size / 2**30:.0f} GiB"

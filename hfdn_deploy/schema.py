@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hfdn_deploy.errors import HFDNError
+from hfdn_deploy.files import check_regular
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ def read_json(
         OSError: the file cannot be read.
         HFDNError: an `error`: the document is damaged or of another schema.
     """
+    check_regular(path, error)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as reason:

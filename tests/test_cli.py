@@ -120,7 +120,7 @@ def test_a_folder_run_goes_on_after_a_bad_file(tmp_path, photo, bundle, capsys):
     assert [Path(image["output"]).name for image in report["images"]] == ["a.png", "c.png"]
     assert "b.png is no image" in report["failures"][0]["error"]
     assert printed.err.splitlines()[-2].startswith("failed: ")
-    assert "error: 1 of 3 images failed" in printed.err
+    assert "error: 1 of 3 failed" in printed.err
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
     assert main(command) == 2

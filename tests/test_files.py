@@ -1,8 +1,12 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy import BundleError, HFDNError, InputError, Upscaler
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.describe import describe
 from hfdn_deploy.files import replaced
 
 
@@ -67,3 +71,25 @@ def test_an_interrupted_swap_of_directories_brings_the_old_one_back(tmp_path, mo
         temporary.mkdir()
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["old"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("name", ["a.safetensors", "a.png", "a.engine", "x4/manifest.json", "x4"])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    path = tmp_path / name
+    if path.parent != tmp_path:
+        shutil.copytree(pretrained(4).path, path.parent)
+        path.unlink()
+    os.mkfifo(path)
+    for use in (Upscaler.load, describe):
+        with pytest.raises(HFDNError):
+            use(path.parent if path.parent != tmp_path else path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_for_a_graph_is_not_waited_for(tmp_path):
+    bundle = shutil.copytree(pretrained(4).path, tmp_path / "x4")
+    (bundle / "fp32.onnx").unlink()
+    os.mkfifo(bundle / "fp32.onnx")
+    with pytest.raises(BundleError, match=r"fp32\.onnx cannot be read: it is no regular file"):
+        Upscaler.load(bundle)

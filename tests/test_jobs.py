@@ -4,7 +4,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from hfdn_deploy import InputError, Upscaler
+from hfdn_deploy import InputError, Upscaler, memory
 from hfdn_deploy.images import read_image, write_image
 from hfdn_deploy.jobs import Done, Failed, run_jobs
 from hfdn_deploy.planning import Job, pending_jobs, plan_jobs
@@ -89,6 +89,23 @@ def test_batches_hold_images_of_one_size(tmp_path, photo, bundle):
         for name in sorted(done):
             one = up(read_image(tmp_path / f"{name}.tif")).astype(int)
             assert np.abs(read_image(tmp_path / "out" / f"{name}.tif") - one).max() <= 1
+
+
+def test_a_batch_is_no_larger_than_memory_allows(tmp_path, photo):
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", photo)
+    jobs = plan_jobs([str(tmp_path)], tmp_path / "out")
+    with Upscaler.load(2, "onnxruntime") as up:
+        two = memory.Job(
+            *photo.shape[:2], up.backend, channels=3, number=2, held=8 * photo.nbytes
+        ).need(None)
+        numbers, run = [], up.backend.run
+        up.backend.run = lambda lr: numbers.append(len(lr)) or run(lr)
+        assert all(
+            isinstance(result, Done)
+            for result in run_jobs(Upscaler(up.backend, "", max_memory=two), jobs, batch=50)
+        )
+    assert numbers == [2, 2, 1]
 
 
 def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundle):

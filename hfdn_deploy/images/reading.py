@@ -14,6 +14,7 @@ import psutil
 from PIL.ImageFile import ImageFile
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.files import check_regular
 from hfdn_deploy.images import decoding, png, tiff
 from hfdn_deploy.images.decoding import Header
 from hfdn_deploy.images.encoding import FORMATS
@@ -147,8 +148,7 @@ def _mention_others(header: Header, name: str) -> None:
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, Header, ImageFile | None]]:
     """The file and its header; what goes wrong inside becomes an InputError that names it."""
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} cannot be read: no regular file; name an image.")
+        check_regular(path, InputError)
         with (
             path.open("rb") as file,
             _checked(file, path.stat().st_size, str(path)) as opened,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hfdn_deploy.errors import CheckpointError
-from hfdn_deploy.files import replaced
+from hfdn_deploy.files import check_regular, replaced
 from hfdn_deploy.network.config import METADATA_KEY, HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
 
@@ -38,6 +38,7 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
             misshapen tensors (the message names them).
     """
     path = Path(path)
+    check_regular(path, CheckpointError)
     found: HFDNConfig | None
     if path.suffix == ".safetensors":
         found, tensors = _read_safetensors(path)

@@ -81,7 +81,7 @@ def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys
     command = ["upscale", str(pictures), "-o", str(out), *MODEL, "--engine", "ray", "--json"]
     assert main([*command, "--workers", "2"]) == 1
     printed = capsys.readouterr()
-    assert "error: 1 of 8 images failed" in printed.err
+    assert "error: 1 of 8 failed" in printed.err
     report = json.loads(printed.out)
     assert "poison.png is truncated or damaged" in report["failures"][0]["error"]
     assert {Path(image["input"]).name for image in report["images"]} == set(local)
