@@ -30,7 +30,7 @@ SHORTER = {"not_finite": 0.0, "photograph_levels": 32.0, "tiled_levels": 1.0, **
 GATES = {
     "fp32": {"not_finite": 0.0, "max_abs": 1e-4, "tiled_max_abs": 1e-5},
     "fp16": {"not_finite": 0.0, "max_levels": 1.0, "tiled_levels": 1.0, "psnr_loss_db": 0.01},
-    **dict.fromkeys(("int8", "int8-cpu", "int8-openvino"), SHORTER),
+    **dict.fromkeys(("int8", "int8-cpu", "int8-openvino", "int8-openvino-7bit"), SHORTER),
     # bf16 is chosen for what INT8 is chosen for, speed, and so may cost as much.
     "bf16": SHORTER,
 }

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from hfdn_deploy.errors import BundleError, GateError
 from hfdn_deploy.files import check_regular
-from hfdn_deploy.graphs import for_openvino, pooled_tensor
+from hfdn_deploy.graphs import for_openvino, for_openvino_7bit, pooled_tensor
 from hfdn_deploy.manifest import (
     DERIVED,
     GRAPH_NAMES,
@@ -102,7 +102,8 @@ class Bundle:
         data = self._read(entry)
         if graph == "bf16":
             return data
-        return bytes(for_openvino(onnx.load_model_from_string(data)).SerializeToString())
+        derive = for_openvino_7bit if graph == "int8-openvino-7bit" else for_openvino
+        return bytes(derive(onnx.load_model_from_string(data)).SerializeToString())
 
     def _check_gates(self, what: str, parity: Parity | None) -> None:
         if reason := why_failed(parity):

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from hfdn_deploy.backends.onnxruntime import session_options
-from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError
 from hfdn_deploy.graphs import (
     for_openvino,
@@ -16,7 +16,7 @@ from hfdn_deploy.graphs import (
 )
 from hfdn_deploy.halo import constant_values, halo
 
-GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino"]
+GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino", "int8-openvino-7bit"]
 
 
 def load(graph, scale=4):
@@ -129,6 +129,33 @@ def test_the_graphs_are_valid_and_hold_no_more_than_they_need(graph):
         image, other = part.graph.input[:2]
         kinds = {value.type.tensor_type.elem_type for value in (image, other)}
         assert kinds == {onnx.TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("scale", pretrained_scales())
+def test_weights_of_seven_bits_lie_within_half_a_step(scale):
+    eight, seven = load("int8-openvino", scale), load("int8-openvino-7bit", scale)
+    assert seven.graph.node == eight.graph.node
+    before, after = constant_values(eight), constant_values(seven)
+    made = {node.output[0]: node.input for node in seven.graph.node}
+    convolutions = [n for n in seven.graph.node if n.op_type == "Conv" and n.input[1] in made]
+    assert {n.name for n in convolutions} >= set(pretrained(scale).manifest.quantization.layers)
+    changed = set()
+    for node in convolutions:
+        (weight, step, zero), (bias, bias_step, _) = made[node.input[1]], made[node.input[2]]
+        assert np.abs(before[weight]).max() == 127
+        assert after[weight].dtype == np.int8
+        assert not after[zero].any()
+        np.testing.assert_array_equal(after[step], 2 * before[step])
+        # In the old steps, of which a new one is two.
+        error = 2 * after[weight].astype(int) - before[weight]
+        assert np.abs(error).max() == 1
+        # Halves go both ways: no more moves up than down, to what chance allows.
+        assert abs(error.mean()) < 4 * error.std() / np.sqrt(error.size)
+        assert np.abs(2 * after[bias].astype(int) - before[bias]).max() <= 1
+        np.testing.assert_array_equal(after[bias_step], 2 * before[bias_step])
+        changed |= {weight, step, bias, bias_step}
+    assert max(np.abs(x).max() for x in after.values() if x.dtype == np.int8) == 64
+    assert changed == {name for name in before if not np.array_equal(before[name], after[name])}
 
 
 def test_what_is_no_mean_over_the_image_is_refused():

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: fp32, bf16 and int8."""
 
+import logging
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.backends import Features
 from hfdn_deploy.backends.graph import GraphBackend, threads
+from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.manifest import DERIVED, graph_for
+
+logger = logging.getLogger(__name__)
 
 # What the convolutions of each precision compute in, as OpenVINO names it. An integer
 # convolution is told by its 8-bit input, symmetric or not.
@@ -60,8 +64,19 @@ def open_model(model: Bundle, precision: str, name: str) -> "OpenVINOBackend":
     return OpenVINOBackend(model, precision)
 
 
+def graph_here(precision: str) -> str:
+    """Which graph runs a precision on this CPU: of int8, that with 7-bit weights if 8 saturate."""
+    graph = graph_for(precision, "openvino")
+    if precision == "int8" and eight_bit_products_saturate_in_openvino():
+        logger.info("openvino: 8-bit products saturate on this CPU; int8 takes weights of 7 bits")
+        return f"{graph}-7bit"
+    return graph
+
+
 class OpenVINOBackend(GraphBackend):
     """A graph of a bundle compiled for the CPU, once for all sizes, on its physical cores.
+
+    Which one, `graph_here` says.
 
     Raises:
         BundleError: the bundle has no such graph or its file was changed.
@@ -75,7 +90,7 @@ class OpenVINOBackend(GraphBackend):
     def __init__(self, bundle: Bundle, precision: str) -> None:
         if reason := why_not(precision):
             raise BackendError(f"{reason}.")
-        graph = graph_for(precision, "openvino")
+        graph = graph_here(precision)
         entry = bundle.entry(DERIVED.get(graph, graph))
         data = bundle.read_model(graph)
         # A request computes for one thread at a time, and keeps its memory.

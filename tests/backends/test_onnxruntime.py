@@ -5,11 +5,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from hfdn_deploy.backends.onnxruntime import (
-    eight_bit_products_saturate,
-    session_options,
-    why_unavailable,
-)
+from hfdn_deploy.backends import probes
+from hfdn_deploy.backends.onnxruntime import session_options, why_unavailable
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.engines.cache import device_here
 from hfdn_deploy.errors import BackendError
@@ -21,12 +18,18 @@ CPUINFO = Path("/proc/cpuinfo")
 @pytest.mark.skipif(
     platform.machine() != "x86_64" or not CPUINFO.exists(), reason="reads the flags of an x86"
 )
-def test_eight_bit_products_saturate_without_vnni_alone():
+@pytest.mark.parametrize(
+    "probe",
+    [probes.eight_bit_products_saturate, probes.eight_bit_products_saturate_in_openvino],
+)
+def test_eight_bit_products_saturate_without_vnni_alone(probe):
     flags = CPUINFO.read_text().split()
-    assert eight_bit_products_saturate() == (not {"avx512_vnni", "avx_vnni"} & set(flags))
+    assert probe() == (not {"avx512_vnni", "avx_vnni"} & set(flags))
 
 
 def test_the_options_give_exact_eight_bit_products():
+    largest = ort.InferenceSession(probes._largest_products(), session_options())
+    np.testing.assert_array_equal(*largest.run(None, {"x": probes._all_255()}), 200)
     exact = ort.SessionOptions()
     exact.add_session_config_entry("session.x64quantprecision", "1")
     data = pretrained(4).read_model("int8-cpu")

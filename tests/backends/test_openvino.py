@@ -58,7 +58,9 @@ def test_fp32_equals_onnx_runtime(scale, lr):
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr):
     bundle = pretrained(scale)
-    full, quantized = (candidate(model_of(bundle, name))(lr) for name in ("fp32", "int8-openvino"))
+    graphs = "fp32", openvino.graph_here("int8")
+    run_full, run_quantized = (candidate(model_of(bundle, name)) for name in graphs)
+    full, quantized = run_full(lr), run_quantized(lr)
     backend = openvino.OpenVINOBackend(bundle, "int8")
     layers = bundle.manifest.quantization.layers
     assert kinds(backend)["u8"] >= len(layers)
@@ -66,6 +68,26 @@ def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr):
     # A tie that rounds the other way is a step further on; but much nearer than to fp32.
     assert levels(got, quantized)[1] < 0.5 * levels(quantized, full)[1]
     assert levels(tiled(backend, lr), got)[0] <= 1
+    # Where products are largest; were they clipped, it would be 1.9 levels and more.
+    noise = np.random.default_rng(0).random((1, 1, 48, 64), np.float32)
+    assert levels(backend.run(noise), run_quantized(noise))[1] < 0.4
+
+
+@pytest.mark.parametrize(
+    ("saturate", "graph"), [(False, "int8-openvino"), (True, "int8-openvino-7bit")]
+)
+def test_weights_have_seven_bits_where_eight_saturate(monkeypatch, caplog, saturate, graph):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(openvino, "eight_bit_products_saturate_in_openvino", lambda: saturate)
+    assert openvino.graph_here("int8") == graph
+    assert [openvino.graph_here(name) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    compiled = []
+    monkeypatch.setattr(
+        openvino.OpenVINOBackend, "open_session", lambda self, data: compiled.append(data)
+    )
+    openvino.OpenVINOBackend(pretrained(4), "int8")
+    assert compiled == [pretrained(4).read_model(graph)]
+    assert ("int8 takes weights of 7 bits" in caplog.text) == saturate
 
 
 @needs_bf16
@@ -105,8 +127,10 @@ def test_what_it_has_not_is_refused(monkeypatch):
         Upscaler.load(4, "openvino", "bf16")
 
 
-@pytest.mark.parametrize("name", ["int8-openvino", "bf16"])
-def test_what_is_derived_needs_a_gate_of_its_own(tmp_path, edit_manifest, caplog, name):
+@pytest.mark.parametrize("name", ["int8-openvino", "int8-openvino-7bit", "bf16"])
+def test_what_is_derived_needs_a_gate_of_its_own(
+    tmp_path, edit_manifest, monkeypatch, caplog, name
+):
     copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
     edit_manifest(copy, lambda m: m["derived"][name]["gates"][1].update(value=40))
     reason = "photograph_levels is 40, allowed 32"
@@ -117,10 +141,13 @@ def test_what_is_derived_needs_a_gate_of_its_own(tmp_path, edit_manifest, caplog
     edit_manifest(copy, lambda m: m["derived"].pop(name))
     with pytest.raises(GateError, match="nobody compared it"):
         Bundle(copy).read_model(name)
-    if name == "int8-openvino":
+    if name != "bf16":
+        monkeypatch.setattr(
+            openvino, "eight_bit_products_saturate_in_openvino", lambda: name.endswith("7bit")
+        )
         opened, choice = open_backend("auto", Bundle(copy), "int8")
         assert opened.name == "onnxruntime"
-        assert "not openvino: int8-openvino, derived from" in choice
+        assert f"not openvino: {name}, derived from" in choice
 
 
 def test_a_precision_that_costs_too_much_is_refused():
