@@ -1,4 +1,4 @@
-"""Reading a video: its streams, its frames, and whether it is whole."""
+"""Reading a video: its streams and its frames."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from av.stream import Disposition, Stream
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.video.planes import LAYOUTS, Layout
+from hfdn_deploy.video.whole import check_whole
 
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
@@ -75,7 +76,7 @@ def open_source(path: Path) -> Iterator[Source]:
         ]
         if not videos or videos[0].codec_context is None:
             raise InputError(f"{path} holds no video that can be decoded.")
-        _check_whole(path, container)
+        check_whole(path, container)
         video = videos[0]
         # WebM's transparency is a second video inside the first, which decoders pass over.
         if video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE")) == "1":
@@ -146,35 +147,3 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path} cannot be decoded: {error.strerror}; it is damaged, truncated or no video."
         ) from None
-
-
-def _check_whole(path: Path, container: InputContainer) -> None:
-    """Refuse a truncated file, where its header tells how long it should be."""
-    size = path.stat().st_size
-    if "matroska" in container.format.name:
-        end = _matroska_end(path)
-    else:
-        entries = (entry for stream in container.streams for entry in stream.index_entries)
-        end = max((entry.pos + entry.size for entry in entries), default=0)
-    if end > size:
-        raise InputError(f"{path} is truncated: {size} bytes of at least {end}; copy it anew.")
-
-
-def _matroska_end(path: Path) -> int:
-    """Where the first segment ends, or 0 if it does not tell (RFC 8794, RFC 9559)."""
-    end = 0
-    with path.open("rb") as file:
-        # The EBML header, then the segment: each an ID of four bytes, its size, its content.
-        for _ in range(2):
-            file.seek(end + 4)
-            first = file.read(1)
-            if not first:
-                break
-            # As many leading zero bits as bytes follow; all other bits set: unknown.
-            rest = 8 - first[0].bit_length()
-            bits = 7 * (rest + 1)
-            content = int.from_bytes(first + file.read(rest)) & ((1 << bits) - 1)
-            if content == (1 << bits) - 1:
-                return 0
-            end = file.tell() + content
-    return end
