@@ -27,13 +27,16 @@ def check_video_format(path: Path) -> None:
         raise InputError(f"{path}: no video format {path.suffix!r}; choose one of {known}.")
 
 
-def upscale_video(up: Upscaler, source: Path, target: Path) -> dict[str, Any]:
+def upscale_video(
+    up: Upscaler, source: Path, target: Path, keep_metadata: bool = True
+) -> dict[str, Any]:
     """Upscale a video file; README says what is kept and how.
 
     Args:
         up: used by one other thread until this returns.
         source: a video of 8 or 10-bit YUV or grey frames.
         target: its suffix chooses the container, and with it the codec: VP9 for .webm, else H.264.
+        keep_metadata: carry titles, chapters, places, dates and the like over.
 
     Returns:
         JSON-ready facts: width and height of the result in pixels, frames, seconds.
@@ -54,6 +57,6 @@ def upscale_video(up: Upscaler, source: Path, target: Path) -> dict[str, Any]:
             f"video needs PyAV ({error}): pip install 'hfdn-deploy[video]'"
         ) from None
     start = time.perf_counter()
-    facts: dict[str, Any] = transcode.transcode(up, source, target)
+    facts: dict[str, Any] = transcode.transcode(up, source, target, keep_metadata)
     seconds = round(time.perf_counter() - start, 4)
     return {**facts, "seconds": seconds}

@@ -27,7 +27,8 @@ _VP9 = ("libvpx-vp9", {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt
 
 # What describes the file that was read, not the one that is written.
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder")
-_KEPT_OF_STREAMS = ("language", "title", "handler_name")
+_LANGUAGE = ("language",)
+_KEPT_OF_STREAMS = (*_LANGUAGE, "title", "handler_name")
 _HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
 
 
@@ -55,7 +56,9 @@ class Sink:
 
 
 @contextmanager
-def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iterator[Sink]:
+def open_sink(
+    temporary: Path, target: Path, source: Source, scale: int, keep_metadata: bool
+) -> Iterator[Sink]:
     """Open the file to write.
 
     Args:
@@ -64,6 +67,7 @@ def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iter
         source: where the other streams, the metadata and the chapters come from; frames are
             encoded like its first, `scale` times as large.
         scale: upscaling factor.
+        keep_metadata: keep titles, chapters, places, dates and the like. Languages stay anyway.
 
     Raises:
         InputError: the container cannot hold the sound, or the codec such frames.
@@ -84,12 +88,18 @@ def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iter
             metadata_errors=METADATA_ERRORS,
         )
         try:
-            metadata = source.container.metadata.items()
-            container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
-            container.set_chapters(source.container.chapters())
+            if keep_metadata:
+                metadata = source.container.metadata.items()
+                container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
+                container.set_chapters(source.container.chapters())
             video = _add_video(container, target, source, scale)
-            copies = [(s.index, _add_copy(container, target, source, s)) for s in source.others]
-            yield Sink(container, video, {index: copy for index, copy in copies if copy})
+            _keep_facts(source.video, video, keep_metadata)
+            copies = {}
+            for stream in source.others:
+                if copy := _add_copy(container, target, source, stream):
+                    _keep_facts(stream, copy, keep_metadata)
+                    copies[stream.index] = copy
+            yield Sink(container, video, copies)
         finally:
             # After an error this frees it; what it holds is thrown away.
             with suppress(av.FFmpegError):
@@ -130,7 +140,6 @@ def _add_video(
         video.set_display_matrix(matrix.tolist())
     if lost := [kind for kind in _HDR if kind in side_data]:
         logger.warning("%s: cannot be kept and is left out: %s.", source.path, ", ".join(lost))
-    _keep_facts(source.video, video)
     return video
 
 
@@ -140,9 +149,7 @@ def _add_copy(
     """A stream to copy packets to, or None, with a message, if this one is left out."""
     try:
         if stream.type in ("audio", "subtitle"):
-            copy = container.add_stream_from_template(stream)
-            _keep_facts(stream, copy)
-            return copy
+            return container.add_stream_from_template(stream)
     except ValueError:
         if stream.type == "audio":
             codec = stream.codec_context.name if stream.codec_context else "unknown codec"
@@ -154,9 +161,11 @@ def _add_copy(
     return None
 
 
-def _keep_facts(stream: Stream, copy: Stream) -> None:
+def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
     copy.disposition = stream.disposition
-    copy.metadata.update({k: v for k, v in stream.metadata.items() if k in _KEPT_OF_STREAMS})
+    # By the language, players choose the sound.
+    kept = _KEPT_OF_STREAMS if keep_metadata else _LANGUAGE
+    copy.metadata.update({k: v for k, v in stream.metadata.items() if k in kept})
 
 
 @contextmanager

@@ -25,13 +25,13 @@ from hfdn_deploy.video.source import Item, Source, check_frame, is_full_range, o
 DEPTH = 4
 
 
-def transcode(up: Upscaler, path: Path, target: Path) -> dict[str, Any]:
+def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> dict[str, Any]:
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
     frames = 0
     with (
         open_source(path) as source,
         replaced(target) as temporary,
-        open_sink(temporary, target, source, up.scale) as sink,
+        open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
         overlapped(source.items, DEPTH) as decoded,
         overlapped((_upscale(up, item, source) for item in decoded), DEPTH) as upscaled,
         tqdm(total=source.frame_count, unit="frame", disable=None) as progress,

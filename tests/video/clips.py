@@ -42,9 +42,19 @@ def noise(count, size=(16, 24)):
 
 
 def write_clip(
-    path, frames, times=None, time_base=Fraction(1, 25), sound=None, muxing=None, **facts
+    path,
+    frames,
+    times=None,
+    time_base=Fraction(1, 25),
+    sound=None,
+    muxing=None,
+    chapter=None,
+    **facts,
 ):
-    """Encode without loss; `facts` are attributes of the video stream, `sound` a codec's name."""
+    """Encode without loss.
+
+    `facts` are attributes of the video stream, `sound` a codec's name, `chapter` a title.
+    """
     frames = list(frames)
     codec = facts.pop("codec", "libvpx-vp9" if path.suffix == ".webm" else "libx264")
     options = LOSSLESS.get(codec, {}) | facts.pop("options", {})
@@ -60,8 +70,11 @@ def write_clip(
             video.set_display_rotation(rotation)
         if sound:
             audio = container.add_stream(sound, 48000)
-            audio.metadata["language"] = "eng"
+            audio.metadata.update({"language": "eng", "title": "a sound"})
         container.metadata["title"] = "a clip"
+        if chapter:
+            whole = {"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000)}
+            container.set_chapters([{**whole, "metadata": {"title": chapter}}])
         for index, frame in enumerate(frames):
             frame.pts, frame.time_base = times[index] if times else index, time_base
             container.mux(video.encode(frame))

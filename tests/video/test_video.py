@@ -6,6 +6,7 @@ import pytest
 
 from hfdn_deploy.cli import main
 from hfdn_deploy.colour import Picture
+from hfdn_deploy.images import write_image
 from hfdn_deploy.video import upscale_video
 from tests.video.clips import flat, make_frame, noise, read_clip, samples, write_clip
 
@@ -116,6 +117,29 @@ def test_command_line(tmp_path, capsys):
     (record,) = json.loads(capsys.readouterr().out)["images"]
     assert (record["frames"], record["width"], record["height"]) == (2, 48, 32)
     assert len(read_clip(tmp_path / "out" / "big.mkv").frames) == 2
+
+
+def test_without_metadata_sound_and_languages_stay(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", noise(2), sound="aac", chapter="a part")
+    titles = (b"a clip", b"a sound", b"a part")
+    arguments = ["upscale", str(source), "--scale", "2", "-o"]
+    for keep, name in [(True, "kept.mkv"), (False, "out.mkv"), (False, "out.mp4")]:
+        option = [] if keep else ["--no-keep-metadata"]
+        assert main([*arguments, str(tmp_path / name), *option]) == 0
+        data = (tmp_path / name).read_bytes()
+        assert [title in data for title in titles] == [keep] * 3
+        before, after = read_clip(source), read_clip(tmp_path / name)
+        assert [packet[2] for packet in after.sound] == [packet[2] for packet in before.sound]
+        assert after.languages == ["eng"]
+
+
+def test_quality_is_for_pictures(tmp_path, caplog):
+    write_clip(tmp_path / "in.mkv", noise(2))
+    write_image(tmp_path / "in.png", np.zeros((4, 4, 3), np.uint8))
+    arguments = ["upscale", str(tmp_path / "in.*"), "-o", str(tmp_path / "out"), "--scale", "2"]
+    assert main([*arguments, "--quality", "80"]) == 0
+    assert "--quality is for pictures" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["in.mkv", "in.png"]
 
 
 def test_titles_that_are_not_utf_8_are_kept(up, tmp_path):
