@@ -14,7 +14,14 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.video.source import FULL_RANGE, METADATA_ERRORS, Item, Source, is_full_range
+from hfdn_deploy.video.source import (
+    FULL_RANGE,
+    METADATA_ERRORS,
+    Item,
+    Source,
+    file_name,
+    is_full_range,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +88,7 @@ def open_sink(
         options["video_track_timescale"] = str(source.time_base.denominator)
     with _writable(target):
         container = av.open(
-            str(temporary),
+            file_name(temporary),
             "w",
             muxer,
             container_options=options,

@@ -60,6 +60,11 @@ class Source:
         return round(rate * duration / av.time_base) if rate and duration else None
 
 
+def file_name(path: Path) -> str:
+    """A name that FFmpeg takes for a file's: without a folder, `12:30.mp4` would be an address."""
+    return str(path.absolute())
+
+
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
     """Open a video file.
@@ -69,7 +74,9 @@ def open_source(path: Path) -> Iterator[Source]:
             upscaled; the items raise it too.
     """
     with _readable(path):
-        container = av.open(str(path), container_options=_TRUSTED, metadata_errors=METADATA_ERRORS)
+        container = av.open(
+            file_name(path), container_options=_TRUSTED, metadata_errors=METADATA_ERRORS
+        )
     with container:
         videos = [
             s for s in container.streams.video if not s.disposition & Disposition.attached_pic

@@ -1,5 +1,6 @@
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,18 @@ def test_command_line(tmp_path, capsys):
     (record,) = json.loads(capsys.readouterr().out)["images"]
     assert (record["frames"], record["width"], record["height"]) == (2, 48, 32)
     assert len(read_clip(tmp_path / "out" / "big.mkv").frames) == 2
+
+
+def test_names_with_a_colon_are_no_addresses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "12:30.mp4", noise(2)).rename("file:one.mp4")
+    write_clip(tmp_path / "12:30.mp4", noise(2))
+    arguments = ["upscale", "12:30.mp4", "file:one.mp4", "-o", "t:1", "--scale", "2"]
+    assert main(arguments) == 0
+    assert sorted(str(path) for path in Path("t:1").iterdir()) == [
+        "t:1/12:30.mp4",
+        "t:1/file:one.mp4",
+    ]
 
 
 def test_without_metadata_sound_and_languages_stay(tmp_path):
