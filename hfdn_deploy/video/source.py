@@ -1,6 +1,6 @@
 """Reading a video: its streams and its frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -91,7 +91,7 @@ def open_source(path: Path) -> Iterator[Source]:
         # Frames in parallel, not only slices of one.
         video.thread_type = "AUTO"
         others = tuple(s for s in container.streams if s is not video)
-        items = _items(path, container, video, others)
+        items = _lasting(_items(path, container, video, others), video)
         head: list[Item] = []
         for item in items:
             head.append(item)
@@ -106,7 +106,7 @@ def check_frame(frame: av.VideoFrame, path: Path) -> Layout:
     """The layout of a frame that can be upscaled.
 
     Raises:
-        InputError: it is interlaced, of another pixel format, or without a timestamp.
+        InputError: it is interlaced, or of another pixel format.
     """
     name = frame.format.name
     if name not in LAYOUTS:
@@ -119,8 +119,6 @@ def check_frame(frame: av.VideoFrame, path: Path) -> Layout:
             f"{path} is interlaced, and upscaling would mix its fields; deinterlace it first: "
             f"ffmpeg -i {path.name} -vf bwdif -c:a copy progressive.mkv"
         )
-    if frame.pts is None:
-        raise InputError(f"{path} holds a frame without a timestamp; remux it with ffmpeg first.")
     return LAYOUTS[name]
 
 
@@ -140,10 +138,36 @@ def _items(
                 for frame in video.decode(packet):
                     if frame.is_corrupt:
                         raise InputError(f"{path} is damaged at {frame.time} s; copy it anew.")
+                    if frame.pts is None:
+                        raise InputError(
+                            f"{path} holds a frame without a timestamp; remux it with ffmpeg first."
+                        )
                     yield frame
             # At the end come packets of nothing, which flush decoders.
             elif packet.size:
                 yield packet
+
+
+def _lasting(items: Iterable[Item], video: av.VideoStream) -> Iterator[Item]:
+    """Have every frame last until the next: an MP4 tells durations in the order of decoding."""
+    last: av.VideoFrame | None = None
+    for item in items:
+        if isinstance(item, av.Packet):
+            yield item
+            continue
+        if last is not None:
+            _last_until(last, item.pts)
+            yield last
+        last = item
+    if last is not None:
+        if video.start_time is not None and video.duration is not None:
+            _last_until(last, video.start_time + video.duration)
+        yield last
+
+
+def _last_until(frame: av.VideoFrame, end: int | None) -> None:
+    if frame.pts is not None and end is not None and end > frame.pts:
+        frame.duration = end - frame.pts
 
 
 @contextmanager

@@ -2,6 +2,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -54,6 +55,28 @@ def test_other_containers(up, tmp_path, suffix, codec):
     assert after.sound == before.sound
     assert after.video["codec"] == codec
     assert (after.frames[0].colorspace, after.frames[0].color_range) == (5, STUDIO)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_last_until_the_next_whatever_the_order_of_decoding(up, tmp_path, suffix):
+    times = [0, 24, 48, 72, 500, 524, 548, 572, 596, 2000, 2024, 2048]
+    source = write_clip(
+        tmp_path / "in.mp4", noise(12), times, Fraction(1, 600), options={"bf": "3", "qp": "20"},
+        muxing={"video_track_timescale": "600"},
+    )  # fmt: skip
+    before = read_clip(source)
+    ends = [time + duration for time, duration in zip(before.times, before.durations, strict=True)]
+    assert ends[:-1] != times[1:]
+    upscale_video(up, source, tmp_path / f"out{suffix}")
+    after = read_clip(tmp_path / f"out{suffix}")
+    seconds = [float(time * after.video["time_base"]) for time in after.times]
+    assert seconds == pytest.approx([time / 600 for time in times], abs=0.001)
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.duration / 1e6 == pytest.approx(2048 / 600 + 0.04, abs=0.005)
+    if suffix == ".mp4":
+        assert after.times == times
+        ends = [time + last for time, last in zip(after.times, after.durations, strict=True)]
+        assert ends[:-1] == times[1:]
 
 
 @pytest.mark.parametrize(
