@@ -77,7 +77,7 @@ def open_sink(
         keep_metadata: keep titles, chapters, places, dates and the like. Languages stay anyway.
 
     Raises:
-        InputError: the container cannot hold the sound, or the codec such frames.
+        InputError: the container cannot hold the sound, or the codec such frames or pixels.
         BackendError: this build of PyAV lacks the encoder.
         OSError: the disk refuses.
     """
@@ -135,7 +135,13 @@ def _add_video(
     video.time_base = video.codec_context.time_base = source.time_base
     # Or the last frame would last as long as frames do on average.
     video.codec_context.flags |= Flags.frame_duration
-    if pixel_shape := source.video.sample_aspect_ratio:
+    if (pixel_shape := source.video.sample_aspect_ratio) not in (None, 1):
+        # H.264 itself holds it, VP9 does not, and PyAV has no way to tell the muxer.
+        if name != "libx264":
+            raise InputError(
+                f"{target}: the pixels of {source.path} are no squares ({pixel_shape}), which "
+                f"cannot be written to {target.suffix}; choose .mkv."
+            )
         video.sample_aspect_ratio = pixel_shape
     video.color_range = FULL_RANGE if is_full_range(first) else first.color_range
     video.colorspace = first.colorspace

@@ -42,6 +42,8 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert "holds gbrp frames" in refused(up, rgb, out)
     grey = write_clip(tmp_path / "grey.mkv", [flat("gray", 9)] * 2, codec="ffv1")
     assert "libvpx-vp9 cannot hold gray" in refused(up, grey, tmp_path / "out.webm")
+    wide = write_clip(tmp_path / "wide.mkv", noise(2), sample_aspect_ratio=Fraction(4, 3))
+    assert "no squares (4/3)" in refused(up, wide, tmp_path / "out.webm")
     fields = write_clip(tmp_path / "fields.mp4", noise(2), options={"x264-params": "tff=1"})
     assert "interlaced" in refused(up, fields, out)
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
