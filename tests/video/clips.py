@@ -1,5 +1,6 @@
 """Real clips, encoded and decoded with PyAV."""
 
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -89,6 +90,33 @@ def write_clip(
                 container.mux(audio.encode(block))
             container.mux(audio.encode())
     return path
+
+
+def cut(path, segments):
+    """Have the edit lists of an MP4 show these segments alone: start and length in seconds."""
+
+    def rebuilt(boxes, scale):
+        result, position = b"", 0
+        while position < len(boxes):
+            length = int.from_bytes(boxes[position : position + 4])
+            kind, body = boxes[position + 4 : position + 8], boxes[position + 8 : position + length]
+            if kind in (b"moov", b"edts"):
+                body = rebuilt(body, scale)
+            elif kind == b"trak":
+                # The time scale, behind version, flags and two times, comes later.
+                header = body.index(b"mdhd") + 16
+                body = rebuilt(body, int.from_bytes(body[header : header + 4]))
+            elif kind == b"elst":
+                first = int.from_bytes(body[12:16])
+                body = struct.pack(">II", 0, len(segments))
+                for start, seconds in segments:
+                    times = round(1000 * seconds), first + round(scale * start)
+                    body += struct.pack(">III", *times, 1 << 16)
+            result += struct.pack(">I", 8 + len(body)) + kind + body
+            position += length
+        return result
+
+    path.write_bytes(rebuilt(path.read_bytes(), 0))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.colour import Picture
 from hfdn_deploy.images import write_image
 from hfdn_deploy.video import upscale_video
-from tests.video.clips import flat, make_frame, noise, read_clip, samples, write_clip
+from tests.video.clips import cut, flat, make_frame, noise, read_clip, samples, write_clip
 
 FULL, STUDIO = 2, 1
 
@@ -55,6 +55,30 @@ def test_other_containers(up, tmp_path, suffix, codec):
     assert after.sound == before.sound
     assert after.video["codec"] == codec
     assert (after.frames[0].colorspace, after.frames[0].color_range) == (5, STUDIO)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("segments", [[(0.6, 0.4)], [(0, 0.4), (0.6, 0.4)], [(0.6, 0.4), (0, 0.4)]])
+def test_sound_that_edit_lists_hide_is_left_out(up, tmp_path, suffix, segments):
+    source = write_clip(tmp_path / "in.mp4", noise(25), sound="aac", options={"g": "5"})
+    whole = read_clip(source)
+    cut(source, segments)
+    target = tmp_path / f"out{suffix}"
+    upscale_video(up, source, target)
+    before, after = read_clip(source), read_clip(target)
+    assert len(after.frames) == len(before.frames) == 10 * len(segments)
+    with av.open(str(source)) as container:
+        packets = [p for p in container.demux(audio=0) if p.size]
+        shown = [bytes(p) for p in packets if not p.is_discard]
+    assert len(shown) < len(packets)
+    kept = [packet[2] for packet in after.sound]
+    # Before the first segment up to 0.1 s, from which the decoder gets going.
+    assert kept[-len(shown) :] == shown
+    assert len(kept) - len(shown) <= (4 if segments[0][0] else 1)
+    assert {packet[2] for packet in whole.sound} >= set(kept)
+    # Matroska starts at 0 with the run-up, if there is one.
+    with av.open(str(target)) as container:
+        assert container.duration / 1e6 == pytest.approx(0.4 * len(segments), abs=0.13)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
