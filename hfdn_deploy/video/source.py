@@ -24,6 +24,9 @@ _TRUSTED = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file"}
 # Titles that are not UTF-8 pass as they are.
 METADATA_ERRORS = "surrogateescape"
 
+# Decoders that conceal damage and do not mark the frame, unless told to fail.
+_SILENT = ("mjpeg", "hevc")
+
 # Of what an edit list hides, the seconds before the start that are kept: from them sound decoders
 # get going (AAC: up to 2112 samples, which at 22.05 kHz are 0.096 s).
 _RUN_UP = Fraction(1, 10)
@@ -94,6 +97,8 @@ def open_source(path: Path) -> Iterator[Source]:
             raise InputError(f"{path} is transparent, which cannot be kept; flatten it first.")
         # Frames in parallel, not only slices of one.
         video.thread_type = "AUTO"
+        if video.codec_context.name in _SILENT:
+            video.codec_context.options = {"err_detect": "explode"}
         others = tuple(s for s in container.streams if s is not video)
         items = _lasting(_items(path, container, video, others), video)
         head: list[Item] = []

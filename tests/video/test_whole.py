@@ -1,10 +1,11 @@
 """Damage that FFmpeg's demuxers pass over."""
 
 import av
+import numpy as np
 import pytest
 
 from hfdn_deploy.video import upscale_video
-from tests.video.clips import noise, read_clip, write_clip
+from tests.video.clips import flat, noise, read_clip, samples, write_clip
 from tests.video.test_errors import refused
 
 
@@ -25,6 +26,30 @@ def test_a_broken_element_does_not_end_the_video_early(up, tmp_path, name, shift
     with av.open(str(path)) as container:
         assert len(list(container.demux(video=0))) < 6
     assert "damaged or truncated at byte" in refused(up, path, tmp_path / f"out{path.suffix}")
+
+
+@pytest.mark.parametrize(
+    ("codec", "format", "where", "options"),
+    [
+        ("mjpeg", "yuvj420p", 0.8, {}),
+        ("libx265", "yuv420p", 0.05, {"x265-params": "log-level=none"}),
+    ],
+)
+def test_damage_that_decoders_conceal(up, tmp_path, codec, format, where, options):
+    rng = np.random.default_rng(0)
+    frames = [flat(format, 50) for _ in range(6)]
+    for frame in frames:
+        samples(frame, 0)[:] = rng.integers(16, 236, (16, 24))
+    path = write_clip(tmp_path / "a.mp4", frames, codec=codec, options=options)
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][3]
+    data = bytearray(path.read_bytes())
+    start = packet.pos + int(packet.size * where)
+    data[start : start + 20] = b"\x55" * 20
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert not any(frame.is_corrupt for frame in container.decode(video=0))
+    assert "damaged" in refused(up, path, tmp_path / "out.mp4")
 
 
 @pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
