@@ -17,6 +17,7 @@ from hfdn_deploy.video.planes import LAYOUTS, Layout
 from hfdn_deploy.video.whole import check_whole
 
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE; 0 is unknown, and above are the orders of fields
 
 # Files alone, and no formats that would lead to others, such as playlists.
 _TRUSTED = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file"}
@@ -47,7 +48,7 @@ class Source:
     first: av.VideoFrame
     """The first frame. It knows what the stream's header may not, such as the rotation."""
     layout: Layout
-    """Of that frame, and so of all."""
+    """Of that frame, and of all, as their size and colour tags are."""
     items: Iterator[Item]
     """All frames, and the packets of the other streams, as they lie in the file."""
 
@@ -92,6 +93,8 @@ def open_source(path: Path) -> Iterator[Source]:
             raise InputError(f"{path} holds no video that can be decoded.")
         check_whole(path, container)
         video = videos[0]
+        if video.codec_context.field_order > _PROGRESSIVE:
+            raise _interlaced(path)
         # WebM's transparency is a second video inside the first, which decoders pass over.
         if video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE")) == "1":
             raise InputError(f"{path} is transparent, which cannot be kept; flatten it first.")
@@ -105,30 +108,10 @@ def open_source(path: Path) -> Iterator[Source]:
         for item in items:
             head.append(item)
             if isinstance(item, av.VideoFrame):
-                layout = check_frame(item, path)
+                layout = LAYOUTS[item.format.name]
                 yield Source(path, container, video, others, item, layout, chain(head, items))
                 return
         raise InputError(f"{path} holds no frame that can be decoded.")
-
-
-def check_frame(frame: av.VideoFrame, path: Path) -> Layout:
-    """The layout of a frame that can be upscaled.
-
-    Raises:
-        InputError: it is interlaced, or of another pixel format.
-    """
-    name = frame.format.name
-    if name not in LAYOUTS:
-        raise InputError(
-            f"{path} holds {name} frames, which cannot be upscaled as they are; convert them: "
-            f"ffmpeg -i {path.name} -pix_fmt yuv420p -c:a copy converted.mkv"
-        )
-    if frame.interlaced_frame:
-        raise InputError(
-            f"{path} is interlaced, and upscaling would mix its fields; deinterlace it first: "
-            f"ffmpeg -i {path.name} -vf bwdif -c:a copy progressive.mkv"
-        )
-    return LAYOUTS[name]
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
@@ -136,21 +119,64 @@ def is_full_range(frame: av.VideoFrame) -> bool:
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
+def _interlaced(path: Path) -> InputError:
+    return InputError(
+        f"{path} is interlaced, and upscaling would mix its fields; deinterlace it first: "
+        f"ffmpeg -i {path.name} -vf bwdif -c:a copy progressive.mkv"
+    )
+
+
+def _check_frame(frame: av.VideoFrame, path: Path) -> None:
+    """Refuse a frame that cannot be upscaled.
+
+    Raises:
+        InputError: it is interlaced, of another pixel format, without a timestamp, or damaged.
+    """
+    if frame.is_corrupt:
+        raise InputError(f"{path} is damaged at {frame.time} s; copy it anew.")
+    name = frame.format.name
+    if name not in LAYOUTS:
+        raise InputError(
+            f"{path} holds {name} frames, which cannot be upscaled as they are; convert them: "
+            f"ffmpeg -i {path.name} -pix_fmt yuv420p -c:a copy converted.mkv"
+        )
+    if frame.interlaced_frame:
+        raise _interlaced(path)
+    if frame.pts is None:
+        raise InputError(f"{path} holds a frame without a timestamp; remux it with ffmpeg first.")
+
+
+def _kind(frame: av.VideoFrame, video: av.VideoStream) -> tuple[str, ...]:
+    """What the result has but one of; colours by their numbers in ITU-T H.273."""
+    return (
+        f"{frame.width}×{frame.height} {frame.format.name}",
+        "full range" if is_full_range(frame) else "studio range",
+        f"matrix {frame.colorspace}",
+        f"primaries {frame.color_primaries}",
+        f"transfer {frame.color_trc}",
+        f"pixel shape {video.codec_context.sample_aspect_ratio or 'unknown'}",
+    )
+
+
 def _items(
     path: Path, container: InputContainer, video: av.VideoStream, others: tuple[Stream, ...]
 ) -> Iterator[Item]:
     heard: set[int] = set()
+    first: tuple[str, ...] = ()
     with _readable(path):
         for packet in container.demux(video, *others):
             if packet.is_corrupt:
                 raise InputError(f"{path} is damaged or truncated; copy it anew.")
             if packet.stream is video:
                 for frame in video.decode(packet):
-                    if frame.is_corrupt:
-                        raise InputError(f"{path} is damaged at {frame.time} s; copy it anew.")
-                    if frame.pts is None:
+                    _check_frame(frame, path)
+                    kind = _kind(frame, video)
+                    if (first := first or kind) != kind:
+                        pairs = [pair for pair in zip(first, kind, strict=True) if len({*pair}) > 1]
+                        before, after = map(", ".join, zip(*pairs, strict=True))
                         raise InputError(
-                            f"{path} holds a frame without a timestamp; remux it with ffmpeg first."
+                            f"{path} changes from {before} to {after} at {frame.time:.3f} s; "
+                            "cut it there."
                         )
                     yield frame
             # At the end come packets of nothing, which flush decoders.

@@ -7,7 +7,6 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from hfdn_deploy.errors import InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.overlap import overlapped
@@ -19,7 +18,7 @@ from hfdn_deploy.video.planes import (
     upscale_chroma,
 )
 from hfdn_deploy.video.sink import open_sink
-from hfdn_deploy.video.source import Item, Source, check_frame, is_full_range, open_source
+from hfdn_deploy.video.source import Item, Source, is_full_range, open_source
 
 # Frames and packets that decoder or network may be ahead of what takes them.
 DEPTH = 4
@@ -49,12 +48,7 @@ def _upscale(up: Upscaler, item: Item, source: Source) -> Item:
     """A frame `scale` times as large, with the same time and colour; packets pass."""
     if isinstance(item, av.Packet):
         return item
-    layout = check_frame(item, source.path)
-    kind, expected = (f"{f.width}×{f.height} {f.format.name}" for f in (item, source.first))
-    if kind != expected:
-        raise InputError(
-            f"{source.path} changes from {expected} to {kind} at {item.time:.3f} s; cut it there."
-        )
+    layout = source.layout
     result = av.VideoFrame(up.scale * item.width, up.scale * item.height, layout.format)
     result.pts, result.time_base, result.duration = item.pts, item.time_base, item.duration
     result.color_range, result.colorspace = item.color_range, item.colorspace

@@ -46,6 +46,9 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert "no squares (4/3)" in refused(up, wide, tmp_path / "out.webm")
     fields = write_clip(tmp_path / "fields.mp4", noise(2), options={"x264-params": "tff=1"})
     assert "interlaced" in refused(up, fields, out)
+    told = write_clip(tmp_path / "told.mkv", noise(2), codec="ffv1", field_order=2)
+    assert not read_clip(told).frames[0].interlaced_frame
+    assert "interlaced" in refused(up, told, out)
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         audio = container.add_stream("aac", 48000)
         block = av.AudioFrame.from_ndarray(np.zeros((2, 960), np.float32), "fltp", "stereo")
@@ -65,21 +68,38 @@ def test_an_odd_size_that_h264_cannot_hold(tmp_path):
     assert samples(frame, 1).shape == (14, 11)
 
 
-def test_frames_that_change_their_size_are_refused(up, tmp_path):
-    path = tmp_path / "in.webm"
+@pytest.mark.parametrize(
+    ("codec", "facts", "words"),
+    [
+        ("libvpx-vp9", {"width": 32}, "from 24×16 yuv420p to 32×16 yuv420p at 0.160 s"),
+        ("libvpx-vp9", {"colorspace": 5}, "from matrix 1 to matrix 5 at"),
+        ("libvpx-vp9", {"color_range": 2}, "from studio range to full range at"),
+        ("mpeg4", {"sample_aspect_ratio": Fraction(4, 3)}, "from pixel shape 1 to pixel shape 4/3"),
+        ("mpeg2video", {"color_primaries": 5}, "from primaries 1 to primaries 5 at"),
+    ],
+)
+def test_frames_that_change_their_kind_are_refused(up, tmp_path, codec, facts, words):
+    path = tmp_path / "in.mkv"
+    same = {"width": 24, "height": 16, "pix_fmt": "yuv420p", "colorspace": 1, "color_primaries": 1}
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libvpx-vp9", 25)
-        video.width, video.height, video.pix_fmt = 24, 16, "yuv420p"
-        other = av.CodecContext.create("libvpx-vp9", "w")
-        other.width, other.height, other.pix_fmt = 32, 16, "yuv420p"
-        other.time_base = Fraction(1, 25)
-        for index, (encoder, width) in enumerate([(video, 24), (other, 32)]):
-            frame = flat("yuv420p", 90, size=(16, width))
+        video = container.add_stream(codec, 25)
+        other = av.CodecContext.create(codec, "w")
+        other.time_base = other.framerate = Fraction(1, 25)
+        for name, value in same.items():
+            setattr(video, name, value)
+            setattr(other, name, facts.get(name, value))
+        for name in facts.keys() - same.keys():
+            setattr(other, name, facts[name])
+        # Threads and decoders that look ahead know the second kind some frames early.
+        for index, encoder in enumerate([video] * 4 + [other] * 4):
+            frame = flat("yuv420p", 90, size=(16, encoder.width))
             frame.pts, frame.time_base = index, Fraction(1, 25)
-            for packet in [*encoder.encode(frame), *encoder.encode()]:
+            frame.colorspace, frame.color_primaries = encoder.colorspace, encoder.color_primaries
+            frame.color_range = encoder.color_range
+            for packet in [*encoder.encode(frame), *(encoder.encode() if index % 4 == 3 else [])]:
                 packet.stream = video
                 container.mux(packet)
-    assert "changes from 24×16 yuv420p to 32×16" in refused(up, path, tmp_path / "out.webm")
+    assert f"changes {words}" in refused(up, path, tmp_path / "out.mkv")
 
 
 @pytest.mark.parametrize(
