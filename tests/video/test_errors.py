@@ -147,17 +147,18 @@ def start(folder, *arguments, before=lambda: None):
     )
 
 
-def test_interruption_leaves_no_output(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interruption_leaves_no_output(tmp_path, number):
     write_clip(tmp_path / "in.mp4", noise(300))
-    # A shell in the background has its children ignore ctrl-C.
+    # A shell in the background has its children ignore ctrl-C, as nohup does with SIGHUP.
     process = start(
         tmp_path, "in.mp4", "-o", "out.mp4", "--scale", "2",
-        before=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        before=lambda: signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     while not list(tmp_path.glob(".*.mp4")):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.communicate()[1]
     assert process.returncode == 130
     assert "interrupted" in rest
