@@ -36,7 +36,6 @@ _VP9 = ("libvpx-vp9", {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder")
 _LANGUAGE = ("language",)
 _KEPT_OF_STREAMS = (*_LANGUAGE, "title", "handler_name")
-_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,6 @@ def _add_video(
     if "DISPLAYMATRIX" in side_data:
         matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)
         video.set_display_matrix(matrix.tolist())
-    if lost := [kind for kind in _HDR if kind in side_data]:
-        logger.warning("%s: cannot be kept and is left out: %s.", source.path, ", ".join(lost))
     return video
 
 

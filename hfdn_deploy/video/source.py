@@ -1,5 +1,6 @@
 """Reading a video: its streams and its frames."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.video.planes import LAYOUTS, Layout
 from hfdn_deploy.video.whole import check_whole
 
+logger = logging.getLogger(__name__)
+
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE; 0 is unknown, and above are the orders of fields
 
@@ -24,6 +27,19 @@ _TRUSTED = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file"}
 
 # Titles that are not UTF-8 pass as they are.
 METADATA_ERRORS = "surrogateescape"
+
+# What frames bring along that no encoder here takes.
+_LOST = {
+    "MASTERING_DISPLAY_METADATA": "HDR10's light levels",
+    "CONTENT_LIGHT_LEVEL": "HDR10's light levels",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+    "DOVI_METADATA": "Dolby Vision",
+    "ICC_PROFILE": "the colour profile",
+    "A53_CC": "closed captions inside the pictures",
+    "STEREO3D": "how the two pictures of 3D lie",
+    "SPHERICAL": "how the picture lies on a sphere",
+}
 
 # Decoders that conceal damage and do not mark the frame, unless told to fail.
 _SILENT = ("mjpeg", "hevc")
@@ -163,6 +179,7 @@ def _items(
 ) -> Iterator[Item]:
     heard: set[int] = set()
     first: tuple[str, ...] = ()
+    lost: set[str] = set()
     with _readable(path):
         for packet in container.demux(video, *others):
             if packet.is_corrupt:
@@ -178,6 +195,9 @@ def _items(
                             f"{path} changes from {before} to {after} at {frame.time:.3f} s; "
                             "cut it there."
                         )
+                    for name in {_LOST[key] for key in _LOST if key in frame.side_data} - lost:
+                        logger.warning("%s: %s: cannot be kept and is left out.", path, name)
+                        lost.add(name)
                     yield frame
             # At the end come packets of nothing, which flush decoders.
             elif packet.size:

@@ -167,6 +167,24 @@ def test_command_line(tmp_path, capsys):
     assert len(read_clip(tmp_path / "out" / "big.mkv").frames) == 2
 
 
+def test_captions_that_are_lost_are_told_once(up, tmp_path, caplog):
+    """Closed captions (ATSC A/53) lie between the header of an MPEG-2 picture and its slices."""
+    captions = b"\x00\x00\x01\xb2GA94\x03\x41\xff\xfc\x94\x2c\xff"
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = container.add_stream("mpeg2video", 25)
+        video.width, video.height, video.pix_fmt = 24, 16, "yuv420p"
+        for index, frame in enumerate(noise(3)):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            for packet in video.encode(frame):
+                data = bytes(packet).replace(b"\x00\x00\x01\x01", captions + b"\x00\x00\x01\x01")
+                told = av.Packet(data)
+                told.pts, told.dts, told.time_base = packet.pts, packet.dts, packet.time_base
+                told.stream, told.is_keyframe = video, packet.is_keyframe
+                container.mux(told)
+    upscale_video(up, tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert caplog.text.count("closed captions inside the pictures: cannot be kept") == 1
+
+
 def test_names_with_a_colon_are_no_addresses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "12:30.mp4", noise(2)).rename("file:one.mp4")
