@@ -24,7 +24,7 @@ def check_video_format(path: Path) -> None:
     """
     if not is_video(path):
         known = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise InputError(f"{path}: no video format {path.suffix!r}; choose one of {known}.")
+        raise InputError(f"{path}: no video format {path.suffix!r}; it takes one of {known}.")
 
 
 def upscale_video(

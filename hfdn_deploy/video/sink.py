@@ -1,7 +1,7 @@
 """Writing a video: the encoder, and everything that is kept beside the pixels."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
-from av.stream import Stream
+from av.stream import Discard, Disposition, Stream
 
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.video.source import (
@@ -19,6 +19,7 @@ from hfdn_deploy.video.source import (
     METADATA_ERRORS,
     Item,
     Source,
+    command,
     file_name,
     is_full_range,
 )
@@ -85,7 +86,7 @@ def open_sink(
     if muxer in ("mp4", "mov"):
         # Or the muxer would choose another time base.
         options["video_track_timescale"] = str(source.time_base.denominator)
-    with _writable(target):
+    with _writable(target, source):
         container = av.open(
             file_name(temporary),
             "w",
@@ -162,13 +163,21 @@ def _add_copy(
             return container.add_stream_from_template(stream)
     except ValueError:
         if stream.type == "audio":
-            codec = stream.codec_context.name if stream.codec_context else "unknown codec"
             raise InputError(
-                f"{target}: {target.suffix} cannot hold the sound of {source.path} ({codec}); "
-                "choose .mkv, or take the sound out first."
+                f"{target}: {target.suffix} cannot hold {_sound(source.path, [stream])}."
             ) from None
-    logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, stream.type)
+    # What names the chapters in an MP4 is kept as chapters.
+    if stream.discard != Discard.all or not source.container.chapters():
+        cover = stream.disposition & Disposition.attached_pic
+        kind = "cover picture" if cover else stream.type
+        logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, kind)
     return None
+
+
+def _sound(path: Path, streams: Sequence[Stream]) -> str:
+    codecs = sorted({s.codec_context.name if s.codec_context else "unknown" for s in streams})
+    convert = command(path, "-c:v copy -c:a libopus", "converted.mkv")
+    return f"the sound of {path} ({', '.join(codecs)}); convert it first: {convert}"
 
 
 def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
@@ -179,13 +188,15 @@ def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
 
 
 @contextmanager
-def _writable(target: Path) -> Iterator[None]:
+def _writable(target: Path, source: Source) -> Iterator[None]:
     """What the disk refuses stays an OSError, which `replaced` explains."""
     try:
         yield
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise InputError(
-            f"{target} cannot be encoded: {error.strerror}; choose another format."
-        ) from None
+        reason = f"{target} cannot be encoded: {error.strerror};"
+        # Of some sound a container finds out only then.
+        if sounds := [stream for stream in source.others if stream.type == "audio"]:
+            reason += f" if {target.suffix} cannot hold {_sound(source.path, sounds)}, or"
+        raise InputError(f"{reason} choose .mkv.") from None

@@ -1,6 +1,7 @@
 """Reading a video: its streams and its frames."""
 
 import logging
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ def open_source(path: Path) -> Iterator[Source]:
         InputError: missing, truncated, damaged, without video, or with frames that cannot be
             upscaled; the items raise it too.
     """
+    if not path.exists():
+        raise InputError(f"{path}: No such file; check its name.")
     with _readable(path):
         container = av.open(
             file_name(path), container_options=_TRUSTED, metadata_errors=METADATA_ERRORS
@@ -135,10 +138,23 @@ def is_full_range(frame: av.VideoFrame) -> bool:
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
+def command(path: Path, options: str, result: str) -> str:
+    """A command line for a shell that makes what can be upscaled of a video."""
+    return f"ffmpeg -i {shlex.quote(str(path))} {options} {result}"
+
+
+def _nearest(format: av.VideoFormat) -> str:
+    """The format in which the least is lost, of those that can be upscaled; without alpha."""
+    deep = "10le" if max(component.bits for component in format.components) > 8 else ""
+    chroma = format.chroma_width(8), format.chroma_height(8)
+    name = {(8, 8): "yuv444p", (4, 8): "yuv422p"}.get(chroma, "yuv420p")
+    return ("gray" if format.name.startswith("gray") else name) + deep
+
+
 def _interlaced(path: Path) -> InputError:
     return InputError(
         f"{path} is interlaced, and upscaling would mix its fields; deinterlace it first: "
-        f"ffmpeg -i {path.name} -vf bwdif -c:a copy progressive.mkv"
+        + command(path, "-vf bwdif -c:a copy", "progressive.mkv")
     )
 
 
@@ -154,7 +170,7 @@ def _check_frame(frame: av.VideoFrame, path: Path) -> None:
     if name not in LAYOUTS:
         raise InputError(
             f"{path} holds {name} frames, which cannot be upscaled as they are; convert them: "
-            f"ffmpeg -i {path.name} -pix_fmt yuv420p -c:a copy converted.mkv"
+            + command(path, f"-pix_fmt {_nearest(frame.format)} -c:a copy", "converted.mkv")
         )
     if frame.interlaced_frame:
         raise _interlaced(path)

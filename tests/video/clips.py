@@ -13,7 +13,7 @@ LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
 def samples(frame, index):
     """A plane as a view, (H, W)."""
     plane = frame.planes[index]
-    dtype = np.uint16 if "10le" in frame.format.name else np.uint8
+    dtype = np.uint16 if frame.format.name.endswith("le") else np.uint8
     return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
 
 

@@ -1,5 +1,6 @@
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.planning import Job, check_names
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import upscale_video
 from tests.video.clips import flat, noise, read_clip, samples, write_clip
@@ -31,7 +33,10 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert "cannot hold the sound" in refused(up, clip, tmp_path / "out.webm")
     assert "overwrite itself" in refused(up, clip, clip)
     assert "no video format '.avi'" in refused(up, clip, tmp_path / "out.avi")
-    assert "No such file" in refused(up, tmp_path / "missing.mp4", out)
+    for name in ("in.avi", "in.png"):
+        with pytest.raises(InputError, match=f"{name}: no video format"):
+            check_names([Job(tmp_path / name, out)])
+    assert "missing.mp4: No such file" in refused(up, tmp_path / "missing.mp4", out)
     (tmp_path / "text.mp4").write_text("no video")
     assert "cannot be decoded" in refused(up, tmp_path / "text.mp4", out)
     (tmp_path / "empty.mp4").touch()
@@ -39,7 +44,11 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
     assert "cannot be decoded" in refused(up, tmp_path / "list.mp4", out)
     rgb = write_clip(tmp_path / "rgb.webm", [flat("gbrp", 9, 9)] * 2, colorspace=0)
-    assert "holds gbrp frames" in refused(up, rgb, out)
+    assert "-pix_fmt yuv444p -c:a" in refused(up, rgb, out)
+    deep = write_clip(tmp_path / "it's deep.mkv", [flat("yuv422p12le", 9)] * 2, codec="ffv1")
+    convert = refused(up, deep, out).partition(": ")[2]
+    assert convert.startswith("ffmpeg -i ")
+    assert shlex.split(convert)[2:5] == [str(deep), "-pix_fmt", "yuv422p10le"]
     grey = write_clip(tmp_path / "grey.mkv", [flat("gray", 9)] * 2, codec="ffv1")
     assert "libvpx-vp9 cannot hold gray" in refused(up, grey, tmp_path / "out.webm")
     wide = write_clip(tmp_path / "wide.mkv", noise(2), sample_aspect_ratio=Fraction(4, 3))
@@ -56,6 +65,26 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
         container.mux(audio.encode(block))
         container.mux(audio.encode())
     assert "holds no video" in refused(up, tmp_path / "mute.mp4", out)
+
+
+@pytest.mark.parametrize(
+    ("sound", "source", "target", "words"),
+    [
+        ("pcm_mulaw", "in.mov", "out.mkv", "out.mkv: .mkv cannot hold the sound of {} (pcm_mulaw)"),
+        ("libopus", "in.mkv", "out.mov", "if .mov cannot hold the sound of {} (opus)"),
+    ],
+)
+def test_sound_that_a_container_refuses_is_named(up, tmp_path, sound, source, target, words):
+    path = write_clip(tmp_path / source, noise(3), sound=sound)
+    sentence = refused(up, path, tmp_path / target)
+    assert words.format(path) in sentence
+    assert f"convert it first: ffmpeg -i {path} -c:v copy -c:a libopus converted.mkv" in sentence
+
+
+def test_what_memory_refuses_is_named(tmp_path):
+    clip = write_clip(tmp_path / "in.mp4", noise(2))
+    with Upscaler.load(2, max_memory=1) as up:
+        assert f"{clip}: " in refused(up, clip, tmp_path / "out.mp4")
 
 
 def test_an_odd_size_that_h264_cannot_hold(tmp_path):
