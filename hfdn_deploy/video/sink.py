@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
-from av.stream import Discard, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.video.source import (
@@ -103,7 +103,10 @@ def open_sink(
             _keep_facts(source.video, video, keep_metadata)
             copies = {}
             for stream in source.others:
-                if copy := _add_copy(container, target, source, stream):
+                if isinstance(stream, AttachmentStream) and muxer == "matroska" and keep_metadata:
+                    # Fonts of the subtitles, say; they have no packets.
+                    container.add_attachment(stream.name or "", stream.mimetype or "", stream.data)
+                elif copy := _add_copy(container, target, source, stream):
                     _keep_facts(stream, copy, keep_metadata)
                     copies[stream.index] = copy
             yield Sink(container, video, copies)
@@ -164,7 +167,7 @@ def _add_copy(
     except ValueError:
         if stream.type == "audio":
             raise InputError(
-                f"{target}: {target.suffix} cannot hold {_sound(source.path, [stream])}."
+                f"{target}: {target.suffix} cannot hold {_sound(target, source, [stream])}."
             ) from None
     # What names the chapters in an MP4 is kept as chapters.
     if stream.discard != Discard.all or not source.container.chapters():
@@ -174,10 +177,11 @@ def _add_copy(
     return None
 
 
-def _sound(path: Path, streams: Sequence[Stream]) -> str:
+def _sound(target: Path, source: Source, streams: Sequence[Stream]) -> str:
     codecs = sorted({s.codec_context.name if s.codec_context else "unknown" for s in streams})
-    convert = command(path, "-c:v copy -c:a libopus", "converted.mkv")
-    return f"the sound of {path} ({', '.join(codecs)}); convert it first: {convert}"
+    codec = "libopus" if target.suffix.lower() in (".webm", ".mkv") else "aac"
+    convert = command(source.path, f"-c:v copy -c:a {codec}", "converted.mkv")
+    return f"the sound of {source.path} ({', '.join(codecs)}), convert it first: {convert}"
 
 
 def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
@@ -198,5 +202,5 @@ def _writable(target: Path, source: Source) -> Iterator[None]:
         reason = f"{target} cannot be encoded: {error.strerror};"
         # Of some sound a container finds out only then.
         if sounds := [stream for stream in source.others if stream.type == "audio"]:
-            reason += f" if {target.suffix} cannot hold {_sound(source.path, sounds)}, or"
+            reason += f" if {target.suffix} cannot hold {_sound(target, source, sounds)}, or"
         raise InputError(f"{reason} choose .mkv.") from None

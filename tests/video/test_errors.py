@@ -68,17 +68,23 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sound", "source", "target", "words"),
+    ("sound", "source", "target", "words", "codec"),
     [
-        ("pcm_mulaw", "in.mov", "out.mkv", "out.mkv: .mkv cannot hold the sound of {} (pcm_mulaw)"),
-        ("libopus", "in.mkv", "out.mov", "if .mov cannot hold the sound of {} (opus)"),
+        (
+            "pcm_mulaw",
+            "in.mov",
+            "out.mkv",
+            "out.mkv: .mkv cannot hold the sound of {} (pcm_mulaw)",
+            "libopus",
+        ),
+        ("libopus", "in.mkv", "out.mov", "if .mov cannot hold the sound of {} (opus)", "aac"),
     ],
 )
-def test_sound_that_a_container_refuses_is_named(up, tmp_path, sound, source, target, words):
+def test_sound_that_a_container_refuses_is_named(up, tmp_path, sound, source, target, words, codec):
     path = write_clip(tmp_path / source, noise(3), sound=sound)
     sentence = refused(up, path, tmp_path / target)
     assert words.format(path) in sentence
-    assert f"convert it first: ffmpeg -i {path} -c:v copy -c:a libopus converted.mkv" in sentence
+    assert f"convert it first: ffmpeg -i {path} -c:v copy -c:a {codec} converted.mkv" in sentence
 
 
 def test_what_memory_refuses_is_named(tmp_path):

@@ -3,6 +3,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -183,6 +184,39 @@ def test_captions_that_are_lost_are_told_once(up, tmp_path, caplog):
                 container.mux(told)
     upscale_video(up, tmp_path / "in.mkv", tmp_path / "out.mkv")
     assert caplog.text.count("closed captions inside the pictures: cannot be kept") == 1
+
+
+def test_attachments_and_cover_pictures(up, tmp_path, caplog):
+    """Matroska keeps attachments, such as the fonts of its subtitles."""
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("libx264", 25)
+        video.width, video.height, video.pix_fmt = 24, 16, "yuv420p"
+        container.add_attachment("a.ttf", "font/ttf", b"a font")
+        container.add_attachment(
+            "cover.png", "image/png", bytes(cv2.imencode(".png", np.eye(9))[1])
+        )
+        for index, frame in enumerate(noise(2)):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    upscale_video(up, source, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (font,) = container.streams.attachments
+        assert (font.name, font.mimetype, font.data) == ("a.ttf", "font/ttf", b"a font")
+    assert caplog.messages == [f"{source}: stream 2 (cover picture) is left out."]
+    upscale_video(up, source, tmp_path / "out.mp4")
+    assert f"{source}: stream 1 (attachment) is left out." in caplog.messages
+
+
+def test_what_names_the_chapters_of_an_mp4_is_not_left_out(up, tmp_path, caplog):
+    source = write_clip(tmp_path / "in.mp4", noise(2), chapter="a part")
+    with av.open(str(source)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "data"]
+    upscale_video(up, source, tmp_path / "out.mp4")
+    assert not caplog.messages
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [chapter["metadata"] for chapter in container.chapters()] == [{"title": "a part"}]
 
 
 def test_names_with_a_colon_are_no_addresses(tmp_path, monkeypatch):
