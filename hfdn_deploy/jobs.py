@@ -102,7 +102,7 @@ def _video(up: Upscaler, job: Job, keep_metadata: bool) -> Done | Failed:
         facts = upscale_video(up, job.source, job.target, keep_metadata)
     except InputError as error:
         return Failed(job, error)
-    return Done(job, facts["width"], facts["height"], facts["seconds"], facts["frames"])
+    return Done(job, **facts)
 
 
 def upscale_bytes(

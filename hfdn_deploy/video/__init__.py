@@ -39,7 +39,8 @@ def upscale_video(
         keep_metadata: carry titles, chapters, places, dates and the like over.
 
     Returns:
-        JSON-ready facts: width and height of the result in pixels, frames, seconds.
+        JSON-ready facts: width and height of the result in pixels, frames, seconds, and the side
+        of the tiles in pixels, None where frames are upscaled whole.
 
     Raises:
         InputError: the source is damaged, truncated or of a kind that cannot be upscaled, the

@@ -1,5 +1,6 @@
 """Decode, upscale and encode at the same time, each in its thread."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,21 +31,26 @@ DEPTH = 4
 def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> dict[str, Any]:
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
     frames = 0
-    with (
-        open_source(path) as source,
-        replaced(target) as temporary,
-        open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
-        overlapped(source.items, DEPTH) as decoded,
-        overlapped((_upscale(up, item, source) for item in decoded), DEPTH) as upscaled,
-        tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
-    ):
-        for item in upscaled:
-            sink.write(item)
-            if isinstance(item, av.VideoFrame):
-                frames += 1
-                progress.update()
-        sink.finish()
-    return {"width": sink.video.width, "height": sink.video.height, "frames": frames}
+    with open_source(path) as source:
+        luma = source.first.height, source.first.width
+        with _named(path):
+            # In float32.
+            tile = up.tile_for(luma, 4 * up.scale**2 * math.prod(luma))
+        with (
+            replaced(target) as temporary,
+            open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
+            overlapped(source.items, DEPTH) as decoded,
+            overlapped((_upscale(up, item, source) for item in decoded), DEPTH) as upscaled,
+            tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
+        ):
+            for item in upscaled:
+                sink.write(item)
+                if isinstance(item, av.VideoFrame):
+                    frames += 1
+                    progress.update()
+            sink.finish()
+    size = {"width": sink.video.width, "height": sink.video.height}
+    return {**size, "frames": frames, "tile": tile}
 
 
 def _upscale(up: Upscaler, item: Item, source: Source) -> Item:

@@ -162,9 +162,10 @@ def test_frames_are_what_the_upscaler_makes_of_their_luma(up, tmp_path, photo):
 def test_command_line(tmp_path, capsys):
     source = write_clip(tmp_path / "in.mp4", noise(2))
     arguments = ["upscale", str(source), "-o", str(tmp_path / "out" / "big.mkv"), "--scale", "2"]
-    assert main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--json", "--tile", "16"]) == 0
     (record,) = json.loads(capsys.readouterr().out)["images"]
     assert (record["frames"], record["width"], record["height"]) == (2, 48, 32)
+    assert record["tile"] == 16
     assert len(read_clip(tmp_path / "out" / "big.mkv").frames) == 2
 
 
