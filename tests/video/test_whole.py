@@ -65,7 +65,8 @@ def test_a_recording_that_tells_no_sizes(up, tmp_path, name):
 
 def test_an_index_that_is_cut_loses_no_streams(up, tmp_path):
     path = write_clip(tmp_path / "a.mp4", noise(6), sound="aac")
-    path.write_bytes(path.read_bytes()[:-600])
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"trak") + 100])
     with av.open(str(path)) as container:
         assert not container.streams.audio
     assert "is truncated" in refused(up, path, tmp_path / "out.mp4")
