@@ -16,7 +16,7 @@ from av.stream import Disposition, Stream
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.video.planes import LAYOUTS, Layout
-from hfdn_deploy.video.whole import check_whole
+from hfdn_deploy.video.whole import Owed, check_whole
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +193,7 @@ def _kind(frame: av.VideoFrame, video: av.VideoStream) -> tuple[str, ...]:
 def _items(
     path: Path, container: InputContainer, video: av.VideoStream, others: tuple[Stream, ...]
 ) -> Iterator[Item]:
+    owed = Owed(path, video.codec_context.name)
     heard: set[int] = set()
     first: tuple[str, ...] = ()
     lost: set[str] = set()
@@ -201,8 +202,10 @@ def _items(
             if packet.is_corrupt:
                 raise InputError(f"{path} is damaged or truncated; copy it anew.")
             if packet.stream is video:
+                owed.add(packet)
                 for frame in video.decode(packet):
                     _check_frame(frame, path)
+                    owed.settle(frame)
                     kind = _kind(frame, video)
                     if (first := first or kind) != kind:
                         pairs = [pair for pair in zip(first, kind, strict=True) if len({*pair}) > 1]
@@ -222,6 +225,7 @@ def _items(
                 elif _is_hidden(packet, heard):
                     continue
                 yield packet
+        owed.settle(None)
 
 
 def _is_hidden(packet: "av.Packet[Any]", begun: Collection[int]) -> bool:

@@ -5,8 +5,9 @@ the file, and go without the tracks of an MP4 whose description is cut.
 """
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import av
 from av.container import InputContainer
 
 from hfdn_deploy.errors import InputError
@@ -20,6 +21,12 @@ _TRACK_NUMBER, _BLOCKS = 0xD7, (0xA1, 0xA3)
 _EBML = 0x1A45DFA3
 _ENDS = (
     _TRACKS, _CLUSTER, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, _EBML
+)  # fmt: skip
+
+
+# Decoders that give a frame for each packet. VP8 has packets that show nothing, MPEG-4 may.
+_ONE_EACH = (
+    "h264", "hevc", "vp9", "libdav1d", "mpeg2video", "mjpeg", "ffv1", "prores", "dnxhd"
 )  # fmt: skip
 
 
@@ -74,6 +81,40 @@ def _mp4_end(file: BinaryIO, path: Path, size: int) -> int:
             break
         end += length
     return end
+
+
+class Owed:
+    """The times of packets whose frames are still to come, which finds those that never do.
+
+    Frames come in the order of their times, and decoders go without one that they cannot read.
+    """
+
+    def __init__(self, path: Path, decoder: str) -> None:
+        self._path = path
+        self._counts = decoder in _ONE_EACH
+        self._times: set[int] = set()
+        self._first: int | None = None
+
+    def add(self, packet: "av.Packet[Any]") -> None:
+        """Owe the frame of a packet that is given to the decoder."""
+        if self._counts and packet.size and packet.pts is not None and not packet.is_discard:
+            self._times.add(packet.pts)
+
+    def settle(self, frame: av.VideoFrame | None) -> None:
+        """A frame came, or none is to come any more.
+
+        Raises:
+            InputError: one before it did not. What precedes the very first is no loss: a video
+                that was cut may begin amid a group of pictures.
+        """
+        now = frame.pts if frame is not None else None
+        if self._first is None:
+            self._first = now
+        past = {time for time in self._times if now is None or time <= now}
+        self._times -= past
+        if self._first is not None and any(self._first <= time != now for time in past):
+            at = "the end" if frame is None else f"{frame.time:.3f} s"
+            raise InputError(f"{self._path} is damaged: a frame before {at} is lost; copy it anew.")
 
 
 class _Matroska:

@@ -52,6 +52,16 @@ def test_damage_that_decoders_conceal(up, tmp_path, codec, format, where, option
     assert "damaged" in refused(up, path, tmp_path / "out.mp4")
 
 
+@pytest.mark.parametrize(("name", "number", "value"), [("a.webm", 3, 0), ("a.mp4", 5, 255)])
+def test_frames_that_the_decoder_skips(up, tmp_path, name, number, value):
+    path = write_clip(tmp_path / name, noise(6))
+    data = bytearray(path.read_bytes())
+    data[positions(path)[number]] = value
+    path.write_bytes(data)
+    # In threads, H.264's decoder does not tell that it cannot read the last one.
+    assert "is damaged" in refused(up, path, tmp_path / f"out{path.suffix}")
+
+
 @pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
 def test_a_recording_that_tells_no_sizes(up, tmp_path, name):
     path = write_clip(tmp_path / name, noise(6), muxing={"live": "1"})
