@@ -24,6 +24,7 @@ from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.planning import pending_jobs, plan_jobs
 from hfdn_deploy.service import commands as service
 from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.video import is_video
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     upscale.add_argument(
         "--quality", type=_quality, metavar="N",
-        help="1 to 100 (default: JPEG 95, AVIF 90, WebP lossless)",
+        help="of pictures, 1 to 100 (default: JPEG 95, AVIF 90, WebP lossless)",
     )  # fmt: skip
     upscale.add_argument(
         "--keep-metadata", action=argparse.BooleanOptionalAction, default=True,
-        help="colour profile, EXIF, XMP, resolution and PNG text (default: keep)",
+        help="profile, EXIF, XMP, PNG text; a video's titles, chapters (default: keep)",
     )  # fmt: skip
     upscale.add_argument("--force", action="store_true", help="overwrite outputs that exist")
     upscale.add_argument(
@@ -127,6 +128,8 @@ def _upscale(args: argparse.Namespace) -> None:
     jobs = pending_jobs(planned, args.force, args.resume)
     if len(jobs) < len(planned):
         logger.info("%d of %d are done already", len(planned) - len(jobs), len(planned))
+    if args.quality is not None and any(is_video(job.source) for job in jobs):
+        logger.warning("--quality is for pictures; videos are H.264 at CRF 17 or VP9 at CRF 20")
     model = args.model or (4 if args.scale is None else args.scale)
     done, failed = [], []
     with Upscaler.load(

@@ -33,7 +33,7 @@ def run_command(command: Callable[[], None]) -> int:
     """Run a command from the main thread.
 
     Returns:
-        The exit code: 0, an error's own, 130 after ctrl-C or SIGTERM, or 141 where nobody
+        The exit code: 0, an error's own, 130 after ctrl-C and the like, or 141 where nobody
         reads the output any more.
     """
     on_interruption(signal.default_int_handler)

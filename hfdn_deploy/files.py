@@ -1,5 +1,6 @@
 """Writing that leaves either the whole file or nothing."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -24,11 +25,12 @@ def replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes its place, else it goes.
 
     What is written there may be a file or a directory; it keeps the suffix of `path`. Missing
-    parent folders are made.
+    parent folders are made, and go again after a failure, if they are empty.
 
     Raises:
         InputError: the disk refuses (no space, no permission, a file where a folder should be).
     """
+    made = [folder for folder in path.parents if not os.path.lexists(folder)]
     temporary, old = (path.with_name(f".{uuid.uuid4().hex}{path.suffix}") for _ in range(2))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,3 +49,6 @@ def replaced(path: Path) -> Iterator[Path]:
         for rest in (temporary, old):
             with suppress(OSError):
                 rest.unlink(missing_ok=True) if not rest.is_dir() else shutil.rmtree(rest)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()

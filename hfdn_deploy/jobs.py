@@ -63,7 +63,8 @@ def run_jobs(
     Args:
         up: runs.
         jobs: what to do, in this order, but for images of one size if there are batches.
-        keep_metadata: carry ICC profile, EXIF and the like over.
+        keep_metadata: carry ICC profile, EXIF and the like over; of a video, titles, chapters
+            and the like.
         quality: of JPEG, WebP and AVIF, see `write_image`.
         batch: the most images of one size that run at once.
         progress: see `Upscaler`.
@@ -73,7 +74,7 @@ def run_jobs(
     """
     for job in jobs:
         if is_video(job.source):
-            yield _video(up, job)
+            yield _video(up, job, keep_metadata)
     for group in _groups(up, [job for job in jobs if not is_video(job.source)], batch):
         start = time.perf_counter()
         loaded: list[_Loaded] = []
@@ -96,12 +97,12 @@ def run_jobs(
             yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.tile)
 
 
-def _video(up: Upscaler, job: Job) -> Done | Failed:
+def _video(up: Upscaler, job: Job, keep_metadata: bool) -> Done | Failed:
     try:
-        facts = upscale_video(up, job.source, job.target)
+        facts = upscale_video(up, job.source, job.target, keep_metadata)
     except InputError as error:
         return Failed(job, error)
-    return Done(job, facts["width"], facts["height"], facts["seconds"], facts["frames"])
+    return Done(job, **facts)
 
 
 def upscale_bytes(

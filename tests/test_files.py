@@ -36,6 +36,22 @@ def test_failure_leaves_the_old_and_no_rest(tmp_path, error):
     assert (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_failure_leaves_no_folder_that_was_made(tmp_path, error):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(error), replaced(tmp_path / "there" / "a" / "b" / "c.txt") as temporary:
+        temporary.write_text("half")
+        raise error
+    with pytest.raises(error), replaced(tmp_path / "x" / "y" / "z.txt"):
+        (tmp_path / "x" / "other").touch()
+        raise error
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "there",
+        "x",
+        "x/other",
+    ]
+
+
 def test_a_full_disk_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="No space left"), replaced(tmp_path / "a") as path:
         path.write_text("half")

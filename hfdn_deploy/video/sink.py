@@ -1,7 +1,7 @@
 """Writing a video: the encoder, and everything that is kept beside the pixels."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,18 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
-from av.stream import Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.video.source import FULL_RANGE, METADATA_ERRORS, Item, Source, is_full_range
+from hfdn_deploy.video.source import (
+    FULL_RANGE,
+    METADATA_ERRORS,
+    Item,
+    Source,
+    command,
+    file_name,
+    is_full_range,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +35,8 @@ _VP9 = ("libvpx-vp9", {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt
 
 # What describes the file that was read, not the one that is written.
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder")
-_KEPT_OF_STREAMS = ("language", "title", "handler_name")
-_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
+_LANGUAGE = ("language",)
+_KEPT_OF_STREAMS = (*_LANGUAGE, "title", "handler_name")
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,9 @@ class Sink:
 
 
 @contextmanager
-def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iterator[Sink]:
+def open_sink(
+    temporary: Path, target: Path, source: Source, scale: int, keep_metadata: bool
+) -> Iterator[Sink]:
     """Open the file to write.
 
     Args:
@@ -64,9 +74,10 @@ def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iter
         source: where the other streams, the metadata and the chapters come from; frames are
             encoded like its first, `scale` times as large.
         scale: upscaling factor.
+        keep_metadata: keep titles, chapters, places, dates and the like. Languages stay anyway.
 
     Raises:
-        InputError: the container cannot hold the sound, or the codec such frames.
+        InputError: the container cannot hold the sound, or the codec such frames or pixels.
         BackendError: this build of PyAV lacks the encoder.
         OSError: the disk refuses.
     """
@@ -75,21 +86,30 @@ def open_sink(temporary: Path, target: Path, source: Source, scale: int) -> Iter
     if muxer in ("mp4", "mov"):
         # Or the muxer would choose another time base.
         options["video_track_timescale"] = str(source.time_base.denominator)
-    with _writable(target):
+    with _writable(target, source):
         container = av.open(
-            str(temporary),
+            file_name(temporary),
             "w",
             muxer,
             container_options=options,
             metadata_errors=METADATA_ERRORS,
         )
         try:
-            metadata = source.container.metadata.items()
-            container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
-            container.set_chapters(source.container.chapters())
+            if keep_metadata:
+                metadata = source.container.metadata.items()
+                container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
+                container.set_chapters(source.container.chapters())
             video = _add_video(container, target, source, scale)
-            copies = [(s.index, _add_copy(container, target, source, s)) for s in source.others]
-            yield Sink(container, video, {index: copy for index, copy in copies if copy})
+            _keep_facts(source.video, video, keep_metadata)
+            copies = {}
+            for stream in source.others:
+                if isinstance(stream, AttachmentStream) and muxer == "matroska" and keep_metadata:
+                    # Fonts of the subtitles, say; they have no packets.
+                    container.add_attachment(stream.name or "", stream.mimetype or "", stream.data)
+                elif copy := _add_copy(container, target, source, stream):
+                    _keep_facts(stream, copy, keep_metadata)
+                    copies[stream.index] = copy
+            yield Sink(container, video, copies)
         finally:
             # After an error this frees it; what it holds is thrown away.
             with suppress(av.FFmpegError):
@@ -118,7 +138,13 @@ def _add_video(
     video.time_base = video.codec_context.time_base = source.time_base
     # Or the last frame would last as long as frames do on average.
     video.codec_context.flags |= Flags.frame_duration
-    if pixel_shape := source.video.sample_aspect_ratio:
+    if (pixel_shape := source.video.sample_aspect_ratio) not in (None, 1):
+        # H.264 itself holds it, VP9 does not, and PyAV has no way to tell the muxer.
+        if name != "libx264":
+            raise InputError(
+                f"{target}: the pixels of {source.path} are no squares ({pixel_shape}), which "
+                f"cannot be written to {target.suffix}; choose .mkv."
+            )
         video.sample_aspect_ratio = pixel_shape
     video.color_range = FULL_RANGE if is_full_range(first) else first.color_range
     video.colorspace = first.colorspace
@@ -128,9 +154,6 @@ def _add_video(
     if "DISPLAYMATRIX" in side_data:
         matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)
         video.set_display_matrix(matrix.tolist())
-    if lost := [kind for kind in _HDR if kind in side_data]:
-        logger.warning("%s: cannot be kept and is left out: %s.", source.path, ", ".join(lost))
-    _keep_facts(source.video, video)
     return video
 
 
@@ -140,33 +163,44 @@ def _add_copy(
     """A stream to copy packets to, or None, with a message, if this one is left out."""
     try:
         if stream.type in ("audio", "subtitle"):
-            copy = container.add_stream_from_template(stream)
-            _keep_facts(stream, copy)
-            return copy
+            return container.add_stream_from_template(stream)
     except ValueError:
         if stream.type == "audio":
-            codec = stream.codec_context.name if stream.codec_context else "unknown codec"
             raise InputError(
-                f"{target}: {target.suffix} cannot hold the sound of {source.path} ({codec}); "
-                "choose .mkv, or take the sound out first."
+                f"{target}: {target.suffix} cannot hold {_sound(target, source, [stream])}."
             ) from None
-    logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, stream.type)
+    # What names the chapters in an MP4 is kept as chapters.
+    if stream.discard != Discard.all or not source.container.chapters():
+        cover = stream.disposition & Disposition.attached_pic
+        kind = "cover picture" if cover else stream.type
+        logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, kind)
     return None
 
 
-def _keep_facts(stream: Stream, copy: Stream) -> None:
+def _sound(target: Path, source: Source, streams: Sequence[Stream]) -> str:
+    codecs = sorted({s.codec_context.name if s.codec_context else "unknown" for s in streams})
+    codec = "libopus" if target.suffix.lower() in (".webm", ".mkv") else "aac"
+    convert = command(source.path, f"-c:v copy -c:a {codec}", "converted.mkv")
+    return f"the sound of {source.path} ({', '.join(codecs)}), convert it first: {convert}"
+
+
+def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
     copy.disposition = stream.disposition
-    copy.metadata.update({k: v for k, v in stream.metadata.items() if k in _KEPT_OF_STREAMS})
+    # By the language, players choose the sound.
+    kept = _KEPT_OF_STREAMS if keep_metadata else _LANGUAGE
+    copy.metadata.update({k: v for k, v in stream.metadata.items() if k in kept})
 
 
 @contextmanager
-def _writable(target: Path) -> Iterator[None]:
+def _writable(target: Path, source: Source) -> Iterator[None]:
     """What the disk refuses stays an OSError, which `replaced` explains."""
     try:
         yield
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise InputError(
-            f"{target} cannot be encoded: {error.strerror}; choose another format."
-        ) from None
+        reason = f"{target} cannot be encoded: {error.strerror};"
+        # Of some sound a container finds out only then.
+        if sounds := [stream for stream in source.others if stream.type == "audio"]:
+            reason += f" if {target.suffix} cannot hold {_sound(target, source, sounds)}, or"
+        raise InputError(f"{reason} choose .mkv.") from None

@@ -1,5 +1,8 @@
 """Decode, upscale and encode at the same time, each in its thread."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +22,64 @@ from hfdn_deploy.video.planes import (
     upscale_chroma,
 )
 from hfdn_deploy.video.sink import open_sink
-from hfdn_deploy.video.source import Item, Source, check_frame, is_full_range, open_source
+from hfdn_deploy.video.source import Item, Source, is_full_range, open_source
 
 # Frames and packets that decoder or network may be ahead of what takes them.
 DEPTH = 4
 
 
-def transcode(up: Upscaler, path: Path, target: Path) -> dict[str, Any]:
+def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> dict[str, Any]:
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
     frames = 0
-    with (
-        open_source(path) as source,
-        replaced(target) as temporary,
-        open_sink(temporary, target, source, up.scale) as sink,
-        overlapped(source.items, DEPTH) as decoded,
-        overlapped((_upscale(up, item, source) for item in decoded), DEPTH) as upscaled,
-        tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
-    ):
-        for item in upscaled:
-            sink.write(item)
-            if isinstance(item, av.VideoFrame):
-                frames += 1
-                progress.update()
-        sink.finish()
-    return {"width": sink.video.width, "height": sink.video.height, "frames": frames}
+    with open_source(path) as source:
+        luma = source.first.height, source.first.width
+        with _named(path):
+            # In float32.
+            tile = up.tile_for(luma, 4 * up.scale**2 * math.prod(luma))
+        with (
+            replaced(target) as temporary,
+            open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
+            overlapped(source.items, DEPTH) as decoded,
+            overlapped((_upscale(up, item, source) for item in decoded), DEPTH) as upscaled,
+            tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
+        ):
+            for item in upscaled:
+                sink.write(item)
+                if isinstance(item, av.VideoFrame):
+                    frames += 1
+                    progress.update()
+            sink.finish()
+    size = {"width": sink.video.width, "height": sink.video.height}
+    return {**size, "frames": frames, "tile": tile}
 
 
 def _upscale(up: Upscaler, item: Item, source: Source) -> Item:
     """A frame `scale` times as large, with the same time and colour; packets pass."""
     if isinstance(item, av.Packet):
         return item
-    layout = check_frame(item, source.path)
-    kind, expected = (f"{f.width}×{f.height} {f.format.name}" for f in (item, source.first))
-    if kind != expected:
-        raise InputError(
-            f"{source.path} changes from {expected} to {kind} at {item.time:.3f} s; cut it there."
-        )
+    layout = source.layout
     result = av.VideoFrame(up.scale * item.width, up.scale * item.height, layout.format)
     result.pts, result.time_base, result.duration = item.pts, item.time_base, item.duration
     result.color_range, result.colorspace = item.color_range, item.colorspace
     result.color_primaries, result.color_trc = item.color_primaries, item.color_trc
     full = is_full_range(item)
     luma = luma_to_network(_samples(item, 0, layout), layout.bits, full)
-    _samples(result, 0, layout)[:] = luma_from_network(up.upscale_luma(luma), layout.bits, full)
+    with _named(source.path):
+        luma = up.upscale_luma(luma)
+    _samples(result, 0, layout)[:] = luma_from_network(luma, layout.bits, full)
     for index in range(1, len(item.planes)):
         large = _samples(result, index, layout)
         large[:] = upscale_chroma(_samples(item, index, layout), large.shape, up.scale, layout)
     return result
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have what the memory refuses name the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _samples(frame: av.VideoFrame, index: int, layout: Layout) -> Samples:

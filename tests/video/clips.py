@@ -1,5 +1,6 @@
 """Real clips, encoded and decoded with PyAV."""
 
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,7 +13,7 @@ LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
 def samples(frame, index):
     """A plane as a view, (H, W)."""
     plane = frame.planes[index]
-    dtype = np.uint16 if "10le" in frame.format.name else np.uint8
+    dtype = np.uint16 if frame.format.name.endswith("le") else np.uint8
     return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
 
 
@@ -42,9 +43,19 @@ def noise(count, size=(16, 24)):
 
 
 def write_clip(
-    path, frames, times=None, time_base=Fraction(1, 25), sound=None, muxing=None, **facts
+    path,
+    frames,
+    times=None,
+    time_base=Fraction(1, 25),
+    sound=None,
+    muxing=None,
+    chapter=None,
+    **facts,
 ):
-    """Encode without loss; `facts` are attributes of the video stream, `sound` a codec's name."""
+    """Encode without loss.
+
+    `facts` are attributes of the video stream, `sound` a codec's name, `chapter` a title.
+    """
     frames = list(frames)
     codec = facts.pop("codec", "libvpx-vp9" if path.suffix == ".webm" else "libx264")
     options = LOSSLESS.get(codec, {}) | facts.pop("options", {})
@@ -60,8 +71,11 @@ def write_clip(
             video.set_display_rotation(rotation)
         if sound:
             audio = container.add_stream(sound, 48000)
-            audio.metadata["language"] = "eng"
+            audio.metadata.update({"language": "eng", "title": "a sound"})
         container.metadata["title"] = "a clip"
+        if chapter:
+            whole = {"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000)}
+            container.set_chapters([{**whole, "metadata": {"title": chapter}}])
         for index, frame in enumerate(frames):
             frame.pts, frame.time_base = times[index] if times else index, time_base
             container.mux(video.encode(frame))
@@ -76,6 +90,33 @@ def write_clip(
                 container.mux(audio.encode(block))
             container.mux(audio.encode())
     return path
+
+
+def cut(path, segments):
+    """Have the edit lists of an MP4 show these segments alone: start and length in seconds."""
+
+    def rebuilt(boxes, scale):
+        result, position = b"", 0
+        while position < len(boxes):
+            length = int.from_bytes(boxes[position : position + 4])
+            kind, body = boxes[position + 4 : position + 8], boxes[position + 8 : position + length]
+            if kind in (b"moov", b"edts"):
+                body = rebuilt(body, scale)
+            elif kind == b"trak":
+                # The time scale, behind version, flags and two times, comes later.
+                header = body.index(b"mdhd") + 16
+                body = rebuilt(body, int.from_bytes(body[header : header + 4]))
+            elif kind == b"elst":
+                first = int.from_bytes(body[12:16])
+                body = struct.pack(">II", 0, len(segments))
+                for start, seconds in segments:
+                    times = round(1000 * seconds), first + round(scale * start)
+                    body += struct.pack(">III", *times, 1 << 16)
+            result += struct.pack(">I", 8 + len(body)) + kind + body
+            position += length
+        return result
+
+    path.write_bytes(rebuilt(path.read_bytes(), 0))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.planning import Job, check_names
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import upscale_video
 from tests.video.clips import flat, noise, read_clip, samples, write_clip
@@ -31,7 +33,10 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert "cannot hold the sound" in refused(up, clip, tmp_path / "out.webm")
     assert "overwrite itself" in refused(up, clip, clip)
     assert "no video format '.avi'" in refused(up, clip, tmp_path / "out.avi")
-    assert "No such file" in refused(up, tmp_path / "missing.mp4", out)
+    for name in ("in.avi", "in.png"):
+        with pytest.raises(InputError, match=f"{name}: no video format"):
+            check_names([Job(tmp_path / name, out)])
+    assert "missing.mp4: No such file" in refused(up, tmp_path / "missing.mp4", out)
     (tmp_path / "text.mp4").write_text("no video")
     assert "cannot be decoded" in refused(up, tmp_path / "text.mp4", out)
     (tmp_path / "empty.mp4").touch()
@@ -39,11 +44,20 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
     assert "cannot be decoded" in refused(up, tmp_path / "list.mp4", out)
     rgb = write_clip(tmp_path / "rgb.webm", [flat("gbrp", 9, 9)] * 2, colorspace=0)
-    assert "holds gbrp frames" in refused(up, rgb, out)
+    assert "-pix_fmt yuv444p -c:a" in refused(up, rgb, out)
+    deep = write_clip(tmp_path / "it's deep.mkv", [flat("yuv422p12le", 9)] * 2, codec="ffv1")
+    convert = refused(up, deep, out).partition(": ")[2]
+    assert convert.startswith("ffmpeg -i ")
+    assert shlex.split(convert)[2:5] == [str(deep), "-pix_fmt", "yuv422p10le"]
     grey = write_clip(tmp_path / "grey.mkv", [flat("gray", 9)] * 2, codec="ffv1")
     assert "libvpx-vp9 cannot hold gray" in refused(up, grey, tmp_path / "out.webm")
+    wide = write_clip(tmp_path / "wide.mkv", noise(2), sample_aspect_ratio=Fraction(4, 3))
+    assert "no squares (4/3)" in refused(up, wide, tmp_path / "out.webm")
     fields = write_clip(tmp_path / "fields.mp4", noise(2), options={"x264-params": "tff=1"})
     assert "interlaced" in refused(up, fields, out)
+    told = write_clip(tmp_path / "told.mkv", noise(2), codec="ffv1", field_order=2)
+    assert not read_clip(told).frames[0].interlaced_frame
+    assert "interlaced" in refused(up, told, out)
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         audio = container.add_stream("aac", 48000)
         block = av.AudioFrame.from_ndarray(np.zeros((2, 960), np.float32), "fltp", "stereo")
@@ -51,6 +65,32 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
         container.mux(audio.encode(block))
         container.mux(audio.encode())
     assert "holds no video" in refused(up, tmp_path / "mute.mp4", out)
+
+
+@pytest.mark.parametrize(
+    ("sound", "source", "target", "words", "codec"),
+    [
+        (
+            "pcm_mulaw",
+            "in.mov",
+            "out.mkv",
+            "out.mkv: .mkv cannot hold the sound of {} (pcm_mulaw)",
+            "libopus",
+        ),
+        ("libopus", "in.mkv", "out.mov", "if .mov cannot hold the sound of {} (opus)", "aac"),
+    ],
+)
+def test_sound_that_a_container_refuses_is_named(up, tmp_path, sound, source, target, words, codec):
+    path = write_clip(tmp_path / source, noise(3), sound=sound)
+    sentence = refused(up, path, tmp_path / target)
+    assert words.format(path) in sentence
+    assert f"convert it first: ffmpeg -i {path} -c:v copy -c:a {codec} converted.mkv" in sentence
+
+
+def test_what_memory_refuses_is_named(tmp_path):
+    clip = write_clip(tmp_path / "in.mp4", noise(2))
+    with Upscaler.load(2, max_memory=1) as up:
+        assert f"{clip}: " in refused(up, clip, tmp_path / "out.mp4")
 
 
 def test_an_odd_size_that_h264_cannot_hold(tmp_path):
@@ -63,21 +103,38 @@ def test_an_odd_size_that_h264_cannot_hold(tmp_path):
     assert samples(frame, 1).shape == (14, 11)
 
 
-def test_frames_that_change_their_size_are_refused(up, tmp_path):
-    path = tmp_path / "in.webm"
+@pytest.mark.parametrize(
+    ("codec", "facts", "words"),
+    [
+        ("libvpx-vp9", {"width": 32}, "from 24×16 yuv420p to 32×16 yuv420p at 0.160 s"),
+        ("libvpx-vp9", {"colorspace": 5}, "from matrix 1 to matrix 5 at"),
+        ("libvpx-vp9", {"color_range": 2}, "from studio range to full range at"),
+        ("mpeg4", {"sample_aspect_ratio": Fraction(4, 3)}, "from pixel shape 1 to pixel shape 4/3"),
+        ("mpeg2video", {"color_primaries": 5}, "from primaries 1 to primaries 5 at"),
+    ],
+)
+def test_frames_that_change_their_kind_are_refused(up, tmp_path, codec, facts, words):
+    path = tmp_path / "in.mkv"
+    same = {"width": 24, "height": 16, "pix_fmt": "yuv420p", "colorspace": 1, "color_primaries": 1}
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libvpx-vp9", 25)
-        video.width, video.height, video.pix_fmt = 24, 16, "yuv420p"
-        other = av.CodecContext.create("libvpx-vp9", "w")
-        other.width, other.height, other.pix_fmt = 32, 16, "yuv420p"
-        other.time_base = Fraction(1, 25)
-        for index, (encoder, width) in enumerate([(video, 24), (other, 32)]):
-            frame = flat("yuv420p", 90, size=(16, width))
+        video = container.add_stream(codec, 25)
+        other = av.CodecContext.create(codec, "w")
+        other.time_base = other.framerate = Fraction(1, 25)
+        for name, value in same.items():
+            setattr(video, name, value)
+            setattr(other, name, facts.get(name, value))
+        for name in facts.keys() - same.keys():
+            setattr(other, name, facts[name])
+        # Threads and decoders that look ahead know the second kind some frames early.
+        for index, encoder in enumerate([video] * 4 + [other] * 4):
+            frame = flat("yuv420p", 90, size=(16, encoder.width))
             frame.pts, frame.time_base = index, Fraction(1, 25)
-            for packet in [*encoder.encode(frame), *encoder.encode()]:
+            frame.colorspace, frame.color_primaries = encoder.colorspace, encoder.color_primaries
+            frame.color_range = encoder.color_range
+            for packet in [*encoder.encode(frame), *(encoder.encode() if index % 4 == 3 else [])]:
                 packet.stream = video
                 container.mux(packet)
-    assert "changes from 24×16 yuv420p to 32×16" in refused(up, path, tmp_path / "out.webm")
+    assert f"changes {words}" in refused(up, path, tmp_path / "out.mkv")
 
 
 @pytest.mark.parametrize(
@@ -125,17 +182,18 @@ def start(folder, *arguments, before=lambda: None):
     )
 
 
-def test_interruption_leaves_no_output(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interruption_leaves_no_output(tmp_path, number):
     write_clip(tmp_path / "in.mp4", noise(300))
-    # A shell in the background has its children ignore ctrl-C.
+    # A shell in the background has its children ignore ctrl-C, as nohup does with SIGHUP.
     process = start(
         tmp_path, "in.mp4", "-o", "out.mp4", "--scale", "2",
-        before=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        before=lambda: signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     while not list(tmp_path.glob(".*.mp4")):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.communicate()[1]
     assert process.returncode == 130
     assert "interrupted" in rest

@@ -1,0 +1,181 @@
+"""Whether a video file is whole, as its structure tells.
+
+FFmpeg's demuxers take what they can read. They report a broken element of Matroska as the end of
+the file, and go without the tracks of an MP4 whose description is cut.
+"""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+
+from hfdn_deploy.errors import InputError
+
+# Matroska's elements (RFC 9559), and which of them are looked into, by what holds them.
+_SEGMENT, _TRACKS, _TRACK, _CLUSTER, _GROUP = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0
+_INSIDE = {_SEGMENT: (_TRACKS, _CLUSTER), _TRACKS: (_TRACK,), _CLUSTER: (_GROUP,)}
+_TRACK_NUMBER, _BLOCKS = 0xD7, (0xA1, 0xA3)
+# They end a cluster that does not tell its size: seek head, info, cues, attachments, chapters and
+# tags, and the header of another file behind this one.
+_EBML = 0x1A45DFA3
+_ENDS = (
+    _TRACKS, _CLUSTER, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, _EBML
+)  # fmt: skip
+
+
+# Decoders that give a frame for each packet. VP8 has packets that show nothing, MPEG-4 may.
+_ONE_EACH = (
+    "h264", "hevc", "vp9", "libdav1d", "mpeg2video", "mjpeg", "ffv1", "prores", "dnxhd"
+)  # fmt: skip
+
+
+def check_whole(path: Path, container: InputContainer) -> None:
+    """Refuse a file that is truncated, or damaged so that its structure shows it.
+
+    Raises:
+        InputError: so it is.
+        OSError: the disk refuses.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if "matroska" in container.format.name:
+            end = _Matroska(file, path).check(size)
+        else:
+            end = max(_mp4_end(file, path, size), _samples_end(container))
+    if end > size:
+        raise InputError(f"{path} is truncated: {size} bytes of at least {end}; copy it anew.")
+
+
+def _damaged(path: Path, position: int) -> InputError:
+    return InputError(f"{path} is damaged or truncated at byte {position}; copy it anew.")
+
+
+def _samples_end(container: InputContainer) -> int:
+    """Where the last frame or packet ends that the index of an MP4 names."""
+    entries = (entry for stream in container.streams for entry in stream.index_entries)
+    return max((entry.pos + entry.size for entry in entries), default=0)
+
+
+def _mp4_end(file: BinaryIO, path: Path, size: int) -> int:
+    """Where the last box of an MP4 ends (ISO/IEC 14496-12), by its size.
+
+    Raises:
+        InputError: a fragment is followed by what is no box.
+    """
+    end = 0
+    fragments = False
+    while end + 8 <= size:
+        file.seek(end)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4]), head[4:8]
+        if not kind.isalnum():
+            # Behind the index it does no harm. Fragments have none, and more of them may follow.
+            if fragments and any(head):
+                raise _damaged(path, end)
+            break
+        fragments |= kind == b"moof"
+        if length == 1:
+            length = int.from_bytes(head[8:])
+        if length < 8:  # 0: until the end of the file
+            break
+        end += length
+    return end
+
+
+class Owed:
+    """The times of packets whose frames are still to come, which finds those that never do.
+
+    Frames come in the order of their times, and decoders go without one that they cannot read.
+    """
+
+    def __init__(self, path: Path, decoder: str) -> None:
+        self._path = path
+        self._counts = decoder in _ONE_EACH
+        self._times: set[int] = set()
+        self._first: int | None = None
+
+    def add(self, packet: "av.Packet[Any]") -> None:
+        """Owe the frame of a packet that is given to the decoder."""
+        if self._counts and packet.size and packet.pts is not None and not packet.is_discard:
+            self._times.add(packet.pts)
+
+    def settle(self, frame: av.VideoFrame | None) -> None:
+        """A frame came, or none is to come any more.
+
+        Raises:
+            InputError: one before it did not. What precedes the very first is no loss: a video
+                that was cut may begin amid a group of pictures.
+        """
+        now = frame.pts if frame is not None else None
+        if self._first is None:
+            self._first = now
+        past = {time for time in self._times if now is None or time <= now}
+        self._times -= past
+        if self._first is not None and any(self._first <= time != now for time in past):
+            at = "the end" if frame is None else f"{frame.time:.3f} s"
+            raise InputError(f"{self._path} is damaged: a frame before {at} is lost; copy it anew.")
+
+
+class _Matroska:
+    """A walk over the headers of elements (RFC 8794), down to the blocks of frames."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._tracks: set[int] = set()
+
+    def check(self, size: int) -> int:
+        """Walk a file of so many bytes; returns where its first segment should end.
+
+        Raises:
+            InputError: an element is broken or longer than what holds it.
+        """
+        end = 0
+        # The EBML header, then the segment.
+        for _ in range(2):
+            self._file.seek(end)
+            element, length = self._head()
+            end = size if length is None else self._file.tell() + length
+            if end <= size and element == _SEGMENT:
+                self._walk(end, _SEGMENT)
+        return end
+
+    def _walk(self, end: int, parent: int) -> None:
+        """Check the elements from here to `end`, or to the first that ends `parent`."""
+        while (start := self._file.tell()) < end:
+            element, length = self._head()
+            if element == _EBML or (parent == _CLUSTER and element in _ENDS):
+                self._file.seek(start)
+                return
+            content = self._file.tell()
+            last = end if length is None else content + length
+            inside = element in _INSIDE.get(parent, ())
+            if last > end or (length is None and not inside):
+                raise _damaged(self._path, start)
+            if inside:
+                self._walk(last, element)
+                continue
+            if element == _TRACK_NUMBER:
+                self._tracks.add(int.from_bytes(self._file.read(last - content)))
+            elif element in _BLOCKS and self._number(8)[0] not in self._tracks:
+                raise _damaged(self._path, start)
+            self._file.seek(last)
+
+    def _head(self) -> tuple[int, int | None]:
+        """An element's ID, and the bytes of its content, None if it does not tell."""
+        element, size = self._number(4, marked=True)
+        length, size = self._number(8)
+        return element, None if length == (1 << 7 * size) - 1 else length
+
+    def _number(self, most: int, marked: bool = False) -> tuple[int, int]:
+        """A number of at most `most` bytes, with its marker or without, and how many it has."""
+        start = self._file.tell()
+        first = self._file.read(1)
+        # As many leading zero bits as bytes follow.
+        size = 9 - first[0].bit_length() if first else most + 1
+        rest = self._file.read(size - 1) if size <= most else b""
+        if size > most or len(rest) < size - 1:
+            raise _damaged(self._path, start)
+        number = int.from_bytes(first + rest)
+        return (number if marked else number & ((1 << 7 * size) - 1)), size
