@@ -29,7 +29,7 @@ def test_eight_bit_products_saturate_without_vnni_alone(probe):
 
 def test_the_options_give_exact_eight_bit_products():
     largest = ort.InferenceSession(probes._largest_products(), session_options())
-    np.testing.assert_array_equal(*largest.run(None, {"x": probes._all_255()}), 200)
+    np.testing.assert_array_equal(*largest.run(None, {"x": probes._ALL_255}), 200)
     exact = ort.SessionOptions()
     exact.add_session_config_entry("session.x64quantprecision", "1")
     data = pretrained(4).read_model("int8-cpu")
