@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, BinaryIO
 
 from PIL.ExifTags import IFD, Base
@@ -141,14 +142,13 @@ def png_metadata(
 ) -> tuple[Metadata, int]:
     """Metadata and orientation from a PNG's chunks, and what Pillow made of two of them."""
     texts = [(kind, data) for kind in _PNG_TEXT for data in chunks.get(kind, ())]
-    raw = b"".join([*chunks.get(b"eXIf", ()), *map(_raw_exif, texts)][:1])
+    raw = next(filter(None, chain(chunks.get(b"eXIf", ()), map(_raw_exif, texts))), b"")
     exif, orientation = upright_exif(raw)
-    xmp = list(filter(None, (_xmp(data) for _, data in texts)))
+    xmp = upright_xmp(next(filter(None, (_xmp(data) for _, data in texts)), None))
     kept = [(kind, data) for kind in _PNG_COLOUR for data in chunks.get(kind, ())[:1]]
     kept += [(kind, data) for kind, data in texts if not _PNG_STALE.match(data)]
-    found = upright_xmp(xmp[0]) if xmp else None
     damaged = bool(raw) and exif is None
-    return Metadata(icc, exif, found, valid_dpi(dpi), tuple(kept), damaged), orientation
+    return Metadata(icc, exif, xmp, valid_dpi(dpi), tuple(kept), damaged), orientation
 
 
 def png_chunks(metadata: Metadata) -> bytes:
