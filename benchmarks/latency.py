@@ -144,11 +144,10 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
 
 def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
     """Engine, precision and model of HFDN's rows."""
-    checkpoint = CHECKPOINTS / f"hfdn_x{scale}.safetensors"
-    found: list[tuple[str, str, int | Path]] = [("torch", "fp32", checkpoint)]
-    for engine, precisions in PRECISIONS.items():
-        found += [(engine, precision, scale) for precision in precisions]
-    return found
+    return [
+        ("torch", "fp32", CHECKPOINTS / f"hfdn_x{scale}.safetensors"),
+        *((engine, name, scale) for engine, names in PRECISIONS.items() for name in names),
+    ]
 
 
 def _input(peer: Peer, luma: NDArray[np.float32], rgb: NDArray[np.float32]) -> NDArray[np.float32]:

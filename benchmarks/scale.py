@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from hfdn_deploy.colour import Picture
-from hfdn_deploy.images import Image, decode_image, encode_image, write_image
-from hfdn_deploy.images.rows import Banded
+from hfdn_deploy.images import Banded, Image, decode_image, encode_image, write_image
 from hfdn_deploy.photographs import photographs
 from hfdn_deploy.upscaler import Upscaler
 

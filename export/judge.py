@@ -13,7 +13,7 @@ from export.locate import blame, module_departures, node_departures
 from export.sessions import candidate, run_tiled
 from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
 from hfdn_deploy.errors import GateError
-from hfdn_deploy.graphs import for_openvino, for_openvino_7bit, pooled_tensor
+from hfdn_deploy.graphs import FOR_OPENVINO, pooled_tensor
 from hfdn_deploy.halo import halo
 from hfdn_deploy.manifest import ModelFile, Parity, Quantization, TensorSpec, why_failed
 from hfdn_deploy.network.hfdn import HFDN
@@ -21,11 +21,7 @@ from hfdn_deploy.network.hfdn import HFDN
 logger = logging.getLogger(__name__)
 
 # How ONNX Runtime is told what OpenVINO makes of a graph, by name in `DERIVED`.
-DERIVATIONS = {
-    "bf16": emulate_bf16,
-    "int8-openvino": for_openvino,
-    "int8-openvino-7bit": for_openvino_7bit,
-}
+DERIVATIONS = {"bf16": emulate_bf16, **FOR_OPENVINO}
 
 
 class Judge:

@@ -15,9 +15,9 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from hfdn_deploy.errors import BundleError, GateError
+from hfdn_deploy.errors import BundleError, GateError, first_line
 from hfdn_deploy.files import check_regular
-from hfdn_deploy.graphs import for_openvino, for_openvino_7bit, pooled_tensor
+from hfdn_deploy.graphs import FOR_OPENVINO, pooled_tensor
 from hfdn_deploy.manifest import (
     DERIVED,
     GRAPH_NAMES,
@@ -102,8 +102,8 @@ class Bundle:
         data = self._read(entry)
         if graph == "bf16":
             return data
-        derive = for_openvino_7bit if graph == "int8-openvino-7bit" else for_openvino
-        return bytes(derive(onnx.load_model_from_string(data)).SerializeToString())
+        derived = FOR_OPENVINO[graph](onnx.load_model_from_string(data))
+        return bytes(derived.SerializeToString())
 
     def _check_gates(self, what: str, parity: Parity | None) -> None:
         if reason := why_failed(parity):
@@ -140,9 +140,8 @@ class Bundle:
         try:
             _check_graph(data, model)
         except Exception as error:  # the checker's errors share no base class but this
-            reason = str(error).partition("\n")[0]
             raise BundleError(
-                f"{path} is no sound ONNX graph ({reason}); export the bundle anew."
+                f"{path} is no sound ONNX graph ({first_line(error)}); export the bundle anew."
             ) from None
         try:
             specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image
-from hfdn_deploy.images.rows import Rows
+from hfdn_deploy.images import Image, Rows
 
 Plane = NDArray[np.float32]
 

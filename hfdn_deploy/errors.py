@@ -10,6 +10,9 @@ HFDNError                   exit code 1
     └── EngineError             5   an engine is stale, foreign, damaged or not trusted
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HFDNError(Exception):
     """Base of all errors that hfdn_deploy raises on purpose; `exit_code` is the CLI's."""
@@ -51,3 +54,21 @@ class EngineError(HFDNError):
     """An engine was built for something else, was changed, or is not known to be the user's own."""
 
     exit_code = 5
+
+
+@contextmanager
+def named(source: object) -> Iterator[None]:
+    """Have what is refused inside say of which file it is.
+
+    Raises:
+        InputError: one came out of the block.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def first_line(error: Exception) -> str:
+    """Of what an exception says: others' messages run over many, and ours are a sentence."""
+    return str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Writing that leaves either the whole file or nothing."""
+"""Files: refusing what is none, and writing that leaves either the whole or nothing."""
 
 import os
 import shutil

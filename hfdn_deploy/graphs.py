@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
-from hfdn_deploy.errors import BundleError
+from hfdn_deploy.errors import BundleError, first_line
 
 INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
 KEEPS_VALUES = ("DepthToSpace", "Slice")
@@ -203,6 +203,10 @@ def for_openvino_7bit(model: onnx.ModelProto) -> onnx.ModelProto:
     return halved
 
 
+FOR_OPENVINO = {"int8-openvino": for_openvino, "int8-openvino-7bit": for_openvino_7bit}
+"""How graphs are derived, by name in `hfdn_deploy.manifest.DERIVED`; "bf16" is the graph itself."""
+
+
 def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
     nodes: Sequence[onnx.NodeProto] = model.graph.node
     for node in nodes:
@@ -216,9 +220,8 @@ def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInf
     try:
         inferred = onnx.shape_inference.infer_shapes(model)
     except Exception as error:  # its errors share no base class but this
-        reason = str(error).partition("\n")[0]
         raise BundleError(
-            f"the shapes in the graph cannot be told ({reason}); export the bundle anew."
+            f"the shapes in the graph cannot be told ({first_line(error)}); export the bundle anew."
         ) from None
     values: Sequence[ValueInfoProto] = inferred.graph.value_info
     found = {v.name: v for v in values if len(v.type.tensor_type.shape.dim) == 4}

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import InputError, named
 from hfdn_deploy.images import (
+    Banded,
+    Header,
     Image,
+    Rows,
     check_fits,
     decode_header,
     decode_image,
@@ -20,8 +23,6 @@ from hfdn_deploy.images import (
     write_image,
     writes_bands,
 )
-from hfdn_deploy.images.decoding import Header
-from hfdn_deploy.images.rows import Banded, Rows
 from hfdn_deploy.planning import Job
 from hfdn_deploy.upscaler import Progress, Upscaler
 from hfdn_deploy.video import is_video, upscale_video
@@ -131,10 +132,8 @@ def upscale_bytes(
     header = decode_header(data, source)
     held, _ = _check(up, header, source, Path(target))
     image = decode_image(data, source)
-    try:
+    with named(source):
         stream = up.stream(image, held=held)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
     metadata = header.metadata if keep_metadata else None
     return encode_image(stream, Path(target), metadata, quality), header
 
@@ -171,10 +170,8 @@ def _check(
     width, height = up.scale * header.width, up.scale * header.height
     check_fits(target, width, height, header.channels, header.dtype)
     held = 0 if number == 1 and writes_bands(target) else number * _result_bytes(up, header)
-    try:
+    with named(source):
         return held, up.tile_for((header.height, header.width, header.channels), held, number)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
 
 
 def _upscale(
@@ -212,8 +209,10 @@ def _groups(up: Upscaler, jobs: Sequence[Job], batch: int) -> Iterator[list[Job]
             continue
         by_size.setdefault((header.width, header.height), []).append((job, header))
     for same in by_size.values():
+        # One of each kind: the others need as much memory.
+        kinds = {(header.channels, header.dtype): header for _, header in same}.values()
         most = min(batch, len(same))
-        while most > 1 and not all(_runs_whole(up, header, most) for _, header in same):
+        while most > 1 and not all(_runs_whole(up, header, most) for header in kinds):
             most //= 2
         yield from ([job for job, _ in same[i : i + most]] for i in range(0, len(same), most))
 

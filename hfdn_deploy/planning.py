@@ -78,9 +78,11 @@ def check_names(jobs: Sequence[Job]) -> None:
     """
     taken: dict[str, Job] = {}
     for job in jobs:
-        if is_video(job.target):
+        if is_video(job.source) or is_video(job.target):
             check_video_format(job.source)
-        (check_video_format if is_video(job.source) else check_format)(job.target)
+            check_video_format(job.target)
+        else:
+            check_format(job.target)
         # Names that differ in case or accents' encoding alone are one file on some systems.
         name = unicodedata.normalize("NFC", str(job.target)).casefold()
         if name in taken:

@@ -17,8 +17,7 @@ from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.colour import Picture, Plane, check
 from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
-from hfdn_deploy.images import Image
-from hfdn_deploy.images.rows import Banded, Rows
+from hfdn_deploy.images import Banded, Image, Rows
 from hfdn_deploy.manifest import PRECISIONS
 from hfdn_deploy.memory import TileChoice, Tiling
 

@@ -14,7 +14,7 @@ from hfdn_deploy.backends.graph import GraphBackend, threads
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines.cuda import borrow, is_device_array
-from hfdn_deploy.errors import BackendError, HFDNError
+from hfdn_deploy.errors import BackendError, HFDNError, first_line
 from hfdn_deploy.manifest import GRAPHS, ModelFile, graph_for
 
 _PROVIDERS = {
@@ -79,7 +79,7 @@ def _rtx_devices() -> list[Any]:
         _register(name, plugin.get_library_path())
     except Exception as error:  # its exceptions share no base class but this
         raise BackendError(
-            f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({_first_line(error)}): see "
+            f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({first_line(error)}): see "
             "`hfdn doctor`, or ask for backend onnxruntime"
         ) from None
     devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
@@ -96,10 +96,6 @@ def _register(name: str, library: str) -> None:
     import onnxruntime as ort
 
     ort.register_execution_provider_library(name, library)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 @cache

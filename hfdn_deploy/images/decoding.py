@@ -146,12 +146,13 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
         pixels = _decode_deep(file, header, image)
     else:
         assert image is not None
-        # A TIFF would otherwise be turned once more by what its XMP says.
-        image.info.pop("xmp", None)
-        # What a TIFF's tags lead to would be parsed, too; where it is damaged, pixels are not.
-        exif = image.getexif() if header.format == "TIFF" else Exif()
-        for tag in set(TiffTags.TAGS_V2_GROUPS) & set(exif):
-            del exif[tag]
+        if header.format == "TIFF":
+            # It would otherwise be turned once more by what its XMP says.
+            image.info.pop("xmp", None)
+            # What its tags lead to would be parsed, too; where that is damaged, pixels are not.
+            exif = image.getexif()
+            for tag in set(TiffTags.TAGS_V2_GROUPS) & set(exif):
+                del exif[tag]
         image.load()
         mode = _MODES[header.channels]
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))

@@ -190,6 +190,16 @@ def _kind(frame: av.VideoFrame, video: av.VideoStream) -> tuple[str, ...]:
     )
 
 
+def _changed(
+    path: Path, first: tuple[str, ...], kind: tuple[str, ...], frame: av.VideoFrame
+) -> InputError:
+    pairs = [pair for pair in zip(first, kind, strict=True) if len({*pair}) > 1]
+    before, after = map(", ".join, zip(*pairs, strict=True))
+    return InputError(
+        f"{path} changes from {before} to {after} at {frame.time:.3f} s; cut it there."
+    )
+
+
 def _items(
     path: Path, container: InputContainer, video: av.VideoStream, others: tuple[Stream, ...]
 ) -> Iterator[Item]:
@@ -208,12 +218,7 @@ def _items(
                     owed.settle(frame)
                     kind = _kind(frame, video)
                     if (first := first or kind) != kind:
-                        pairs = [pair for pair in zip(first, kind, strict=True) if len({*pair}) > 1]
-                        before, after = map(", ".join, zip(*pairs, strict=True))
-                        raise InputError(
-                            f"{path} changes from {before} to {after} at {frame.time:.3f} s; "
-                            "cut it there."
-                        )
+                        raise _changed(path, first, kind, frame)
                     for name in {_LOST[key] for key in _LOST if key in frame.side_data} - lost:
                         logger.warning("%s: %s: cannot be kept and is left out.", path, name)
                         lost.add(name)

@@ -1,8 +1,6 @@
 """Decode, upscale and encode at the same time, each in its thread."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import named
 from hfdn_deploy.files import replaced
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.overlap import overlapped
@@ -33,7 +31,7 @@ def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> di
     frames = 0
     with open_source(path) as source:
         luma = source.first.height, source.first.width
-        with _named(path):
+        with named(path):
             # In float32.
             tile = up.tile_for(luma, 4 * up.scale**2 * math.prod(luma))
         with (
@@ -64,22 +62,13 @@ def _upscale(up: Upscaler, item: Item, source: Source) -> Item:
     result.color_primaries, result.color_trc = item.color_primaries, item.color_trc
     full = is_full_range(item)
     luma = luma_to_network(_samples(item, 0, layout), layout.bits, full)
-    with _named(source.path):
+    with named(source.path):
         luma = up.upscale_luma(luma)
     _samples(result, 0, layout)[:] = luma_from_network(luma, layout.bits, full)
     for index in range(1, len(item.planes)):
         large = _samples(result, index, layout)
         large[:] = upscale_chroma(_samples(item, index, layout), large.shape, up.scale, layout)
     return result
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Have what the memory refuses name the file."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def _samples(frame: av.VideoFrame, index: int, layout: Layout) -> Samples:
