@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import FrameType
 
 from hfdn_deploy.errors import HFDNError, InputError, PartialError
@@ -16,7 +17,29 @@ BROKEN_PIPE = 141
 _INTERRUPTION = "interrupted; nothing half-written is left."
 
 
-def end_when_interrupted() -> None:
+def start(module: str) -> int:
+    """Import a command line, which takes seconds, and run its `main` on the process's arguments.
+
+    Returns:
+        The exit code, as for `run_command`.
+    """
+    _open_standard_streams()
+    _end_when_interrupted()
+    return int(import_module(module).main(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Give those that are closed (`>&-`) to nobody: else a file that is opened would be one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _end_when_interrupted() -> None:
     """Until `run_command` runs, have ctrl-C and the like end the process with a sentence.
 
     Nothing has begun by then, and a KeyboardInterrupt may come out of an import as another error.

@@ -92,13 +92,15 @@ def check_names(jobs: Sequence[Job]) -> None:
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
-    """Refuse an output that is an input, be it by another name.
+    """Refuse an output that is a folder, or an input, be it by another name.
 
     Raises:
         InputError: so it is.
     """
     read = {_identity(job.source) for job in jobs if job.source.exists()}
     for job in jobs:
+        if job.target.is_dir():
+            raise InputError(f"{job.target} is a folder; move it away, or name another output.")
         if job.target.exists() and _identity(job.target) in read:
             raise InputError(f"{job.source} would overwrite an input; name another output.")
 

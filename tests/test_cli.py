@@ -14,7 +14,9 @@ from PIL import Image
 
 from hfdn_deploy import backends
 from hfdn_deploy.cli import main
+from hfdn_deploy.engines import flavour
 from hfdn_deploy.images import read_image, write_image
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -238,11 +240,22 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
     assert [p.name for p in tmp_path.rglob("*")] == ["large.png"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interruption_while_modules_are_imported(tmp_path, number):
+@pytest.mark.parametrize(
+    ("package", "number"),
+    [
+        ("hfdn_deploy", signal.SIGINT),
+        ("hfdn_deploy", signal.SIGTERM),
+        ("hfdn_deploy", signal.SIGHUP),
+        ("export", signal.SIGINT),
+        ("training", signal.SIGINT),
+        ("benchmarks", signal.SIGINT),
+    ],
+)
+def test_interruption_while_modules_are_imported(tmp_path, package, number):
     (tmp_path / "cv2.py").write_text("import time\nprint('now', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "hfdn_deploy", "doctor"],
+        [sys.executable, "-m", package, "--help"],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -256,7 +269,8 @@ def test_interruption_while_modules_are_imported(tmp_path, number):
     assert process.returncode == 130
 
 
-def test_interruption_while_an_engine_is_imported(monkeypatch):
+@pytest.mark.parametrize(("owner", "name"), [(backends, "onnxruntime"), (flavour, "tensorrt")])
+def test_interruption_while_an_engine_is_imported(monkeypatch, owner, name):
     """An extension module makes an ImportError of it, which would look like a broken engine."""
 
     class Fragile(types.ModuleType):
@@ -267,9 +281,9 @@ def test_interruption_while_an_engine_is_imported(monkeypatch):
                 raise ImportError("initialization failed") from None
             return super().__getattribute__(name)
 
-    monkeypatch.setitem(sys.modules, "onnxruntime", Fragile("onnxruntime"))
+    monkeypatch.setitem(sys.modules, name, Fragile(name))
     with pytest.raises(KeyboardInterrupt):
-        backends.why_unavailable("onnxruntime")
+        owner.why_unavailable(name)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

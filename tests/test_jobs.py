@@ -40,6 +40,13 @@ def test_no_input_is_overwritten_not_even_anothers(folders):
         plan_jobs([str(folders / "b" / "X.PNG"), str(folders / "a" / "y.jpg")], folders / "c")
 
 
+def test_no_output_is_a_folder(folders):
+    """`--resume` would take it for done."""
+    (folders / "out" / "x.png").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"x\.png is a folder; move it away"):
+        plan_jobs([str(folders / "a")], folders / "out")
+
+
 def test_videos_are_named_one_by_one(folders, caplog):
     for name in ("v.mp4", "w.MKV"):
         (folders / "a" / name).touch()

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.interruption import deferred
 
 
 class CudaError(BackendError):
@@ -41,9 +43,11 @@ def _driver(function: str, *arguments: Any) -> Any:
     return _checked(function, getattr(driver, function)(*arguments), driver.cuGetErrorString)
 
 
+@cache
 def _bindings(name: str) -> ModuleType:
     try:
-        return import_module(f"cuda.bindings.{name}")
+        with deferred():
+            return import_module(f"cuda.bindings.{name}")
     except (ImportError, OSError) as error:
         raise BackendError(
             f"CUDA cannot be called ({error}): pip install 'hfdn-deploy[rtx]'."

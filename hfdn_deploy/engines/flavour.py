@@ -13,6 +13,7 @@ from typing import cast
 
 from hfdn_deploy.engines.bindings import TensorRT
 from hfdn_deploy.errors import BackendError
+from hfdn_deploy.interruption import deferred
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def why_unavailable(name: str) -> str | None:
     """Why a flavour cannot be loaded here and what to do about it; None if it can."""
     flavour = FLAVOURS[name]
     try:
-        flavour.load()
+        with deferred():
+            flavour.load()
     except (ImportError, OSError, AttributeError) as error:
         advice = f"pip install 'hfdn-deploy[{name}]'"
         return f"{flavour.title} cannot be loaded ({error}): {advice}"

@@ -91,7 +91,14 @@ def read_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     file.seek(0)
     if name == "TIFF":
         return _read_tiff_header(file)
-    image = reader(file, "")
+    try:
+        image = reader(file, "")
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+        raise InputError(
+            "holds a text or profile of more than 1 MiB, which is not read; save it without"
+        ) from None
     info: dict[Any, Any] = image.info
     if image.mode not in _CHANNELS:
         raise InputError(f"holds {image.mode} pixels; convert it to RGB with its colour profile")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import sessions
-from benchmarks.__main__ import main
+from benchmarks.cli import main
 from benchmarks.pictures import side_by_side
 from benchmarks.quality import bicubic, markdown, network, picture, score, upscale_set
 from hfdn_deploy import Upscaler

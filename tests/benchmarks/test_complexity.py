@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import complexity
-from benchmarks.__main__ import main
+from benchmarks.cli import main
 from benchmarks.complexity import block_of, bundle_rows, check, peer_table
 from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
 from benchmarks.peers import PEERS

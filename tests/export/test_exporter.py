@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export import graph, parity, sessions
-from export.__main__ import main
+from export.cli import main
 from export.exporter import export_bundle, verify_bundle
 from export.fp16 import Loss, to_fp16
 from export.locate import blame, node_departures

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.baseline import quantize_plainly
 from export import exporter
-from export.__main__ import main
 from export.calibration import load_pictures
+from export.cli import main
 from export.parity import expected_loss
 from export.sessions import candidate
 from hfdn_deploy import Upscaler

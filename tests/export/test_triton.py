@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.__main__ import main
+from export.cli import main
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.engines.cache import cached_engine
 from hfdn_deploy.engines.flavour import why_unavailable

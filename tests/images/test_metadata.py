@@ -135,6 +135,14 @@ def test_texts_that_are_no_exif(tmp_path, photo, text):
         assert "damaged" in str(error)
 
 
+def test_a_text_that_is_too_long_is_no_damage(tmp_path, photo):
+    extra = PngInfo()
+    extra.add_text("Workflow", "x" * (2**20 + 1), zip=True)
+    Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=extra)
+    with pytest.raises(InputError, match=r"a\.png holds a text or profile of more than 1 MiB"):
+        read_image(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", "uint16"), ("a.tif", "float32")])
 def test_metadata_of_deep_files(tmp_path, photo, name, dtype):
     save(tmp_path / "a.jpg", photo)

@@ -15,7 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from benchmarks.__main__ import main as benchmark
+from benchmarks.cli import main as benchmark
 from hfdn_deploy import BackendError, BundleError, InputError, Upscaler
 from hfdn_deploy.cli import main
 from hfdn_deploy.images import write_image

@@ -19,8 +19,8 @@ from hfdn_deploy.photographs import photographs
 from hfdn_deploy.quality import luma8, to_levels
 from hfdn_deploy.quality import ssim as numpy_ssim
 from tests.conftest import ROOT
-from training.__main__ import initial_network, main
 from training.ablation import markdown, variants
+from training.cli import initial_network, main
 from training.data import Patches, load_folders
 from training.loop import Trainer, validate
 from training.loss import loss, ssim

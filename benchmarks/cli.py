@@ -1,0 +1,45 @@
+"""`python -m benchmarks COMMAND`: what HFDN costs and gives, measured here."""
+
+import argparse
+
+from benchmarks import (
+    complexity,
+    demo,
+    latency,
+    memory,
+    overhead,
+    quality,
+    report,
+    scale,
+    service,
+    sessions,
+    tiling,
+)
+from hfdn_deploy.command import run_command
+
+COMMANDS = {
+    "quality": quality,
+    "complexity": complexity,
+    "latency": latency,
+    "overhead": overhead,
+    "memory": memory,
+    "tiling": tiling,
+    "sessions": sessions,
+    "service": service,
+    "scale": scale,
+    "demo": demo,
+    "report": report,
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    args = parser.parse_args(argv)
+    return run_command(lambda: args.main(args))

@@ -1,0 +1,134 @@
+"""Checkpoint to bundle, and what else is made of bundles.
+
+python -m export CHECKPOINT -o BUNDLE
+python -m export verify BUNDLE CHECKPOINT
+python -m export triton BUNDLE -o MODEL_REPOSITORY
+"""
+
+import argparse
+import logging
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from export.exporter import export_bundle, verify_bundle
+from export.triton import write_repository
+from hfdn_deploy.command import run_command
+from hfdn_deploy.engines.cache import named_bundle
+from hfdn_deploy.manifest import GRAPHS, ModelFile
+from hfdn_deploy.network.config import HFDNConfig
+
+
+def _export(args: argparse.Namespace) -> None:
+    bundle = export_bundle(
+        args.checkpoint,
+        args.output,
+        args.precisions,
+        _config(args),
+        args.calibration,
+        args.budget_db,
+        args.report,
+    )
+    _report(bundle.path, bundle.manifest.files)
+    if chosen := bundle.manifest.quantization:
+        print(
+            f"INT8: {len(chosen.layers)} layers with {chosen.macs_share:.2%} of the MACs, "
+            f"ranges by {chosen.calibrator}"
+        )
+
+
+def _verify(args: argparse.Namespace) -> None:
+    _report(args.bundle, verify_bundle(args.bundle, args.checkpoint, _config(args)))
+
+
+def _triton(args: argparse.Namespace) -> None:
+    names = write_repository(named_bundle(args.bundle), args.output, args.device, args.engine)
+    print(f"{args.output}: {', '.join(names)}")
+
+
+def _config(args: argparse.Namespace) -> HFDNConfig | None:
+    return HFDNConfig(args.scale) if args.scale else None
+
+
+def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
+    for entry in files:
+        assert entry.parity is not None
+        gates = ", ".join(f"{g.name} {g.value:.2g} (≤ {g.limit:g})" for g in entry.parity.gates)
+        cases, worst = entry.parity.cases, entry.parity.worst
+        print(f"{bundle / entry.file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
+
+
+def _decibels(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no loss in dB")
+    return value
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    word = argv[0] if argv and argv[0] in _SUBCOMMANDS else ""
+    if word:
+        parser.prog += f" {word}"
+    _SUBCOMMANDS[word](parser)
+    args = parser.parse_args(argv[bool(word) :])
+    if args.command is _export and "int8" not in args.precisions:
+        for option in ("calibration", "budget_db", "report"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option.replace('_', '-')} is for INT8; add int8 to --precisions")
+    located = getattr(args, "locate", False)
+    logging.basicConfig(level=logging.INFO if located else None, format="%(message)s")
+    return run_command(lambda: args.command(args))
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
+    parser.add_argument("--precisions", nargs="+", choices=GRAPHS, default=["fp32"])
+    int8 = parser.add_argument_group("INT8")
+    int8.add_argument(
+        "--calibration", type=Path, metavar="DIR",
+        help="pictures whose centres to calibrate with (default: of scikit-image), or a bundle "
+        "whose calibration to use again",
+    )  # fmt: skip
+    int8.add_argument("--budget-db", type=_decibels, help="PSNR it may cost (default: 0.05)")
+    int8.add_argument(
+        "--report", type=Path, metavar="DIR", help="write which layers bear it, and what it costs"
+    )
+    parser.set_defaults(command=_export)
+    _checkpoint_arguments(parser)
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.set_defaults(command=_verify)
+    _checkpoint_arguments(parser)
+
+
+def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=int, help="of a .pth file, which does not say")
+    parser.add_argument(
+        "--locate", action="store_true", help="if a gate fails, list by how much each node departs"
+    )
+
+
+def _triton_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model repository")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--engine", type=Path, nargs="+", default=[], help="TensorRT engines to serve as well"
+    )
+    parser.set_defaults(command=_triton)
+
+
+_SUBCOMMANDS = {"": _export_arguments, "verify": _verify_arguments, "triton": _triton_arguments}
