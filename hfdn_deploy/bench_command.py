@@ -10,6 +10,7 @@ from typing import Any
 
 from hfdn_deploy import backends
 from hfdn_deploy.bench import ON_GPU, SCHEMA, Case, Result, Row, plan, run, skip_unavailable
+from hfdn_deploy.command import positive
 from hfdn_deploy.errors import GateError, InputError
 from hfdn_deploy.files import replaced
 from hfdn_deploy.loadgen import SCENARIOS, run_scenario
@@ -41,7 +42,7 @@ def add_command(commands: Any) -> None:
         help="of the input (default: 320x180)",
     )  # fmt: skip
     bench.add_argument("--image", type=Path, help="a photograph (default: one of scikit-image)")
-    bench.add_argument("--rounds", type=_rounds, default=10, help="least timed runs of each")
+    bench.add_argument("--rounds", type=positive, default=10, help="least timed runs of each")
     bench.add_argument("--seconds", type=_seconds, default=10, help="least time for all runs")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write every sample to a file")
     bench.add_argument(
@@ -60,12 +61,6 @@ def _size(text: str) -> tuple[int, int]:
     if not (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 320x180")
     return int(match[1]), int(match[2])
-
-
-def _rounds(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds such as 10")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

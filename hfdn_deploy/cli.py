@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hfdn_deploy import __version__
 from hfdn_deploy.bench_command import add_command as add_bench
-from hfdn_deploy.command import report_failures, run_command
+from hfdn_deploy.command import positive, report_failures, run_command
 from hfdn_deploy.describe import describe
 from hfdn_deploy.doctor import diagnose
 from hfdn_deploy.engines import commands as engines
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help="skip images whose output exists and is no older",
     )  # fmt: skip
     upscale.add_argument(
-        "--batch", type=_positive, default=1, metavar="N",
+        "--batch", type=positive, default=1, metavar="N",
         help="images of one size to run at once (default: 1; more is no faster on a CPU)",
     )  # fmt: skip
     upscale.add_argument(
@@ -105,12 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (upscale, info, doctor):
         command.add_argument("--json", action="store_true", help="machine-readable output")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
-    return int(text)
 
 
 def _quality(text: str) -> int:

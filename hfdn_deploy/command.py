@@ -1,5 +1,6 @@
 """What every command line here shares: errors become one sentence and an exit code."""
 
+import argparse
 import io
 import os
 import signal
@@ -81,6 +82,17 @@ def run_command(command: Callable[[], None]) -> int:
         print(_INTERRUPTION, file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def report_failures(errors: Sequence[object], number: int) -> None:

@@ -70,5 +70,5 @@ def named(source: object) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Of what an exception says: others' messages run over many, and ours are a sentence."""
-    return str(error).partition("\n")[0]
+    """Of what an exception says, to stand in a sentence: others' messages run over many lines."""
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from hfdn_deploy.command import run_command
+from hfdn_deploy.command import positive, run_command
 from hfdn_deploy.errors import CheckpointError
 from hfdn_deploy.network.checkpoints import load_checkpoint
 from hfdn_deploy.network.config import HFDNConfig
@@ -27,8 +27,8 @@ def _parser(ablate: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, nargs="+", default=[DEFAULT_DATA])
-    parser.add_argument("--steps", type=_positive, help="instead of the recipe's")
-    parser.add_argument("--batch", type=_positive, help="instead of the recipe's")
+    parser.add_argument("--steps", type=positive, help="instead of the recipe's")
+    parser.add_argument("--batch", type=positive, help="instead of the recipe's")
     parser.add_argument("--rate", type=float, help="instead of the recipe's")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
@@ -36,22 +36,16 @@ def _parser(ablate: bool) -> argparse.ArgumentParser:
         parser.add_argument("command", choices=["ablate"])
         parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
         parser.add_argument("--recipe", choices=RECIPES, default="fast")
-        parser.add_argument("--seeds", type=_positive, default=2, help="runs of each network")
+        parser.add_argument("--seeds", type=positive, default=2, help="runs of each network")
         return parser
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4))
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
     parser.add_argument("--init", type=Path, help="checkpoint (any scale) to start from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=_positive, default=250, help="steps between evaluations")
+    parser.add_argument("--every", type=positive, default=250, help="steps between evaluations")
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 (reproducible)")
     parser.set_defaults(seeds=None)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:

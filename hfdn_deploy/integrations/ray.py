@@ -31,7 +31,7 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from hfdn_deploy import errors
-from hfdn_deploy.errors import BackendError, HFDNError, InputError
+from hfdn_deploy.errors import BackendError, HFDNError, InputError, first_line
 from hfdn_deploy.integrations.plan import Plan, plan
 from hfdn_deploy.integrations.results import Result
 from hfdn_deploy.integrations.storage import Storage
@@ -144,7 +144,7 @@ def _stream(
                 raise getattr(errors, found["fatal"])(found["error"])
             yield Result(**found)
     except RayError as error:
-        raise BackendError(f"the cluster failed ({_first_line(error)}); see Ray's logs.") from None
+        raise BackendError(f"the cluster failed ({first_line(error)}); see Ray's logs.") from None
 
 
 class _Worker:
@@ -263,7 +263,7 @@ def _connect(cpus: int | None, folder: str) -> None:
         ray.init(address, **options)
     except (OSError, RuntimeError) as error:
         raise BackendError(
-            f"there is no Ray cluster at {address} ({_first_line(error)}); $RAY_ADDRESS names one."
+            f"there is no Ray cluster at {address} ({first_line(error)}); $RAY_ADDRESS names one."
         ) from None
 
 
@@ -284,7 +284,3 @@ def _room(cpus: float, gpus: float) -> int:
             "for less, or add one."
         )
     return room
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
