@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -149,7 +150,7 @@ class TileChoice:
             tile in ("auto", None) or (isinstance(tile, int) and tile > 0)
         ):
             raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
-        if max_memory is not None and not max_memory > 0:
+        if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
             raise InputError(f"max_memory is {max_memory!r}; give bytes, or None.")
         self._backend = backend if isinstance(backend, TilingBackend) else None
         if isinstance(tile, int) and not self._backend:

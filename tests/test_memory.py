@@ -129,7 +129,7 @@ def test_what_cannot_be_asked_for():
     for tile in (0, -3, 1.5, True, "all"):
         with pytest.raises(InputError, match="give its side"):
             Upscaler.load(4, tile=tile)
-    for size in (0, -1, float("nan")):
+    for size in (0, -1, float("nan"), "1GiB"):
         with pytest.raises(InputError, match="give bytes"):
             Upscaler.load(4, "onnxruntime", max_memory=size)
 
