@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from hfdn_deploy.photographs import photographs
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+# A shell has what it runs in the background ignore ctrl-C, and nohup SIGHUP. So would what the
+# tests start; what is handled is not inherited.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, lambda number, frame: None),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

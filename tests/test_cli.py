@@ -228,8 +228,6 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # A shell in the background has its children ignore ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr.readline().startswith("backend:")
     process.send_signal(signal.SIGINT)
@@ -260,8 +258,6 @@ def test_interruption_while_modules_are_imported(tmp_path, package, number):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        # A shell in the background has its children ignore ctrl-C, and nohup SIGHUP.
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "now\n"
     process.send_signal(number)
