@@ -47,8 +47,8 @@ SHAPES = {
 }
 # Height and width of the synthetic inputs and of the photographs' crops.
 SIZE = (48, 64)
-# The inputs that are run in tiles, too.
-TILED = ("noise", "step", "photograph camera")
+# The inputs that are run in tiles, too: cut along one axis, along the other, and a picture.
+TILED = ("noise, wide", "noise, tall", "photograph camera")
 
 
 @dataclass(frozen=True)
