@@ -44,10 +44,10 @@ def _driver(function: str, *arguments: Any) -> Any:
 
 
 @cache
+@deferred()
 def _bindings(name: str) -> ModuleType:
     try:
-        with deferred():
-            return import_module(f"cuda.bindings.{name}")
+        return import_module(f"cuda.bindings.{name}")
     except (ImportError, OSError) as error:
         raise BackendError(
             f"CUDA cannot be called ({error}): pip install 'hfdn-deploy[rtx]'."

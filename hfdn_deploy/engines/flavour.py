@@ -54,6 +54,7 @@ class Flavour:
         return self.load()
 
 
+@deferred()
 def _load_rtx() -> TensorRT:
     """The bindings find their libraries, which lie in another package, if those are loaded."""
     spec = find_spec("onnxruntime_ep_nv_tensorrt_rtx")
@@ -65,6 +66,7 @@ def _load_rtx() -> TensorRT:
     return cast(TensorRT, import_module("tensorrt_rtx_bindings"))
 
 
+@deferred()
 def _load_tensorrt() -> TensorRT:
     trt = cast(TensorRT, import_module("tensorrt"))
     if tuple(map(int, trt.__version__.split(".")[:2])) < (10, 12):
@@ -101,8 +103,7 @@ def why_unavailable(name: str) -> str | None:
     """Why a flavour cannot be loaded here and what to do about it; None if it can."""
     flavour = FLAVOURS[name]
     try:
-        with deferred():
-            flavour.load()
+        flavour.load()
     except (ImportError, OSError, AttributeError) as error:
         advice = f"pip install 'hfdn-deploy[{name}]'"
         return f"{flavour.title} cannot be loaded ({error}): {advice}"
