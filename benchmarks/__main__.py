@@ -2,7 +2,7 @@
 
 import sys
 
-from hfdn_deploy.command import start
+from hfdn_deploy.cli import start
 
 if __name__ == "__main__":
     sys.exit(start("benchmarks.cli"))

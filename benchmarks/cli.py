@@ -15,7 +15,7 @@ from benchmarks import (
     sessions,
     tiling,
 )
-from hfdn_deploy.command import run_command
+from hfdn_deploy.cli import run_command
 
 COMMANDS = {
     "quality": quality,

@@ -12,7 +12,7 @@ from math import prod
 import onnx
 from onnx import helper, shape_inference
 
-from hfdn_deploy.graphs import is_global_pool
+from hfdn_deploy.graph import is_global_pool
 
 # Low-resolution height and width, by scale. 1280×720 is no multiple of 3: as many pixels.
 PAPER_SIZES = {2: (360, 540), 3: (240, 360), 4: (180, 270)}

@@ -22,13 +22,10 @@ from benchmarks.costs import cost
 from benchmarks.peers import PEERS, Peer, graph
 from benchmarks.quality import PAPER_PSNR
 from export.sessions import candidate
-from hfdn_deploy.bench import PIXELS
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bench import MACS, PIXELS, Measurement, load_original, make_pair, measure, products
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.errors import BackendError, GateError
-from hfdn_deploy.files import replaced
-from hfdn_deploy.limits import MACS, products
-from hfdn_deploy.photographs import load_picture, make_picture
-from hfdn_deploy.timing import Measurement, measure
 from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
@@ -109,7 +106,7 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
         peers: those to measure, as far as they have this scale.
         rounds: timed runs of each.
     """
-    picture = make_picture(load_picture(None), size, scale)
+    picture = make_pair(load_original(None), size, scale)
     luma = np.ascontiguousarray(picture.luma[None, None])
     rgb = (picture.image / np.float32(255)).transpose(2, 0, 1)[None].astype(np.float32)
     share = scale**2 * math.prod(size) / PIXELS

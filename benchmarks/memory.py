@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from hfdn_deploy.backends import TilingBackend
+from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.manifest import PRECISIONS
-from hfdn_deploy.memory import Job, Tiling
+from hfdn_deploy.tiling import Footprint, Tiling
 from hfdn_deploy.upscaler import Upscaler
 
 # Height and width of the picture, and its tiles.
@@ -74,7 +74,7 @@ def _measure(
         # What is set up with the first run, whatever its size.
         up(np.zeros((2, 2, 3), np.uint8))
         picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        need = Job(*size, backend, channels=3, held=up.scale**2 * picture.nbytes).need(way)
+        need = Footprint(*size, backend, channels=3, held=up.scale**2 * picture.nbytes).need(way)
         # As a budget, this allows that way and, where features are not to be kept, no other.
         measured = Upscaler(backend, "", tile=way.side if way else None, max_memory=need)
         before = _status("VmRSS")

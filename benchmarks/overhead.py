@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
-from hfdn_deploy.photographs import photographs
-from hfdn_deploy.timing import measure
+from hfdn_deploy.backends import OnnxRuntimeBackend
+from hfdn_deploy.bench import measure, photographs
 from hfdn_deploy.upscaler import Upscaler
 
 SIZE = (180, 320)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma by the protocol of the published tables (`hfdn_deploy.quality`)."""
+"""PSNR and SSIM on luma by the protocol of the published tables (`hfdn_deploy.bench.quality`)."""
 
 import argparse
 import json
@@ -15,19 +15,18 @@ from tqdm import tqdm
 from benchmarks import baseline
 from benchmarks.pictures import side_by_side
 from export.sessions import candidate
-from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
-from hfdn_deploy.images import write_image
-from hfdn_deploy.imresize import imresize
-from hfdn_deploy.manifest import PRECISIONS, Manifest
-from hfdn_deploy.quality import (
+from hfdn_deploy.bench import (
     PEAK,
     crop_to_multiple,
     degrade,
+    imresize,
     load_luma_set,
     psnr,
     ssim,
     to_levels,
 )
+from hfdn_deploy.bundle import PRECISIONS, Bundle, Manifest, pretrained, pretrained_scales
+from hfdn_deploy.images import write_image
 from hfdn_deploy.upscaler import Upscaler
 
 Luma = NDArray[np.uint8]

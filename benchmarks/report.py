@@ -18,12 +18,12 @@ from benchmarks import complexity, latency
 from benchmarks.demo import judge
 from benchmarks.latency import PRECISIONS
 from benchmarks.peers import PEERS
-from hfdn_deploy import bench, bench_command
+from hfdn_deploy import bench
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bench import environment_facts, load_original
 from hfdn_deploy.bundle import pretrained_scales
-from hfdn_deploy.environment import environment
-from hfdn_deploy.files import replaced
+from hfdn_deploy.cli import table
 from hfdn_deploy.images import encode_image
-from hfdn_deploy.photographs import load_picture
 from hfdn_deploy.upscaler import Upscaler
 
 FOLDER = Path(__file__).parent
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Measure all, and write `DATE-MACHINE` as .json, .md and .html."""
-    facts = environment()
+    facts = environment_facts()
     samples: dict[str, Any] = {"environment": facts}
     sections = []
     for make in (_precisions, _peers, _complexity, _photographs):
@@ -78,13 +78,13 @@ def _precisions(rounds: int) -> tuple[Section, Any]:
     models = [f"x{scale}" for scale in pretrained_scales()]
     cases = bench.plan(models, list(PRECISIONS), precisions)
     cases = bench.skip_unavailable(cases)
-    found = bench.run(cases, [SIZE], load_picture(None), rounds, seconds=0)
+    found = bench.run(cases, [SIZE], load_original(None), rounds, seconds=0)
     command = (
         f"hfdn bench {' '.join(models)} --backends {' '.join(PRECISIONS)} "
         f"--precisions {' '.join(precisions)} --rounds {rounds}"
     )
     title = "Precisions and backends"
-    return Section(title, command, bench_command.table(found), {}), found.to_json()
+    return Section(title, command, table(found), {}), found.to_json()
 
 
 def _peers(rounds: int) -> tuple[Section, Any]:

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hfdn_deploy.colour import Picture
-from hfdn_deploy.images import Banded, Image, decode_image, encode_image, write_image
-from hfdn_deploy.photographs import photographs
+from hfdn_deploy.bench import photographs
+from hfdn_deploy.images import Banded, Image, ImagePlanes, decode_image, encode_image, write_image
 from hfdn_deploy.upscaler import Upscaler
 
 # Of the paper's figure for ×4: to 1280×720.
@@ -77,7 +76,7 @@ def measure(folder: Path, load: partial[Upscaler], workers: int) -> dict[str, fl
     In the first quarter workers start; in the last one there may be too few images for all. The
     driver's milliseconds are those of this process in the whole run, its start included.
     """
-    from hfdn_deploy.integrations.ray import plan, run
+    from hfdn_deploy.cluster import plan, run
 
     start, busy = time.perf_counter(), time.process_time()
     planned = plan([str(folder / "in")], str(folder / "out"), force=True)
@@ -100,7 +99,7 @@ def beside_the_network(up: Upscaler, suffix: str, number: int = 4) -> dict[str, 
         data = encode_image(_crop(rng, i, SIZE), path)
         start = time.process_time()
         image = decode_image(data, path.name)
-        picture = Picture(image)
+        picture = ImagePlanes(image)
         source = picture.luma
         before = time.process_time()
         luma = up.upscale_luma(source)

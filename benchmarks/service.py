@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from hfdn_deploy.bench import photographs
 from hfdn_deploy.errors import GateError, HFDNError
 from hfdn_deploy.images import decode_image, encode_image
-from hfdn_deploy.photographs import photographs
 from hfdn_deploy.upscaler import Upscaler
 
 SERVER = "127.0.0.1"

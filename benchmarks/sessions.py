@@ -9,11 +9,9 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 
-from hfdn_deploy.backends.onnxruntime import session_options
-from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.manifest import graph_for
-from hfdn_deploy.photographs import photographs
-from hfdn_deploy.timing import measure
+from hfdn_deploy.backends import session_options
+from hfdn_deploy.bench import measure, photographs
+from hfdn_deploy.bundle import graph_for, pretrained
 
 SIZE = (180, 320)
 

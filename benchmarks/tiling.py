@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from export.graph import layer_macs
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, SplitNetwork, TilingBackend
-from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.graphs import pooled_tensor, statistics_graph
-from hfdn_deploy.manifest import PRECISIONS
-from hfdn_deploy.photographs import photographs
-from hfdn_deploy.timing import measure
+from hfdn_deploy.bench import measure, photographs
+from hfdn_deploy.bundle import PRECISIONS, pretrained
+from hfdn_deploy.graph import pooled_tensor, statistics_graph
 from hfdn_deploy.upscaler import Upscaler
 
 

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.sessions import Array, open_outputs
+from hfdn_deploy.bench import (
+    PEAK,
+    calibration_photographs,
+    crop_to_multiple,
+    degrade,
+    load_luma_set,
+    luma8,
+)
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.photographs import calibration_photographs
-from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, load_luma_set, luma8
 
 Range = tuple[float, float]
 """Lowest and highest value."""

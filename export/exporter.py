@@ -14,25 +14,22 @@ from export.calibration import CALIBRATORS, load_pictures
 from export.fp16 import to_fp16
 from export.judge import Judge, file_name, sha256
 from export.quantization import DIALECTS, channels_fit, observed_tensors, quantize
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.errors import BundleError, GateError, InputError
-from hfdn_deploy.files import replaced
-from hfdn_deploy.manifest import (
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bundle import (
     DERIVED,
     GRAPH_NAMES,
     GRAPHS,
     MANIFEST,
     SCHEMA,
+    Bundle,
     Manifest,
     ModelFile,
     Parity,
     Quantization,
     why_failed,
 )
-from hfdn_deploy.network.checkpoints import load_checkpoint
-from hfdn_deploy.network.complexity import count
-from hfdn_deploy.network.config import HFDNConfig
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.errors import BundleError, GateError, InputError
+from hfdn_deploy.network import HFDN, HFDNConfig, count_complexity, load_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +50,7 @@ def export_bundle(
     Args:
         checkpoint: a `.safetensors` file, or a `.pth` whose network `config` tells.
         output: the bundle's directory; an older bundle there is replaced.
-        wanted: which precisions' graphs to make, of `hfdn_deploy.manifest.PRECISIONS`.
+        wanted: which precisions' graphs to make, of `hfdn_deploy.bundle.manifest.PRECISIONS`.
         calibration: folder of pictures that INT8 is calibrated with (by default photographs of
             scikit-image), or a bundle of this checkpoint, whose calibration is used again.
         budget_db: the PSNR that INT8 may cost (default: 0.05), unless `calibration` is a bundle.
@@ -247,7 +244,7 @@ def _manifest(
         schema=SCHEMA,
         scale=network.config.scale,
         configuration=network.config.to_dict(),
-        **asdict(count(network, network.config.scale)),
+        **asdict(count_complexity(network, network.config.scale)),
         checkpoint_sha256=sha256(checkpoint.read_bytes()),
         tools={name: version(name) for name in TOOLS},
         quantization=quantization,

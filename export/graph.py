@@ -13,9 +13,8 @@ import onnx
 import torch
 
 from export.rewrites import DeployHFDN
-from hfdn_deploy.graphs import is_global_pool
-from hfdn_deploy.halo import attributes_of, constant_values
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.graph import attributes_of, constant_values, is_global_pool
+from hfdn_deploy.network import HFDN
 
 OPSET = 18
 INPUT, OUTPUT = "lr", "sr"

@@ -11,12 +11,11 @@ from export import graph, parity
 from export.bf16 import emulate_bf16
 from export.locate import blame, module_departures, node_departures
 from export.sessions import candidate, run_tiled
-from hfdn_deploy.backends.onnxruntime import OnnxRuntimeBackend
+from hfdn_deploy.backends import OnnxRuntimeBackend
+from hfdn_deploy.bundle import ModelFile, Parity, Quantization, TensorSpec, why_failed
 from hfdn_deploy.errors import GateError
-from hfdn_deploy.graphs import FOR_OPENVINO, pooled_tensor
-from hfdn_deploy.halo import halo
-from hfdn_deploy.manifest import ModelFile, Parity, Quantization, TensorSpec, why_failed
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.graph import FOR_OPENVINO, halo_of, pooled_tensor
+from hfdn_deploy.network import HFDN
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class Judge:
             output=TensorSpec.from_onnx(model.graph.output[0]),
             value_range=(0.0, 1.0),
             minimum_size=(1, 1),
-            halo=halo(model, self._scale),
+            halo=halo_of(model, self._scale),
             pooled=pooled_tensor(model),
             parity=None,
         )

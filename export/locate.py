@@ -7,8 +7,8 @@ import torch
 from export.quantization import DIALECTS
 from export.sessions import Array, open_outputs, run_node
 from export.subpixel import to_subpixels
-from hfdn_deploy.halo import constant_values
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.graph import constant_values
+from hfdn_deploy.network import HFDN
 
 # An fp32 layer that departs by more of its largest value computes something else.
 FP32_DEPARTURE = 1e-4
@@ -63,7 +63,7 @@ def node_departures(
     Args:
         model: a graph of lower precision, with the tensor names of the fp32 graph.
         full: the fp32 graph.
-        graph: which graph `model` is, of `hfdn_deploy.manifest.GRAPHS`.
+        graph: which graph `model` is, of `hfdn_deploy.bundle.manifest.GRAPHS`.
         lr: the input (N, 1, H, W) to run both on.
 
     Returns:

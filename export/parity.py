@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.sessions import Array, Run
-from hfdn_deploy.manifest import Gate, Parity, ParityCase
-from hfdn_deploy.network.hfdn import HFDN
-from hfdn_deploy.photographs import photographs
-from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8, psnr, to_levels
+from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8, photographs, psnr, to_levels
+from hfdn_deploy.bundle import Gate, Parity, ParityCase
+from hfdn_deploy.network import HFDN
 
 # Limits by graph, each on a figure of `compare`:
 #   not_finite    outputs with NaN, infinity or another shape than the reference's

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export.subpixel import to_subpixels
-from hfdn_deploy.graphs import KEEPS_VALUES
-from hfdn_deploy.halo import attributes_of
-from hfdn_deploy.manifest import TensorStatistics
+from hfdn_deploy.bundle import TensorStatistics
+from hfdn_deploy.graph import KEEPS_VALUES, attributes_of
 
 Statistics = dict[str, TensorStatistics]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from export.sensitivity import RANKED_WITH, Losses, Study
+from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.files import replaced
 
 
 def write(study: Study, folder: Path, name: str) -> None:

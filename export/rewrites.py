@@ -5,8 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from hfdn_deploy.network.blocks import HEAD_WIDTH, WIDTH, AdaptiveDenseUnit, conv3x3
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.network import HEAD_WIDTH, HFDN, WIDTH, AdaptiveDenseUnit, conv3x3
 
 
 def fold_adaptive_weights(network: HFDN) -> HFDN:

@@ -19,8 +19,8 @@ from export.calibration import (
 from export.parity import expected_loss
 from export.quantization import DIALECTS, Statistics, observed_tensors, quantize, round_weights
 from export.sessions import candidate
+from hfdn_deploy.bundle import Quantization, TensorStatistics
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.manifest import Quantization, TensorStatistics
 
 # Layers are ranked with these ranges.
 RANKED_WITH = "min-max"

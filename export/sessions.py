@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import TilingBackend
-from hfdn_deploy.backends.onnxruntime import session_options
+from hfdn_deploy.backends import TilingBackend, session_options
 from hfdn_deploy.errors import BackendError, GateError
 
 Array = NDArray[np.float32]

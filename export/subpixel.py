@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from hfdn_deploy.halo import attributes_of
+from hfdn_deploy.graph import attributes_of
 
 
 def to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines.engine import open_engine
-from hfdn_deploy.engines.sidecar import EngineManifest
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bundle import GRAPHS, Bundle, TensorSpec, graph_for
+from hfdn_deploy.engines import EngineManifest, open_engine
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.files import replaced
-from hfdn_deploy.manifest import GRAPHS, TensorSpec, graph_for
 
 # Pictures of one size that come within this time are run as one batch.
 QUEUE_DELAY_US = 2000

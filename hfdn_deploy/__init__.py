@@ -2,7 +2,6 @@
 
 import os
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 # Since 1.29 ONNX Runtime's builds for Linux report sessions and models to their maker unless they
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from hfdn_deploy.bundle import Bundle
     from hfdn_deploy.upscaler import Upscaler
 
-__version__ = version("hfdn-deploy")
+    __version__: str
 
-# Imported when they are asked for, so that whoever wants a small module alone has not to wait.
+# Imported when they are asked for: whoever wants a small module alone does not wait.
 _LATER = {"Bundle": "hfdn_deploy.bundle", "Upscaler": "hfdn_deploy.upscaler"}
 
 __all__ = [
@@ -43,6 +42,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("hfdn-deploy")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LATER[name]), name)

@@ -2,12 +2,12 @@
 
 import sys
 
-from hfdn_deploy.command import start
+from hfdn_deploy.cli import start
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    return start("hfdn_deploy.cli")
+    return start("hfdn_deploy.cli.upscale")
 
 
 if __name__ == "__main__":

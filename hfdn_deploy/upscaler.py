@@ -13,13 +13,11 @@ import numpy as np
 
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
-from hfdn_deploy.bundle import Bundle, pretrained
-from hfdn_deploy.colour import Picture, Plane, check
-from hfdn_deploy.engines.engine import ENGINE_SUFFIXES, Engine, open_engine
+from hfdn_deploy.bundle import PRECISIONS, Bundle, pretrained
+from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
-from hfdn_deploy.images import Banded, Image, Rows
-from hfdn_deploy.manifest import PRECISIONS
-from hfdn_deploy.memory import TileChoice, Tiling
+from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image
+from hfdn_deploy.tiling import TileChoice, Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +153,7 @@ class Upscaler:
             InputError: another shape or dtype, values out of range, or too large for memory.
             BackendError: the engine failed, or gave a wrong shape or NaN.
         """
-        check(image)
+        check_image(image)
         return self.stream(image, progress, self._held([image])).whole()
 
     def stream(
@@ -172,9 +170,9 @@ class Upscaler:
             progress: as for `up(image)`.
             held: bytes of the result that will be kept nevertheless; see `tile_for`.
         """
-        check(image)
+        check_image(image)
         way = self._tiles.tiling(image.shape, self.ensemble, held, 1)
-        picture = Picture(image)
+        picture = ImagePlanes(image)
         height, width, *channels = image.shape
         shape = self.scale * height, self.scale * width, *channels
         return Banded(shape, image.dtype, picture.with_luma(self._upscale(picture, way, progress)))
@@ -189,7 +187,7 @@ class Upscaler:
             InputError, BackendError: as for a single image, or the sizes differ.
         """
         for image in images:
-            check(image)
+            check_image(image)
         if len({image.shape[:2] for image in images}) > 1:
             sizes = sorted({image.shape[:2] for image in images})
             raise InputError(f"a batch of sizes {sizes}; give it images of one size.")
@@ -198,7 +196,7 @@ class Upscaler:
         largest = max((image.shape for image in images), key=lambda shape: (*shape, 1)[2])
         if self.tile_for(largest, self._held(images), len(images)) is not None or self.ensemble:
             return [self(image, progress) for image in images]
-        pictures = [Picture(image) for image in images]
+        pictures = [ImagePlanes(image) for image in images]
         try:
             lumas = self._run(np.stack([picture.luma for picture in pictures]))
         except InputError:  # an engine that was not built for so many at once
@@ -234,7 +232,7 @@ class Upscaler:
         return self._joined(luma.shape, self._upscale(luma, way, progress))
 
     def _upscale(
-        self, source: tiling.Source, way: Tiling | None, progress: Progress | None
+        self, source: tiling.LumaSource, way: Tiling | None, progress: Progress | None
     ) -> Iterator[Plane]:
         """Luma (H, W) to bands of (sH, sW)."""
         backend = self.backend
@@ -255,7 +253,7 @@ class Upscaler:
         yield total
 
     def _bands(
-        self, source: tiling.Source, way: Tiling | None, count: Callable[[int], object]
+        self, source: tiling.LumaSource, way: Tiling | None, count: Callable[[int], object]
     ) -> Iterator[Plane]:
         backend = self.backend
         if way is None or not isinstance(backend, TilingBackend):

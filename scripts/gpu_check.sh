@@ -18,7 +18,7 @@ failed=0
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv
     "$python" -m pip install --quiet --no-index --find-links "$wheels" -e '.[rtx]' pytest hypothesis scikit-image setuptools || failed=1
     "$environment/bin/hfdn" doctor
-    "$python" -c 'from hfdn_deploy.engines.cuda import Device; print(Device.current())' || failed=1
+    "$python" -c 'from hfdn_deploy.cuda import Device; print(Device.current())' || failed=1
     "$python" -m pytest -m gpu tests/gpu -rA || failed=1
     echo '```'
     "$environment/bin/hfdn" bench x4 --backends tensorrt cuda rtx-ep --precisions fp32 fp16 int8 || failed=1

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from export.exporter import export_bundle
-from hfdn_deploy.network.checkpoints import save_checkpoint
-from hfdn_deploy.network.config import HFDNConfig
-from hfdn_deploy.network.hfdn import HFDN
-from hfdn_deploy.photographs import photographs
-
-ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared" / "data"
+from hfdn_deploy.bench import photographs
+from hfdn_deploy.network import save_checkpoint
+from tests.helpers.networks import make_network
 
 # A shell has what it runs in the background ignore ctrl-C, and nohup SIGHUP. So would what the
 # tests start; what is handled is not inherited.
@@ -30,18 +25,6 @@ for number, handler in (
 def photo() -> np.ndarray:
     """A crop of a real photograph, (60, 83, 3) RGB uint8."""
     return photographs()["chelsea"][80:140, 120:203].copy()
-
-
-def make_network(scale: int = 4, seed: int = 0, **options: str) -> HFDN:
-    """A network that passes signals on, with no trivial adaptive weight."""
-    torch.manual_seed(seed)
-    network = HFDN(HFDNConfig(scale, **options)).eval().requires_grad_(False)
-    for name, parameter in network.named_parameters():
-        if parameter.ndim == 4:
-            parameter *= 2
-        if "weights" in name:
-            parameter += torch.empty_like(parameter).uniform_(-0.5, 1.0)
-    return network
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hfdn_deploy.images import read_image, write_image
-from tests.conftest import ROOT
-from tests.video.clips import noise, read_clip, write_clip
+from tests.helpers.clips import noise, read_clip, write_clip
+from tests.helpers.paths import ROOT
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 

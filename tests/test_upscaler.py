@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from hfdn_deploy import BackendError, BundleError, CheckpointError, InputError, Upscaler, backends
-from hfdn_deploy.colour import Picture
-from hfdn_deploy.quality import psnr
+from hfdn_deploy.bench import psnr
+from hfdn_deploy.images import ImagePlanes
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -51,7 +51,7 @@ def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
     with Upscaler.load(bundle, "onnxruntime") as fast, Upscaler.load(checkpoint) as reference:
         assert fast.choice == "onnxruntime (asked for)"
         assert reference.choice.startswith("torch (not cuda: ")
-        luma = Picture(photo).luma
+        luma = ImagePlanes(photo).luma
         difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)
         assert np.abs(difference).max() <= 1e-4
         assert psnr(fast(photo)[..., 0], reference(photo)[..., 0]) > 60
@@ -80,7 +80,7 @@ def test_wrong_models(tmp_path):
 
 
 def test_ensemble_is_the_mean_over_the_symmetries_of_the_square(bundle, photo):
-    luma = Picture(photo[:13, :18]).luma
+    luma = ImagePlanes(photo[:13, :18]).luma
     with Upscaler.load(bundle) as up, Upscaler.load(bundle, ensemble=True) as plus:
         flips = [lambda x: x, np.flipud, np.fliplr, lambda x: x[::-1, ::-1]]
         outputs = [flip(up.upscale_luma(np.ascontiguousarray(flip(luma)))) for flip in flips]

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hfdn_deploy.network.config import HFDNConfig
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.network import HFDN, HFDNConfig
 from training.data import Luma, Patches
 from training.loop import Trainer, validate
 from training.recipe import Recipe

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import torch
 
-from hfdn_deploy.command import positive, run_command
+from hfdn_deploy.cli import positive, run_command
 from hfdn_deploy.errors import CheckpointError
-from hfdn_deploy.network.checkpoints import load_checkpoint
-from hfdn_deploy.network.config import HFDNConfig
-from hfdn_deploy.network.hfdn import HFDN
+from hfdn_deploy.network import HFDN, HFDNConfig, load_checkpoint
 from training import ablation
 from training.data import Patches, load_folders
 from training.loop import Trainer

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import find_images, read_image
-from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, luma8
 
 logger = logging.getLogger(__name__)
 

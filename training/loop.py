@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, psnr, to_levels
 from hfdn_deploy.errors import CheckpointError, InputError
-from hfdn_deploy.files import replaced
-from hfdn_deploy.network.checkpoints import save_checkpoint
-from hfdn_deploy.network.hfdn import HFDN
-from hfdn_deploy.quality import PEAK, crop_to_multiple, degrade, psnr, to_levels
+from hfdn_deploy.network import HFDN, save_checkpoint
 from training.data import Luma, Patches
 from training.loss import loss
 from training.recipe import Recipe

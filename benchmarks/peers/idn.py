@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hfdn_deploy.network.blocks import BicubicUpscale, activate, conv3x3
+from hfdn_deploy.network import BicubicUpscale, activate, conv3x3
 
 WIDTH = 64
 KEPT = 16

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.drrn import PreActivation
-from hfdn_deploy.network.blocks import BicubicUpscale, conv3x3
+from hfdn_deploy.network import BicubicUpscale, conv3x3
 
 WIDTH = 64
 BLOCKS = 6

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.peers.imdn import ContrastAttention
-from hfdn_deploy.network.blocks import activate, conv3x3
+from hfdn_deploy.network import activate, conv3x3
 
 
 class SpatialAttention(nn.Module):

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from benchmarks.peers.rfdn import SpatialAttention
-from hfdn_deploy.network.blocks import activate, conv3x3
+from hfdn_deploy.network import activate, conv3x3
 
 WIDTH = 52
 NARROW = 16

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hfdn_deploy.network.blocks import conv3x3
+from hfdn_deploy.network import conv3x3
 
 WIDTH = 36
 LEVELS = 4

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hfdn_deploy.network.blocks import activate, conv3x3
+from hfdn_deploy.network import activate, conv3x3
 
 WIDTH = 64
 NARROW = 48

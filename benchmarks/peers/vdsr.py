@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hfdn_deploy.network.blocks import BicubicUpscale, conv3x3
+from hfdn_deploy.network import BicubicUpscale, conv3x3
 
 WIDTH = 64
 LAYERS = 20

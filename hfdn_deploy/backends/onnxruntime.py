@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import Features
-from hfdn_deploy.backends.graph import GraphBackend, threads
+from hfdn_deploy.backends.graph_backend import GraphBackend, threads
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines.cuda import borrow, is_device_array
+from hfdn_deploy.backends.registry import Features
+from hfdn_deploy.bundle import GRAPHS, Bundle, ModelFile, graph_for
+from hfdn_deploy.cuda import borrow, is_device_array
 from hfdn_deploy.errors import BackendError, HFDNError, first_line
-from hfdn_deploy.manifest import GRAPHS, ModelFile, graph_for
 
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",

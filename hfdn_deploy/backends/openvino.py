@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import Features
-from hfdn_deploy.backends.graph import GraphBackend, threads
+from hfdn_deploy.backends.graph_backend import GraphBackend, threads
 from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
-from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.backends.registry import Features
+from hfdn_deploy.bundle import DERIVED, Bundle, graph_for
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.manifest import DERIVED, graph_for
 
 logger = logging.getLogger(__name__)
 

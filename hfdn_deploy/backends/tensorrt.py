@@ -6,21 +6,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines import cuda
-from hfdn_deploy.engines.cache import cached_engine, resolve_targets
-from hfdn_deploy.engines.engine import Engine, open_engine
-from hfdn_deploy.engines.flavour import choose
-from hfdn_deploy.engines.runner import SLOTS, EngineRunner
-from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy import cuda
+from hfdn_deploy.bundle import Bundle, graph_for
+from hfdn_deploy.engines import (
+    SLOTS,
+    BuildSpec,
+    Engine,
+    EngineRunner,
+    cached_engine,
+    choose_flavour,
+    open_engine,
+    presets,
+    resolve_targets,
+)
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.manifest import graph_for
 
 
 def why_unavailable(name: str) -> str | None:
     """Why no engine can run here; None if one can."""
     try:
-        choose("auto")
+        choose_flavour("auto")
         cuda.Device.current()
     except BackendError as error:
         return str(error).rstrip(".")
@@ -89,7 +94,7 @@ class BundleBackend(TensorRTBackend):
     split = None
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
-        flavour = choose("auto").name
+        flavour = choose_flavour("auto").name
         profile = presets(bundle.manifest.scale)["photo"]
         self._bundle = bundle
         self._spec = BuildSpec(flavour, (profile,), resolve_targets(flavour, ()))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import Features, SplitNetwork
+from hfdn_deploy.backends.registry import Features, SplitNetwork
 from hfdn_deploy.errors import BackendError
 
 if TYPE_CHECKING:
-    from hfdn_deploy.network.hfdn import HFDN
+    from hfdn_deploy.network import HFDN
 
 
 def why_unavailable(name: str) -> str | None:
@@ -31,7 +31,7 @@ def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
     return TorchBackend(model)
 
 
-# What `hfdn_deploy.halo` finds in the graph of the network, by scale; ablations reach no further.
+# As `hfdn_deploy.graph.halo` finds it in the graph, by scale; ablations reach no further.
 HALO = {2: 20, 3: 20, 4: 19}
 HALO_OF_HEADS = {2: 3, 3: 3, 4: 2}
 
@@ -57,7 +57,7 @@ class TorchBackend:
     overhead = 56 * 2**20
 
     def __init__(self, checkpoint: Path) -> None:
-        from hfdn_deploy.network.checkpoints import load_checkpoint
+        from hfdn_deploy.network import load_checkpoint
 
         self._network = load_checkpoint(checkpoint)
         config = self._network.config

@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bundle import TensorSpec
 from hfdn_deploy.engines.bindings import (
     Builder,
     IBuilderConfig,
@@ -20,8 +22,6 @@ from hfdn_deploy.engines.bindings import (
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.files import replaced
-from hfdn_deploy.manifest import TensorSpec
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,17 @@ import onnx
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bundle import (
+    Bundle,
+    TensorSpec,
+    graph_for,
+    pretrained,
+    pretrained_scales,
+    why_failed,
+)
+from hfdn_deploy.cuda import Device
 from hfdn_deploy.engines.builder import build_engine
-from hfdn_deploy.engines.cuda import Device
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.sidecar import (
     SCHEMA,
@@ -38,9 +46,7 @@ from hfdn_deploy.engines.sidecar import (
 )
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError, InputError
-from hfdn_deploy.files import replaced
-from hfdn_deploy.graphs import part_of
-from hfdn_deploy.manifest import TensorSpec, graph_for, why_failed
+from hfdn_deploy.graph import part_of
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +105,7 @@ def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec, part: str = "
         bundle: has the graph.
         precision: which one.
         spec: what to build.
-        part: of the graph; one of `hfdn_deploy.graphs.PARTS`.
+        part: of the graph; one of `hfdn_deploy.graph.parts.PARTS`.
 
     Raises:
         InputError: the graph or the flavour does not allow `spec`, or the disk refuses.

@@ -33,7 +33,7 @@ def open_engine(
         trust: also take an engine that this user did not build. An engine is native code: it
             can do whatever its author wants with the rights of who runs it.
         allow_ungated: also take an engine of a graph that did not pass its gates.
-        part: of a graph that it must be; one of `hfdn_deploy.graphs.PARTS`.
+        part: of a graph that it must be; one of `hfdn_deploy.graph.parts.PARTS`.
 
     Raises:
         EngineError: the engine or its sidecar is missing, damaged, changed, built for another

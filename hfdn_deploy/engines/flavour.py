@@ -110,7 +110,7 @@ def why_unavailable(name: str) -> str | None:
     return None
 
 
-def choose(name: str) -> Flavour:
+def choose_flavour(name: str) -> Flavour:
     """The flavour named; for "auto" the first of `FLAVOURS` that loads.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.engines import cuda
+from hfdn_deploy import cuda
 from hfdn_deploy.engines.bindings import IExecutionContext
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.loaded import LoadedEngine

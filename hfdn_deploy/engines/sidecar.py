@@ -12,13 +12,12 @@ import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hfdn_deploy.engines.cuda import Device
+from hfdn_deploy.bundle import GRAPHS, TensorSpec, read_json
+from hfdn_deploy.cuda import Device
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.spec import BuildSpec
 from hfdn_deploy.errors import BackendError, EngineError
-from hfdn_deploy.graphs import PARTS
-from hfdn_deploy.manifest import GRAPHS, TensorSpec
-from hfdn_deploy.schema import read_json
+from hfdn_deploy.graph import PARTS
 
 SCHEMA = 2
 SUFFIX = ".engine"
@@ -35,7 +34,7 @@ class EngineManifest:
     precision: str
     graph: str
     part: str
-    """Of the graph; one of `hfdn_deploy.graphs.PARTS`."""
+    """Of the graph; one of `hfdn_deploy.graph.parts.PARTS`."""
     onnx_sha256: str
     """Of the part's ONNX file."""
     inputs: tuple[TensorSpec, ...]

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.manifest import ModelFile
 
 Shape = tuple[int, int, int]
 """N, H, W of an input; its channels are one."""

@@ -75,7 +75,7 @@ class Header:
     metadata: Metadata
 
 
-def read_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
+def parse_header(file: BinaryIO) -> tuple[Header, ImageFile | None]:
     """The header, and Pillow's unread image if it is to decode the pixels.
 
     Raises:
@@ -141,7 +141,7 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
     Args:
         file: the file that the header came from; of a deep TIFF, what
             `tiff.read_deep` makes of it.
-        header, image: from `read_header`.
+        header, image: from `parse_header`.
 
     Raises:
         InputError: damaged; the message goes behind the file's name.
@@ -171,7 +171,7 @@ def decode(file: BinaryIO, header: Header, image: ImageFile | None) -> Pixels:
 def decode_part(data: bytes) -> Pixels:
     """The pixels of a whole file, as `decode` gives them; it raises the same."""
     file = io.BytesIO(data)
-    return decode(file, *read_header(file))
+    return decode(file, *parse_header(file))
 
 
 def read_tiff_directory(file: BinaryIO) -> ImageFileDirectory_v2:

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 from PIL.ImageFile import ImageFile
 
+from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.files import check_regular
 from hfdn_deploy.images import decoding, png, tiff
 from hfdn_deploy.images.decoding import Header
 from hfdn_deploy.images.encoding import FORMATS
@@ -167,7 +167,7 @@ def _checked(
         if not size:
             raise InputError("is empty; it should be an image")
         _check_memory(size)
-        header, image = decoding.read_header(file)
+        header, image = decoding.parse_header(file)
         pixels = header.width * header.height
         if pixels > MAX_PIXELS:
             raise InputError(

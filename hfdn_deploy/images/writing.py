@@ -7,8 +7,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import features
 
+from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import HFDNError, InputError
-from hfdn_deploy.files import replaced
 from hfdn_deploy.images.encoding import FORMATS, encode
 from hfdn_deploy.images.metadata import Metadata, for_size
 from hfdn_deploy.images.rows import Banded, Image

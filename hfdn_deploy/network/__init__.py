@@ -1,1 +1,5 @@
 """HFDN in PyTorch (extra: torch): configuration, network, checkpoints, complexity."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from hfdn_deploy.atomic import check_regular, replaced
 from hfdn_deploy.errors import CheckpointError
-from hfdn_deploy.files import check_regular, replaced
 from hfdn_deploy.network.config import METADATA_KEY, HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
 

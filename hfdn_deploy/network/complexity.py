@@ -27,7 +27,7 @@ class Complexity:
     """Multiply-accumulates actually computed for the weights (1280×720 HR)."""
 
 
-def count(network: nn.Module, scale: int) -> Complexity:
+def count_complexity(network: nn.Module, scale: int) -> Complexity:
     """Count parameters and MACs of `network`, which maps (1, 1, H, W) to (1, 1, sH, sW)."""
     network = copy.deepcopy(network).to("meta")
     paper, _ = _macs(network, PAPER_HR_PIXELS // scale**2)

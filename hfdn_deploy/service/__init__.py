@@ -1,1 +1,5 @@
-"""`hfdn serve` (extra: serve): pictures upscaled over HTTP, and a page for people."""
+"""`hfdn serve` (extra: serve): images upscaled over HTTP, and a page for people."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

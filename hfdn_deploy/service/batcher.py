@@ -33,13 +33,13 @@ class Upscaled:
 
 
 @dataclass(eq=False)
-class _Job(Generic[K]):
+class _Waiting(Generic[K]):
     model: K
     image: Image
     future: Future[Upscaled] = field(default_factory=Future)
     queued: float = field(default_factory=time.perf_counter)
 
-    def fits(self, other: "_Job[K]") -> bool:
+    def fits(self, other: "_Waiting[K]") -> bool:
         kind = (self.model, self.image.shape, self.image.dtype)
         return kind == (other.model, other.image.shape, other.image.dtype)
 
@@ -66,7 +66,7 @@ class Batcher(Generic[K]):
         """
         self._run = run
         self._most = most
-        self._jobs: deque[_Job[K]] = deque()
+        self._jobs: deque[_Waiting[K]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self.pace = 1.0
@@ -82,7 +82,7 @@ class Batcher(Generic[K]):
 
     def submit(self, model: K, image: Image) -> Future[Upscaled]:
         """Queue a job. Cancelling its future takes it out again, unless it runs already."""
-        job = _Job(model, image)
+        job = _Waiting(model, image)
         job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
         with self._changed:
             if self._closed:
@@ -99,7 +99,7 @@ class Batcher(Generic[K]):
         for thread in self._threads:
             thread.join()
 
-    def _drop(self, job: _Job[K]) -> None:
+    def _drop(self, job: _Waiting[K]) -> None:
         """Free what a cancelled job holds, now rather than at its turn."""
         with self._changed:
             if job in self._jobs:
@@ -111,7 +111,7 @@ class Batcher(Generic[K]):
             if batch := [job for job in batch if job.future.set_running_or_notify_cancel()]:
                 self._finish(batch)
 
-    def _next(self) -> list[_Job[K]]:
+    def _next(self) -> list[_Waiting[K]]:
         """The oldest job and those that can run with it; nothing when all is done and closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
@@ -125,7 +125,7 @@ class Batcher(Generic[K]):
                 self._jobs.remove(job)
             return batch
 
-    def _finish(self, batch: list[_Job[K]]) -> None:
+    def _finish(self, batch: list[_Waiting[K]]) -> None:
         start = time.perf_counter()
         try:
             images = self._run(batch[0].model, [job.image for job in batch])

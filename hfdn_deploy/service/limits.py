@@ -63,7 +63,7 @@ class Limits:
 
 
 @dataclass
-class Gate:
+class Admission:
     """Lets so many in at once and turns the others away; for one event loop."""
 
     what: str

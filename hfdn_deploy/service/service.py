@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.service.batcher import Batcher, Upscaled
-from hfdn_deploy.service.limits import Gate, Limits, RequestError
+from hfdn_deploy.service.limits import Admission, Limits, RequestError
 from hfdn_deploy.service.metrics import Metrics
 from hfdn_deploy.service.models import Models, ModelSettings
 from hfdn_deploy.service.pictures import Format, decode, encode
@@ -53,8 +53,8 @@ class Service:
         self.limits = settings.limits
         self.models = Models(settings.models)
         self.batcher = Batcher(Upscaler.batch, self.models.most, self.models.workers)
-        self.queue = Gate("pictures", self.limits.queue)
-        self.uploads = Gate("uploads", self.limits.uploads)
+        self.queue = Admission("pictures", self.limits.queue)
+        self.uploads = Admission("uploads", self.limits.uploads)
         self.metrics = Metrics()
         self.metrics.watch("hfdn_queue", "Pictures being served", lambda: self.queue.inside)
         self.metrics.watch("hfdn_uploads", "Bodies being received", lambda: self.uploads.inside)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.colour import Plane
+from hfdn_deploy.images import Plane
 
 Samples = NDArray[np.unsignedinteger[Any]]
 

@@ -18,7 +18,7 @@ from hfdn_deploy.video.source import (
     FULL_RANGE,
     METADATA_ERRORS,
     Item,
-    Source,
+    VideoSource,
     command,
     file_name,
     is_full_range,
@@ -64,7 +64,7 @@ class Sink:
 
 @contextmanager
 def open_sink(
-    temporary: Path, target: Path, source: Source, scale: int, keep_metadata: bool
+    temporary: Path, target: Path, source: VideoSource, scale: int, keep_metadata: bool
 ) -> Iterator[Sink]:
     """Open the file to write.
 
@@ -117,7 +117,7 @@ def open_sink(
 
 
 def _add_video(
-    container: OutputContainer, target: Path, source: Source, scale: int
+    container: OutputContainer, target: Path, source: VideoSource, scale: int
 ) -> av.VideoStream:
     first, layout = source.first, source.layout
     name, options = _VP9 if container.format.name == "webm" else _H264
@@ -158,7 +158,7 @@ def _add_video(
 
 
 def _add_copy(
-    container: OutputContainer, target: Path, source: Source, stream: Stream
+    container: OutputContainer, target: Path, source: VideoSource, stream: Stream
 ) -> Stream | None:
     """A stream to copy packets to, or None, with a message, if this one is left out."""
     try:
@@ -177,7 +177,7 @@ def _add_copy(
     return None
 
 
-def _sound(target: Path, source: Source, streams: Sequence[Stream]) -> str:
+def _sound(target: Path, source: VideoSource, streams: Sequence[Stream]) -> str:
     codecs = sorted({s.codec_context.name if s.codec_context else "unknown" for s in streams})
     codec = "libopus" if target.suffix.lower() in (".webm", ".mkv") else "aac"
     convert = command(source.path, f"-c:v copy -c:a {codec}", "converted.mkv")
@@ -192,7 +192,7 @@ def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
 
 
 @contextmanager
-def _writable(target: Path, source: Source) -> Iterator[None]:
+def _writable(target: Path, source: VideoSource) -> Iterator[None]:
     """What the disk refuses stays an OSError, which `replaced` explains."""
     try:
         yield

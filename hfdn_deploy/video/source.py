@@ -54,7 +54,7 @@ Item: TypeAlias = "av.VideoFrame | av.Packet[Any]"
 
 
 @dataclass(frozen=True)
-class Source:
+class VideoSource:
     """An opened video file."""
 
     path: Path
@@ -91,7 +91,7 @@ def file_name(path: Path) -> str:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
+def open_source(path: Path) -> Iterator[VideoSource]:
     """Open a video file.
 
     Raises:
@@ -128,7 +128,7 @@ def open_source(path: Path) -> Iterator[Source]:
             head.append(item)
             if isinstance(item, av.VideoFrame):
                 layout = LAYOUTS[item.format.name]
-                yield Source(path, container, video, others, item, layout, chain(head, items))
+                yield VideoSource(path, container, video, others, item, layout, chain(head, items))
                 return
         raise InputError(f"{path} holds no frame that can be decoded.")
 

@@ -8,8 +8,8 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import named
-from hfdn_deploy.files import replaced
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.overlap import overlapped
 from hfdn_deploy.video.planes import (
@@ -20,7 +20,7 @@ from hfdn_deploy.video.planes import (
     upscale_chroma,
 )
 from hfdn_deploy.video.sink import open_sink
-from hfdn_deploy.video.source import Item, Source, is_full_range, open_source
+from hfdn_deploy.video.source import Item, VideoSource, is_full_range, open_source
 
 # Frames and packets that decoder or network may be ahead of what takes them.
 DEPTH = 4
@@ -51,7 +51,7 @@ def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> di
     return {**size, "frames": frames, "tile": tile}
 
 
-def _upscale(up: Upscaler, item: Item, source: Source) -> Item:
+def _upscale(up: Upscaler, item: Item, source: VideoSource) -> Item:
     """A frame `scale` times as large, with the same time and colour; packets pass."""
     if isinstance(item, av.Packet):
         return item

@@ -5,10 +5,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from hfdn_deploy.backends import probes
-from hfdn_deploy.backends.onnxruntime import session_options, why_unavailable
+from hfdn_deploy.backends import probes, session_options
+from hfdn_deploy.backends.onnxruntime import why_unavailable
 from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.engines.cache import device_here
+from hfdn_deploy.engines import device_here
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.upscaler import Upscaler
 

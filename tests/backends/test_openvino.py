@@ -9,9 +9,9 @@ from export.bf16 import emulate_bf16
 from export.sessions import candidate
 from hfdn_deploy import BackendError, GateError, Upscaler, backends, tiling
 from hfdn_deploy.backends import open_backend, openvino
+from hfdn_deploy.bench import PEAK
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
-from hfdn_deploy.colour import Picture
-from hfdn_deploy.quality import PEAK
+from hfdn_deploy.images import ImagePlanes
 
 needs_bf16 = pytest.mark.skipif(
     openvino.why_not("bf16") is not None, reason="this CPU has no bf16 instructions"
@@ -20,7 +20,7 @@ needs_bf16 = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def lr(photo):
-    return np.ascontiguousarray(Picture(photo).luma[None, None])
+    return np.ascontiguousarray(ImagePlanes(photo).luma[None, None])
 
 
 def model_of(bundle, graph):

@@ -13,8 +13,8 @@ from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
 from benchmarks.peers import PEERS
 from benchmarks.peers.counts import peer_row, reproduced_by
 from hfdn_deploy.errors import GateError
-from hfdn_deploy.network.complexity import count
-from tests.conftest import make_network
+from hfdn_deploy.network import count_complexity
+from tests.helpers.networks import make_network
 
 PAPER = {2: (760.1e3, 260.7e9), 3: (823e3, 248.21e9), 4: (760.1e3, 178.51e9)}
 
@@ -38,7 +38,7 @@ def test_bundles_have_the_papers_figures(rows):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_graph_costs_what_the_network_does(rows, scale):
-    network = count(make_network(scale), scale)
+    network = count_complexity(make_network(scale), scale)
     for row in rows:
         if row.scale == scale and row.graph != "int8-cpu":
             # Folded: 27 adaptive weights, and three last biases into one.

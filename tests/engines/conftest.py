@@ -1,6 +1,6 @@
 import pytest
 
-from hfdn_deploy.engines.flavour import FLAVOURS, why_unavailable
+from hfdn_deploy.engines import FLAVOURS, why_unavailable
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ import onnx
 import pytest
 
 from hfdn_deploy.bundle import pretrained, pretrained_scales
-from hfdn_deploy.engines.builder import build_engine
-from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile, presets
+from hfdn_deploy.engines import BuildSpec, ShapeProfile, build_engine, presets
 from hfdn_deploy.errors import BackendError, InputError
 
 PHOTO = presets(4)["photo"]

@@ -11,11 +11,17 @@ import time
 import pytest
 
 from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.engines import (
+    BuildSpec,
+    cached_engine,
+    copy_engine,
+    open_engine,
+    presets,
+    read_sidecar,
+    resolve_targets,
+    sidecar_path,
+)
 from hfdn_deploy.engines import cache as engine_cache
-from hfdn_deploy.engines.cache import cached_engine, copy_engine, resolve_targets
-from hfdn_deploy.engines.engine import open_engine
-from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
-from hfdn_deploy.engines.spec import BuildSpec, presets
 from hfdn_deploy.errors import BackendError, GateError, InputError
 
 # Takes seconds, so that there is a middle to interrupt.

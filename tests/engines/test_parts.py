@@ -5,17 +5,21 @@ import json
 import onnx
 import pytest
 
-from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.bundle import TensorSpec, pretrained
 from hfdn_deploy.cli import main
+from hfdn_deploy.engines import (
+    BuildSpec,
+    ShapeProfile,
+    cached_engine,
+    open_engine,
+    optimization_profile,
+    presets,
+    read_sidecar,
+    sidecar_path,
+)
 from hfdn_deploy.engines import cache as engine_cache
-from hfdn_deploy.engines.builder import optimization_profile
-from hfdn_deploy.engines.cache import cached_engine
-from hfdn_deploy.engines.engine import open_engine
-from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
-from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile, presets
 from hfdn_deploy.errors import BackendError, BundleError, EngineError
-from hfdn_deploy.graphs import PARTS, part_of
-from hfdn_deploy.manifest import TensorSpec
+from hfdn_deploy.graph import PARTS, part_of
 from hfdn_deploy.upscaler import Upscaler
 
 PHOTO = presets(2)["photo"]

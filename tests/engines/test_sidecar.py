@@ -10,12 +10,18 @@ import pytest
 
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import main
-from hfdn_deploy.engines.cache import cached_engine, copy_engine
-from hfdn_deploy.engines.cuda import Device
-from hfdn_deploy.engines.engine import open_engine
-from hfdn_deploy.engines.flavour import FLAVOURS
-from hfdn_deploy.engines.sidecar import check_device, read_sidecar, sidecar_path
-from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.cuda import Device
+from hfdn_deploy.engines import (
+    FLAVOURS,
+    BuildSpec,
+    cached_engine,
+    check_device,
+    copy_engine,
+    open_engine,
+    presets,
+    read_sidecar,
+    sidecar_path,
+)
 from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.upscaler import Upscaler
 

@@ -12,30 +12,13 @@ from export.exporter import export_bundle, verify_bundle
 from export.fp16 import Loss, to_fp16
 from export.locate import blame, node_departures
 from export.parity import GATES
+from hfdn_deploy.bench import imresize, psnr
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError, GateError, InputError
-from hfdn_deploy.imresize import imresize
-from hfdn_deploy.network.checkpoints import load_checkpoint, save_checkpoint
-from hfdn_deploy.quality import psnr
-from tests.conftest import ROOT, make_network
-
-
-def damage(model, name, change):
-    for tensor in model.graph.initializer:
-        if tensor.name == name:
-            values = onnx.numpy_helper.to_array(tensor).copy()
-            change(values)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
-            return
-    raise AssertionError(f"no {name}")
-
-
-def scale_by_four(values):
-    values *= 4
-
-
-def set_nan(values):
-    values.flat[0] = np.nan
+from hfdn_deploy.network import load_checkpoint, save_checkpoint
+from tests.helpers.graphs import damage, scale_by_four, set_nan
+from tests.helpers.networks import make_network
+from tests.helpers.paths import ROOT
 
 
 def nudge(values):

@@ -7,9 +7,8 @@ from export.graph import to_onnx
 from export.parity import reference
 from export.rewrites import DeployHFDN, fold_adaptive_weights
 from export.sessions import candidate
-from hfdn_deploy.graphs import pooled_tensor
-from hfdn_deploy.halo import halo
-from tests.conftest import make_network
+from hfdn_deploy.graph import halo_of, pooled_tensor
+from tests.helpers.networks import make_network
 
 OPTIONS = [
     {},
@@ -82,7 +81,7 @@ def test_graph_is_self_contained_and_says_nothing_of_its_maker(model):
 @pytest.mark.parametrize(("scale", "expected"), [(2, 20), (3, 20), (4, 19)])
 def test_halo_is_what_the_network_can_reach(scale, expected):
     network = make_network(scale, attention="sa")
-    assert halo(to_onnx(network), scale) == expected
+    assert halo_of(to_onnx(network), scale) == expected
     # Gradients are exact about who depends on whom: one output phase at a time.
     side = 2 * expected + 9
     lr = torch.rand(1, 1, side, side, dtype=torch.double, requires_grad=True)

@@ -15,13 +15,12 @@ from export.cli import main
 from export.parity import expected_loss
 from export.sessions import candidate
 from hfdn_deploy import Upscaler
+from hfdn_deploy.bench import calibration_photographs, psnr
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.images import write_image
-from hfdn_deploy.photographs import calibration_photographs
-from hfdn_deploy.quality import psnr
-from tests.conftest import ROOT
-from tests.export.test_exporter import damage, scale_by_four, set_nan
+from tests.helpers.graphs import damage, scale_by_four, set_nan
+from tests.helpers.paths import ROOT
 
 X4 = ROOT / "checkpoints" / "hfdn_x4.safetensors"
 

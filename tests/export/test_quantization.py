@@ -27,13 +27,12 @@ from export.quantization import (
 from export.sensitivity import study
 from export.sessions import candidate, open_outputs
 from export.subpixel import to_subpixels
-from hfdn_deploy.bundle import pretrained, pretrained_scales
+from hfdn_deploy.bench import psnr
+from hfdn_deploy.bundle import TensorStatistics, pretrained, pretrained_scales
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.halo import halo
+from hfdn_deploy.graph import halo_of
 from hfdn_deploy.images import write_image
-from hfdn_deploy.manifest import TensorStatistics
-from hfdn_deploy.quality import psnr
-from tests.conftest import make_network
+from tests.helpers.networks import make_network
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_subpixels_are_exact(scale):
     model = graph.to_onnx(make_network(scale))
     rewritten = to_subpixels(model)
     assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
-    assert halo(rewritten, scale) == halo(model, scale)
+    assert halo_of(rewritten, scale) == halo_of(model, scale)
     before, after = candidate(model), candidate(rewritten)
     rng = np.random.default_rng(scale)
     for shape in ((1, 1, 1, 1), (2, 1, 1, 9), (1, 1, 17, 23)):

@@ -6,9 +6,7 @@ from tritonclient.grpc import model_config_pb2
 
 from export.cli import main
 from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.engines.cache import cached_engine
-from hfdn_deploy.engines.flavour import why_unavailable
-from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.engines import BuildSpec, cached_engine, presets, why_unavailable
 
 
 def config(folder):

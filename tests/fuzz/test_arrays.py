@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hfdn_deploy import InputError, Upscaler
-from tests.fuzz.profiles import fuzz
+from tests.helpers.profiles import fuzz
 
 GOOD = ("uint8", "uint16", "float32")
 

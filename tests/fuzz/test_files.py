@@ -15,18 +15,22 @@ from hypothesis import strategies as st
 
 from hfdn_deploy.backends.onnxruntime import open_model
 from hfdn_deploy.bundle import Bundle, pretrained
-from hfdn_deploy.describe import describe
-from hfdn_deploy.engines.cache import cached_engine, copy_engine
-from hfdn_deploy.engines.engine import open_engine
-from hfdn_deploy.engines.flavour import why_unavailable
-from hfdn_deploy.engines.sidecar import sidecar_path
-from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.cli import describe
+from hfdn_deploy.engines import (
+    BuildSpec,
+    cached_engine,
+    copy_engine,
+    open_engine,
+    presets,
+    sidecar_path,
+    why_unavailable,
+)
 from hfdn_deploy.errors import HFDNError
-from hfdn_deploy.graphs import PARTS, part_of
-from hfdn_deploy.network.checkpoints import load_checkpoint
-from tests.conftest import ROOT
-from tests.fuzz.mutations import damaged, rewritten
-from tests.fuzz.profiles import fuzz
+from hfdn_deploy.graph import PARTS, part_of
+from hfdn_deploy.network import load_checkpoint
+from tests.helpers.mutations import damaged, rewritten
+from tests.helpers.paths import ROOT
+from tests.helpers.profiles import fuzz
 
 CASES = 1000
 SOURCE = pretrained(4)

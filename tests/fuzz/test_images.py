@@ -13,9 +13,9 @@ from PIL import Image
 
 from hfdn_deploy import InputError
 from hfdn_deploy.images import open_image, read_header, read_image, reading, rows, write_image
-from tests.fuzz.mutations import damaged
-from tests.fuzz.profiles import fuzz
-from tests.images.test_metadata import SRGB, XMP, exif
+from tests.helpers.metadata import SRGB, XMP, exif
+from tests.helpers.mutations import damaged
+from tests.helpers.profiles import fuzz
 
 TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.avif")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hfdn_deploy.engines.cuda import Device
+from hfdn_deploy.cuda import Device
 from hfdn_deploy.errors import BackendError
 
 

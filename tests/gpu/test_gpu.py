@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from hfdn_deploy import Upscaler, backends
+from hfdn_deploy import Upscaler, backends, cuda
+from hfdn_deploy.bench import photographs
 from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.engines import cuda
-from hfdn_deploy.engines.cache import cache_folder, cached_engine, resolve_targets
-from hfdn_deploy.engines.flavour import choose
-from hfdn_deploy.engines.sidecar import read_sidecar, sidecar_path
-from hfdn_deploy.engines.spec import BuildSpec, presets
+from hfdn_deploy.engines import (
+    BuildSpec,
+    cache_folder,
+    cached_engine,
+    choose_flavour,
+    presets,
+    read_sidecar,
+    resolve_targets,
+    sidecar_path,
+)
 from hfdn_deploy.errors import BackendError, EngineError, InputError
-from hfdn_deploy.network.checkpoints import load_checkpoint
-from hfdn_deploy.photographs import photographs
-from tests.conftest import ROOT
+from hfdn_deploy.network import load_checkpoint
+from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.gpu
 
@@ -221,7 +226,7 @@ def test_the_engines_of_tiles_are_built_with_the_first_one():
 
 
 def test_a_part_under_the_sidecar_of_the_whole_is_refused():
-    flavour = choose("auto").name
+    flavour = choose_flavour("auto").name
     spec = BuildSpec(flavour, (presets(4)["photo"],), resolve_targets(flavour, ()))
     engine = cached_engine(pretrained(4), "fp16", spec, "tile")
     manifest = read_sidecar(engine)
@@ -267,7 +272,7 @@ def test_a_thousand_calls_do_not_grow():
 
 
 def test_a_stripped_engine_takes_its_weights_from_the_bundle():
-    flavour = choose("auto").name
+    flavour = choose_flavour("auto").name
     options = (flavour, (presets(4)["photo"],), resolve_targets(flavour, ()))
     whole = cached_engine(pretrained(4), "fp32", BuildSpec(*options))
     stripped = cached_engine(pretrained(4), "fp32", BuildSpec(*options, strip_weights=True))

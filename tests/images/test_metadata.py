@@ -4,28 +4,14 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hfdn_deploy import InputError
-from hfdn_deploy.images import read_header, read_image, write_image
-from hfdn_deploy.images.metadata import upright_exif
+from hfdn_deploy.images import read_header, read_image, upright_exif, write_image
+from tests.helpers.metadata import SRGB, XMP, exif
 
 WITH_EXIF = ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"]
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
-
-
-def exif(orientation):
-    """EXIF with a camera, an exposure, a size, a place and this orientation."""
-    data = Image.Exif()
-    data[0x0112], data[0x010F] = orientation, "Maker"
-    data.get_ifd(0x8769).update({0x829A: TiffImagePlugin.IFDRational(1, 250), 0xA002: 83})
-    data[0x9C9B] = "Title".encode("utf-16-le") + b"\0\0"  # of Windows
-    data.get_ifd(0x8825)[0x001D] = "2020:10:25"
-    parsed = Image.Exif()  # which Pillow's TIFF writer needs
-    parsed.load(data.tobytes())
-    return parsed
 
 
 def save(path, photo, orientation=6):

@@ -12,9 +12,17 @@ import tifffile
 from PIL import Image
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.images import open_image, png, read_header, read_image, rows, write_image
-from hfdn_deploy.images.metadata import png_chunk
-from hfdn_deploy.images.rows import Banded, Rows
+from hfdn_deploy.images import (
+    Banded,
+    Rows,
+    open_image,
+    png,
+    png_chunk,
+    read_header,
+    read_image,
+    rows,
+    write_image,
+)
 
 
 @pytest.fixture(autouse=True)

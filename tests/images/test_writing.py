@@ -7,11 +7,11 @@ from skimage import io as skio
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
+    FORMATS,
     check_fits,
     read_image,
     write_image,
 )
-from hfdn_deploy.images.encoding import FORMATS
 
 
 def with_channels(photo, channels):

@@ -5,9 +5,8 @@ import safetensors.torch
 import torch
 
 from hfdn_deploy.errors import CheckpointError
-from hfdn_deploy.network.checkpoints import load_checkpoint, save_checkpoint
-from hfdn_deploy.network.config import HFDNConfig
-from tests.conftest import make_network
+from hfdn_deploy.network import HFDNConfig, load_checkpoint, save_checkpoint
+from tests.helpers.networks import make_network
 
 METADATA = {
     "hfdn": '{"scale": 4, "attention": "ca+sa", "dense": "adaptive", "supervision": "s+m+d"}'

@@ -1,12 +1,10 @@
 import pytest
 import torch
 
+from hfdn_deploy.bench import imresize
 from hfdn_deploy.errors import CheckpointError
-from hfdn_deploy.imresize import imresize
-from hfdn_deploy.network.blocks import BicubicUpscale
-from hfdn_deploy.network.complexity import count
-from hfdn_deploy.network.config import HFDNConfig
-from tests.conftest import make_network
+from hfdn_deploy.network import BicubicUpscale, HFDNConfig, count_complexity
+from tests.helpers.networks import make_network
 
 PARAMETERS = {2: 760_127, 3: 822_335, 4: 760_127}
 PAPER_GIGA_MACS = {2: 260.7, 3: 248.21, 4: 178.51}
@@ -15,7 +13,7 @@ TRUE_GIGA_MACS = {2: 232.0, 3: 152.2, 4: 115.6}
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_complexity_is_the_published_one(scale):
-    complexity = count(make_network(scale), scale)
+    complexity = count_complexity(make_network(scale), scale)
     assert complexity.parameters == PARAMETERS[scale]
     assert complexity.macs_paper / 1e9 == pytest.approx(PAPER_GIGA_MACS[scale], rel=5e-4)
     assert complexity.macs_true / 1e9 == pytest.approx(TRUE_GIGA_MACS[scale], abs=0.05)
@@ -24,7 +22,7 @@ def test_complexity_is_the_published_one(scale):
 def test_counting_leaves_the_network_usable():
     network = make_network()
     before = network(torch.ones(1, 1, 3, 3))
-    count(network, 4)
+    count_complexity(network, 4)
     assert torch.equal(network(torch.ones(1, 1, 3, 3)), before)
 
 
@@ -76,7 +74,7 @@ def test_base_is_matlab_bicubic_inside(scale):
 )
 def test_ablations(options, parameters):
     network = make_network(4, **options)
-    assert count(network, 4).parameters == parameters
+    assert count_complexity(network, 4).parameters == parameters
     assert len(network.forward_levels(torch.rand(1, 1, 4, 4))) == len(network.config.levels)
 
 

@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from hfdn_deploy.service.models import ModelSettings
-from hfdn_deploy.service.pictures import read_header
-from tests.service.conftest import encoded, running
+from hfdn_deploy.service import ModelSettings, read_header
+from tests.helpers.service import encoded, running
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""

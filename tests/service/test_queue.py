@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.cli import main
-from hfdn_deploy.service.batcher import Batcher
-from tests.conftest import ROOT
-from tests.service.conftest import encoded, held, running, until
+from hfdn_deploy.service import Batcher
+from tests.helpers.paths import ROOT
+from tests.helpers.service import encoded, held, running, until
 
 
 def test_a_full_queue_says_when_to_come_again(png):

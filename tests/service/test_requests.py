@@ -12,9 +12,8 @@ from PIL import Image
 from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import decode_image
-from hfdn_deploy.service.limits import Limits, RequestError
-from hfdn_deploy.service.pictures import read_header
-from tests.service.conftest import encoded, running
+from hfdn_deploy.service import Limits, RequestError, read_header
+from tests.helpers.service import encoded, running
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfdn_deploy.bench import luma8, photographs, to_levels
+from hfdn_deploy.bench import ssim as numpy_ssim
 from hfdn_deploy.errors import CheckpointError, InputError
 from hfdn_deploy.images import write_image
-from hfdn_deploy.network.checkpoints import load_checkpoint
-from hfdn_deploy.network.config import HFDNConfig
-from hfdn_deploy.photographs import photographs
-from hfdn_deploy.quality import luma8, to_levels
-from hfdn_deploy.quality import ssim as numpy_ssim
-from tests.conftest import ROOT
+from hfdn_deploy.network import HFDNConfig, load_checkpoint
+from tests.helpers.paths import ROOT
 from training.ablation import markdown, variants
 from training.cli import initial_network, main
 from training.data import Patches, load_folders

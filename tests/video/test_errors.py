@@ -12,19 +12,10 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.planning import Job, check_names
+from hfdn_deploy.files import Job, check_names
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import upscale_video
-from tests.video.clips import flat, noise, read_clip, samples, write_clip
-
-
-def refused(up, source, target, error=InputError):
-    """The sentence it is refused with; nothing is left."""
-    before = {path: path.read_bytes() for path in target.parent.rglob("*")}
-    with pytest.raises(error) as caught:
-        upscale_video(up, source, target)
-    assert {path: path.read_bytes() for path in target.parent.rglob("*")} == before
-    return str(caught.value)
+from tests.helpers.clips import flat, noise, read_clip, refused, samples, write_clip
 
 
 def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
@@ -215,7 +206,7 @@ def test_without_pyav(tmp_path):
     write_clip(tmp_path / "in.mp4", noise(1))
     script = (
         "import sys; sys.modules['av'] = None\n"
-        "from hfdn_deploy.cli import main\n"
+        "from hfdn_deploy.cli.upscale import main\n"
         "sys.exit(main(['upscale', 'in.mp4', '-o', 'out.mp4']))"
     )
     run = subprocess.run(

@@ -1,7 +1,7 @@
 import pytest
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.video.overlap import overlapped
+from hfdn_deploy.video import overlapped
 
 
 def test_overlapped_keeps_order_and_stays_within_its_depth():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hfdn_deploy.video.planes import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
+from hfdn_deploy.video import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
 
 
 @pytest.mark.parametrize("bits", [8, 10])

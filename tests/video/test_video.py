@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.cli import main
-from hfdn_deploy.colour import Picture
-from hfdn_deploy.images import write_image
+from hfdn_deploy.images import ImagePlanes, write_image
 from hfdn_deploy.video import upscale_video
-from tests.video.clips import cut, flat, make_frame, noise, read_clip, samples, write_clip
+from tests.helpers.clips import cut, flat, make_frame, noise, read_clip, samples, write_clip
 
 FULL, STUDIO = 2, 1
 
@@ -149,7 +148,7 @@ def test_grey_stays_grey(up, tmp_path, format, luma):
 
 
 def test_frames_are_what_the_upscaler_makes_of_their_luma(up, tmp_path, photo):
-    luma = np.rint(255 * Picture(photo[:48, :64]).luma).astype(np.uint8)
+    luma = np.rint(255 * ImagePlanes(photo[:48, :64]).luma).astype(np.uint8)
     neutral = np.full((24, 32), 128, np.uint8)
     source = write_clip(tmp_path / "in.mp4", [make_frame([luma, neutral, neutral])] * 2)
     upscale_video(up, source, tmp_path / "out.mp4")

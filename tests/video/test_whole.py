@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.video import upscale_video
-from tests.video.clips import flat, noise, read_clip, samples, write_clip
-from tests.video.test_errors import refused
+from tests.helpers.clips import flat, noise, read_clip, refused, samples, write_clip
 
 
 def positions(path):

@@ -1,0 +1,99 @@
+"""Real photographs for parity, demo, benchmarks and tests: those that scikit-image carries."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.bench.quality import PEAK, degrade, luma8, to_levels
+from hfdn_deploy.bench.resize import imresize
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import Image, read_image
+
+# Those that lie in the package itself; the others would be downloaded.
+NAMES = ("astronaut", "camera", "chelsea", "coffee", "rocket")
+# INT8 is calibrated with the former and judged on the latter: nothing shows a clipped range like a
+# scanned page, and small errors like a wall that the network restores well.
+CALIBRATION_NAMES = (
+    "coins", "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "moon", "retina",
+    "text",
+)  # fmt: skip
+HELD_OUT_NAMES = (*NAMES, "brick", "page")
+
+
+def photographs() -> dict[str, NDArray[np.uint8]]:
+    """8-bit photographs by name: (H, W, 3) RGB, `camera` (H, W) grey.
+
+    Raises:
+        InputError: scikit-image is not installed.
+    """
+    return _load(NAMES)
+
+
+def calibration_photographs() -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
+    """Pictures to calibrate INT8 graphs with, and pictures to judge that on; as above.
+
+    Raises:
+        InputError: scikit-image is not installed.
+    """
+    return _load(CALIBRATION_NAMES), _load(HELD_OUT_NAMES)
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A real photograph to upscale, and what it should become."""
+
+    original: NDArray[np.uint8]
+    """Luma (sH, sW)."""
+    luma: NDArray[np.float32]
+    """What the network gets: (H, W) in [0, 1]."""
+    image: NDArray[np.uint8]
+    """What a user would upscale: (H, W, 3) RGB."""
+
+
+def load_original(path: Path | None) -> NDArray[np.uint8]:
+    """The user's photograph, or one of scikit-image's, as (H, W, 3) RGB or (H, W) grey.
+
+    Raises:
+        InputError: it is no 8-bit picture; or none is named and scikit-image is not installed.
+    """
+    if path is None:
+        try:
+            return photographs()["coffee"]
+        except InputError as error:
+            raise InputError(f"name a photograph with --image: {error}") from None
+    image: Image = read_image(path)
+    luma8(image)
+    return image[..., :3].astype(np.uint8) if image.ndim == 3 else image.astype(np.uint8)
+
+
+def make_pair(photograph: NDArray[np.uint8], size: tuple[int, int], scale: int) -> ImagePair:
+    """Cut a photograph, mirrored at its edges as often as need be, to sW × sH, and degrade it.
+
+    Args:
+        photograph: (H, W) or (H, W, 3).
+        size: width and height of the low-resolution picture.
+        scale: upscaling factor.
+    """
+    colour = photograph if photograph.ndim == 3 else np.dstack([photograph] * 3)
+    width, height = (scale * side for side in size)
+    missing = [max(0, wanted - side) for wanted, side in zip((height, width), colour.shape)]  # noqa: B905
+    hr = np.pad(colour, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
+    hr = hr[:height, :width]
+    original = luma8(hr)
+    small = np.dstack([imresize(hr[..., i], 1 / scale) for i in range(3)])
+    luma = np.clip(degrade(original, scale) / PEAK, 0, 1).astype(np.float32)
+    return ImagePair(original, luma, to_levels(small))
+
+
+def _load(names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
+    try:
+        data: Any = import_module("skimage.data")
+    except ImportError:
+        raise InputError(
+            "the photographs come with scikit-image: pip install scikit-image"
+        ) from None
+    return {name: getattr(data, name)() for name in names}

@@ -1,0 +1,5 @@
+"""The bundle: manifest, schema, hashes and gates, and the pretrained bundles."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

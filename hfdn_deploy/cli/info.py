@@ -1,0 +1,147 @@
+"""What a file is: bundle, ONNX graph, TensorRT engine, checkpoint or image."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from hfdn_deploy.atomic import check_regular
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines import ENGINE_SUFFIXES, holds, read_sidecar, sidecar_path
+from hfdn_deploy.errors import CheckpointError, InputError
+from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.network import METADATA_KEY
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """JSON-ready facts about a file or bundle directory; "kind" says what it is.
+
+    A bundle's models are checked against their hashes. An engine is not loaded.
+
+    Raises:
+        InputError: missing, damaged or of no known kind.
+    """
+    if path.is_dir():
+        return _bundle(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path.")
+    check_regular(path, InputError)
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _onnx(path)
+    if suffix in ENGINE_SUFFIXES:
+        return _engine(path)
+    if suffix == ".safetensors":
+        return _safetensors(path)
+    if suffix in (".pth", ".pt"):
+        # Its content says nothing before it is unpickled, which is not done here.
+        return {"kind": "checkpoint", "format": "PyTorch, not read", "bytes": path.stat().st_size}
+    try:
+        image = read_image(path)
+    except InputError as error:
+        if suffix in IMAGE_SUFFIXES:
+            raise
+        reason = "is no bundle, ONNX graph, engine, checkpoint or image that is known"
+        raise InputError(f"{path} {reason}.") from error
+    height, width, channels = (*image.shape, 1)[:3]
+    facts = {"width": width, "height": height, "channels": channels}
+    return {"kind": "image", **facts, "dtype": image.dtype.name}
+
+
+def _engine(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"kind": "engine", "bytes": path.stat().st_size, "sha256": digest}
+    if not sidecar_path(path).exists():
+        return {**facts, "sidecar": "none"}
+    sidecar = read_sidecar(path)
+    unchanged = sidecar.sealed() == sidecar
+    fits = unchanged and (sidecar.bytes, sidecar.sha256) == (facts["bytes"], digest)
+    profiles = [str(profile) for profile in sidecar.spec.profiles]
+    return {
+        **asdict(sidecar),
+        **facts,
+        "profiles": profiles,
+        "sidecar_unchanged": unchanged,
+        "fits_its_sidecar": fits,
+        "built_by_this_user": fits and holds(digest),
+    }
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    # One is asked what a file is just when it is not what it should be.
+    bundle = Bundle(path, allow_ungated=True)
+    for entry in bundle.manifest.files:
+        bundle.read_model(entry.graph)
+    manifest = asdict(bundle.manifest)
+    if manifest["quantization"]:
+        # Thousands of numbers, of use to nobody but the exporter.
+        del manifest["quantization"]["statistics"]
+    # A section of its own, for the commonest question: how far from PyTorch?
+    parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
+    parity |= manifest.pop("derived")
+    return {"kind": "bundle", **manifest, "parity": parity}
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        model = onnx.ModelProto()
+    graph = model.graph
+    if not graph.node:
+        raise InputError(f"{path} is no ONNX graph, or it is truncated; export it anew.")
+    operators: dict[str, int] = {}
+    for node in graph.node:
+        name = _text(node.op_type)
+        operators[name] = operators.get(name, 0) + 1
+    return {
+        "kind": "onnx",
+        "opset": {_text(entry.domain) or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": [_value(value) for value in graph.input],
+        "outputs": [_value(value) for value in graph.output],
+        "operators": dict(sorted(operators.items())),
+        "producer": _text(model.producer_name),
+    }
+
+
+def _value(value: onnx.ValueInfoProto) -> str:
+    try:
+        return onnx.helper.printable_value_info(value)
+    except ValueError:  # a type that ONNX does not know
+        return f"%{_text(value.name)}[unknown type]"
+
+
+def _text(value: str | bytes) -> str:
+    """What protobuf gives for a text, which is bytes where the file's are not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        reason = "safetensors is not installed: pip install 'hfdn-deploy[torch]'"
+        raise CheckpointError(f"{path} cannot be read: {reason}.") from None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
+    try:
+        configuration = json.loads(metadata[METADATA_KEY])
+    except (KeyError, ValueError, RecursionError):
+        configuration = None
+    return {
+        "kind": "checkpoint",
+        "format": "safetensors",
+        "configuration": configuration,
+        "tensors": len(shapes),
+        "parameters": sum(map(math.prod, shapes)),
+    }

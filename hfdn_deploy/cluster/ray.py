@@ -1,0 +1,285 @@
+"""Folders of images through a Ray cluster (extra: ray): `hfdn upscale --engine ray`.
+
+    load = partial(Upscaler.load, 4, precision="fp16")
+    for result in run(plan(["s3://photos/2024"], "s3://photos/big"), load, gpus=0.25):
+        print(result)
+
+The images are what the same upscaler writes without a cluster, to the byte, unless it has to
+choose tiles by the memory that it finds free.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
+
+from hfdn_deploy import errors
+from hfdn_deploy.cluster.planning import Plan, plan
+from hfdn_deploy.cluster.results import ImageResult
+from hfdn_deploy.cluster.storage import Storage
+from hfdn_deploy.errors import BackendError, HFDNError, InputError, first_line
+from hfdn_deploy.files import Job, upscale_bytes
+from hfdn_deploy.upscaler import Upscaler
+
+__all__ = ["plan", "run"]
+
+logger = logging.getLogger(__name__)
+
+# Images that a worker takes at once, and that are done again if it dies: few, yet enough to be
+# worth the milliseconds that Ray spends on each task.
+_BLOCK = 16
+# How often a block whose worker died is given to a worker again.
+_RETRIES = 3
+
+
+def run(
+    plan: Plan,
+    load: Callable[[], Upscaler],
+    *,
+    workers: int | None = None,
+    cpus: float = 1,
+    gpus: float = 0,
+    keep_metadata: bool = True,
+    quality: int | None = None,
+) -> Generator[ImageResult]:
+    """Upscale the images of a plan; yields their results as they come, in any order.
+
+    The cluster is the one that this process is connected to, or that $RAY_ADDRESS names, or one
+    on this machine that ends with the run. What a worker had in hand when it was killed is done
+    again by another. An image that no worker survives is an error of that image, as are damaged
+    ones.
+
+    Args:
+        plan: what to do.
+        load: opens the upscaler, once in each worker; it is sent there by pickle.
+        workers: how many; by default as many as the cluster has room for.
+        cpus: cores for a worker, which on a CPU computes in as many threads.
+        gpus: GPUs for a worker; several workers share one if it is less than 1.
+        keep_metadata, quality: as for `jobs.run_jobs`.
+
+    Raises:
+        InputError: the storage refuses the list of results.
+        BackendError: there is no cluster, it has no room for a worker, or the engine failed.
+        HFDNError: what `load` raises.
+    """
+    if cpus <= 0 or gpus < 0 or (workers is not None and workers < 1):
+        some = "" if workers is None else f"{workers} "
+        raise InputError(f"there are no {some}workers of {cpus:g} cores and {gpus:g} GPUs.")
+    results = plan.results
+    worker = _Worker(load, plan.source, plan.target, keep_metadata, quality)
+    todo = {job.target.name: job for job in plan.jobs}
+    try:
+        results.adopt(plan.done, plan.source)
+        if not todo:
+            return
+        with _cluster(workers and math.ceil(workers * cpus)):
+            room = _room(cpus, gpus)
+            number = min(workers or room, len(todo))
+            # What a worker died of may have taken others with it, so the rest goes one by one.
+            for alone in (False, True):
+                before = len(todo)
+                for result in _stream(worker, list(todo.values()), number, cpus, gpus, alone):
+                    if todo.pop(result.output, None):
+                        results.add(result)
+                        yield result
+                if len(todo) in (0, before):
+                    break
+        for job in todo.values():
+            name = plan.source.name(job.source)
+            error = f"{name}: every worker that took it died; try it alone, with --engine local."
+            result = ImageResult(name, job.target.name, error)
+            results.add(result)
+            yield result
+    finally:
+        results.save()
+        plan.target.tidy(results.folder)
+
+
+def _stream(
+    worker: "_Worker", jobs: list[Job], number: int, cpus: float, gpus: float, alone: bool
+) -> Iterator[ImageResult]:
+    """The results of those jobs that a worker lived through, as they come."""
+    block = 1 if alone else max(1, min(_BLOCK, len(jobs) // (4 * number)))
+    rows = [{"source": str(job.source), "target": str(job.target)} for job in jobs]
+    data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / block))
+    data.context.enable_progress_bars = False
+    data.context.max_errored_blocks = -1  # those that a worker died of
+    pool = ActorPoolStrategy(size=number, max_tasks_in_flight_per_actor=1 if alone else 2)
+    with warnings.catch_warnings():
+        # Ray has no other way yet to bound the retries, and without bound it would go on forever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        # Reading waits rather than computes, and goes on while the workers are busy, as far
+        # ahead as Ray's memory allows.
+        data = data.map(worker.read, num_cpus=0, concurrency=number)
+        data = data.map(
+            _Actor,
+            fn_constructor_args=(worker,),
+            compute=pool,
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_task_retries=_RETRIES,
+        )
+    try:
+        for row in data.iter_rows():
+            found = json.loads(row["result"])
+            if "fatal" in found:
+                raise getattr(errors, found["fatal"])(found["error"])
+            yield ImageResult(**found)
+    except RayError as error:
+        raise BackendError(f"the cluster failed ({first_line(error)}); see Ray's logs.") from None
+
+
+class _Worker:
+    """What is done to an image in the cluster."""
+
+    def __init__(
+        self,
+        load: Callable[[], Upscaler],
+        source: Storage,
+        target: Storage,
+        keep_metadata: bool,
+        quality: int | None,
+    ) -> None:
+        self._load = load
+        self._source = source
+        self._target = target
+        self._options = (keep_metadata, quality)
+
+    @cached_property
+    def _up(self) -> Upscaler:
+        return self._load()
+
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Add the content of the image's file, or why there is none."""
+        try:
+            return {**row, "data": self._source.read(Path(row["source"])), "error": ""}
+        except InputError as error:
+            return {**row, "data": b"", "error": str(error)}
+
+    def upscale(self, row: dict[str, Any]) -> dict[str, str]:
+        """Upscale and write what was read: the JSON of a `ImageResult`, or of what ends the run."""
+        source, target = Path(row["source"]), Path(row["target"])
+        facts: dict[str, Any] = {"input": self._source.name(source), "output": target.name}
+        try:
+            up = self._up
+        except HFDNError as error:
+            return _fatal(error)
+        try:
+            if row["error"]:
+                raise InputError(row["error"])
+            start = time.perf_counter()
+            names = facts["input"], self._target.name(target)
+            image, header = upscale_bytes(up, row["data"], *names, *self._options)
+            self._target.write(target, image)
+            facts |= {
+                "width": up.scale * header.width,
+                "height": up.scale * header.height,
+                "bytes": len(image),
+                "sha256": hashlib.sha256(image).hexdigest(),
+                "seconds": round(time.perf_counter() - start, 4),
+                "backend": up.backend.name,
+                "precision": up.backend.precision,
+            }
+        except InputError as error:
+            facts["error"] = str(error)
+        except HFDNError as error:
+            return _fatal(error)
+        return {"result": json.dumps(facts)}
+
+
+class _Actor:
+    """A worker in a process of its own, as Ray Data wants it."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        return self._worker.upscale(row)
+
+
+def _fatal(error: HFDNError) -> dict[str, str]:
+    return {"result": json.dumps({"fatal": type(error).__name__, "error": str(error)})}
+
+
+@contextmanager
+def _cluster(cpus: int | None) -> Iterator[None]:
+    """Be connected to a cluster: see `run`.
+
+    Args:
+        cpus: that a cluster of this machine's own shall give away; None for what there are.
+    """
+    quiet = logging.getLogger("ray.data")
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)  # workers that died are in the results
+    if ray.is_initialized():
+        try:
+            yield
+        finally:
+            quiet.setLevel(level)
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        try:
+            _connect(cpus, folder)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray's would exit without a clean-up
+            yield
+        finally:
+            ray.shutdown()
+            quiet.setLevel(level)
+
+
+def _connect(cpus: int | None, folder: str) -> None:
+    """To the cluster that $RAY_ADDRESS names, or to a new one of this machine."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdecimal() and "://" not in address:
+            # Ray itself would try for a quarter of an hour.
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, **options)
+    except (OSError, RuntimeError) as error:
+        raise BackendError(
+            f"there is no Ray cluster at {address} ({first_line(error)}); $RAY_ADDRESS names one."
+        ) from None
+
+
+def _room(cpus: float, gpus: float) -> int:
+    """How many workers the machines of the cluster can hold.
+
+    Raises:
+        BackendError: none.
+    """
+    room = 0
+    for node in ray.nodes():
+        own = node["Resources"]
+        by_gpu = own.get("GPU", 0) / gpus if gpus else math.inf
+        room += int(min(own.get("CPU", 0) / cpus, by_gpu)) if node["Alive"] else 0
+    if not room:
+        raise BackendError(
+            f"no machine of the cluster has {cpus:g} cores and {gpus:g} GPUs for a worker; ask "
+            "for less, or add one."
+        )
+    return room

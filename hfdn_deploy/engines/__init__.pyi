@@ -1,0 +1,44 @@
+from .builder import build_engine, optimization_profile
+from .cache import (
+    cache_folder,
+    cached_engine,
+    copy_engine,
+    device_here,
+    holds,
+    named_bundle,
+    resolve_targets,
+)
+from .engine import ENGINE_SUFFIXES, Engine, open_engine
+from .flavour import FLAVOURS, choose_flavour, why_unavailable
+from .loaded import LoadedEngine
+from .runner import SLOTS, EngineRunner
+from .sidecar import EngineManifest, check_device, read_sidecar, sidecar_path
+from .spec import BuildSpec, ShapeProfile, presets
+
+__all__ = [
+    "ENGINE_SUFFIXES",
+    "FLAVOURS",
+    "SLOTS",
+    "BuildSpec",
+    "Engine",
+    "EngineManifest",
+    "EngineRunner",
+    "LoadedEngine",
+    "ShapeProfile",
+    "build_engine",
+    "cache_folder",
+    "cached_engine",
+    "check_device",
+    "choose_flavour",
+    "copy_engine",
+    "device_here",
+    "holds",
+    "named_bundle",
+    "open_engine",
+    "optimization_profile",
+    "presets",
+    "read_sidecar",
+    "resolve_targets",
+    "sidecar_path",
+    "why_unavailable",
+]

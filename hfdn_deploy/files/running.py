@@ -1,0 +1,231 @@
+"""Upscaling files, one after the other."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hfdn_deploy.errors import InputError, named
+from hfdn_deploy.files.planning import Job
+from hfdn_deploy.images import (
+    Banded,
+    Header,
+    Image,
+    Rows,
+    check_fits,
+    decode_header,
+    decode_image,
+    encode_image,
+    open_image,
+    read_header,
+    read_image,
+    write_image,
+    writes_bands,
+)
+from hfdn_deploy.upscaler import Progress, Upscaler
+from hfdn_deploy.video import is_video, upscale_video
+
+
+@dataclass(frozen=True)
+class Done:
+    """One that was written."""
+
+    job: Job
+    width: int
+    height: int
+    """Of the upscaled image."""
+    seconds: float
+    """From reading to writing; in a batch, its share."""
+    frames: int = 1
+    tile: int | None = None
+    """Side of the tiles that it was upscaled in; None for the whole."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One that was not."""
+
+    job: Job
+    error: InputError
+
+
+def run_jobs(
+    up: Upscaler,
+    jobs: Sequence[Job],
+    keep_metadata: bool = True,
+    quality: int | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Done | Failed]:
+    """Upscale files; a bad one does not stop the others.
+
+    Args:
+        up: runs.
+        jobs: what to do, in this order, but for images of one size if there are batches.
+        keep_metadata: carry ICC profile, EXIF and the like over; of a video, titles, chapters
+            and the like.
+        quality: of JPEG, WebP and AVIF, see `write_image`.
+        batch: the most images of one size that run at once.
+        progress: see `Upscaler`.
+
+    Raises:
+        BackendError: the engine failed.
+    """
+    for job in jobs:
+        if is_video(job.source):
+            yield _video(up, job, keep_metadata)
+    for group in _groups(up, [job for job in jobs if not is_video(job.source)], batch):
+        start = time.perf_counter()
+        loaded: list[_Loaded] = []
+        for job in group:
+            try:
+                loaded.append(_load(up, job, len(group)))
+            except InputError as error:
+                yield Failed(job, error)
+        for one, image in _upscale(up, loaded, progress):
+            if isinstance(image, InputError):
+                yield Failed(one.job, image)
+                continue
+            metadata = one.header.metadata if keep_metadata else None
+            try:
+                write_image(one.job.target, image, metadata, quality)
+            except InputError as error:
+                yield Failed(one.job, error)
+                continue
+            seconds = (time.perf_counter() - start) / len(group)
+            yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.tile)
+
+
+def _video(up: Upscaler, job: Job, keep_metadata: bool) -> Done | Failed:
+    try:
+        facts = upscale_video(up, job.source, job.target, keep_metadata)
+    except InputError as error:
+        return Failed(job, error)
+    return Done(job, **facts)
+
+
+def upscale_bytes(
+    up: Upscaler,
+    data: bytes,
+    source: str,
+    target: str,
+    keep_metadata: bool = True,
+    quality: int | None = None,
+) -> tuple[bytes, Header]:
+    """The file that `run_jobs` would write, from the file that it would read.
+
+    Args:
+        up: runs.
+        data: an image file.
+        source, target: names of input and output, for the errors and the format.
+        keep_metadata, quality: as for `run_jobs`.
+
+    Returns:
+        The new file, and what the old one's header says.
+
+    Raises:
+        InputError: the input is not usable, or the format cannot hold the result.
+        BackendError: the engine failed.
+    """
+    header = decode_header(data, source)
+    held, _ = _check(up, header, source, Path(target))
+    image = decode_image(data, source)
+    with named(source):
+        stream = up.stream(image, held=held)
+    metadata = header.metadata if keep_metadata else None
+    return encode_image(stream, Path(target), metadata, quality), header
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """An image that was read."""
+
+    job: Job
+    header: Header
+    held: int
+    tile: int | None
+    """See `Upscaler.tile_for`."""
+    image: Image | Rows
+
+
+def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
+    """An image of a batch of `number`, unless it or what would become of it cannot be borne."""
+    header = read_header(job.source)
+    held, tile = _check(up, header, str(job.source), job.target, number)
+    # What fits into memory whole is faster read whole, and once.
+    read = read_image if tile is None or number > 1 else open_image
+    return _Loaded(job, header, held, tile, read(job.source))
+
+
+def _check(
+    up: Upscaler, header: Header, source: str, target: Path, number: int = 1
+) -> tuple[int, int | None]:
+    """Refuse, by its header, a picture that the target or the memory could not hold.
+
+    Returns:
+        Bytes of the results that will be held, and the side of the tiles.
+    """
+    width, height = up.scale * header.width, up.scale * header.height
+    check_fits(target, width, height, header.channels, header.dtype)
+    held = 0 if number == 1 and writes_bands(target) else number * _result_bytes(up, header)
+    with named(source):
+        return held, up.tile_for((header.height, header.width, header.channels), held, number)
+
+
+def _upscale(
+    up: Upscaler, loaded: Sequence[_Loaded], progress: Progress | None
+) -> Iterator[tuple[_Loaded, Image | Banded | InputError]]:
+    """A single image comes as its rows are done."""
+    try:
+        if len(loaded) == 1:
+            yield loaded[0], up.stream(loaded[0].image, progress, loaded[0].held)
+        else:
+            images = [one.image[:, :] for one in loaded]
+            yield from zip(loaded, up.batch(images, progress), strict=True)
+    except InputError as error:
+        if len(loaded) == 1:
+            yield loaded[0], InputError(f"{loaded[0].job.source}: {error}")
+            return
+        for one in loaded:  # to find the one that is bad
+            yield from _upscale(up, [one], progress)
+
+
+def _groups(up: Upscaler, jobs: Sequence[Job], batch: int) -> Iterator[list[Job]]:
+    """Jobs of one size, at most `batch` of them and no more than run at once in the memory.
+
+    Whatever cannot be read is alone.
+    """
+    if batch == 1:
+        yield from ([job] for job in jobs)
+        return
+    by_size: dict[tuple[int, int], list[tuple[Job, Header]]] = {}
+    for job in jobs:
+        try:
+            header = read_header(job.source)
+        except InputError:
+            yield [job]
+            continue
+        by_size.setdefault((header.width, header.height), []).append((job, header))
+    for same in by_size.values():
+        # One of each kind: the others need as much memory.
+        kinds = {(header.channels, header.dtype): header for _, header in same}.values()
+        most = min(batch, len(same))
+        while most > 1 and not all(_runs_whole(up, header, most) for header in kinds):
+            most //= 2
+        yield from ([job for job, _ in same[i : i + most]] for i in range(0, len(same), most))
+
+
+def _runs_whole(up: Upscaler, header: Header, number: int) -> bool:
+    """Whether memory allows for so many pictures of this kind at once."""
+    try:
+        shape = header.height, header.width, header.channels
+        return up.tile_for(shape, number * _result_bytes(up, header), number) is None
+    except InputError:
+        return False
+
+
+def _result_bytes(up: Upscaler, header: Header) -> int:
+    pixels = up.scale**2 * header.width * header.height
+    return pixels * header.channels * np.dtype(header.dtype).itemsize

@@ -1,0 +1,5 @@
+"""ONNX surgery without PyTorch: parts for tiles, the halo, derived graphs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,266 @@
+"""Graphs that are made from those of a bundle when they are loaded: for tiles, and for OpenVINO.
+
+Every output pixel depends on a mean over the whole image. So for tiles the mean is gathered
+first, tile by tile (`statistics_graph`), and then given to each tile (`tile_graph`). Where memory
+allows, the second goes on from what the first has computed (`split_graphs`). All have the weights
+and the tensors of the graph that they are made from; image, sums and mean are fp32.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+
+from hfdn_deploy.errors import BundleError, first_line
+
+INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
+KEEPS_VALUES = ("DepthToSpace", "Slice")
+
+# A graph and those cut from it, by the inputs that each has beside the image.
+PARTS = {"whole": (), "statistics": (INSIDE,), "tile": (POOLED,)}
+
+
+def is_global_pool(node: onnx.NodeProto) -> bool:
+    """Whether a node takes a mean over the whole image."""
+    return node.op_type in ("GlobalAveragePool", "ReduceMean")
+
+
+def pooled_tensor(model: onnx.ModelProto) -> str | None:
+    """The name of the mean over the whole image that a graph takes; None if it takes none.
+
+    Raises:
+        BundleError: it takes several.
+    """
+    names = [node.output[0] for node in model.graph.node if is_global_pool(node)]
+    if len(names) > 1:
+        raise BundleError(f"the graph pools in {' and '.join(names)}; at most one can be tiled.")
+    return names[0] if names else None
+
+
+def part_of(data: bytes, part: str) -> bytes:
+    """The ONNX file of one of `PARTS` of a bundle's ONNX file.
+
+    Raises:
+        BundleError: the graph takes no mean over the whole image, or several.
+    """
+    if part == "whole":
+        return data
+    model = onnx.load_model_from_string(data)
+    pooled = pooled_tensor(model)
+    if pooled is None:
+        raise BundleError("the graph takes no mean over the image; its tiles need no other graph.")
+    cut = {"statistics": statistics_graph, "tile": tile_graph}[part]
+    data = cut(model, pooled).SerializeToString()
+    return data
+
+
+def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
+    """The sums whose quotient by the number of pixels is what a graph pools.
+
+    Its inputs are the graph's own, `lr` (N, 1, H, W), and `inside` (N, 1, H, W), 1 where a pixel
+    counts and 0 where another tile counts it. Its output is `sums` (N, C, 1, 1), a sum of fp32
+    numbers in every precision.
+
+    Args:
+        model: a bundle's graph.
+        pooled: its `hfdn_deploy.bundle.manifest.ModelFile.pooled`.
+
+    Raises:
+        BundleError: this is not a mean over the whole image.
+    """
+    return _before(model, pooled, {})
+
+
+def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
+    """A graph with what it pools, `pooled` (N, C, 1, 1) in fp32, as a second input.
+
+    Args and errors as for `statistics_graph`.
+    """
+    return _after(model, pooled, {})
+
+
+def split_graphs(model: onnx.ModelProto, pooled: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """A statistics graph with features as further outputs, and what goes on from there.
+
+    The features (N, C, H, W), of the types that the graph computes them in, are all that the
+    second needs of what the first has computed; its inputs are `lr`, `pooled` and the features.
+
+    Args and errors as for `statistics_graph`.
+    """
+    features = _features(model, pooled)
+    return _before(model, pooled, features), _after(model, pooled, features)
+
+
+def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
+    """The tensors computed on the way to what is pooled that others read, too."""
+    nodes: Sequence[onnx.NodeProto] = model.graph.node
+    before = {node.output[0]: node for node in _needed(nodes, {_pool(model, pooled).input[0]})}
+    features = []
+    for node in nodes:
+        if node.output[0] in before or node.output[0] == pooled:
+            continue
+        for name in filter(before.__contains__, node.input):
+            maker = before[name]
+            # Eight bits are a quarter of the number that they stand for.
+            is_quantized = maker.op_type == "DequantizeLinear" and maker.input[0] in before
+            features.append(maker.input[0] if is_quantized else name)
+    return _known(model, features)
+
+
+def _before(
+    model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
+) -> onnx.ModelProto:
+    """`statistics_graph` with these features as outputs."""
+    node = _pool(model, pooled)
+    source = node.input[0]
+    (lr,) = model.graph.input
+    batch, _, height, width = (d.dim_param or d.dim_value for d in lr.type.tensor_type.shape.dim)
+    inside = helper.make_tensor_value_info(INSIDE, TensorProto.FLOAT, [batch, 1, height, width])
+    sums = _vector(model, pooled, SUMS)
+    counted_from, counted = f"{source}.fp32", f"{source}.{INSIDE}"
+    spatial = helper.make_tensor("spatial_axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [
+        helper.make_node("Cast", [source], [counted_from], counted_from, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [counted_from, INSIDE], [counted], counted),
+        helper.make_node("ReduceSum", [counted, spatial.name], [SUMS], SUMS, keepdims=1),
+    ]
+    outputs = [sums, *features.values()]
+    return _pruned(model, [*model.graph.node, *nodes], [spatial], [lr, inside], outputs)
+
+
+def _after(
+    model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
+) -> onnx.ModelProto:
+    """`tile_graph` with these features as inputs."""
+    node = _pool(model, pooled)
+    (lr,) = model.graph.input
+    given = _vector(model, pooled, POOLED)
+    # As the pooled tensor has the type of its source, a CastLike needs not know it.
+    like = helper.make_node("CastLike", [POOLED, node.input[0]], [pooled], pooled)
+    nodes = [
+        like if other.output[0] == pooled else other
+        for other in model.graph.node
+        if other.output[0] not in features
+    ]
+    inputs = [lr, given, *features.values()]
+    return _pruned(model, nodes, [], inputs, [*model.graph.output])
+
+
+def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An INT8 graph for CPUs without the pairs of Q and DQ that OpenVINO has no use for.
+
+    ONNX Runtime computes in integers only between a DQ and a Q. OpenVINO does so behind a DQ, and
+    fuses an activation into the convolution in front of it unless a pair keeps them apart; a pair
+    behind what only moves quantised values, it computes. Without both kinds the graph rounds less
+    and is otherwise the same.
+    """
+    nodes: Sequence[onnx.NodeProto] = model.graph.node
+    made = {node.output[0]: node for node in nodes}
+    quantized = {n.output[0]: n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
+    pairs = {
+        n.output[0]: quantized[n.input[0]]
+        for n in nodes
+        if n.op_type == "DequantizeLinear" and n.input[0] in quantized
+    }
+    readers: dict[str, set[str]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    idle = {}
+    for result, source in pairs.items():
+        moved = source in made and made[source].op_type in KEEPS_VALUES
+        if readers.get(result) == {"LeakyRelu"} or (moved and made[source].input[0] in pairs):
+            idle[result] = source
+    spared = onnx.ModelProto()
+    spared.CopyFrom(model)
+    for node in spared.graph.node:
+        node.input[:] = [idle.get(name, name) for name in node.input]
+    return _pruned(spared, spared.graph.node, [], [*model.graph.input], [*model.graph.output])
+
+
+def for_openvino_7bit(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`for_openvino` with weights in -64 … 64 of twice the scale.
+
+    Without VNNI, OpenVINO adds two products of 8 bits in 16, which clip. 2 · 255 · 64 is 32,640,
+    and fits. Biases take the scale of the sums that they are added to, twice their own. Halves are
+    rounded to even numbers, so that they do not all move one way.
+    """
+    halved = for_openvino(model)
+    nodes: Sequence[onnx.NodeProto] = halved.graph.node
+    read = {name for node in nodes if node.op_type == "Conv" for name in node.input[1:]}
+    parts = [n for n in nodes if n.op_type == "DequantizeLinear" and n.output[0] in read]
+    integers, scales = ({node.input[i] for node in parts} for i in (0, 1))
+    for tensor in halved.graph.initializer:
+        if tensor.name in integers:
+            values = numpy_helper.to_array(tensor)
+            values = np.rint(values / 2).astype(values.dtype)
+        elif tensor.name in scales:
+            values = 2 * numpy_helper.to_array(tensor)
+        else:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return halved
+
+
+FOR_OPENVINO = {"int8-openvino": for_openvino, "int8-openvino-7bit": for_openvino_7bit}
+"""How graphs are derived, by name in `bundle.manifest.DERIVED`; "bf16" is the graph itself."""
+
+
+def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
+    nodes: Sequence[onnx.NodeProto] = model.graph.node
+    for node in nodes:
+        if is_global_pool(node) and node.output[0] == pooled:
+            return node
+    raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
+
+
+def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInfoProto]:
+    """Types and shapes (N, C, H, W) of tensors inside a graph, by name, in the order given."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except Exception as error:  # its errors share no base class but this
+        raise BundleError(
+            f"the shapes in the graph cannot be told ({first_line(error)}); export the bundle anew."
+        ) from None
+    values: Sequence[ValueInfoProto] = inferred.graph.value_info
+    found = {v.name: v for v in values if len(v.type.tensor_type.shape.dim) == 4}
+    for name in names:
+        if name not in found:
+            raise BundleError(f"the shape of {name!r} is not known; export the bundle anew.")
+    return {name: found[name] for name in names}
+
+
+def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
+    """An input or output in fp32 with the shape of the pooled tensor."""
+    dims = _known(model, [pooled])[pooled].type.tensor_type.shape.dim
+    shape = [dim.dim_param or dim.dim_value for dim in dims]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], names: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that tensors of these names are computed by, in order; adds what those read."""
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if names.intersection(node.output):
+            kept.append(node)
+            names.update(node.input)
+    return kept[::-1]
+
+
+def _pruned(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Sequence[TensorProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+) -> onnx.ModelProto:
+    """A model of those nodes and constants that its outputs need."""
+    names = {value.name for value in outputs}
+    kept = _needed(nodes, names)
+    tensors = [t for t in (*model.graph.initializer, *constants) if t.name in names]
+    graph = helper.make_graph(kept, model.graph.name, inputs, outputs, tensors)
+    return helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version,
+        producer_name=model.producer_name,
+    )  # fmt: skip

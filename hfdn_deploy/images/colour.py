@@ -1,0 +1,256 @@
+"""Image arrays to the planes that are upscaled, and back.
+
+The network sees luma alone, on [0, 1]. For colour that is BT.601 studio range (16/255 to
+235/255), as in training; a grey image is its own luma.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import Image, Rows
+
+Plane = NDArray[np.float32]
+
+# The largest value of a dtype, which stands for 1.0.
+WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+
+# Rows Y, Cb, Cr on the 8-bit scale for R, G, B in [0, 1] (ITU-R BT.601; MATLAB's rgb2ycbcr).
+YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
+
+# Pixels more transparent than this show nothing.
+_VISIBLE = 1 / 255
+
+# Pixels more transparent than this give way to the colour of their neighbours.
+_OPAQUE_ENOUGH = 0.1
+
+
+# Rows that are put together at once make about so many pixels, for their planes take ten times
+# the memory of the image itself.
+BAND_PIXELS = 2**21
+
+# Low-resolution rows that a row of the result can depend on: bicubic over 5×5 of alpha.
+_MARGIN = 4
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Rows of an image taken apart; all planes are float32."""
+
+    luma: Plane
+    """(H, W), in [0, 1]."""
+    chroma: Plane | None
+    """(H, W, 2) Cb and Cr, or None for grey."""
+    alpha: Plane | None
+    """(H, W) in [0, 1], or None where there is none."""
+
+
+class ImagePlanes:
+    """An image as the planes that are upscaled: its luma is read, and then given back larger.
+
+    Regions are taken apart when they are read and rows put together when they are given, so
+    that no plane of a large image is ever held.
+    """
+
+    def __init__(self, image: Image | Rows) -> None:
+        """Look through an image.
+
+        Args:
+            image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
+                (H, W, 4) RGBA with straight alpha; uint8, uint16, or float32 in [0, 1]. Rows that
+                come from a file are looked at when they are read.
+
+        Raises:
+            InputError: another shape or dtype, no pixel, or floats outside [0, 1].
+        """
+        check_image(image)
+        self._like = self._pixels = image
+        self._white = WHITE[image.dtype.name]
+        self.shape = image.shape[:2]
+        self._has_alpha = image.shape[2:] in ((2,), (4,))
+        if isinstance(image, Rows):
+            return
+        if image.dtype.name == "float32":
+            _check_range(image)
+        if self._has_alpha and image[..., -1].min() < self._white:
+            pixels = image.astype(np.float32) * np.float32(1 / self._white)
+            colour = _bleed(pixels[..., :-1], np.ascontiguousarray(pixels[..., -1]))
+            self._pixels = np.concatenate([colour, pixels[..., -1:]], axis=2)
+            self._white = 1.0
+
+    def __getitem__(self, region: tuple[slice, slice]) -> Plane:
+        """Luma of a region (H, W), in [0, 1]: what the network is to read."""
+        return self._take_apart(*region).luma
+
+    @property
+    def luma(self) -> Plane:
+        """Luma of the whole (H, W), in [0, 1]."""
+        return self[:, :]
+
+    def with_luma(self, bands: Iterable[Plane]) -> Iterator[Image]:
+        """The upscaled image, in bands of rows from top to bottom.
+
+        Args:
+            bands: upscaled luma (rows, sW), together (sH, sW); values beyond [0, 1] are clipped.
+                Chroma and alpha are upscaled here, bicubically.
+        """
+        height, width = self.shape
+        top = 0
+        for band in bands:
+            scale = band.shape[1] // width
+            step = max(1, BAND_PIXELS // (scale * band.shape[1])) * scale
+            for start in range(0, band.shape[0], step):
+                luma = band[start : start + step]
+                rows = slice(top, top + luma.shape[0] // scale)
+                around = slice(max(rows.start - _MARGIN, 0), min(rows.stop + _MARGIN, height))
+                above = scale * (rows.start - around.start)
+                yield self._put_together(
+                    luma,
+                    self._take_apart(around, slice(None)),
+                    scale,
+                    slice(above, above + luma.shape[0]),
+                )
+                top = rows.stop
+
+    def _take_apart(self, rows: slice, columns: slice) -> _Planes:
+        region = self._pixels[rows, columns]
+        if isinstance(self._pixels, Rows) and region.dtype.name == "float32":
+            _check_range(region)
+        pixels: Plane = region.astype(np.float32).reshape(*region.shape[:2], -1)
+        if self._white != 1:
+            pixels *= np.float32(1 / self._white)
+        alpha = None
+        if self._has_alpha:
+            alpha = np.ascontiguousarray(pixels[..., -1])
+            pixels = pixels[..., :-1]
+        if pixels.shape[2] == 1:
+            return _Planes(np.ascontiguousarray(pixels[..., 0]), None, alpha)
+        matrix = np.column_stack([YCBCR, YCBCR_OFFSET]) / 255
+        ycbcr: Plane = np.asarray(cv2.transform(pixels, matrix), np.float32)
+        luma, chroma = (np.ascontiguousarray(ycbcr[..., part]) for part in (0, slice(1, 3)))
+        return _Planes(luma, chroma, alpha)
+
+    def _put_together(self, luma: Plane, planes: _Planes, scale: int, rows: slice) -> Image:
+        """The rows of the upscaled planes that this upscaled luma is for, as an image."""
+        translucent = planes.alpha if planes.alpha is not None and planes.alpha.min() < 1 else None
+
+        def enlarge(plane: Plane, alpha: Plane | None = None) -> Plane:
+            return _enlarge(plane, scale, alpha)[rows]
+
+        if translucent is not None:
+            luma = _respect_alpha(luma, planes.luma, translucent, enlarge)
+        if planes.chroma is None:
+            pixels = luma[..., None]
+        else:
+            chroma = enlarge(planes.chroma, translucent)
+            inverse = np.linalg.inv(YCBCR / 255)
+            matrix = np.column_stack([inverse, -inverse @ (YCBCR_OFFSET / 255)])
+            pixels = np.asarray(cv2.transform(cv2.merge([luma, *cv2.split(chroma)]), matrix))
+        if planes.alpha is not None:
+            pixels = np.concatenate([pixels, enlarge(planes.alpha)[..., None]], axis=2)
+        pixels = np.clip(pixels, 0, 1)
+        like = self._like
+        if like.dtype.name != "float32":
+            pixels *= np.float32(WHITE[like.dtype.name])
+            np.rint(pixels, out=pixels)
+        return pixels.astype(like.dtype, copy=False).reshape(*luma.shape, *like.shape[2:])
+
+
+def check_image(image: Image | Rows) -> None:
+    """Refuse what `ImagePlanes` cannot take apart, without looking at a pixel.
+
+    Raises:
+        InputError: no array, another shape or dtype, or no pixel.
+    """
+    if not isinstance(image, np.ndarray | Rows):
+        raise InputError(f"an image is a NumPy array, not {type(image).__name__}; convert it.")
+    if len(image.shape) not in (2, 3) or image.shape[2:] not in ((), (1,), (2,), (3,), (4,)):
+        raise InputError(
+            f"an image of shape {image.shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
+        )
+    if 0 in image.shape:
+        raise InputError(f"an image of shape {image.shape} has no pixel.")
+    if image.dtype.name not in WHITE:
+        raise InputError(f"pixels are {image.dtype}; convert them to uint8, uint16 or float32.")
+
+
+def _check_range(pixels: Image) -> None:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"float pixels run from {low!r} to {high!r}; scale them to 0..1, without NaN."
+        )
+
+
+def _enlarge(plane: Plane, scale: int, alpha: Plane | None = None) -> Plane:
+    """Bicubic enlargement, premultiplied where there is alpha.
+
+    OpenCV's kernel (a = -0.75), which is the fast one; the protocol's is in `imresize`.
+    """
+    size = (scale * plane.shape[1], scale * plane.shape[0])
+    straight = cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC)
+    if alpha is None:
+        return np.asarray(straight, np.float32)
+    opacity = cv2.resize(alpha, size, interpolation=cv2.INTER_CUBIC)
+    trailing = (..., *[None] * (plane.ndim - 2))
+    weighted = cv2.resize(plane * alpha[trailing], size, interpolation=cv2.INTER_CUBIC)
+    visible = opacity[trailing] > _VISIBLE
+    quotient = weighted / np.where(visible, opacity[trailing], 1)
+    return np.asarray(np.where(visible, quotient, straight), np.float32)
+
+
+def _respect_alpha(
+    sr: Plane, lr: Plane, alpha: Plane, enlarge: Callable[[Plane, Plane | None], Plane]
+) -> Plane:
+    """The network's luma with edges of transparency as premultiplied resampling has them.
+
+    The network sees straight luma and would sharpen an edge there that hardly shows, such as
+    that of a faint shadow. Where alpha is even its detail counts in full, and less the more
+    alpha varies among the visible pixels around.
+    """
+    window = np.ones((5, 5), np.uint8)
+    least = cv2.erode(np.where(alpha < _OPAQUE_ENOUGH, np.float32(1), alpha), window)
+    most = cv2.dilate(alpha, window)
+    evenness = np.minimum(least / np.maximum(most, _VISIBLE), 1)
+    detail = sr - enlarge(lr, None)
+    even = np.clip(enlarge(evenness, None), 0, 1)
+    return np.asarray(enlarge(lr, alpha) + even * detail, np.float32)
+
+
+def _bleed(colour: Plane, alpha: Plane) -> Plane:
+    """Let the colour of visible pixels flow into the (nearly) transparent ones around.
+
+    What lies under transparency is arbitrary, often black; resampling would draw it into the
+    visible edge as a halo. The fill is the alpha-weighted (premultiplied) mean over the
+    smallest pyramid cell that holds anything visible.
+    """
+    keep = np.minimum(alpha / _OPAQUE_ENOUGH, 1)[..., None]
+    if keep.min() == 1:
+        return colour
+    weight = alpha[..., None]
+    return np.asarray(keep * colour + (1 - keep) * _pyramid_mean(colour * weight, weight))
+
+
+def _pyramid_mean(premultiplied: Plane, alpha: Plane) -> Plane:
+    """Straight colour for every pixel: the mean of near visible ones, or of ever wider cells."""
+    height, width = alpha.shape[:2]
+    if height * width == 1:
+        return np.asarray(premultiplied / np.maximum(alpha, 1e-6))
+    half = ((width + 1) // 2, (height + 1) // 2)
+
+    def shrink(plane: Plane) -> Plane:
+        small = cv2.resize(plane, half, interpolation=cv2.INTER_AREA)
+        return np.asarray(small, np.float32).reshape(half[1], half[0], -1)
+
+    wide = _pyramid_mean(shrink(premultiplied), shrink(alpha))
+    wide = np.asarray(cv2.resize(wide, (width, height)), np.float32).reshape(height, width, -1)
+    window = (5, 5)
+    near = np.asarray(cv2.blur(premultiplied, window), np.float32).reshape(height, width, -1)
+    weight = np.asarray(cv2.blur(alpha, window), np.float32).reshape(height, width, 1)
+    visible = np.minimum(weight / _OPAQUE_ENOUGH, 1)
+    return np.asarray(visible * near / np.maximum(weight, 1e-6) + (1 - visible) * wide)

@@ -1,1 +1,0 @@
-"""HFDN inside other people's frameworks; each needs an extra of its own."""

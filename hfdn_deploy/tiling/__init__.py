@@ -1,0 +1,5 @@
+"""Images in tiles, exactly: the plan, the run and the model of memory."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

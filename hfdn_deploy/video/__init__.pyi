@@ -1,0 +1,14 @@
+from .overlap import overlapped
+from .planes import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
+from .upscaling import check_video_format, is_video, upscale_video
+
+__all__ = [
+    "LAYOUTS",
+    "check_video_format",
+    "is_video",
+    "luma_from_network",
+    "luma_to_network",
+    "overlapped",
+    "upscale_chroma",
+    "upscale_video",
+]

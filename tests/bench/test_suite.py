@@ -1,0 +1,138 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hfdn_deploy.bench import (
+    MACS,
+    PEAK,
+    SCENARIOS,
+    SIDE,
+    BenchResult,
+    BenchRow,
+    Candidate,
+    degrade,
+    load_original,
+    luma8,
+    make_pair,
+    plan,
+    products,
+    run,
+)
+from hfdn_deploy.cli import main, read_result, regressions, table
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import write_image
+
+
+def row(precision, seconds):
+    times = tuple(seconds * x for x in (1.0, 1.02, 0.99, 1.01))
+    return BenchRow(
+        "x4", "onnxruntime", precision, (320, 180), "", times, None, times, 0.01, 2**28, 10**10
+    )
+
+
+@pytest.fixture
+def result():
+    rows = (row("fp32", 2.0), row("int8", 0.5))
+    limits = {"fp32 onnxruntime": (0.1,), "int8 openvino": (0.04,), "int8 onnxruntime": (0.05,)}
+    facts = {"processor": "a processor", "cores": 2}
+    return BenchResult(1, facts, None, limits, 10**10, rows)
+
+
+def test_the_table(result):
+    text = table(result)
+    assert "| x4 | onnxruntime | int8 | 320×180 | 502.5 ms (498.8–506.2) | - |" in text
+    assert "| 0.25 (0.25–0.25) | +0.010 dB | 256 MiB | 8 % |" in text
+    assert "limit in int8: 250 GMAC/s, a product of openvino" in text
+    assert "too wide" not in text
+
+
+def test_a_row_that_may_be_as_fast_as_the_first_says_so(result):
+    noisy = replace(result.rows[1], inference=(1.0, 4.0, 1.0, 4.0))
+    assert "too wide to say which is faster" in table(replace(result, rows=(result.rows[0], noisy)))
+
+
+def test_a_result_compared_with_itself_and_with_one_twice_as_fast(tmp_path, capsys, result):
+    file, fast = tmp_path / "new.json", tmp_path / "old.json"
+    file.write_text(json.dumps(result.to_json()))
+    assert read_result(file) == result
+    quick = replace(result.rows[1], inference=tuple(x / 2 for x in result.rows[1].inference))
+    fast.write_text(json.dumps(replace(result, rows=(result.rows[0], quick)).to_json()))
+    assert main(["bench", str(file), "--compare", str(file)]) == 0
+    assert "no row is slower" in capsys.readouterr().out
+    assert main(["bench", str(file), "--compare", str(fast)]) == 3
+    assert "x4, onnxruntime, int8, 320×180 took 2.00 times" in capsys.readouterr().err
+    assert regressions(read_result(fast), result) == []
+
+
+@pytest.mark.parametrize("option", ["--rounds=0", "--rounds=-1", "--seconds=nan", "--seconds=-1"])
+def test_measuring_nothing_or_for_ever_is_refused(capsys, option):
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "x2", "--size", "8x8", option])
+    assert caught.value.code == 2
+    assert "is no " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{}", "[", '{"schema": 1}'])
+def test_what_is_no_result_is_refused(tmp_path, capsys, text):
+    (tmp_path / "x.json").write_text(text)
+    assert main(["bench", str(tmp_path / "x.json")]) == 2
+    assert "name a JSON that this `hfdn bench` wrote" in capsys.readouterr().err
+
+
+def test_the_plan(bundle, tmp_path):
+    cases = plan([str(bundle)], ["onnxruntime", "openvino"], ["fp32", "int8"])
+    assert [(c.precision, c.backend) for c in cases] == [
+        ("fp32", "onnxruntime"), ("fp32", "openvino"), ("int8", "onnxruntime"), ("int8", "openvino")
+    ]  # fmt: skip
+    (case,) = plan([str(bundle / "fp32.onnx")], ["onnxruntime"], ["int8"])
+    assert case == Candidate(str(bundle / "fp32.onnx"), str(bundle), "onnxruntime", "fp32")
+    with pytest.raises(InputError, match="no file of a bundle"):
+        plan([str(tmp_path / "x.onnx")], ["onnxruntime"], ["fp32"])
+
+
+def test_pictures_are_photographs_of_the_size_asked_for(tmp_path, photo):
+    picture = make_pair(load_original(None), (320, 180), 4)
+    assert picture.original.shape == (720, 1280)
+    assert picture.luma.shape == (180, 320)
+    assert picture.image.shape == (180, 320, 3)
+    expected = degrade(picture.original, 4) / PEAK
+    np.testing.assert_allclose(picture.luma, np.clip(expected, 0, 1), atol=1e-6)
+    assert picture.original[:360].std() > 30
+    write_image(tmp_path / "grey.png", photo[..., 0])
+    grey = load_original(tmp_path / "grey.png")
+    expected = luma8(np.dstack([grey] * 3)[:40, :60])
+    assert (make_pair(grey, (15, 10), 4).original == expected).all()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_products_are_of_the_size_that_is_counted(precision):
+    assert MACS == SIDE**3
+    for run_product in products(precision).values():
+        (y,) = run_product() if isinstance(run_product(), list) else run_product().values()
+        assert y.shape == (SIDE, SIDE)
+        assert np.ptp(y) > 0
+
+
+def test_a_bench_from_end_to_end(monkeypatch):
+    monkeypatch.setattr("hfdn_deploy.bench.suite.products", lambda precision: {})
+    cases = plan(["x4"], ["onnxruntime", "openvino"], ["fp32", "int8"])
+    result = run(cases, [(24, 16)], load_original(None), rounds=2, seconds=0)
+    assert [len(r.inference) for r in result.rows] == [2] * 4
+    assert [len(r.end_to_end) for r in result.rows] == [2] * 4
+    assert result.rows[0].psnr_cost_db == 0
+    assert all(abs(r.psnr_cost_db) < 0.3 for r in result.rows)
+    assert result.rows[2].psnr_cost_db != 0
+    assert result.rows[1].macs == round(115_640_526_336 * 24 * 16 / (320 * 180))
+    assert all(50 < r.peak_bytes / 2**20 < 2000 for r in result.rows)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_loadgen_runs_a_scenario_and_leaves_its_log(tmp_path, capsys, scenario):
+    log = tmp_path / "log"
+    options = ["--backends", "onnxruntime", "--precisions", "int8", "--size", "16x12"]
+    rules = ["--scenario", scenario, "--seconds", "0.2", "--log", str(log)]
+    assert main(["bench", "x4", *options, *rules]) == 0
+    assert f"Scenario : {SCENARIOS[scenario]}" in capsys.readouterr().out
+    assert (log / "onnxruntime-int8-16x12" / "mlperf_log_detail.txt").exists()

@@ -1,0 +1,302 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from benchmarks.cli import main as benchmark
+from hfdn_deploy import BackendError, BundleError, InputError, Upscaler
+from hfdn_deploy.cli import main
+from hfdn_deploy.cluster import ImageResult, locate
+from hfdn_deploy.cluster import ray as on_ray
+from hfdn_deploy.images import write_image
+
+LOAD = partial(Upscaler.load, 2, precision="int8")
+MODEL = ["--scale", "2", "--precision", "int8"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, photo):
+    """A folder of 9 images of all kinds, one of them poisoned."""
+    folder = tmp_path_factory.mktemp("pictures") / "in"
+    for i in range(4):
+        write_image(folder / f"{i}.png", photo[i : i + 20, : 24 + i])
+    write_image(folder / "deep.tif", photo[:9, :11].astype(np.uint16) * 257)
+    write_image(folder / "alpha.webp", np.dstack([photo[:12, :10], photo[:12, :10, 0]]))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    Image.fromarray(photo[:20, :30]).save(folder / "turned.jpg", exif=exif)
+    (folder / "note.txt").write_text("no image, and not named as one")
+    (folder / "poison.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(pictures):
+    """What `hfdn upscale` makes of them without a cluster: bytes by name."""
+    out = pictures.parent / "local"
+    assert main(["upscale", str(pictures), "-o", str(out), *MODEL]) == 1
+    return contents(out)
+
+
+def contents(folder):
+    """Bytes by name; hidden files, too."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def lines(folder):
+    """The list of results by output, in which no output may stand twice."""
+    found = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert len({line["output"] for line in found}) == len(found)
+    return {line["output"]: ImageResult(**line) for line in found}
+
+
+def check(folder, local):
+    """The outputs are the local run's, to the byte, and the list of results tells the truth."""
+    found = contents(folder)
+    del found["results.jsonl"]
+    assert found == local
+    assert not (folder / ".partial").exists()
+    done = {name: line for name, line in lines(folder).items() if line.error is None}
+    assert {name: line.sha256 for name, line in done.items()} == {
+        name: hashlib.sha256(data).hexdigest() for name, data in local.items()
+    }
+    return done
+
+
+def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["upscale", str(pictures), "-o", str(out), *MODEL, "--engine", "ray", "--json"]
+    assert main([*command, "--workers", "2"]) == 1
+    printed = capsys.readouterr()
+    assert "error: 1 of 8 failed" in printed.err
+    report = json.loads(printed.out)
+    assert "poison.png is truncated or damaged" in report["failures"][0]["error"]
+    assert {Path(image["input"]).name for image in report["images"]} == set(local)
+    done = check(out, local)
+    assert (done["turned.jpg"].width, done["turned.jpg"].height) == (40, 60)
+    assert {(one.backend, one.precision) for one in done.values()} == {("openvino", "int8")}
+    assert "truncated" in lines(out)["poison.png"].error
+
+    assert main(command) == 2
+    assert "--force overwrites, --resume skips" in capsys.readouterr().err
+    # What is missing, and nothing else: an output that went, and one that its input outdated.
+    (out / "1.png").unlink()
+    os.utime(out / "2.png", (1, 1))
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert main([*command, "--resume"]) == 2
+    assert "2.png: older than its input" in capsys.readouterr().err
+    assert main([*command, "--resume", "--force"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["skipped"] == 5
+    assert {image["output"] for image in report["images"]} == {"1.png", "2.png"}
+    check(out, local)
+    same = {n for n, t in before.items() if (out / n).stat().st_mtime_ns == t}
+    assert same == set(local) - {"1.png", "2.png"}
+
+
+def test_outputs_that_a_killed_run_did_not_list_are_listed(pictures, local, tmp_path):
+    """Nothing is left to do here but that, so no cluster is needed."""
+    for name in local:
+        (tmp_path / name).write_bytes(local[name])
+    (tmp_path / ".partial").mkdir()
+    (tmp_path / ".partial" / "half").write_bytes(b"of a file")
+    inputs = [str(pictures / name) for name in local]
+    line = ImageResult("0", "0.png", bytes=len(local["0.png"]), sha256="as it was", seconds=1.0)
+    (tmp_path / "results.jsonl").write_text(json.dumps(vars(line)) + "\n")
+    planned = on_ray.plan(inputs, str(tmp_path), resume=True)
+    assert not planned.jobs
+    assert list(on_ray.run(planned, LOAD)) == []
+    found = lines(tmp_path)
+    assert found.pop("0.png") == line
+    assert {name: one.sha256 for name, one in found.items()} == {
+        name: hashlib.sha256(data).hexdigest() for name, data in local.items() if name != "0.png"
+    }
+    assert not (tmp_path / ".partial").exists()
+
+
+def busy_workers():
+    """Processes of Ray that upscale just now; they carry what they run in their titles."""
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if "MapWorker(Map(_Actor)).submit" in " ".join(one.cmdline())]
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(cluster, tmp_path, photo):
+    for i in range(24):
+        write_image(tmp_path / "in" / f"{i:02}.png", photo[i:, i:])
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "local"), *MODEL]) == 0
+    planned = on_ray.plan([str(tmp_path / "in")], str(tmp_path / "out"))
+    results = on_ray.run(planned, LOAD, workers=2)
+    seen = [next(results)]
+    while not (busy := busy_workers()):
+        time.sleep(0.001)
+    busy[0].kill()
+    seen += results
+    assert not busy[0].is_running()
+    assert sorted(result.output for result in seen) == [f"{i:02}.png" for i in range(24)]
+    assert [result.error for result in seen] == [None] * 24
+    check(tmp_path / "out", contents(tmp_path / "local"))
+
+
+def test_an_image_that_no_worker_survives_is_reported(
+    cluster, pictures, local, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(on_ray, "_RETRIES", 1)
+
+    def load():
+        up = LOAD()
+        run = up.backend.run
+        up.backend.run = lambda lr: os.kill(os.getpid(), 9) if lr.shape[-1] == 27 else run(lr)
+        return up
+
+    planned = on_ray.plan([str(pictures / f"{i}.png") for i in range(4)], str(tmp_path / "out"))
+    found = {result.output: result for result in on_ray.run(planned, load, workers=1)}
+    assert "3.png: every worker that took it died" in found["3.png"].error
+    assert lines(tmp_path / "out") == found
+    check(tmp_path / "out", {f"{i}.png": local[f"{i}.png"] for i in range(3)})
+
+
+def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
+    planned = on_ray.plan([str(pictures)], str(tmp_path / "out"))
+    for load, kind, words in (
+        (partial(Upscaler.load, tmp_path), BundleError, "is no bundle"),
+        (partial(Upscaler.load, 2, "cuda"), BackendError, "onnxruntime-gpu"),
+    ):
+        with pytest.raises(kind, match=words):
+            list(on_ray.run(planned, load, workers=1))
+    with pytest.raises(BackendError, match="no machine of the cluster has 1 cores and 1 GPUs"):
+        list(on_ray.run(planned, LOAD, workers=1, gpus=1))
+    with pytest.raises(InputError, match="0 workers"):
+        list(on_ray.run(planned, LOAD, workers=0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_is_not_there(pictures, tmp_path):
+    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "--engine", "ray"]
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    ran = subprocess.run(
+        [*command, "-o", str(tmp_path / "out")], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert ran.returncode == 4
+    assert "error: there is no Ray cluster at 127.0.0.1:1 (" in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_object_store(cluster, pictures, local, tmp_path):
+    """Images from a bucket, to a bucket and to a disk, through a server that speaks S3."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        options = f"?scheme=http&endpoint_override={host}:{port}&allow_bucket_creation=true"
+        source, target = (f"s3://key:secret@photos/{name}{options}" for name in ("in", "out"))
+        storage, path = locate(source)
+        storage.system.create_dir("photos")
+        for picture in pictures.iterdir():
+            storage.write(path / picture.name, picture.read_bytes())
+
+        found = {one.output: one for one in on_ray.run(on_ray.plan([source], target), LOAD)}
+        assert set(found) == {*local, "poison.png"}
+        assert found["0.png"].input == "s3://photos/in/0.png"
+        assert "s3://photos/in/poison.png is truncated" in found["poison.png"].error
+        outputs = storage.listing(Path("photos/out"))
+        results = outputs.pop(Path("photos/out/results.jsonl"))
+        assert {path.name: storage.read(path) for path in outputs} == local
+        assert results.bytes > 8 * 100
+
+        again = on_ray.plan([source], target, resume=True)
+        assert [job.target.name for job in again.jobs] == ["poison.png"]
+        with pytest.raises(InputError, match="there already; --force"):
+            on_ray.plan([source], target)
+        with pytest.raises(InputError, match="holds inputs, which would be overwritten"):
+            on_ray.plan([source], source, force=True)
+        with pytest.raises(InputError, match=r"no image in s3.*/none"):
+            on_ray.plan([source.replace("/in", "/none")], target)
+        with pytest.raises(InputError, match="cannot be read"):
+            storage.read(path / "missing.png")
+        with pytest.raises(InputError, match="cannot be written"):
+            storage.write(Path("no-such-bucket") / "a.png", b"")
+        one = on_ray.plan([source.replace("/in", "/in/0.png")], str(tmp_path))
+        assert [job.source.name for job in one.jobs] == ["0.png"]
+    finally:
+        server.stop()
+
+
+def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsys, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "upper").mkdir()
+    write_image(tmp_path / "upper" / "0.PNG", photo)
+    ray, out = ["--engine", "ray"], str(tmp_path / "out")
+    for arguments, words in [
+        ([pictures, "-o", out, "--workers", "2"], "--workers is for --engine ray"),
+        ([pictures, "-o", out, "--gpus-per-worker", "1"], "--gpus-per-worker is for --engine ray"),
+        (["s3://a/b", "-o", out], "s3://a/b is no path"),
+        ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --engine local"),
+        ([pictures, "-o", f"{out}.png", *ray], "fills a folder, so name one"),
+        ([pictures, "-o", "ftp://a/b", *ray], "in no storage that is known"),
+        ([pictures, tmp_path / "upper", "-o", out, *ray], "would both become"),
+        ([pictures, "-o", pictures, *ray, "--force"], "would overwrite an input"),
+        ([tmp_path / "a.mp4", "-o", out, *ray], "upscale videos with --engine local"),
+        ([tmp_path / "missing", "-o", out, *ray], "no image format ''"),
+        ([tmp_path, "-o", out, *ray], "no image in"),
+        ([pictures, "-o", tmp_path / "a.mp4" / "b", *ray], "a.mp4 is no folder"),
+    ]:
+        assert main(["upscale", *map(str, arguments)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert words in error
+        assert not Path(out).exists()
+    (tmp_path / "upper" / "results.jsonl").write_text('{"a": 1}')
+    with pytest.raises(InputError, match=r"results\.jsonl is no list of results"):
+        on_ray.plan([str(pictures)], str(tmp_path / "upper"))
+    monkeypatch.setitem(sys.modules, "hfdn_deploy.cluster.ray", None)
+    assert main(["upscale", str(pictures), "-o", out, *ray]) == 2
+    assert "pip install 'hfdn-deploy[ray]'" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_path):
+    """In a cluster of its own, on a machine that has the rest of the suite's as well."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "-o", str(out)]
+    with tempfile.TemporaryDirectory(prefix="hfdn-") as temporary:
+        process = subprocess.Popen(
+            [*command, *MODEL, "--engine", "ray", "--workers", "1"],
+            start_new_session=True, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "TMPDIR": temporary},
+        )  # fmt: skip
+        while process.poll() is None and not list(out.glob("*.png")):
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.communicate()[1]
+        assert process.returncode == 130, error
+        assert "interrupted; nothing half-written is left." in error
+        assert not psutil.wait_procs(children, timeout=20)[1]
+        assert not list(Path(temporary).glob("ray-*"))
+    found = contents(out)
+    found.pop("results.jsonl", None)
+    assert found.items() <= local.items()
+    assert not (out / ".partial").exists()
+
+
+def test_the_benchmark(cluster, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.scale.SIZE", (18, 32))
+    command = ["scale", "--workers", "1", "--images", "8", "--side", "8", "--rounds", "1"]
+    assert benchmark([*command, "--scale", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (run,) = report["runs"]["1"]
+    assert 0 < 4 / run["images_per_second"] < run["seconds"]
+    assert [row["format"] for row in report["beside"]] == [".png", ".jpg", ".webp"]
+    assert all(row["bytes_out"] > row["bytes_in"] > 0 < row["cpu_ms"] for row in report["beside"])

@@ -1,0 +1,166 @@
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+from hfdn_deploy import InputError, Upscaler
+from hfdn_deploy.files import Done, Failed, Job, pending_jobs, plan_jobs, run_jobs
+from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.tiling import Footprint
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders whose images would collide: a/x.png, a/y.jpg, b/X.PNG."""
+    for name in ("a/x.png", "a/y.jpg", "b/X.PNG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_collisions_are_refused_where_case_does_not_count(folders):
+    with pytest.raises(InputError, match=r"x\.png and .*X\.PNG would both become"):
+        plan_jobs([str(folders / "a"), str(folders / "b")], folders / "out")
+    (folders / "a" / "e\u0301.png").touch()
+    (folders / "c").mkdir()
+    (folders / "c" / "\xe9.png").touch()
+    with pytest.raises(InputError, match="would both become"):
+        plan_jobs([str(folders / "a"), str(folders / "c")], folders / "out")
+    assert not (folders / "out").exists()
+
+
+def test_no_input_is_overwritten_not_even_anothers(folders):
+    with pytest.raises(InputError, match="would overwrite an input"):
+        plan_jobs([str(folders / "a" / "x.png")], folders / "a" / "x.png")
+    (folders / "a" / "link.png").hardlink_to(folders / "b" / "X.PNG")
+    (folders / "c").mkdir()
+    (folders / "c" / "y.jpg").symlink_to(folders / "a" / "y.jpg")
+    with pytest.raises(InputError, match="would overwrite an input"):
+        plan_jobs([str(folders / "b" / "X.PNG"), str(folders / "a" / "y.jpg")], folders / "c")
+
+
+def test_no_output_is_a_folder(folders):
+    """`--resume` would take it for done."""
+    (folders / "out" / "x.png").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"x\.png is a folder; move it away"):
+        plan_jobs([str(folders / "a")], folders / "out")
+
+
+def test_videos_are_named_one_by_one(folders, caplog):
+    for name in ("v.mp4", "w.MKV"):
+        (folders / "a" / name).touch()
+    jobs = plan_jobs([str(folders / "a")], folders / "out")
+    assert [job.source.name for job in jobs] == ["x.png", "y.jpg"]
+    assert "a: videos in it are left out (2); name them" in caplog.text
+    jobs = plan_jobs([str(folders / "a" / "*.mp4")], folders / "out")
+    assert [job.target for job in jobs] == [folders / "out" / "v.mp4"]
+
+
+def test_existing_outputs(folders):
+    source = folders / "a" / "x.png"
+    job = Job(source, folders / "out.png")
+    assert pending_jobs([job], False, False) == [job]
+    job.target.touch()
+    os.utime(job.target, (1, 1))
+    for resume, reason in ((False, "there already"), (True, "older than its input")):
+        with pytest.raises(InputError, match=rf"out\.png: {reason}; --force overwrites"):
+            pending_jobs([job], False, resume)
+        assert pending_jobs([job], True, resume) == [job]
+    os.utime(source, (1, 1))
+    assert pending_jobs([job], False, True) == pending_jobs([job], True, True) == []
+
+
+def test_batches_hold_images_of_one_size(tmp_path, photo, bundle):
+    sizes = {"a": (5, 6), "b": (7, 6), "c": (5, 6), "d": (5, 6), "e": (7, 6)}
+    jobs = [Job(tmp_path / f"{name}.tif", tmp_path / "out" / f"{name}.tif") for name in "abcdexyz"]
+    for name, (height, width) in sizes.items():
+        image = photo[:height, :width] + np.uint8(ord(name))
+        write_image(tmp_path / f"{name}.tif", image if name != "c" else image[..., 0])
+    write_image(tmp_path / "x.tif", np.full((5, 6), 7, np.float32))
+    (tmp_path / "y.tif").touch()
+    write_image(tmp_path / "z.tif", photo[:5, :6].astype(np.uint16))
+    with Upscaler.load(bundle) as up:
+        shapes = []
+        run = up.backend.run
+        up.backend.run = lambda lr: shapes.append(lr.shape) or run(lr)
+        results = list(run_jobs(up, jobs, batch=2))
+        up.backend.run = run
+        done = {r.job.source.stem for r in results if isinstance(r, Done)}
+        failed = {r.job.source.stem: str(r.error) for r in results if isinstance(r, Failed)}
+        assert done == set("abcdez")
+        assert "y.tif is empty" in failed["y"]
+        assert "x.tif: float pixels run from 7.0 to 7.0" in failed["x"]
+        # The pair of x and z fails before it runs, then z runs alone.
+        assert sorted(shapes) == [(1, 1, 5, 6), (1, 1, 5, 6), (2, 1, 5, 6), (2, 1, 7, 6)]
+        for name in sorted(done):
+            one = up(read_image(tmp_path / f"{name}.tif")).astype(int)
+            assert np.abs(read_image(tmp_path / "out" / f"{name}.tif") - one).max() <= 1
+
+
+def test_a_batch_is_no_larger_than_memory_allows(tmp_path, photo):
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", photo)
+    jobs = plan_jobs([str(tmp_path)], tmp_path / "out")
+    with Upscaler.load(2, "onnxruntime") as up:
+        two = Footprint(
+            *photo.shape[:2], up.backend, channels=3, number=2, held=8 * photo.nbytes
+        ).need(None)
+        numbers, run = [], up.backend.run
+        up.backend.run = lambda lr: numbers.append(len(lr)) or run(lr)
+        assert all(
+            isinstance(result, Done)
+            for result in run_jobs(Upscaler(up.backend, "", max_memory=two), jobs, batch=50)
+        )
+    assert numbers == [2, 2, 1]
+
+
+def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundle):
+    write_image(tmp_path / "a.png", np.dstack([photo, photo[..., :1]]))
+    write_image(tmp_path / "b.png", photo.astype(np.uint16))
+    write_image(tmp_path / "c.png", np.zeros((1, 20_000), np.uint8))
+    jobs = [Job(tmp_path / f"{name}.png", tmp_path / f"{name}.jpg") for name in "abc"]
+    with Upscaler.load(bundle) as up:
+        up.backend.run = None
+        failures = [str(result.error) for result in run_jobs(up, jobs)]
+    assert "a.jpg: .jpg cannot hold transparency" in failures[0]
+    assert "b.jpg: .jpg cannot hold uint16 pixels" in failures[1]
+    assert "c.jpg: .jpg cannot hold an image of 80000×4" in failures[2]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    (tmp_path / "disk").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "disk")]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield tmp_path / "disk"
+    subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+
+
+def test_a_full_disk_leaves_no_half_file(small_disk, photo):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    with pytest.raises(InputError, match=r"a\.png cannot be written: No space left on device"):
+        write_image(small_disk / "a.png", noise)
+    assert not list(small_disk.iterdir())
+    write_image(small_disk / "a.png", photo)
+    assert read_image(small_disk / "a.png").shape == photo.shape
+    with pytest.raises(InputError, match="No space left"):
+        write_image(small_disk / "a.png", noise)
+    np.testing.assert_array_equal(read_image(small_disk / "a.png"), photo)
+
+
+def test_a_read_only_disk(small_disk, photo):
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    for path in (small_disk / "a.png", small_disk / "folder" / "a.png"):
+        with pytest.raises(InputError, match=r"a\.png cannot be written: Read-only file system"):
+            write_image(path, photo)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(tmp_path, photo):
+    (tmp_path / "out").mkdir(mode=0o555)
+    with pytest.raises(InputError, match="cannot be written: Permission denied"):
+        write_image(tmp_path / "out" / "a.png", photo)

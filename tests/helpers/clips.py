@@ -1,0 +1,165 @@
+"""Real clips, encoded and decoded with PyAV."""
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.video import upscale_video
+
+LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
+
+
+def samples(frame, index):
+    """A plane as a view, (H, W)."""
+    plane = frame.planes[index]
+    dtype = np.uint16 if frame.format.name.endswith("le") else np.uint8
+    return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
+
+
+def make_frame(planes, format="yuv420p"):
+    height, width = planes[0].shape
+    frame = av.VideoFrame(width, height, format)
+    for index, plane in enumerate(planes):
+        samples(frame, index)[:] = plane
+    return frame
+
+
+def flat(format, luma, chroma=100, size=(16, 24)):
+    """A frame of one colour."""
+    frame = av.VideoFrame(size[1], size[0], format)
+    for index in range(len(frame.planes)):
+        samples(frame, index)[:] = chroma if index else luma
+    return frame
+
+
+def noise(count, size=(16, 24)):
+    """Frames that do not compress well."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        frame = flat("yuv420p", 0, size=size)
+        samples(frame, 0)[:] = rng.integers(16, 236, size)
+        yield frame
+
+
+def write_clip(
+    path,
+    frames,
+    times=None,
+    time_base=Fraction(1, 25),
+    sound=None,
+    muxing=None,
+    chapter=None,
+    **facts,
+):
+    """Encode without loss.
+
+    `facts` are attributes of the video stream, `sound` a codec's name, `chapter` a title.
+    """
+    frames = list(frames)
+    codec = facts.pop("codec", "libvpx-vp9" if path.suffix == ".webm" else "libx264")
+    options = LOSSLESS.get(codec, {}) | facts.pop("options", {})
+    rotation = facts.pop("rotation", None)
+    with av.open(str(path), "w", container_options=muxing or {}) as container:
+        video = container.add_stream(codec, 25, options=options)
+        video.width, video.height = frames[0].width, frames[0].height
+        video.pix_fmt = frames[0].format.name
+        video.time_base = video.codec_context.time_base = time_base
+        for name, value in facts.items():
+            setattr(video, name, value)
+        if rotation is not None:
+            video.set_display_rotation(rotation)
+        if sound:
+            audio = container.add_stream(sound, 48000)
+            audio.metadata.update({"language": "eng", "title": "a sound"})
+        container.metadata["title"] = "a clip"
+        if chapter:
+            whole = {"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000)}
+            container.set_chapters([{**whole, "metadata": {"title": chapter}}])
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = times[index] if times else index, time_base
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        if sound:
+            seconds = (frames[-1].pts + 1) * float(time_base)
+            rng = np.random.default_rng(0)
+            for start in range(0, int(48000 * seconds), 960):
+                tone = rng.normal(0, 0.1, (2, 960)).astype(np.float32)
+                block = av.AudioFrame.from_ndarray(tone, "fltp", "stereo")
+                block.sample_rate, block.pts = 48000, start
+                container.mux(audio.encode(block))
+            container.mux(audio.encode())
+    return path
+
+
+def cut(path, segments):
+    """Have the edit lists of an MP4 show these segments alone: start and length in seconds."""
+
+    def rebuilt(boxes, scale):
+        result, position = b"", 0
+        while position < len(boxes):
+            length = int.from_bytes(boxes[position : position + 4])
+            kind, body = boxes[position + 4 : position + 8], boxes[position + 8 : position + length]
+            if kind in (b"moov", b"edts"):
+                body = rebuilt(body, scale)
+            elif kind == b"trak":
+                # The time scale, behind version, flags and two times, comes later.
+                header = body.index(b"mdhd") + 16
+                body = rebuilt(body, int.from_bytes(body[header : header + 4]))
+            elif kind == b"elst":
+                first = int.from_bytes(body[12:16])
+                body = struct.pack(">II", 0, len(segments))
+                for start, seconds in segments:
+                    times = round(1000 * seconds), first + round(scale * start)
+                    body += struct.pack(">III", *times, 1 << 16)
+            result += struct.pack(">I", 8 + len(body)) + kind + body
+            position += length
+        return result
+
+    path.write_bytes(rebuilt(path.read_bytes(), 0))
+
+
+@dataclass(frozen=True)
+class Clip:
+    frames: list
+    times: list
+    durations: list
+    sound: list
+    """Timestamp, duration and bytes of every audio packet."""
+    video: dict
+    """What the stream's header says."""
+    metadata: dict
+    languages: list
+
+
+def read_clip(path):
+    frames, sound = [], []
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        header = {
+            "time_base": video.time_base,
+            "duration": video.duration,
+            "codec": video.codec_context.name,
+            "sample_aspect_ratio": video.sample_aspect_ratio,
+        }
+        for packet in container.demux():
+            if packet.stream is video:
+                frames += packet.decode()
+            elif packet.size:
+                sound.append((packet.pts, packet.duration, bytes(packet)))
+        languages = [s.metadata.get("language") for s in container.streams.audio]
+        times, durations = [f.pts for f in frames], [f.duration for f in frames]
+        return Clip(frames, times, durations, sound, header, container.metadata, languages)
+
+
+def refused(up, source, target, error=InputError):
+    """The sentence it is refused with; nothing is left."""
+    before = {path: path.read_bytes() for path in target.parent.rglob("*")}
+    with pytest.raises(error) as caught:
+        upscale_video(up, source, target)
+    assert {path: path.read_bytes() for path in target.parent.rglob("*")} == before
+    return str(caught.value)
