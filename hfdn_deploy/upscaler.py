@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
-from hfdn_deploy.bundle import PRECISIONS, Bundle, pretrained
+from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image
+from hfdn_deploy.options import ModelOptions, Tile
 from hfdn_deploy.tiling import TileChoice, Tiling
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Upscaler:
         backend: Backend,
         choice: str,
         ensemble: bool = False,
-        tile: int | Literal["auto"] | None = "auto",
+        tile: Tile = "auto",
         max_memory: int | None = None,
     ) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
@@ -63,7 +64,7 @@ class Upscaler:
         ensemble: bool = False,
         allow_ungated: bool = False,
         trust: bool = False,
-        tile: int | Literal["auto"] | None = "auto",
+        tile: Tile = "auto",
         max_memory: int | None = None,
     ) -> Self:
         """Open a model.
@@ -99,22 +100,36 @@ class Upscaler:
             GateError: the graph did not pass its quality gate, and that is not allowed.
             BackendError: the backend is unknown, not installed or cannot run this model.
         """
-        if precision not in (*PRECISIONS, None):
-            known = ", ".join(PRECISIONS)
-            raise InputError(f"there is no precision {precision!r}; choose one of {known}.")
-        source = _open(model, allow_ungated, trust)
+        return cls.open(
+            ModelOptions(
+                model=model,
+                backend=backend,
+                precision=precision,
+                ensemble=ensemble,
+                tile=tile,
+                max_memory=max_memory,
+                allow_ungated=allow_ungated,
+                trust=trust,
+            )
+        )
+
+    @classmethod
+    def open(cls, options: ModelOptions) -> Self:
+        """Open a model as a record of options says; errors as for `load`."""
+        model, precision = options.model, options.precision
+        source = _open(model, options.allow_ungated, options.trust)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
-        if isinstance(source, Engine) and isinstance(tile, int):
+        if isinstance(source, Engine) and isinstance(options.tile, int):
             raise BackendError(
                 f"{model} holds the whole network, and tiles need parts of it; name its bundle, "
                 f"{source.manifest.bundle}, or leave tile at 'auto' or None."
             )
-        opened, choice = open_backend(backend, source, own)
+        opened, choice = open_backend(options.backend, source, own)
         logger.info("backend: %s", choice)
         try:
-            return cls(opened, choice, ensemble, tile, max_memory)
+            return cls(opened, choice, options.ensemble, options.tile, options.max_memory)
         except HFDNError:
             opened.close()
             raise

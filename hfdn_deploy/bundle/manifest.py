@@ -3,10 +3,12 @@
 import json
 import re
 from dataclasses import asdict, dataclass
-
-import onnx
+from typing import TYPE_CHECKING
 
 from hfdn_deploy.errors import BackendError
+
+if TYPE_CHECKING:
+    import onnx
 
 MANIFEST = "manifest.json"
 SCHEMA = 5
@@ -43,8 +45,10 @@ class TensorSpec:
     """N, C, H, W; a name stands for a size that may vary."""
 
     @classmethod
-    def from_onnx(cls, value: onnx.ValueInfoProto) -> "TensorSpec":
+    def from_onnx(cls, value: "onnx.ValueInfoProto") -> "TensorSpec":
         """Describe an input or output of an ONNX graph."""
+        import onnx  # not above: the command line reads `PRECISIONS` before it needs a graph
+
         kind = value.type.tensor_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
         return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
