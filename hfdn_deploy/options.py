@@ -23,8 +23,8 @@ class ModelOptions:
     """A scale (2, 3 or 4: the bundle that comes with the package), a bundle's directory, an engine
     (`.engine` or `.plan`, with its sidecar), or a `.safetensors` checkpoint (backend "torch")."""
     backend: str = "auto"
-    """A name of `hfdn_deploy.backends.BACKENDS`, or "auto": the fastest measured one that can run the
-    model here."""
+    """A name in `hfdn_deploy.backends.BACKENDS`, or "auto": the fastest measured one that can run
+    the model here."""
     precision: str | None = None
     """Of `hfdn_deploy.bundle.PRECISIONS`, never replaced by another; None for fp32, or an engine's
     own."""
