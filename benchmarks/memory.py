@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hfdn_deploy.backends import TilingBackend
 from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.tiling import Footprint, Tiling
+from hfdn_deploy.tiling import WHOLE, Footprint, Plan
 from hfdn_deploy.upscaler import Upscaler
 
 # Height and width of the picture, and its tiles.
 RUNS = (
-    ((180, 320), None),
-    ((360, 640), None),
-    *(((360, 640), Tiling(side, keeps)) for side in (64, 160) for keeps in (False, True)),
+    ((180, 320), WHOLE),
+    ((360, 640), WHOLE),
+    *(((360, 640), Plan(side, keeps)) for side in (64, 160) for keeps in (False, True)),
 )
 
 
@@ -46,37 +45,38 @@ def main(args: argparse.Namespace) -> None:
         "|---|---|---|---|---|---|---|"
     )
     for precision in args.precision:
-        for size, way in RUNS:
-            peak = measure(args.model or args.scale, args.backend, precision, size, way)
-            tile, features = (way.side, ("twice", "kept")[way.keeps]) if way else ("whole", "")
+        for size, plan in RUNS:
+            peak = measure(args.model or args.scale, args.backend, precision, size, plan)
+            features = ("twice", "kept")[plan.keeps] if plan.side else ""
             print(
-                f"| {precision} | {size[1]}×{size[0]} | {tile} | {features} "
+                f"| {precision} | {size[1]}×{size[0]} | {plan.side or 'whole'} | {features} "
                 f"| {peak.measured / 2**20:.0f} MiB | {peak.predicted / 2**20:.0f} MiB "
                 f"| {peak.predicted / peak.measured:.2f} |"
             )
 
 
 def measure(
-    model: int | Path, backend: str, precision: str, size: tuple[int, int], way: Tiling | None
+    model: int | Path, backend: str, precision: str, size: tuple[int, int], plan: Plan
 ) -> Peak:
     """The peak of a process of its own that upscales RGB noise (H, W) once, in tiles or whole."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, model, backend, precision, size, way).result()
+        return pool.submit(_measure, model, backend, precision, size, plan).result()
 
 
 def _measure(
-    model: int | Path, name: str, precision: str, size: tuple[int, int], way: Tiling | None
+    model: int | Path, name: str, precision: str, size: tuple[int, int], plan: Plan
 ) -> Peak:
     with Upscaler.load(model, name, precision) as up:
-        backend = up.backend
-        if not (isinstance(backend, TilingBackend) and backend.memory):
-            raise BackendError(f"nobody measured how much memory {name} takes.")
+        parts = up.backend.tiling
+        if not (parts and parts.memory):
+            raise BackendError(f"the memory use of {name} has not been measured.")
         # What is set up with the first run, whatever its size.
         up(np.zeros((2, 2, 3), np.uint8))
         picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        need = Footprint(*size, backend, channels=3, held=up.scale**2 * picture.nbytes).need(way)
+        held = up.scale**2 * picture.nbytes
+        need = Footprint(*size, parts, channels=3, held=held).need(plan)
         # As a budget, this allows that way and, where features are not to be kept, no other.
-        measured = Upscaler(backend, "", tile=way.side if way else None, max_memory=need)
+        measured = Upscaler(up.backend, "", tile=plan.side, max_memory=need)
         before = _status("VmRSS")
         measured(picture)
         return Peak(_status("VmHWM") - before, need)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export.graph import layer_macs
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import Backend, SplitNetwork, TilingBackend
+from hfdn_deploy.backends import Backend, SplitNetwork, Tiling
 from hfdn_deploy.bench import measure, photographs
 from hfdn_deploy.bundle import PRECISIONS, pretrained
 from hfdn_deploy.graph import pooled_tensor, statistics_graph
@@ -57,21 +57,22 @@ def main(args: argparse.Namespace) -> None:
 def _print(
     precision: str, backends: list[Backend], luma: NDArray[np.float32], args: argparse.Namespace
 ) -> None:
-    whole, keeping, twice = backends
-    assert isinstance(keeping, TilingBackend)
-    assert isinstance(twice, TilingBackend)
+    whole, *others = backends
+    keeping, twice = (backend.tiling for backend in others)
+    assert keeping
+    assert twice
     runs: dict[str, Callable[[], object]] = {
         "whole": partial(tiling.upscale_whole, whole, luma[None])
     }
     height, width = luma.shape
-    plans = {side: tiling.plan(height, width, side, twice.halo) for side in args.tile}
-    for side, tiles in plans.items():
+    cuts = {side: tiling.cut(height, width, side, twice.halo) for side in args.tile}
+    for side, tiles in cuts.items():
         if keeping.split:
             runs[f"{side} kept"] = partial(_upscale, keeping, luma, tiles, keeping.split)
         runs[f"{side} twice"] = partial(_upscale, twice, luma, tiles, None)
     found = measure(runs, args.rounds)
     again = _share_before_mean(whole.scale)
-    for side, tiles in plans.items():
+    for side, tiles in cuts.items():
         read = sum(np.prod([part.stop - part.start for part in tile.read]) for tile in tiles)
         ratio = read / luma.size
         cells = []
@@ -91,12 +92,12 @@ def _share_before_mean(scale: int) -> float:
 
 
 def _upscale(
-    backend: TilingBackend,
+    parts: Tiling,
     luma: NDArray[np.float32],
     tiles: list[tiling.Tile],
     split: SplitNetwork | None,
 ) -> list[NDArray[np.float32]]:
-    return list(tiling.upscale(backend, luma, tiles, split=split))
+    return list(tiling.upscale(parts, luma, tiles, split=split))
 
 
 def _middle(values: NDArray[np.float64]) -> str:

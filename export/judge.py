@@ -67,7 +67,8 @@ class Judge:
         limits = parity.GATES[name]
         if self._quantization and name.startswith("int8"):
             limits = {**limits, **dict.fromkeys(parity.INT8_LOSSES, self._quantization.budget_db)}
-        backend = OnnxRuntimeBackend(model.SerializeToString(), entry, self._scale, "onnxruntime")
+        data = model.SerializeToString()
+        backend = OnnxRuntimeBackend(entry.precision, self._scale, data, entry)
         tiled = partial(run_tiled, backend)
         return parity.compare(candidate(model), tiled, self._reference, self._scale, limits)
 

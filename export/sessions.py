@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from hfdn_deploy import tiling
-from hfdn_deploy.backends import TilingBackend, session_options
+from hfdn_deploy.backends import OnnxRuntimeBackend, session_options
 from hfdn_deploy.errors import BackendError, GateError
 
 Array = NDArray[np.float32]
@@ -30,17 +30,18 @@ def candidate(model: onnx.ModelProto) -> Run:
     return lambda lr: run(lr)[0]
 
 
-def run_tiled(backend: TilingBackend, lr: Array) -> list[Array]:
+def run_tiled(backend: OnnxRuntimeBackend, lr: Array) -> list[Array]:
     """The outputs for one input (1, 1, H, W), put together from tiles; NaN where that fails.
 
     One for each way: what is computed before the mean is computed twice, or kept.
     """
     height, width = lr.shape[2:]
-    tiles = tiling.plan(height, width, TILE, backend.halo)
+    parts = backend.tiling
+    tiles = tiling.cut(height, width, TILE, parts.halo)
     outputs = []
-    for split in (None, backend.split) if backend.split else (None,):
+    for split in (None, parts.split) if parts.split else (None,):
         try:
-            bands = list(tiling.upscale(backend, lr[0, 0], tiles, split=split))
+            bands = list(tiling.upscale(parts, lr[0, 0], tiles, split=split))
         except BackendError:
             bands = [np.full((backend.scale * height, backend.scale * width), np.nan, np.float32)]
         outputs.append(np.concatenate(bands)[None, None])

@@ -19,6 +19,17 @@ class HFDNError(Exception):
 
     exit_code = 1
 
+    def __init__(self, reason: str, advice: str = "") -> None:
+        """Make an error.
+
+        Args:
+            reason: what is wrong and why; the whole sentence where there is no `advice`.
+            advice: what to do next.
+        """
+        super().__init__(f"{reason}; {advice}." if advice else reason)
+        self.reason = reason.rstrip(".")
+        self.advice = advice
+
 
 class PartialError(HFDNError):
     """Some of several images failed; the others are done."""
@@ -58,11 +69,7 @@ class EngineError(HFDNError):
 
 @contextmanager
 def named(source: object) -> Iterator[None]:
-    """Have what is refused inside say of which file it is.
-
-    Raises:
-        InputError: one came out of the block.
-    """
+    """Prefix an InputError raised in the block with the file's name."""
     try:
         yield
     except InputError as error:
@@ -70,5 +77,5 @@ def named(source: object) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Of what an exception says, to stand in a sentence: others' messages run over many lines."""
+    """Return the first line of an exception's message, to stand in a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".")

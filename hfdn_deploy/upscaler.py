@@ -1,32 +1,27 @@
 """Image array in, image array out."""
 
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from hfdn_deploy import tiling
-from hfdn_deploy.backends import Backend, Model, TilingBackend, open_backend
+from hfdn_deploy.backends import Backend, Model, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
-from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image
+from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image, size_of
 from hfdn_deploy.options import ModelOptions, Tile
-from hfdn_deploy.tiling import TileChoice, Tiling
+from hfdn_deploy.tiling import CLOSED, LumaUpscaler, Plan, Planner, Progress
 
 logger = logging.getLogger(__name__)
 
-CLOSED = "this upscaler is closed; load a new one."
 CHECKPOINT_SUFFIX = ".safetensors"
-
-Progress = Callable[[int, int], object]
-"""Called with the pixels that are done and all there are to do."""
 
 
 class Upscaler:
@@ -48,12 +43,12 @@ class Upscaler:
     ) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
         self.backend = backend
-        self.ensemble = ensemble
-        self._tiles = TileChoice(backend, tile, max_memory)
-        self._closed = False
-        self._workers: ThreadPoolExecutor | None = None
         self.choice = choice
         """Which backend runs, and why that one."""
+        self._planner = Planner(backend, tile, max_memory)
+        self._luma = LumaUpscaler(backend, ensemble)
+        # Its threads start with the first image that is submitted.
+        self._workers = ThreadPoolExecutor(backend.concurrency)
 
     @classmethod
     def load(
@@ -139,19 +134,26 @@ class Upscaler:
         """Upscaling factor."""
         return self.backend.scale
 
-    def tile_for(self, shape: tuple[int, ...], held: int = 0, number: int = 1) -> int | None:
-        """The side of the tiles in which an image (H, W) or (H, W, C) is upscaled; None if whole.
+    def plan(
+        self, shape: tuple[int, ...], held_as: DTypeLike | None = None, number: int = 1
+    ) -> Plan:
+        """Decide how an image is upscaled: whole, or in which tiles.
 
         Args:
-            shape: of the image.
-            held: bytes of the results, as far as they are not written as they come.
+            shape: of the image, (H, W) or (H, W, C).
+            held_as: dtype of the result if all of it will be in memory; None if its bands are
+                let go as they come.
             number: of images of this shape that are upscaled at once.
 
         Raises:
             InputError: it would not fit into memory.
         """
-        way = self._tiles.tiling(shape, self.ensemble, held, number)
-        return way.side if way else None
+        height, width, channels = size_of(shape)
+        values = number * self.scale**2 * height * width * channels
+        held = 0 if held_as is None else values * np.dtype(held_as).itemsize
+        return self._planner.plan(
+            height, width, channels, ensemble=self._luma.ensemble, held=held, number=number
+        )
 
     def __call__(self, image: Image, progress: Progress | None = None) -> Image:
         """Upscale one image: luma through the network, chroma and alpha bicubically.
@@ -166,64 +168,72 @@ class Upscaler:
 
         Raises:
             InputError: another shape or dtype, values out of range, or too large for memory.
-            BackendError: the engine failed, or gave a wrong shape or NaN.
+            BackendError: the backend failed, or gave a wrong shape or NaN.
         """
         check_image(image)
-        return self.stream(image, progress, self._held([image])).whole()
+        plan = self.plan(image.shape, held_as=image.dtype)
+        return self._stream(image, plan, progress).whole()
 
     def stream(
-        self, image: Image | Rows, progress: Progress | None = None, held: int = 0
+        self, image: Image | Rows, plan: Plan | None = None, progress: Progress | None = None
     ) -> Banded:
         """As `up(image)`, but in bands of rows: of a large result, no more need be in memory.
 
-        What may be refused is refused at once; the work is done, and the errors of the engine and
-        of an image that is read meanwhile come, as the bands are taken. Leave the image as it is
-        until then.
+        What may be refused is refused at once; the work is done, and the errors of the backend
+        and of an image that is read meanwhile come, as the bands are taken. Leave the image as it
+        is until then.
 
         Args:
             image: as for `up(image)`, or what `hfdn_deploy.images.open_image` gives.
+            plan: of `plan` for this shape; by default that for bands that are let go.
             progress: as for `up(image)`.
-            held: bytes of the result that will be kept nevertheless; see `tile_for`.
         """
         check_image(image)
-        way = self._tiles.tiling(image.shape, self.ensemble, held, 1)
-        picture = ImagePlanes(image)
+        return self._stream(image, plan or self.plan(image.shape), progress)
+
+    def _stream(self, image: Image | Rows, plan: Plan, progress: Progress | None) -> Banded:
+        planes = ImagePlanes(image)
         height, width, *channels = image.shape
         shape = self.scale * height, self.scale * width, *channels
-        return Banded(shape, image.dtype, picture.with_luma(self._upscale(picture, way, progress)))
+        bands = self._luma.bands(planes, plan, progress)
+        return Banded(shape, image.dtype, planes.with_luma(bands))
 
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
-        They are run at once where memory and the engine's profiles allow, which on a CPU is no
-        faster than one after the other, and one after the other where they do not.
+        They are run at once as far as memory and the engine's profiles allow, which on a CPU is
+        no faster than one after the other.
 
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
         """
         for image in images:
             check_image(image)
-        if len({image.shape[:2] for image in images}) > 1:
-            sizes = sorted({image.shape[:2] for image in images})
+        sizes = sorted({image.shape[:2] for image in images})
+        if len(sizes) > 1:
             raise InputError(f"a batch of sizes {sizes}; give it images of one size.")
         if not images:
             return []
-        largest = max((image.shape for image in images), key=lambda shape: (*shape, 1)[2])
-        if self.tile_for(largest, self._held(images), len(images)) is not None or self.ensemble:
+        most = self.backend.max_batch(*sizes[0]) or len(images)
+        done: list[Image] = []
+        for start in range(0, len(images), most):
+            done += self._batch(images[start : start + most], progress)
+        return done
+
+    def _batch(self, images: Sequence[Image], progress: Progress | None) -> list[Image]:
+        """Images of one size at once, if they fit into memory whole, else one by one."""
+        largest = max((image.shape for image in images), key=lambda shape: size_of(shape)[2])
+        widest = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
+        plan = self.plan(largest, widest, len(images))
+        if len(images) == 1 or plan.side is not None or self._luma.ensemble:
             return [self(image, progress) for image in images]
-        pictures = [ImagePlanes(image) for image in images]
-        try:
-            lumas = self._run(np.stack([picture.luma for picture in pictures]))
-        except InputError:  # an engine that was not built for so many at once
-            return [self(image, progress) for image in images]
+        planes = [ImagePlanes(image) for image in images]
+        lumas = self._luma.whole(np.stack([each.luma for each in planes]))
         shape = lumas.shape[1:]
         return [
-            Banded((*shape, *image.shape[2:]), image.dtype, picture.with_luma([luma])).whole()
-            for image, picture, luma in zip(images, pictures, lumas, strict=True)
+            Banded((*shape, *image.shape[2:]), image.dtype, each.with_luma([luma])).whole()
+            for image, each, luma in zip(images, planes, lumas, strict=True)
         ]
-
-    def _held(self, images: Sequence[Image]) -> int:
-        return self.scale**2 * sum(image.nbytes for image in images)
 
     def submit(self, image: Image) -> Future[Image]:
         """Upscale an image in the background, as many at once as the backend has use for.
@@ -231,76 +241,31 @@ class Upscaler:
         Returns:
             A future that gives what `up(image)` would return or raise.
         """
-        if self._closed:
+        if self._luma.closed:
             raise BackendError(CLOSED)
-        if self._workers is None:
-            self._workers = ThreadPoolExecutor(self.backend.concurrency)
         return self._workers.submit(self, image)
 
-    def upscale_luma(self, luma: Plane, progress: Progress | None = None) -> Plane:
+    def upscale_luma(
+        self, luma: Plane, plan: Plan | None = None, progress: Progress | None = None
+    ) -> Plane:
         """Upscale one luma plane (H, W) in [0, 1], float32; the result is not clipped.
+
+        Args:
+            luma: the plane.
+            plan: of `plan(luma.shape, held_as=np.float32)`, which is the default.
+            progress: as for `up(image)`.
 
         Raises:
             InputError, BackendError: as for a whole image.
         """
-        way = self._tiles.tiling(luma.shape, self.ensemble, self._held([luma]), 1)
-        return self._joined(luma.shape, self._upscale(luma, way, progress))
-
-    def _upscale(
-        self, source: tiling.LumaSource, way: Tiling | None, progress: Progress | None
-    ) -> Iterator[Plane]:
-        """Luma (H, W) to bands of (sH, sW)."""
-        backend = self.backend
-        passes = 2 if isinstance(backend, TilingBackend) and backend.pools else 1
-        work = math.prod(source.shape) * passes * (8 if self.ensemble else 1)
-        count = _counter(progress, work)
-        if not self.ensemble:
-            yield from self._bands(source, way, count)
-            return
-        luma = source[:, :]
-        total = np.zeros([self.scale * length for length in luma.shape], np.float32)
-        for turns in range(4):
-            for flip in (1, -1):
-                turned = np.rot90(luma, turns)[:, ::flip]
-                sr = self._joined(turned.shape, self._bands(turned, way, count))
-                total += np.rot90(sr[:, ::flip], -turns)
-        total /= 8
-        yield total
-
-    def _bands(
-        self, source: tiling.LumaSource, way: Tiling | None, count: Callable[[int], object]
-    ) -> Iterator[Plane]:
-        backend = self.backend
-        if way is None or not isinstance(backend, TilingBackend):
-            yield self._run(source[:, :][None])[0]
-            return
-        height, width = source.shape
-        tiles = tiling.plan(height, width, way.side, backend.halo)
-        if self._closed:
-            raise BackendError(CLOSED)
-        split = backend.split if way.keeps else None
-        for band in tiling.upscale(backend, source, tiles, count, split):
-            yield band
-            if self._closed:  # while the caller had the band
-                raise BackendError(CLOSED)
-
-    def _run(self, lumas: Plane) -> Plane:
-        """Luma planes (N, H, W) whole."""
-        if self._closed:
-            raise BackendError(CLOSED)
-        return tiling.upscale_whole(self.backend, lumas)
-
-    def _joined(self, shape: tuple[int, ...], bands: Iterator[Plane]) -> Plane:
-        """The bands of upscaled luma of this shape in one array."""
-        height, width = (self.scale * length for length in shape)
-        return Banded((height, width), np.dtype(np.float32), bands).whole()
+        plan = plan or self.plan(luma.shape, held_as=np.float32)
+        return self._luma.plane(luma, plan, progress)
 
     def close(self) -> None:
-        """Free the engine; the upscaler cannot be used afterwards. Closing twice is no error."""
-        if not self._closed:
-            self._closed = True
-            if self._workers:
-                self._workers.shutdown()
+        """Free the backend; the upscaler cannot be used afterwards. Closing twice is no error."""
+        if not self._luma.closed:
+            self._luma.closed = True
+            self._workers.shutdown()
             self.backend.close()
 
     def __enter__(self) -> Self:
@@ -313,19 +278,6 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[int], object]:
-    """What adds up pixels and reports them."""
-    done = 0
-
-    def count(pixels: int) -> None:
-        nonlocal done
-        done += pixels
-        if progress:
-            progress(done, total)
-
-    return count
 
 
 def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:

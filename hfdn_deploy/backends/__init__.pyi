@@ -1,30 +1,27 @@
+from .base import Backend, Features, Model, Parts, SplitNetwork, Tiling
 from .onnxruntime import OnnxRuntimeBackend, session_options
-from .openvino import compile_graph, why_not
-from .registry import (
-    FASTEST_ON_CPU,
-    NAMES,
-    Backend,
-    ClockedBackend,
-    Features,
-    Model,
-    SplitNetwork,
-    TilingBackend,
-    open_backend,
-    why_unavailable,
-)
+from .opening import open_backend, why_unavailable
+from .openvino import OpenVINOBackend, compile_graph, why_not
+from .spec import BACKENDS, NAMES, BackendSpec, Obstacle, automatic
+from .tensorrt import TensorRTBackend
 from .torch import TorchBackend
 
 __all__ = [
-    "FASTEST_ON_CPU",
+    "BACKENDS",
     "NAMES",
     "Backend",
-    "ClockedBackend",
+    "BackendSpec",
     "Features",
     "Model",
+    "Obstacle",
     "OnnxRuntimeBackend",
+    "OpenVINOBackend",
+    "Parts",
     "SplitNetwork",
-    "TilingBackend",
+    "TensorRTBackend",
+    "Tiling",
     "TorchBackend",
+    "automatic",
     "compile_graph",
     "open_backend",
     "session_options",

@@ -1,22 +1,22 @@
-"""What backends that run a bundle's graph share: the parts of it that tiles need."""
+"""What backends that run a bundle's graph share: its sessions, whole and in the parts of tiles."""
 
 import os
-from abc import ABC, abstractmethod
-from functools import cached_property
-from typing import Any
+from abc import abstractmethod
+from threading import Lock
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from hfdn_deploy.backends.registry import Features, SplitNetwork
+from hfdn_deploy.backends.base import Backend, Features, Parts, SplitNetwork, Tiling
 from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.graph import INSIDE, POOLED, halo_of, part_of, split_graphs
 
 
 def threads() -> int:
-    """Threads that an engine on a CPU may use: $OMP_NUM_THREADS, or 0 for its own choice.
+    """Threads that a backend on a CPU may use: $OMP_NUM_THREADS, or 0 for its own choice.
 
     So it is elsewhere; a cluster sets it to the cores of a worker.
     """
@@ -24,47 +24,38 @@ def threads() -> int:
     return int(found) if found.isdecimal() else 0
 
 
-class GraphBackend(ABC):
-    """An engine with one graph of a bundle; a `TilingBackend`.
+class GraphBackend(Backend):
+    """A backend with one graph of a bundle."""
 
-    The sessions that tiles need are opened with the first tile.
-    """
+    overhead: ClassVar[int] = 0
+    """See `Tiling.overhead`."""
 
-    concurrency = 1
-    memory: int | None = None
-    overhead = 0
-    largest: int | None = None
-
-    def __init__(
-        self, name: str, precision: str, scale: int, data: bytes, entry: ModelFile
-    ) -> None:
+    def __init__(self, precision: str, scale: int, data: bytes, entry: ModelFile) -> None:
         """Open a graph.
 
         Args:
-            name: of the backend.
             precision: what the graph is to be computed in.
             scale: upscaling factor.
             data: the graph in ONNX.
             entry: what its bundle says of it, or of what it is derived from.
 
         Raises:
-            BackendError: the engine refuses the graph, or would not run it as asked.
+            BackendError: the library refuses the graph, or would not run it as asked.
         """
-        self.name = name
         self.precision = precision
         self.scale = scale
-        self.halo = entry.halo
-        self.pools = entry.pooled is not None
-        self.split: SplitNetwork | None = None
-        if entry.pooled is not None:
-            self.split = GraphSplit(self, data, entry.pooled)
-        self._entry = entry
-        self._data = data
+        self.entry = entry
         self.session = self.open_session(data)
+        self.tiling: GraphTiling = GraphTiling(self, data)
+
+    @property
+    @abstractmethod
+    def memory(self) -> int | None:
+        """See `Tiling.memory`."""
 
     @abstractmethod
     def open_session(self, data: bytes) -> Any:
-        """A session of the engine on a graph in ONNX."""
+        """A session of the library on a graph in ONNX."""
 
     @abstractmethod
     def run_session(
@@ -78,92 +69,88 @@ class GraphBackend(ABC):
             others: what the graph takes beside it, by name.
         """
 
-    @cached_property
-    def _statistics(self) -> Any:
-        return self.open_session(part_of(self._data, "statistics"))
-
-    @cached_property
-    def _tile(self) -> Any:
-        return self.open_session(part_of(self._data, "tile"))
-
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`."""
         (sr,) = self.run_session(self.session, lr)
         return sr
 
+    def close(self) -> None:
+        """See `Backend.close`."""
+        del self.session, self.tiling
+
+
+class GraphTiling(Tiling):
+    """The parts of a backend's graph; their sessions are opened with the first tile."""
+
+    def __init__(self, backend: GraphBackend, data: bytes) -> None:
+        self.scale = backend.scale
+        self.halo = backend.entry.halo
+        self.pools = backend.entry.pooled is not None
+        self.memory = backend.memory
+        self.overhead = backend.overhead
+        self._backend = backend
+        self._data = data
+        self._sessions = Parts(lambda part: backend.open_session(part_of(data, part)))
+        self._split: GraphSplit | None = None
+        self._splitting = Lock()
+
+    @property
+    def split(self) -> "GraphSplit | None":
+        """See `Tiling.split`; the graph is cut when it is first asked for."""
+        pooled = self._backend.entry.pooled
+        if pooled is None:
+            return None
+        with self._splitting:
+            if self._split is None:
+                self._split = GraphSplit(self._backend, self._data, pooled)
+            return self._split
+
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """See `TilingBackend.pooled_sums`."""
-        (sums,) = self.run_session(self._statistics, lr, {INSIDE: inside})
+        """See `Tiling.pooled_sums`."""
+        session = self._sessions["statistics"]
+        (sums,) = self._backend.run_session(session, lr, {INSIDE: inside})
         return sums
 
     def run_tile(
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
-        """See `TilingBackend.run_tile`."""
+        """See `Tiling.run_tile`."""
         if pooled is None:
-            return self.run(lr)
-        (sr,) = self.run_session(self._tile, lr, {POOLED: pooled})
+            return self._backend.run(lr)
+        (sr,) = self._backend.run_session(self._sessions["tile"], lr, {POOLED: pooled})
         return sr
 
-    def close(self) -> None:
-        """See `Backend.close`."""
-        del self.session
-        for part in ("_statistics", "_tile"):
-            self.__dict__.pop(part, None)
-        self.split = None
 
-
-class GraphSplit:
-    """The graph of a backend in two; a `SplitNetwork`. The graphs are cut when they are needed."""
+class GraphSplit(SplitNetwork):
+    """The graph of a backend in two; the sessions are opened when they are first run."""
 
     def __init__(self, backend: GraphBackend, data: bytes, pooled: str) -> None:
-        self._backend = backend
-        self._data = data
-        self._pooled = pooled
-
-    @cached_property
-    def _graphs(self) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        return split_graphs(onnx.load_model_from_string(self._data), self._pooled)
-
-    @cached_property
-    def _features(self) -> dict[str, onnx.TypeProto.Tensor]:
-        """Types and shapes of the features, in the order in which they are given."""
-        return {value.name: value.type.tensor_type for value in self._graphs[0].graph.output[1:]}
-
-    @cached_property
-    def halo(self) -> int:
-        """See `SplitNetwork.halo`."""
-        return halo_of(self._graphs[1], self._backend.scale)
-
-    @cached_property
-    def memory(self) -> int:
-        """See `SplitNetwork.memory`."""
-        types = self._features.values()
-        return sum(
+        trunk, heads = split_graphs(onnx.load_model_from_string(data), pooled)
+        types = {value.name: value.type.tensor_type for value in trunk.graph.output[1:]}
+        self.halo = halo_of(heads, backend.scale)
+        self.memory = sum(
             kind.shape.dim[1].dim_value * helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
-            for kind in types
+            for kind in types.values()
         )
-
-    @cached_property
-    def _trunk(self) -> Any:
-        return self._backend.open_session(self._graphs[0].SerializeToString())
-
-    @cached_property
-    def _heads(self) -> Any:
-        return self._backend.open_session(self._graphs[1].SerializeToString())
+        self._backend = backend
+        self._features = tuple(types)
+        graphs = {"trunk": trunk, "heads": heads}
+        self._sessions = Parts(lambda part: backend.open_session(graphs[part].SerializeToString()))
 
     def trunk(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], Features]:
         """See `SplitNetwork.trunk`."""
-        sums, *features = self._backend.run_session(self._trunk, lr, {INSIDE: inside})
+        session = self._sessions["trunk"]
+        sums, *features = self._backend.run_session(session, lr, {INSIDE: inside})
         return sums, dict(zip(self._features, features, strict=True))
 
     def heads(
         self, lr: NDArray[np.float32], features: Features, pooled: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `SplitNetwork.heads`."""
-        (sr,) = self._backend.run_session(self._heads, lr, {POOLED: pooled, **features})
+        others = {POOLED: pooled, **features}
+        (sr,) = self._backend.run_session(self._sessions["heads"], lr, others)
         return sr

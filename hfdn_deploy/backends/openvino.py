@@ -3,15 +3,16 @@
 import logging
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends.base import Features
 from hfdn_deploy.backends.graph_backend import GraphBackend, threads
 from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
-from hfdn_deploy.backends.registry import Features
+from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import DERIVED, Bundle, graph_for
 from hfdn_deploy.errors import BackendError
 
@@ -30,24 +31,14 @@ _MEMORY = {
 }
 
 
-def why_unavailable(name: str) -> str | None:
-    """Why OpenVINO cannot run here; None if it can."""
-    try:
-        devices = _core().available_devices
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        return f"OpenVINO cannot be imported ({error}): pip install 'hfdn-deploy[openvino]'"
-    if "CPU" not in devices:
-        return "OpenVINO finds no CPU that it can run on: ask for backend onnxruntime"
-    return None
-
-
-def why_not(precision: str) -> str | None:
+def why_not(precision: str) -> Obstacle | None:
     """Why OpenVINO has not this precision here; None if it has."""
     if precision not in _COMPUTES:
-        return f"openvino runs {', '.join(_COMPUTES)} on a CPU, not {precision}: choose one of them"
+        known = ", ".join(_COMPUTES)
+        return Obstacle(f"openvino runs {known} on a CPU, not {precision}", "choose one of them")
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in capabilities:
-        return "this CPU has no bf16 instructions: ask for precision fp32"
+        return Obstacle("this CPU has no bf16 instructions", "ask for precision fp32")
     return None
 
 
@@ -56,11 +47,6 @@ def _core() -> Any:
     import openvino
 
     return openvino.Core()
-
-
-def open_model(model: Bundle, precision: str, name: str) -> "OpenVINOBackend":
-    """Open one precision of a bundle."""
-    return OpenVINOBackend(model, precision)
 
 
 def graph_here(precision: str) -> str:
@@ -83,20 +69,46 @@ class OpenVINOBackend(GraphBackend):
         BackendError: OpenVINO refuses the graph, or would compute in another precision.
     """
 
-    # Two sessions for tiles, or what the first picture sets up.
+    name = "openvino"
+    # Two sessions for tiles, or what the first image sets up.
     overhead = 24 * 2**20
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
-        if reason := why_not(precision):
-            raise BackendError(f"{reason}.")
+        if obstacle := why_not(precision):
+            raise obstacle.error()
         graph = graph_here(precision)
-        entry = bundle.entry(DERIVED.get(graph, graph))
-        data = bundle.read_model(graph)
         # A request computes for one thread at a time, and keeps its memory.
         self._turn = Lock()
         self._last: Any = None
-        super().__init__("openvino", precision, bundle.manifest.scale, data, entry)
-        self.memory = _MEMORY[precision][self.scale]
+        super().__init__(
+            precision,
+            bundle.manifest.scale,
+            bundle.read_model(graph),
+            bundle.entry(DERIVED.get(graph, graph)),
+        )
+
+    @classmethod
+    def why_unavailable(cls) -> Obstacle | None:
+        """See `Backend.why_unavailable`."""
+        try:
+            devices = _core().available_devices
+        except (ImportError, AttributeError, OSError, RuntimeError) as error:
+            reason = f"OpenVINO cannot be imported ({error})"
+            return Obstacle(reason, BACKENDS[cls.name].install)
+        if "CPU" not in devices:
+            reason = "OpenVINO finds no CPU that it can run on"
+            return Obstacle(reason, "ask for backend onnxruntime")
+        return None
+
+    @classmethod
+    def open(cls, model: Bundle, precision: str) -> Self:
+        """See `Backend.open`."""
+        return cls(model, precision)
+
+    @property
+    def memory(self) -> int:
+        """See `Tiling.memory`."""
+        return _MEMORY[self.precision][self.scale]
 
     def open_session(self, data: bytes) -> Any:
         """See `GraphBackend.open_session`."""
@@ -113,7 +125,7 @@ class OpenVINOBackend(GraphBackend):
         self, session: Any, lr: NDArray[np.float32], others: Features | None = None
     ) -> list[NDArray[Any]]:
         """See `GraphBackend.run_session`."""
-        feeds = {self._entry.input.name: lr, **(others or {})}
+        feeds = {self.entry.input.name: lr, **(others or {})}
         try:
             with self._turn:
                 if self._last not in (None, session):
@@ -158,8 +170,8 @@ def _check_precision(compiled: Any, model: onnx.ModelProto, precision: str) -> N
     count = sum(found.get(name, 0) for name in _COMPUTES[precision])
     if count < wanted:
         raise BackendError(
-            f"OpenVINO would compute {count} of {wanted} convolutions in {precision} ({found}); "
-            "ask for precision fp32 or backend onnxruntime."
+            f"OpenVINO would compute {count} of {wanted} convolutions in {precision} ({found})",
+            "ask for precision fp32 or backend onnxruntime",
         )
 
 

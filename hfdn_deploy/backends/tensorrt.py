@@ -1,12 +1,13 @@
 """TensorRT: engines from files, and those of bundles, which are built where they are missing."""
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy import cuda
+from hfdn_deploy.backends.base import Backend, Parts, Tiling
+from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import Bundle, graph_for
 from hfdn_deploy.engines import (
     SLOTS,
@@ -22,24 +23,7 @@ from hfdn_deploy.engines import (
 from hfdn_deploy.errors import BackendError
 
 
-def why_unavailable(name: str) -> str | None:
-    """Why no engine can run here; None if one can."""
-    try:
-        choose_flavour("auto")
-        cuda.Device.current()
-    except BackendError as error:
-        return str(error).rstrip(".")
-    return None
-
-
-def open_model(model: Bundle | Engine, precision: str, name: str) -> "TensorRTBackend":
-    """Open an engine; for a bundle, the one in the cache for this GPU, built if need be."""
-    if isinstance(model, Engine):
-        return TensorRTBackend(model)
-    return BundleBackend(model, precision)
-
-
-class TensorRTBackend:
+class TensorRTBackend(Backend):
     """An engine on the current CUDA device. Alone it runs no tiles, which need parts of its graph.
 
     Raises:
@@ -53,7 +37,28 @@ class TensorRTBackend:
     def __init__(self, engine: Engine) -> None:
         self.scale = engine.manifest.scale
         self.precision = engine.manifest.precision
+        self._profiles = engine.manifest.spec.profiles
         self._whole = EngineRunner(engine)
+
+    @classmethod
+    def why_unavailable(cls) -> Obstacle | None:
+        """See `Backend.why_unavailable`."""
+        try:
+            choose_flavour("auto")
+        except BackendError as error:
+            return Obstacle(error.reason, error.advice or BACKENDS[cls.name].install)
+        try:
+            cuda.Device.current()
+        except BackendError as error:
+            return Obstacle(error.reason, "ask for backend openvino or onnxruntime")
+        return None
+
+    @classmethod
+    def open(cls, model: Bundle | Engine, precision: str) -> "TensorRTBackend":
+        """See `Backend.open`; a bundle's engine comes from the cache, or is built into it."""
+        if isinstance(model, Engine):
+            return TensorRTBackend(model)
+        return BundleBackend(model, precision)
 
     def run(self, lr: NDArray[np.float32], out: Any = None) -> NDArray[np.float32]:
         """See `Backend.run`. An array on a device gives an array on that device.
@@ -69,8 +74,13 @@ class TensorRTBackend:
         """
         return self._whole.run([lr], out)
 
+    def max_batch(self, height: int, width: int) -> int:
+        """See `Backend.max_batch`; 1 where no profile takes the size, which `run` then refuses."""
+        batches = ((profile, profile.maximum[0]) for profile in self._profiles)
+        return max((n for profile, n in batches if profile.holds((n, height, width))), default=1)
+
     def seconds(self) -> float:
-        """See `ClockedBackend.seconds`."""
+        """See `Backend.seconds`."""
         return self._whole.seconds()
 
     def close(self) -> None:
@@ -81,60 +91,67 @@ class TensorRTBackend:
 class BundleBackend(TensorRTBackend):
     """The engines of one precision of a bundle: from the user's cache, or built into it.
 
-    The two that tiles need are opened with the first tile. They have the profile of the whole's, so
-    that a tile with its halo may be as large as a picture that is run whole.
-
     Raises:
         BundleError, GateError: the graph is missing, changed or did not pass its gates.
         EngineError, BackendError: as for `TensorRTBackend`, or an engine cannot be built.
     """
-
-    memory: int | None = None
-    overhead = 0
-    split = None
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         flavour = choose_flavour("auto").name
         profile = presets(bundle.manifest.scale)["photo"]
         self._bundle = bundle
         self._spec = BuildSpec(flavour, (profile,), resolve_targets(flavour, ()))
-        entry = bundle.entry(graph_for(precision, "cuda"))
-        self.halo = entry.halo
-        self.pools = entry.pooled is not None
-        self.largest: int | None = min(profile.maximum[1:])
-        self._context = cuda.current_context()
-        self._opening = Lock()
-        self._parts: dict[str, EngineRunner] = {}
-        super().__init__(self._engine(precision, "whole"))
+        super().__init__(self.engine(precision, "whole"))
+        self.tiling: EngineTiling | None = EngineTiling(self, bundle, min(profile.maximum[1:]))
 
-    def _engine(self, precision: str, part: str) -> Engine:
+    def engine(self, precision: str, part: str) -> Engine:
+        """Return the engine of a part of the graph, one of `graph.PARTS`."""
         path = cached_engine(self._bundle, precision, self._spec, part)
         return open_engine(path, allow_ungated=self._bundle.allow_ungated, part=part)
-
-    def _part(self, part: str) -> EngineRunner:
-        """The runner of a part of the graph, made when it is first asked for."""
-        with self._opening:
-            if part not in self._parts:
-                with cuda.context(self._context):
-                    self._parts[part] = EngineRunner(self._engine(self.precision, part))
-            return self._parts[part]
-
-    def pooled_sums(
-        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """See `TilingBackend.pooled_sums`; errors as for `run`, or of a build."""
-        return self._part("statistics").run([lr, inside])
-
-    def run_tile(
-        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        """See `TilingBackend.run_tile`; errors as for `run`, or of a build."""
-        if pooled is None:
-            return self.run(lr)
-        return self._part("tile").run([lr, pooled])
 
     def close(self) -> None:
         """See `Backend.close`."""
         super().close()
-        for runner in self._parts.values():
+        if self.tiling:
+            self.tiling.close()
+
+
+class EngineTiling(Tiling):
+    """The engines that tiles need, opened with the first tile.
+
+    They have the profile of the whole's, so that a tile with its halo may be as large as an image
+    that is run whole. How much memory they take has not been measured.
+    """
+
+    def __init__(self, backend: BundleBackend, bundle: Bundle, largest: int) -> None:
+        entry = bundle.entry(graph_for(backend.precision, "cuda"))
+        self.scale = backend.scale
+        self.halo = entry.halo
+        self.pools = entry.pooled is not None
+        self.largest = largest
+        self._backend = backend
+        self._context = cuda.current_context()
+        self._runners = Parts(self._open)
+
+    def _open(self, part: str) -> EngineRunner:
+        with cuda.context(self._context):
+            return EngineRunner(self._backend.engine(self._backend.precision, part))
+
+    def pooled_sums(
+        self, lr: NDArray[np.float32], inside: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Tiling.pooled_sums`; errors as for `TensorRTBackend.run`, or of a build."""
+        return self._runners["statistics"].run([lr, inside])
+
+    def run_tile(
+        self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """See `Tiling.run_tile`; errors as for `TensorRTBackend.run`, or of a build."""
+        if pooled is None:
+            return self._backend.run(lr)
+        return self._runners["tile"].run([lr, pooled])
+
+    def close(self) -> None:
+        """Free what the device holds for them."""
+        for runner in self._runners.clear():
             runner.close()

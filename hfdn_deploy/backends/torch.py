@@ -2,33 +2,17 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends.registry import Features, SplitNetwork
+from hfdn_deploy.backends.base import Backend, Features, SplitNetwork, Tiling
+from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.errors import BackendError
 
 if TYPE_CHECKING:
     from hfdn_deploy.network import HFDN
-
-
-def why_unavailable(name: str) -> str | None:
-    """Why the reference cannot run here; None if it can."""
-    try:
-        for name in ("torch", "safetensors"):
-            import_module(name)
-    except (ImportError, OSError) as error:  # OSError: one of its libraries does not load
-        return f"PyTorch cannot be imported ({error}): pip install 'hfdn-deploy[torch]'"
-    return None
-
-
-def open_model(model: Path, precision: str, name: str) -> "TorchBackend":
-    """Open a checkpoint; only precision "fp32" exists here."""
-    if precision != "fp32":
-        raise BackendError(f"torch runs fp32, not {precision}; export a bundle for the others.")
-    return TorchBackend(model)
 
 
 # As `hfdn_deploy.graph.halo` finds it in the graph, by scale; ablations reach no further.
@@ -42,7 +26,7 @@ _KEPT = ("shallow", "s", "m", "fused")
 _MEMORY = {2: 2800, 3: 5700, 4: 9700}
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """A checkpoint in PyTorch.
 
     Raises:
@@ -50,52 +34,81 @@ class TorchBackend:
     """
 
     name = "torch"
-    precision = "fp32"
-    concurrency = 1
-    largest: int | None = None
-    # glibc maps what is larger than 32 MiB by itself, and keeps more of the rest than is in use.
-    overhead = 56 * 2**20
 
     def __init__(self, checkpoint: Path) -> None:
         from hfdn_deploy.network import load_checkpoint
 
-        self._network = load_checkpoint(checkpoint)
-        config = self._network.config
+        network = load_checkpoint(checkpoint)
+        self.scale = network.config.scale
+        self.tiling: TorchTiling = TorchTiling(network)
+
+    @classmethod
+    def why_unavailable(cls) -> Obstacle | None:
+        """See `Backend.why_unavailable`."""
+        try:
+            for name in ("torch", "safetensors"):
+                import_module(name)
+        except (ImportError, OSError) as error:  # OSError: one of its libraries does not load
+            return Obstacle(f"PyTorch cannot be imported ({error})", BACKENDS[cls.name].install)
+        return None
+
+    @classmethod
+    def open(cls, model: Path, precision: str) -> Self:
+        """See `Backend.open`; only precision "fp32" exists here."""
+        if precision != "fp32":
+            raise BackendError(
+                f"torch runs fp32, not {precision}", "export a bundle for the others"
+            )
+        return cls(model)
+
+    def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Backend.run`."""
+        return self.tiling.run_tile(lr, None)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        del self.tiling
+
+
+class TorchTiling(Tiling):
+    """A network with the mean that it pools given or taken."""
+
+    # glibc maps what is larger than 32 MiB by itself, and keeps more of the rest than is in use.
+    overhead = 56 * 2**20
+
+    def __init__(self, network: "HFDN") -> None:
+        config = network.config
         self.scale = config.scale
         self.halo = HALO[config.scale]
         self.pools = "ca" in config.attention
         self.memory = _MEMORY[config.scale]
-        self._parts = TorchSplit(self._network)
-        self.split: SplitNetwork | None = self._parts if self.pools else None
+        self._network = network
+        self._parts = TorchSplit(network)
 
-    def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Backend.run`."""
-        return self.run_tile(lr, None)
+    @property
+    def split(self) -> "TorchSplit | None":
+        """See `Tiling.split`."""
+        return self._parts if self.pools else None
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """See `TilingBackend.pooled_sums`."""
+        """See `Tiling.pooled_sums`."""
         return self._parts.trunk(lr, inside)[0]
 
     def run_tile(
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
-        """See `TilingBackend.run_tile`."""
+        """See `Tiling.run_tile`."""
         import torch
 
         mean = None if pooled is None else torch.from_numpy(pooled)
         with torch.inference_mode():
             return np.asarray(self._network(torch.from_numpy(lr), mean).numpy())
 
-    def close(self) -> None:
-        """See `Backend.close`."""
-        del self._network, self._parts
-        self.split = None
 
-
-class TorchSplit:
-    """A network in two; a `SplitNetwork`."""
+class TorchSplit(SplitNetwork):
+    """A network in two."""
 
     memory = 4 * 48 * len(_KEPT)
 

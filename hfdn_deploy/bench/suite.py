@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import Backend, ClockedBackend
+from hfdn_deploy.backends import BACKENDS, Backend
 from hfdn_deploy.bench.environment import environment_facts, gpu_state
 from hfdn_deploy.bench.quality import PEAK, psnr, to_levels
 from hfdn_deploy.bench.roofline import MACS, products
@@ -28,7 +28,7 @@ from hfdn_deploy.upscaler import Upscaler
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-ON_GPU = ("cuda", "rtx-ep", "tensorrt")
+ON_GPU = tuple(spec.name for spec in BACKENDS.values() if spec.device == "gpu")
 # The outputs that `Manifest.macs_true` is for.
 PIXELS = 1280 * 720
 
@@ -221,8 +221,8 @@ def run(
 def _run_engine(backend: Backend, lr: NDArray[np.float32], clocked: list[float]) -> None:
     """Run an engine once, and add what its own clock says, if it has one."""
     backend.run(lr)
-    if isinstance(backend, ClockedBackend):
-        clocked.append(backend.seconds())
+    if (seconds := backend.seconds()) is not None:
+        clocked.append(seconds)
 
 
 def _bundle(case: Candidate) -> Bundle:

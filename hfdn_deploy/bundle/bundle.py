@@ -109,8 +109,8 @@ class Bundle:
         if reason := why_failed(parity):
             if not self.allow_ungated:
                 raise GateError(
-                    f"{what} did not pass its gates: {reason}; export it anew, or allow ungated "
-                    "graphs."
+                    f"{what} did not pass its gates: {reason}",
+                    "export it anew, or allow ungated graphs",
                 )
             logger.warning("%s did not pass its gates: %s; it is used as allowed.", what, reason)
 

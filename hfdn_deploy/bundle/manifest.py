@@ -23,15 +23,19 @@ DERIVED = {"bf16": "fp32", "int8-openvino": "int8-cpu", "int8-openvino-7bit": "i
 PRECISIONS = (*GRAPHS, "bf16")
 
 
-def graph_for(precision: str, engine: str) -> str:
-    """The graph that runs a precision on an engine: "cpu" (ONNX Runtime's), "openvino" or "cuda".
+def graph_for(precision: str, dialect: str) -> str:
+    """Return the graph that runs a precision.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        dialect: for which backends: "cpu" (ONNX Runtime's), "openvino" or "cuda".
 
     Raises:
         BackendError: the precision is bf16, which only OpenVINO has.
     """
-    if precision == "bf16" and engine != "openvino":
-        raise BackendError("bf16 runs on backend openvino alone; ask for that, or for fp32.")
-    return f"int8-{engine}" if precision == "int8" and engine != "cuda" else precision
+    if precision == "bf16" and dialect != "openvino":
+        raise BackendError("bf16 runs on backend openvino alone", "ask for that, or for fp32")
+    return f"int8-{dialect}" if precision == "int8" and dialect != "cuda" else precision
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,11 @@ class ModelFile:
     """The tensor that is a mean over the whole input, on which every output pixel depends."""
     parity: Parity | None
     """None if nobody has compared it."""
+
+    @property
+    def precision(self) -> str:
+        """What the graph computes in."""
+        return next(name for name, graphs in GRAPHS.items() if self.graph in graphs)
 
 
 def why_failed(parity: Parity | None) -> str | None:

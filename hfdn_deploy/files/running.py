@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hfdn_deploy.errors import InputError, named
 from hfdn_deploy.files.planning import Job
 from hfdn_deploy.images import (
@@ -24,7 +22,8 @@ from hfdn_deploy.images import (
     write_image,
     writes_bands,
 )
-from hfdn_deploy.upscaler import Progress, Upscaler
+from hfdn_deploy.tiling import Plan, Progress
+from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import is_video, upscale_video
 
 
@@ -95,7 +94,7 @@ def run_jobs(
                 yield Failed(one.job, error)
                 continue
             seconds = (time.perf_counter() - start) / len(group)
-            yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.tile)
+            yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.plan.side)
 
 
 def _video(up: Upscaler, job: Job, keep_metadata: bool) -> Done | Failed:
@@ -130,48 +129,48 @@ def upscale_bytes(
         BackendError: the engine failed.
     """
     header = decode_header(data, source)
-    held, _ = _check(up, header, source, Path(target))
+    plan = _plan(up, header, source, Path(target))
     image = decode_image(data, source)
     with named(source):
-        stream = up.stream(image, held=held)
+        stream = up.stream(image, plan)
     metadata = header.metadata if keep_metadata else None
     return encode_image(stream, Path(target), metadata, quality), header
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An image that was read."""
+    """An image that was read, and how it is upscaled."""
 
     job: Job
     header: Header
-    held: int
-    tile: int | None
-    """See `Upscaler.tile_for`."""
+    plan: Plan
     image: Image | Rows
 
 
 def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
-    """An image of a batch of `number`, unless it or what would become of it cannot be borne."""
+    """Read an image of a batch of `number`.
+
+    Raises:
+        InputError: it is not usable, or it or its result is too large.
+    """
     header = read_header(job.source)
-    held, tile = _check(up, header, str(job.source), job.target, number)
+    plan = _plan(up, header, str(job.source), job.target, number)
     # What fits into memory whole is faster read whole, and once.
-    read = read_image if tile is None or number > 1 else open_image
-    return _Loaded(job, header, held, tile, read(job.source))
+    read = read_image if plan.side is None or number > 1 else open_image
+    return _Loaded(job, header, plan, read(job.source))
 
 
-def _check(
-    up: Upscaler, header: Header, source: str, target: Path, number: int = 1
-) -> tuple[int, int | None]:
-    """Refuse, by its header, a picture that the target or the memory could not hold.
+def _plan(up: Upscaler, header: Header, source: str, target: Path, number: int = 1) -> Plan:
+    """Decide by its header how an image is upscaled, as one of so many at once.
 
-    Returns:
-        Bytes of the results that will be held, and the side of the tiles.
+    Raises:
+        InputError: the target or the memory cannot hold the result.
     """
     width, height = up.scale * header.width, up.scale * header.height
     check_fits(target, width, height, header.channels, header.dtype)
-    held = 0 if number == 1 and writes_bands(target) else number * _result_bytes(up, header)
+    held_as = None if number == 1 and writes_bands(target) else header.dtype
     with named(source):
-        return held, up.tile_for((header.height, header.width, header.channels), held, number)
+        return up.plan((header.height, header.width, header.channels), held_as, number)
 
 
 def _upscale(
@@ -180,7 +179,7 @@ def _upscale(
     """A single image comes as its rows are done."""
     try:
         if len(loaded) == 1:
-            yield loaded[0], up.stream(loaded[0].image, progress, loaded[0].held)
+            yield loaded[0], up.stream(loaded[0].image, loaded[0].plan, progress)
         else:
             images = [one.image[:, :] for one in loaded]
             yield from zip(loaded, up.batch(images, progress), strict=True)
@@ -218,14 +217,9 @@ def _groups(up: Upscaler, jobs: Sequence[Job], batch: int) -> Iterator[list[Job]
 
 
 def _runs_whole(up: Upscaler, header: Header, number: int) -> bool:
-    """Whether memory allows for so many pictures of this kind at once."""
+    """Whether memory allows for so many images of this kind at once."""
     try:
         shape = header.height, header.width, header.channels
-        return up.tile_for(shape, number * _result_bytes(up, header), number) is None
+        return up.plan(shape, header.dtype, number).side is None
     except InputError:
         return False
-
-
-def _result_bytes(up: Upscaler, header: Header) -> int:
-    pixels = up.scale**2 * header.width * header.height
-    return pixels * header.channels * np.dtype(header.dtype).itemsize

@@ -11,7 +11,7 @@ from .reading import (
     read_header,
     read_image,
 )
-from .rows import Banded, Image, Rows
+from .rows import Banded, Image, Rows, size_of
 from .writing import check_fits, check_format, encode_image, write_image, writes_bands
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "png_chunk",
     "read_header",
     "read_image",
+    "size_of",
     "upright_exif",
     "write_image",
     "writes_bands",

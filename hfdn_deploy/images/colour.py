@@ -61,14 +61,13 @@ class ImagePlanes:
         """Look through an image.
 
         Args:
-            image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
-                (H, W, 4) RGBA with straight alpha; uint8, uint16, or float32 in [0, 1]. Rows that
-                come from a file are looked at when they are read.
+            image: one that `check_image` lets pass: (H, W) or (H, W, 1) grey, (H, W, 2) grey and
+                alpha, (H, W, 3) RGB or (H, W, 4) RGBA with straight alpha; uint8, uint16, or
+                float32 in [0, 1]. Rows that come from a file are looked at when they are read.
 
         Raises:
-            InputError: another shape or dtype, no pixel, or floats outside [0, 1].
+            InputError: floats outside [0, 1].
         """
-        check_image(image)
         self._like = self._pixels = image
         self._white = WHITE[image.dtype.name]
         self.shape = image.shape[:2]

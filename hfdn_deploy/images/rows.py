@@ -21,6 +21,12 @@ LARGEST_PART = 2**26
 """Bytes of a row, a strip or a row of tiles beyond which an image is read whole."""
 
 
+def size_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of an image of this shape, (H, W) or (H, W, C)."""
+    height, width, *channels = shape
+    return height, width, channels[0] if channels else 1
+
+
 @dataclass(frozen=True)
 class Banded:
     """An image that comes in bands of rows, from top to bottom, once."""

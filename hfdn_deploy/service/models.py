@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hfdn_deploy.backends import BACKENDS
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.service.limits import RequestError
 from hfdn_deploy.upscaler import Upscaler
@@ -77,8 +78,7 @@ class Models:
 
     def most(self, up: Upscaler) -> int:
         """Images that a batch may hold."""
-        # The profile that engines are built with by default takes single pictures.
-        return self._batch or (1 if up.backend.name == "tensorrt" else BATCH)
+        return self._batch or BACKENDS[up.backend.name].max_batch or BATCH
 
     def describe(self) -> list[dict[str, Any]]:
         """JSON-ready facts of each model, the default first."""

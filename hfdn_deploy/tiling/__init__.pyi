@@ -1,15 +1,22 @@
-from .memory import Footprint, TileChoice, Tiling
-from .tiles import STEP, LumaSource, Tile, area, plan, pooled_mean, upscale, upscale_whole, window
+from .joining import LumaSource, pooled_mean, upscale, upscale_whole
+from .luma import CLOSED, LumaUpscaler, Progress
+from .memory import WHOLE, Footprint, Plan
+from .planning import Planner
+from .tiles import STEP, Tile, area, cut, window
 
 __all__ = [
+    "CLOSED",
     "STEP",
+    "WHOLE",
     "Footprint",
     "LumaSource",
+    "LumaUpscaler",
+    "Plan",
+    "Planner",
+    "Progress",
     "Tile",
-    "TileChoice",
-    "Tiling",
     "area",
-    "plan",
+    "cut",
     "pooled_mean",
     "upscale",
     "upscale_whole",

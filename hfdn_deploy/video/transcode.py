@@ -1,6 +1,5 @@
 """Decode, upscale and encode at the same time, each in its thread."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import named
+from hfdn_deploy.tiling import Plan
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.overlap import overlapped
 from hfdn_deploy.video.planes import (
@@ -32,13 +32,12 @@ def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> di
     with open_source(path) as source:
         luma = source.first.height, source.first.width
         with named(path):
-            # In float32.
-            tile = up.tile_for(luma, 4 * up.scale**2 * math.prod(luma))
+            plan = up.plan(luma, held_as=np.float32)
         with (
             replaced(target) as temporary,
             open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
             overlapped(source.items, DEPTH) as decoded,
-            overlapped((_upscale(up, item, source) for item in decoded), DEPTH) as upscaled,
+            overlapped((_upscale(up, item, source, plan) for item in decoded), DEPTH) as upscaled,
             tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
         ):
             for item in upscaled:
@@ -48,10 +47,10 @@ def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> di
                     progress.update()
             sink.finish()
     size = {"width": sink.video.width, "height": sink.video.height}
-    return {**size, "frames": frames, "tile": tile}
+    return {**size, "frames": frames, "tile": plan.side}
 
 
-def _upscale(up: Upscaler, item: Item, source: VideoSource) -> Item:
+def _upscale(up: Upscaler, item: Item, source: VideoSource, plan: Plan) -> Item:
     """A frame `scale` times as large, with the same time and colour; packets pass."""
     if isinstance(item, av.Packet):
         return item
@@ -63,7 +62,7 @@ def _upscale(up: Upscaler, item: Item, source: VideoSource) -> Item:
     full = is_full_range(item)
     luma = luma_to_network(_samples(item, 0, layout), layout.bits, full)
     with named(source.path):
-        luma = up.upscale_luma(luma)
+        luma = up.upscale_luma(luma, plan)
     _samples(result, 0, layout)[:] = luma_from_network(luma, layout.bits, full)
     for index in range(1, len(item.planes)):
         large = _samples(result, index, layout)

@@ -5,8 +5,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from hfdn_deploy.backends import probes, session_options
-from hfdn_deploy.backends.onnxruntime import why_unavailable
+from hfdn_deploy.backends import probes, session_options, why_unavailable
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.engines import device_here
 from hfdn_deploy.errors import BackendError
@@ -45,7 +44,7 @@ def test_the_plugin_for_rtx_is_refused_without_a_gpu():
     if device_here():
         pytest.skip("there is a GPU")
     reason = why_unavailable("rtx-ep")
-    assert "plugin for TensorRT-RTX" in reason
+    assert "plugin for TensorRT-RTX" in str(reason)
     with pytest.raises(BackendError, match="not rtx-ep: "):
         Upscaler.load(4, backend="rtx-ep")
 

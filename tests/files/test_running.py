@@ -7,7 +7,7 @@ import pytest
 from hfdn_deploy import InputError, Upscaler
 from hfdn_deploy.files import Done, Failed, Job, pending_jobs, plan_jobs, run_jobs
 from hfdn_deploy.images import read_image, write_image
-from hfdn_deploy.tiling import Footprint
+from hfdn_deploy.tiling import WHOLE, Footprint
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_a_batch_is_no_larger_than_memory_allows(tmp_path, photo):
     jobs = plan_jobs([str(tmp_path)], tmp_path / "out")
     with Upscaler.load(2, "onnxruntime") as up:
         two = Footprint(
-            *photo.shape[:2], up.backend, channels=3, number=2, held=8 * photo.nbytes
-        ).need(None)
+            *photo.shape[:2], up.backend.tiling, channels=3, number=2, held=8 * photo.nbytes
+        ).need(WHOLE)
         numbers, run = [], up.backend.run
         up.backend.run = lambda lr: numbers.append(len(lr)) or run(lr)
         assert all(

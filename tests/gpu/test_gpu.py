@@ -194,17 +194,17 @@ def test_the_mean_given_to_a_tile_is_used(backend):
     with load(backend, "fp32", 2) as up:
         tile = luma(90, 88)[None, None]
         whole = up.backend.run(tile)
-        mean = up.backend.pooled_sums(tile, np.ones_like(tile)) / np.float32(90 * 88)
+        mean = up.backend.tiling.pooled_sums(tile, np.ones_like(tile)) / np.float32(90 * 88)
         assert mean.shape == (1, 48, 1, 1)
-        assert np.abs(up.backend.run_tile(tile, mean) - whole).max() <= 1e-5
-        assert np.abs(up.backend.run_tile(tile, mean + 1) - whole).max() > 5e-3
+        assert np.abs(up.backend.tiling.run_tile(tile, mean) - whole).max() <= 1e-5
+        assert np.abs(up.backend.tiling.run_tile(tile, mean + 1) - whole).max() > 5e-3
 
 
 def test_what_is_longer_than_the_profile_goes_in_tiles(reference):
     plane = np.pad(luma(300, 500), ((0, 0), (0, 530)), mode="reflect")
     with load("tensorrt", "fp32", 2) as up:
-        assert up.tile_for((1024, 1024)) is None
-        assert up.tile_for(plane.shape) == 1024 - 2 * up.backend.halo
+        assert up.plan((1024, 1024)).side is None
+        assert up.plan(plane.shape).side == 1024 - 2 * up.backend.tiling.halo
         assert np.abs(up.upscale_luma(plane) - reference(plane, 2)).max() <= LIMITS["fp32"]
     with pytest.raises(InputError, match="runs tiles of at most 984 pixels, not 985"):
         load("tensorrt", scale=2, tile=985)

@@ -29,14 +29,14 @@ KINDS += [("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32")]
 TOLERANCES = {"fp32": 1e-5, "fp16": LEVEL, "int8": LEVEL}
 
 
-def in_tiles(backend, luma, side, halo, split=None):
-    tiles = tiling.plan(*luma.shape, side, halo)
-    return np.concatenate(list(tiling.upscale(backend, luma, tiles, split=split)))
+def in_tiles(parts, luma, side, halo, split=None):
+    tiles = tiling.cut(*luma.shape, side, halo)
+    return np.concatenate(list(tiling.upscale(parts, luma, tiles, split=split)))
 
 
 def work(height, width, side, halo=20):
     """Pixels in all tiles, with their halos."""
-    tiles = tiling.plan(height, width, side, halo)
+    tiles = tiling.cut(height, width, side, halo)
     return len(tiles) * np.prod(tiling.window(height, width, side, halo, halo))
 
 
@@ -44,7 +44,7 @@ def work(height, width, side, halo=20):
     st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.integers(0, 25)
 )  # fmt: skip
 def test_every_pixel_is_kept_once_with_its_surroundings(height, width, side, halo):
-    tiles = tiling.plan(height, width, max(side, height // 20, width // 20), halo)
+    tiles = tiling.cut(height, width, max(side, height // 20, width // 20), halo)
     count = np.zeros((height, width), int)
     for tile in tiles:
         count[tile.kept] += 1
@@ -89,9 +89,10 @@ def pictures(draw):
 def test_tiles_make_the_whole(kind, picture, scale):
     luma, side = picture
     backend = opened(kind, scale)
+    parts = backend.tiling
     whole = tiling.upscale_whole(backend, luma[None])[0]
-    for split in {None, backend.split}:
-        tiled = in_tiles(backend, luma, side, backend.halo, split)
+    for split in {None, parts.split}:
+        tiled = in_tiles(parts, luma, side, parts.halo, split)
         assert np.abs(tiled - whole).max() <= TOLERANCES[kind[1]]
 
 
@@ -100,7 +101,7 @@ def test_tiles_make_the_whole(kind, picture, scale):
 )  # fmt: skip
 def test_a_smaller_halo_is_what_is_counted(height, width, side, halo, data):
     around = data.draw(st.integers(0, halo))
-    tiles = [tile.narrowed(around) for tile in tiling.plan(height, width, side, halo)]
+    tiles = [tile.narrowed(around) for tile in tiling.cut(height, width, side, halo)]
     shapes = [[part.stop - part.start for part in tile.read] for tile in tiles]
     for tile in tiles:
         for read, kept, length in zip(tile.read, tile.kept, (height, width), strict=True):
@@ -113,7 +114,7 @@ def test_a_smaller_halo_is_what_is_counted(height, width, side, halo, data):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_reference_has_the_halos_of_the_graph(scale):
-    reference, graph = (opened((name, "fp32"), scale) for name in ("torch", "onnxruntime"))
+    reference, graph = (opened((name, "fp32"), scale).tiling for name in ("torch", "onnxruntime"))
     assert reference.halo == graph.halo
     assert reference.split.halo == graph.split.halo
     assert reference.split.memory == graph.split.memory
@@ -126,8 +127,8 @@ def test_the_tiles_statistics_are_the_whole_pictures(precision):
     model = onnx.load_model_from_string(bundle.read_model(graph))
     luma = np.random.default_rng(3).random((70, 90), np.float32)
     expected = run(with_output(model, pooled_tensor(model)), lr=luma[None, None])
-    backend = opened(("onnxruntime", precision), 2)
-    got = tiling.pooled_mean(backend, luma, tiling.plan(70, 90, 24, backend.halo))
+    parts = opened(("onnxruntime", precision), 2).tiling
+    got = tiling.pooled_mean(parts, luma, tiling.cut(70, 90, 24, parts.halo))
     assert np.abs(expected).max() > 0.1
     # Half precision rounds the mean itself.
     assert np.abs(got - expected).max() <= (1e-3 if precision == "fp16" else 1e-5)
@@ -135,14 +136,15 @@ def test_the_tiles_statistics_are_the_whole_pictures(precision):
 
 def test_statistics_and_halo_are_needed():
     backend = opened(("onnxruntime", "fp32"), 2)
+    parts = backend.tiling
     luma = (photographs()["camera"][100:180, 60:150] / np.float32(255)).astype(np.float32)
     whole = tiling.upscale_whole(backend, luma[None])[0]
 
     class Forgetful:
         """Gives each tile the mean over that tile."""
 
-        scale, pools = backend.scale, backend.pools
-        pooled_sums = staticmethod(backend.pooled_sums)
+        scale, pools = parts.scale, parts.pools
+        pooled_sums = staticmethod(parts.pooled_sums)
 
         @staticmethod
         def run_tile(lr, pooled):
@@ -154,14 +156,14 @@ def test_statistics_and_halo_are_needed():
     class Blinkered:
         """Keeps less around a tile than its heads read."""
 
-        halo = backend.split.halo - 1
-        trunk, heads = staticmethod(backend.split.trunk), staticmethod(backend.split.heads)
+        halo = parts.split.halo - 1
+        trunk, heads = staticmethod(parts.split.trunk), staticmethod(parts.split.heads)
 
-    assert error(backend, backend.halo) <= 1e-5
-    assert error(backend, 8) > 1e-5
-    assert error(backend, backend.halo, backend.split) <= 1e-5
-    assert error(backend, backend.halo, Blinkered) > 1e-5
-    assert error(Forgetful, backend.halo) > 1e-4
+    assert error(parts, parts.halo) <= 1e-5
+    assert error(parts, 8) > 1e-5
+    assert error(parts, parts.halo, parts.split) <= 1e-5
+    assert error(parts, parts.halo, Blinkered) > 1e-5
+    assert error(Forgetful, parts.halo) > 1e-4
 
 
 def test_networks_that_do_not_pool(tmp_path):
@@ -169,9 +171,10 @@ def test_networks_that_do_not_pool(tmp_path):
     save_checkpoint(path, make_network(2, attention="none", dense="plain", supervision="d"))
     luma = np.random.default_rng(0).random((50, 64), np.float32)
     backend = TorchBackend(path)
-    assert not backend.pools
+    parts = backend.tiling
+    assert not parts.pools
     whole = tiling.upscale_whole(backend, luma[None])[0]
-    assert np.abs(whole - in_tiles(backend, luma, 9, backend.halo)).max() <= 1e-5
+    assert np.abs(whole - in_tiles(parts, luma, 9, parts.halo)).max() <= 1e-5
 
 
 @pytest.mark.parametrize("ensemble", [False, True])

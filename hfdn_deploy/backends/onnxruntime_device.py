@@ -1,0 +1,131 @@
+"""ONNX Runtime on an NVIDIA GPU: through CUDA, or through its plugin for TensorRT-RTX."""
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfdn_deploy.backends.onnxruntime import OnnxRuntimeSessions, failures
+from hfdn_deploy.backends.spec import BACKENDS, Obstacle
+from hfdn_deploy.cuda import borrow, is_device_array
+from hfdn_deploy.errors import first_line
+
+
+class DeviceSessions(OnnxRuntimeSessions):
+    """Inputs and outputs in the device's memory; how much of it an image takes is not measured."""
+
+    memory = None
+
+    def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Backend.run`; an array on the device gives an array there."""
+        with failures(lr):
+            result: NDArray[np.float32] = self._run_bound(lr)
+            return result
+
+    def _run_bound(self, lr: Any) -> Any:
+        binding = self.session.io_binding()
+        on_device = is_device_array(lr)
+        if on_device:
+            shape = tuple(lr.shape)
+            address = borrow(lr, shape, np.dtype(np.float32))
+            binding.bind_input(self.entry.input.name, "cuda", 0, np.float32, shape, address)
+        else:
+            binding.bind_cpu_input(self.entry.input.name, lr)
+        binding.bind_output(self.entry.output.name, "cuda")
+        self.session.run_with_iobinding(binding)
+        if on_device:
+            return _DeviceOutput(binding.get_outputs()[0])
+        return binding.copy_outputs_to_cpu()[0]
+
+
+class CudaBackend(DeviceSessions):
+    """ONNX Runtime's CUDA provider."""
+
+    name = "cuda"
+    provider = "CUDAExecutionProvider"
+
+    @classmethod
+    def new_session(cls, data: bytes, options: Any) -> Any:
+        """See `OnnxRuntimeSessions.new_session`."""
+        import onnxruntime as ort
+
+        # TensorFloat-32 would shorten the mantissas of fp32 graphs, which nobody asked for.
+        providers = [(cls.provider, {"use_tf32": "0"})]
+        return ort.InferenceSession(data, options, providers=providers)
+
+
+class RtxBackend(DeviceSessions):
+    """ONNX Runtime's plugin for TensorRT-RTX."""
+
+    name = "rtx-ep"
+    provider = "NvTensorRTRTXExecutionProvider"
+
+    @classmethod
+    def why_unavailable(cls) -> Obstacle | None:
+        """See `Backend.why_unavailable`."""
+        found = _devices()
+        return found if isinstance(found, Obstacle) else None
+
+    @classmethod
+    def new_session(cls, data: bytes, options: Any) -> Any:
+        """See `OnnxRuntimeSessions.new_session`."""
+        import onnxruntime as ort
+
+        devices = _devices()
+        if isinstance(devices, Obstacle):
+            raise devices.error()
+        options.add_provider_for_devices(devices, {})
+        return ort.InferenceSession(data, options)
+
+
+def _devices() -> list[Any] | Obstacle:
+    """Return the devices that the plugin can run on, or why there is none."""
+    other = "ask for backend onnxruntime"
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        install = BACKENDS["onnxruntime"].install
+        return Obstacle(f"ONNX Runtime cannot be imported ({error})", install)
+    plugin_name = "ONNX Runtime's plugin for TensorRT-RTX"
+    try:
+        plugin = import_module("onnxruntime_ep_nv_tensorrt_rtx")
+    except ImportError:
+        return Obstacle(f"{plugin_name} is not installed", BACKENDS["rtx-ep"].install)
+    name = plugin.get_ep_name()
+    try:
+        _register(name, plugin.get_library_path())
+    except Exception as error:  # its exceptions share no base class but this
+        reason = f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({first_line(error)})"
+        return Obstacle(reason, f"see `hfdn doctor`, or {other}")
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
+    return devices or Obstacle(f"{plugin_name} finds no GPU", other)
+
+
+@cache
+def _register(name: str, library: str) -> None:
+    """Register a provider's library, which can be done once in a process."""
+    import onnxruntime as ort
+
+    ort.register_execution_provider_library(name, library)
+
+
+class _DeviceOutput:
+    """An output that ONNX Runtime left on the device."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.shape = tuple(value.shape())
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the protocol; the run has ended, so no stream is named."""
+        return {
+            "shape": self.shape,
+            "typestr": "<f4",
+            "data": (self._value.data_ptr(), False),
+            "strides": None,
+            "version": 3,
+            "stream": None,
+        }

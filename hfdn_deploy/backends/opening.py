@@ -1,0 +1,76 @@
+"""Which backend opens a model: the one that is asked for, or the fastest that can."""
+
+from importlib import import_module
+
+from hfdn_deploy.backends.base import Backend, Model
+from hfdn_deploy.backends.spec import BACKENDS, BackendSpec, ModelKind, Obstacle, automatic
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines import Engine
+from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.interruption import deferred
+
+
+def why_unavailable(name: str) -> Obstacle | None:
+    """Why a backend of `BACKENDS` cannot run here and what to do about it; None if it can."""
+    with deferred():
+        return _implementation(BACKENDS[name]).why_unavailable()
+
+
+def why_unfit(name: str, model: Model) -> Obstacle | None:
+    """Why a backend, whether or not it can run here, cannot run this model; None if it can."""
+    kind = _kind(model)
+    if kind in BACKENDS[name].runs:
+        return None
+    if kind == "engine":
+        return Obstacle("it does not run engines", "use backend tensorrt")
+    if kind == "bundle":
+        return Obstacle("it runs checkpoints, not bundles", "name a .safetensors file")
+    return Obstacle("it runs bundles, not checkpoints", f"python -m export {model} -o BUNDLE")
+
+
+def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]:
+    """Open a model with the backend named, or with the fastest that can run it if that is "auto".
+
+    Returns:
+        The backend, and a sentence that says which it is and why.
+
+    Raises:
+        BackendError: it is unknown, unavailable or unfit; for "auto", all are.
+        BundleError, CheckpointError, EngineError: the model is not usable.
+        GateError: its graph did not pass its gates; for "auto", that of the last backend tried.
+    """
+    if name not in (*BACKENDS, "auto"):
+        raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(BACKENDS)}.")
+    passed_over: dict[str, Obstacle] = {}
+    failure: BackendError | GateError | None = None
+    for spec in _candidates(model, precision) if name == "auto" else (BACKENDS[name],):
+        obstacle = why_unfit(spec.name, model) or why_unavailable(spec.name)
+        if obstacle is None:
+            try:
+                backend = _implementation(spec).open(model, precision)
+            except (BackendError, GateError) as error:
+                failure, obstacle = error, Obstacle(error.reason, error.advice)
+            else:
+                facts = [f"not {other}: {found.reason}" for other, found in passed_over.items()]
+                why = "asked for" if name != "auto" else "; ".join([*facts, spec.merit])
+                return backend, f"{spec.name} ({why})"
+        passed_over[spec.name] = obstacle
+    refused = "; ".join(f"not {other}: {found}" for other, found in passed_over.items())
+    raise failure or BackendError(f"{refused}.")
+
+
+def _candidates(model: Model, precision: str) -> list[BackendSpec]:
+    """The backends that "auto" tries, in order."""
+    return [BACKENDS["tensorrt"]] if isinstance(model, Engine) else list(automatic(precision))
+
+
+def _kind(model: Model) -> ModelKind:
+    if isinstance(model, Engine):
+        return "engine"
+    return "bundle" if isinstance(model, Bundle) else "checkpoint"
+
+
+def _implementation(spec: BackendSpec) -> type[Backend]:
+    module, name = spec.implementation.split(":")
+    found: type[Backend] = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,91 @@
+"""How a backend upscales an image: as it was asked to, or as memory allows."""
+
+from numbers import Real
+
+import numpy as np
+import psutil
+
+from hfdn_deploy.backends import Backend
+from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.options import Tile
+from hfdn_deploy.tiling.memory import WHOLE, Footprint, Plan
+
+
+class Planner:
+    """Decides for each image, once, whether it goes whole or in which tiles."""
+
+    def __init__(self, backend: Backend, tile: Tile, max_memory: int | None) -> None:
+        """Take what was asked for; `ModelOptions` says what it means.
+
+        Raises:
+            InputError: there is no such tile or amount of memory.
+            BackendError: the backend cannot respect it.
+        """
+        if isinstance(tile, np.integer):
+            tile = int(tile)
+        if isinstance(tile, bool) or not (
+            tile in ("auto", None) or (isinstance(tile, int) and tile > 0)
+        ):
+            raise InputError(f"tile is {tile!r}; give its side in pixels, 'auto' or None.")
+        if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
+            raise InputError(f"max_memory is {max_memory!r}; give bytes, or None.")
+        self._tiling = backend.tiling
+        if isinstance(tile, int) and not self._tiling:
+            raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
+        most = self._largest_side()
+        if isinstance(tile, int) and most is not None and tile > most:
+            raise InputError(
+                f"{backend.name} runs tiles of at most {most} pixels, not {tile}; give a smaller "
+                "one, or 'auto'."
+            )
+        if max_memory is not None and not (self._tiling and self._tiling.memory):
+            raise BackendError(
+                f"the memory use of {backend.name} has not been measured; leave max_memory out, or "
+                "give a tile's side instead."
+            )
+        self._tile = tile
+        # Asked once: what earlier images left to the backend for the next would not count later.
+        free = psutil.virtual_memory().available
+        self._budget = free // 2 if max_memory is None else max_memory
+        # An explicit tile size may use all free memory.
+        self._limit = free if max_memory is None else max_memory
+
+    def plan(
+        self, height: int, width: int, channels: int, *, ensemble: bool, held: int, number: int
+    ) -> Plan:
+        """Decide how images of one size are upscaled.
+
+        Args:
+            height, width: in low-resolution pixels.
+            channels: of the images, 1 to 4.
+            ensemble: whether they are upscaled eight times.
+            held: bytes of the results, as far as they are not written as they come.
+            number: how many of them at once.
+
+        Raises:
+            InputError: they would not fit into memory.
+        """
+        tiling, tile = self._tiling, self._tile
+        if not tiling:
+            return WHOLE
+        if not tiling.memory:
+            if tile != "auto":
+                return Plan(tile)
+            fits = tiling.largest is None or max(height, width) <= tiling.largest
+            return WHOLE if fits else Plan(self._largest_side())
+        footprint = Footprint(height, width, tiling, channels, ensemble, number, held)
+        if tile == "auto":
+            return footprint.fastest(self._budget)
+        if tile and tiling.split:
+            keeping = Plan(tile, keeps=True)
+            if footprint.need(keeping) <= self._budget:
+                return keeping
+        footprint.check(Plan(tile), self._limit)
+        return Plan(tile)
+
+    def _largest_side(self) -> int | None:
+        """Of a tile without its halo; None if memory alone decides."""
+        tiling = self._tiling
+        if not tiling or tiling.largest is None:
+            return None
+        return tiling.largest - 2 * tiling.halo

@@ -1,0 +1,69 @@
+"""Threads that start together share what is opened late: sessions, cuts and pools."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+
+from hfdn_deploy import Upscaler
+from hfdn_deploy.backends import Parts
+
+THREADS = 8
+
+
+def together(work):
+    """What `work` gives in each of eight threads that start at once."""
+    barrier = Barrier(THREADS)
+
+    def run(number):
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(run, range(THREADS)))
+
+
+def test_a_part_is_opened_once():
+    barrier, opened = Barrier(2, timeout=0.2), []
+
+    def slow(name):
+        opened.append(name)
+        # A second thread in here would meet the first at the barrier.
+        with pytest.raises(Exception, match=""):
+            barrier.wait()
+        return object()
+
+    parts = Parts(slow)
+    assert len({id(part) for part in together(lambda number: parts["a"])}) == 1
+    assert opened == ["a"]
+    assert len(parts.clear()) == 1
+    assert parts.clear() == []
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("memory", [None, 150 * 2**20], ids=["kept", "twice"])
+def test_tiles_of_eight_threads_open_each_session_once(photo, monkeypatch, backend, memory):
+    with Upscaler.load(2, backend, tile=16, max_memory=memory) as up:
+        opened, open_session = [], type(up.backend).open_session
+
+        def counted(self, data):
+            opened.append(len(data))
+            return open_session(self, data)
+
+        monkeypatch.setattr(type(up.backend), "open_session", counted)
+        images = [np.roll(photo, number, 1) for number in range(THREADS)]
+        results = together(lambda number: up(images[number]))
+        # The statistics or trunk, and the tile or heads.
+        assert len(opened) == len(set(opened)) == 2
+        for image, result in zip(images, results, strict=True):
+            np.testing.assert_array_equal(result, up(image))
+
+
+def test_images_submitted_at_once_share_one_pool(photo):
+    with Upscaler.load(2, "onnxruntime", "int8") as up:
+        futures = together(lambda number: up.submit(photo))
+        expected = up(photo)
+        for future in futures:
+            np.testing.assert_array_equal(future.result(), expected)
+        assert len(up._workers._threads) <= up.backend.concurrency
