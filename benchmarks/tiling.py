@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.graph import layer_macs
+from export.layers import layer_macs
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, SplitNetwork, Tiling
 from hfdn_deploy.bench import measure, photographs

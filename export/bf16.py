@@ -3,23 +3,22 @@
 import onnx
 from onnx import TensorProto, helper
 
+from hfdn_deploy.graph import GraphView, rewired
+
 
 def emulate_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
     """An fp32 graph with the input, every weight and every result but the last rounded to bf16.
 
     That is what an engine does whose products have bf16 operands and fp32 sums.
     """
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
-    graph = rounded.graph
-    exact = {t.name for t in graph.initializer if t.data_type != TensorProto.FLOAT}
-    floats = [t.name for t in graph.initializer if t.name not in exact]
-    nodes = [node for name in (graph.input[0].name, *floats) for node in _rounding(name)]
-    for node in graph.node:
-        node.input[:] = [x if x in exact or not x else f"{x}.rounded" for x in node.input]
-        nodes += [node, *_rounding(node.output[0])]
-    del graph.node[:]
-    graph.node.extend(nodes[:-2])
+    view = GraphView(model)
+    floats = [name for name, x in view.tensors.items() if x.data_type == TensorProto.FLOAT]
+    sources = [view.inputs[0].name, *floats]
+    names = {name: f"{name}.rounded" for name in (*sources, *view.makers)}
+    nodes = [node for name in sources for node in _rounding(name)]
+    for node in view.nodes:
+        nodes += [rewired(node, names), *_rounding(node.output[0])]
+    rounded = view.changed(nodes=nodes[:-2])
     onnx.checker.check_model(rounded, full_check=True)
     return rounded
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import onnx
 
-from export import graph, parity, report, sensitivity
+from export import parity, report, sensitivity, tracing
 from export.calibration import CALIBRATORS, load_pictures
 from export.fp16 import to_fp16
 from export.judge import Judge, file_name, sha256
-from export.quantization import DIALECTS, channels_fit, observed_tensors, quantize
+from export.layers import channels_fit, layer_macs, observed_tensors
+from export.quantization import DIALECTS, quantize
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bundle import (
     DERIVED,
@@ -29,6 +30,7 @@ from hfdn_deploy.bundle import (
     why_failed,
 )
 from hfdn_deploy.errors import BundleError, GateError, InputError
+from hfdn_deploy.graph import GraphView
 from hfdn_deploy.network import HFDN, HFDNConfig, count_complexity, load_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ def export_bundle(
     """
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
-    full = graph.to_onnx(network)
+    full = tracing.to_onnx(network)
     quantization = None
     if "int8" in wanted:
         quantization = _calibrate(full, network, checkpoint, calibration, budget_db, report_to)
@@ -134,7 +136,7 @@ def verify_bundle(
             if not why_failed(claimed) and (reason := why_failed(result)):
                 raise GateError(f"{path} says that {name} passed its gates, but: {reason}.")
     if quantization:
-        full = graph.to_onnx(network)
+        full = tracing.to_onnx(network)
         check_quantization(full, quantization, path)
         for entry in measured:
             if entry.graph in DIALECTS:
@@ -153,7 +155,7 @@ def _derived_from(graph: str) -> list[str]:
 
 def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: Path) -> None:
     """Raise BundleError if the calibration in the bundle at `path` is not for this fp32 graph."""
-    macs = graph.layer_macs(full)
+    macs = layer_macs(full)
     layers = [name for name in macs if name in quantization.layers]
     tensors = observed_tensors(full, macs)
     share = sum(macs[name] for name in layers) / sum(macs.values())
@@ -170,8 +172,7 @@ def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: 
 def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
     """Raise BundleError where a graph has another constant than the one made anew."""
     wanted, found = (
-        {t.name: t for t in model.graph.initializer}
-        for model in (made, onnx.load_model_from_string(data))
+        GraphView(model).tensors for model in (made, onnx.load_model_from_string(data))
     )
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from hfdn_deploy.graph import GraphView, rewired
+
 HALF = onnx.TensorProto.FLOAT16
 
 
@@ -25,30 +27,24 @@ def to_fp16(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Loss]]:
     Returns:
         The graph, and the nodes whose weights left the range of half precision.
     """
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    graph = half.graph
-    losses = []
-    for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
+    view = GraphView(model)
+    halves, losses = {}, []
+    for tensor, values in view.constants.items():
+        if values.dtype != np.float32:
             continue
-        values = onnx.numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
-            rounded = values.astype(np.float16)
+            halves[tensor] = rounded = values.astype(np.float16)
         overflowed = int(np.isinf(rounded).sum() - np.isinf(values).sum())
         flushed = int(((rounded == 0) & (values != 0)).sum())
         if overflowed or flushed:
-            node = next(node.name for node in graph.node if tensor.name in node.input)
-            losses.append(Loss(node, overflowed, flushed))
-        tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
-    (source,), (result,) = graph.input, graph.output
-    for node in graph.node:
-        node.input[:] = [f"{name}.half" if name == source.name else name for name in node.input]
-        node.output[:] = [f"{name}.half" if name == result.name else name for name in node.output]
-    nodes = [_cast(source.name, f"{source.name}.half", HALF), *graph.node]
-    nodes.append(_cast(f"{result.name}.half", result.name, onnx.TensorProto.FLOAT))
-    del graph.node[:]
-    graph.node.extend(nodes)
+            losses.append(Loss(view.readers[tensor][0].name, overflowed, flushed))
+    given, result = view.inputs[0].name, view.outputs[0].name
+    source, target = f"{given}.half", f"{result}.half"
+    nodes = [rewired(node, {given: source}, {result: target}) for node in view.nodes]
+    half = view.changed(
+        nodes=[_cast(given, source, HALF), *nodes, _cast(target, result, onnx.TensorProto.FLOAT)],
+        constants=view.tensors | halves,
+    )
     onnx.checker.check_model(half, full_check=True)
     return half, losses
 

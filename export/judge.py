@@ -5,16 +5,17 @@ import logging
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import onnx
 
-from export import graph, parity
+from export import parity, tracing
 from export.bf16 import emulate_bf16
 from export.locate import blame, module_departures, node_departures
 from export.sessions import candidate, run_tiled
 from hfdn_deploy.backends import OnnxRuntimeBackend
 from hfdn_deploy.bundle import ModelFile, Parity, Quantization, TensorSpec, why_failed
 from hfdn_deploy.errors import GateError
-from hfdn_deploy.graph import FOR_OPENVINO, halo_of, pooled_tensor
+from hfdn_deploy.graph import FOR_OPENVINO, GraphView, halo_of, pooled_tensor
 from hfdn_deploy.network import HFDN
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Judge:
         result = self._compare(name, model, entry)
         self._refuse_failed(name, model, result)
         # Integer arithmetic turns a scale of NaN into some number or other.
-        if spoilt := graph.not_finite_constants(model):
+        constants = GraphView(model).constants
+        if spoilt := [key for key, values in constants.items() if not np.isfinite(values).all()]:
             raise GateError(f"the {name} graph has NaN or infinity in {', '.join(spoilt)}.")
         return replace(entry, parity=result)
 
@@ -84,7 +86,7 @@ class Judge:
             if name == "fp32":
                 departures = module_departures(model, self._network, lr)
             else:
-                departures = node_departures(model, graph.to_onnx(self._network), name, lr)
+                departures = node_departures(model, tracing.to_onnx(self._network), name, lr)
             for node, departure in departures.items():
                 logger.info("%s: off by %.2g", node, departure)
             raise GateError(

@@ -7,7 +7,7 @@ import torch
 from export.quantization import DIALECTS
 from export.sessions import Array, open_outputs, run_node
 from export.subpixel import to_subpixels
-from hfdn_deploy.graph import constant_values
+from hfdn_deploy.graph import GraphView
 from hfdn_deploy.network import HFDN
 
 # An fp32 layer that departs by more of its largest value computes something else.
@@ -71,16 +71,14 @@ def node_departures(
     """
     if graph in DIALECTS and DIALECTS[graph].subpixel:
         full = to_subpixels(full)
-    present = {name for node in model.graph.node for name in node.output}
-    names = [n.output[0] for n in full.graph.node if n.output[0] in present]
+    view, present = GraphView(full), GraphView(model).makers
+    names = [node.output[0] for node in view.nodes if node.output[0] in present]
     got = dict(zip(names, open_outputs(model, names)(lr), strict=True))
-    values = constant_values(full)
-    values[full.graph.input[0].name] = lr
-    opset = full.opset_import[0].version
+    values = {view.inputs[0].name: lr, **view.constants}
     departures = {}
-    for node in full.graph.node:
+    for node in view.nodes:
         output = node.output[0]
-        values[output] = run_node(node, opset, [values[name] for name in node.input])
+        values[output] = run_node(node, [values[name] for name in node.input])
         if output in got:
             expected, values[output] = values[output], got[output].astype(np.float32)
             with np.errstate(invalid="ignore"):  # infinity less infinity is a departure too

@@ -9,11 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from export.layers import Statistics, output_axis
 from export.subpixel import to_subpixels
-from hfdn_deploy.bundle import TensorStatistics
-from hfdn_deploy.graph import KEEPS_VALUES, attributes_of
-
-Statistics = dict[str, TensorStatistics]
+from hfdn_deploy.graph import KEEPS_VALUES, GraphView, attributes_of, rewired
 
 # Keeps the scale of a tensor that is zero everywhere a number to divide by.
 SMALLEST_SCALE = 1e-8
@@ -47,17 +45,6 @@ DIALECTS = {
 }
 
 
-def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
-    """The tensors of an fp32 graph whose statistics `quantize` needs."""
-    names: dict[str, None] = {}
-    for node in model.graph.node:
-        if node.name in layers:
-            names[node.input[0]] = None
-        elif node.op_type == "LeakyRelu" and node.input[0] in layers:
-            names |= {node.input[0]: None, node.output[0]: None}
-    return list(names)
-
-
 def quantize(
     model: onnx.ModelProto, layers: Collection[str], statistics: Statistics, dialect: Dialect
 ) -> onnx.ModelProto:
@@ -69,15 +56,11 @@ def quantize(
     """
     if dialect.subpixel:
         model = to_subpixels(model)
-    quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
-    graph = quantized.graph
-    writer = _Writer(dialect, dict(statistics), {t.name: t for t in graph.initializer})
-    for node in graph.node:
+    view = GraphView(model)
+    writer = _Writer(dialect, dict(statistics), dict(view.tensors))
+    for node in view.nodes:
         writer.add(node, node.name in layers)
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(writer.nodes)
-    graph.initializer.extend(writer.tensors.values())
+    quantized = view.changed(nodes=writer.nodes, constants=writer.tensors)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 
@@ -100,14 +83,13 @@ class _Writer:
         """Add a node of the fp32 graph and the pairs that it wants."""
         source, result = node.input[0], node.output[0]
         follows = node.op_type in self.dialect.before and source in self.integers
-        if in_int8:
-            self._quantize_parameters(node)
+        inputs = self._quantize_parameters(node) if in_int8 else {}
         if in_int8 or follows:
-            node.input[0] = self._pair(source)
+            inputs[source] = self._pair(source)
             self.integers.add(result)
         if node.op_type in KEEPS_VALUES and source in self.statistics:
             self.statistics[result] = self.statistics[source]
-        self.nodes.append(node)
+        self.nodes.append(rewired(node, inputs))
 
     def _pair(self, tensor: str) -> str:
         """The name of a tensor after a Q/DQ pair, which is written once."""
@@ -134,22 +116,21 @@ class _Writer:
         zero = 0 if integers.min else round(-low / scale)
         return np.array(scale, np.float32), np.array(zero, self.dialect.activations)
 
-    def _quantize_parameters(self, node: onnx.NodeProto) -> None:
-        """Put the 8-bit weights of a convolution, and its bias, in the place of its own."""
+    def _quantize_parameters(self, node: onnx.NodeProto) -> dict[str, str]:
+        """Write the 8-bit weights of a convolution, and its bias; return what stands for them."""
         source, weight_name, bias_name = node.input
         weights = numpy_helper.to_array(self.tensors.pop(weight_name))
         bias = numpy_helper.to_array(self.tensors.pop(bias_name)).astype(np.float64)
-        axis = _output_axis(node)
+        axis = output_axis(node)
         scale = self._scale_and_zero(source)[0]
         least: NDArray[np.float64] | float = 0.0
         if self.dialect.integer_biases:
             # Where weights are small beside the bias, coarser ones keep it within 32 bits.
             least = 1.01 * np.abs(bias) / (scale * LARGEST_BIAS)
         integers, scales = quantize_weights(weights, axis, least)
-        name = f"{weight_name}.dequantized"
+        inputs = {weight_name: f"{weight_name}.dequantized"}
         constants = self._constants(weight_name, integers, scales)
-        self._write("DequantizeLinear", constants, name, axis=axis)
-        node.input[1] = name
+        self._write("DequantizeLinear", constants, inputs[weight_name], axis=axis)
         error = (dequantize_weights(integers, scales, axis) - weights).sum((2, 3))
         means = np.asarray(self.statistics[source].channel_means)
         # Each pixel of a transposed convolution gets one tap in stride².
@@ -157,12 +138,12 @@ class _Writer:
         bias -= (means @ error if axis else error @ means) / stride**2
         if not self.dialect.integer_biases:
             self._constant(bias_name, bias.astype(np.float32))
-            return
+            return inputs
         scales = scales * scale
-        rounded = np.round(bias / scales).astype(np.int32)
-        name = f"{bias_name}.dequantized"
-        self._write("DequantizeLinear", self._constants(bias_name, rounded, scales), name, axis=0)
-        node.input[2] = name
+        inputs[bias_name] = f"{bias_name}.dequantized"
+        constants = self._constants(bias_name, np.round(bias / scales).astype(np.int32), scales)
+        self._write("DequantizeLinear", constants, inputs[bias_name], axis=0)
+        return inputs
 
     def _constants(
         self, stem: str, integers: NDArray[np.integer], scales: NDArray[np.float32]
@@ -180,31 +161,16 @@ class _Writer:
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
 
 
-def channels_fit(model: onnx.ModelProto, layers: Collection[str], statistics: Statistics) -> bool:
-    """Whether what each layer reads has as many channel means as the layer has inputs."""
-    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    return all(
-        len(statistics[node.input[0]].channel_means)
-        == shapes[node.input[1]][1 - _output_axis(node)]
-        for node in model.graph.node
-        if node.name in layers
-    )
-
-
 def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.ModelProto:
     """An fp32 graph with the weights of the graph for TensorRT; all else stays as it was."""
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
-    tensors = {tensor.name: tensor for tensor in rounded.graph.initializer}
-    for node in rounded.graph.node:
+    view = GraphView(model)
+    rounded = {}
+    for node in view.nodes:
         if node.name in layers:
-            tensor = tensors[node.input[1]]
-            axis = _output_axis(node)
-            weights = dequantize_weights(
-                *quantize_weights(numpy_helper.to_array(tensor), axis), axis
-            )
-            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-    return rounded
+            weight, axis = node.input[1], output_axis(node)
+            integers, scales = quantize_weights(view.constants[weight], axis)
+            rounded[weight] = dequantize_weights(integers, scales, axis)
+    return view.changed(constants=view.tensors | rounded)
 
 
 def quantize_weights(
@@ -223,8 +189,3 @@ def dequantize_weights(
     """What `quantize_weights` made, as numbers."""
     others = tuple(i for i in range(integers.ndim) if i != axis)
     return np.asarray(integers * np.expand_dims(scales, others), np.float32)
-
-
-def _output_axis(node: onnx.NodeProto) -> int:
-    """Weights are (out, in, k, k), those of a transposed convolution (in, out, k, k)."""
-    return int(node.op_type == "ConvTranspose")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import onnx
 from tqdm import tqdm
 
-from export import graph
 from export.calibration import (
     CALIBRATORS,
     Observation,
@@ -16,8 +15,9 @@ from export.calibration import (
     before_activation,
     observe,
 )
+from export.layers import Statistics, layer_macs, observed_tensors
 from export.parity import expected_loss
-from export.quantization import DIALECTS, Statistics, observed_tensors, quantize, round_weights
+from export.quantization import DIALECTS, quantize, round_weights
 from export.sessions import candidate
 from hfdn_deploy.bundle import Quantization, TensorStatistics
 from hfdn_deploy.errors import InputError
@@ -97,7 +97,7 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
     Raises:
         InputError: no layer can be in 8 bits within the budget.
     """
-    macs = graph.layer_macs(full)
+    macs = layer_macs(full)
     shares = {name: value / sum(macs.values()) for name, value in macs.items()}
     seen = observe(full, observed_tensors(full, shares), pictures.calibration)
     judge = _Judge(full, pictures.held_out, scale)

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import helper
 
 from hfdn_deploy import tiling
 from hfdn_deploy.backends import OnnxRuntimeBackend, session_options
 from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.graph import GraphView, tiny_model
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
@@ -50,26 +50,19 @@ def run_tiled(backend: OnnxRuntimeBackend, lr: Array) -> list[Array]:
 
 def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Array], list[Array]]:
     """A graph, computed as it stands, as a function from its input to the tensors named."""
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    del probed.graph.output[:]
-    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
+    outputs = [onnx.ValueInfoProto(name=name) for name in tensors]
+    probed = GraphView(model).changed(outputs=outputs)
     options = session_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return _open(probed, options)
 
 
-def run_node(node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[Any]]) -> Array:
-    """The output of one node by itself; an input may be an array of any type."""
+def run_node(node: onnx.NodeProto, inputs: Sequence[NDArray[Any]]) -> Array:
+    """Return the fp32 output of one node by itself; an input may be an array of any type."""
     feeds = dict(zip(node.input, inputs, strict=True))
-    declared = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-        for name, x in feeds.items()
-    ]
-    graph = helper.make_graph([node], "node", declared, [onnx.ValueInfoProto(name=node.output[0])])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    session = _session(model, session_options())
-    return np.asarray(session.run(None, feeds)[0])
+    types = {name: (x.dtype, x.shape) for name, x in feeds.items()}
+    model = tiny_model([node], types, {node.output[0]: (np.float32, None)})
+    return np.asarray(_session(model, session_options()).run(None, feeds)[0])
 
 
 def _open(model: onnx.ModelProto, options: ort.SessionOptions) -> Callable[[Array], list[Array]]:

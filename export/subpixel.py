@@ -4,14 +4,16 @@ ONNX Runtime has no integer transposed convolution, OpenVINO a slow one; and bot
 output channels, of which the last convolution has one.
 """
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from hfdn_deploy.graph import attributes_of
+from hfdn_deploy.graph import GraphView, attributes_of, rewired
+
+Constants = dict[str, NDArray[Any]]
 
 
 def to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,98 +25,99 @@ def to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
     depth-to-space behind it. Tensors keep their names; the new ones are `NAME.pixels`,
     `NAME.cropped` and `NAME.phases`.
     """
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
-    graph = rewritten.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    activations = {node.input[0]: node for node in graph.node if node.op_type == "LeakyRelu"}
-    moved = [n.output[0] for n in graph.node if n.op_type == "ConvTranspose"]
-    renamed: dict[str, str] = {}
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "ConvTranspose":
-            rearranged = list(_rewrite(node, activations[node.output[0]], weights))
-            graph.initializer.extend(x for x in rearranged if isinstance(x, onnx.TensorProto))
-            nodes += [x for x in rearranged if isinstance(x, onnx.NodeProto)]
-            renamed[activations[node.output[0]].output[0]] = nodes[-1].output[0]
-        elif node.input[0] not in moved:
-            node.input[:] = [renamed.get(name, name) for name in node.input]
-            nodes.append(node)
-    _add_as_phases(nodes, weights)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    rewritten = _last_to_phases(_deconvolutions_to_phases(model))
     onnx.checker.check_model(rewritten, full_check=True)
     return rewritten
 
 
-def _add_as_phases(nodes: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> None:
+def _deconvolutions_to_phases(model: onnx.ModelProto) -> onnx.ModelProto:
+    view = GraphView(model)
+    constants: Constants = {}
+    renamed: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in view.nodes:
+        if node.op_type == "ConvTranspose":
+            (activation,) = view.readers[node.output[0]]
+            rewritten, added = _rewrite(node, activation, view.constants)
+            nodes += rewritten
+            constants |= added
+            renamed[activation.output[0]] = nodes[-1].output[0]
+        elif node.output[0] not in renamed:
+            nodes.append(rewired(node, renamed))
+    return view.changed(nodes=nodes, constants=view.tensors | constants)
+
+
+def _last_to_phases(model: onnx.ModelProto) -> onnx.ModelProto:
     """Add the last convolution to the base before the base's depth-to-space, not behind it.
 
     For that its s × s phases are s² output channels at stride s, of the kernel shifted by as many
     pixels: more taps, all but those of the kernel zero, but full vectors.
     """
-    made = {node.output[0]: node for node in nodes}
-    add = nodes[-1]
-    base, last = (made[name] for name in add.input)
+    view = GraphView(model)
+    add = view.nodes[-1]
+    base, last = (view.makers[name] for name in add.input)
     scale = attributes_of(base)["blocksize"]
-    kernel, bias = (numpy_helper.to_array(weights[name]) for name in last.input[1:])
+    weight, bias = last.input[1:]
+    kernel = view.constants[weight]
     size = kernel.shape[2]
     phases = np.zeros((scale, scale, *kernel.shape[1:2], *[size + scale - 1] * 2), np.float32)
     for row, column in np.ndindex(scale, scale):
         phases[row, column, :, row : row + size, column : column + size] = kernel[0]
-    values = (phases.reshape(-1, *phases.shape[2:]), np.repeat(bias, scale**2))
-    for name, value in zip(last.input[1:], values, strict=True):
-        weights[name].CopyFrom(numpy_helper.from_array(value, name))
+    phases = phases.reshape(-1, *phases.shape[2:])
+    constants = {weight: phases, bias: np.repeat(view.constants[bias], scale**2)}
     attributes = {
         **attributes_of(last),
-        "kernel_shape": values[0].shape[2:],
+        "kernel_shape": phases.shape[2:],
         "strides": [scale] * 2,
     }
-    stem = last.name
-    summed, result = f"{add.name}.phases", add.output[0]
-    nodes.remove(base)
-    nodes[nodes.index(last)] = helper.make_node(
-        "Conv", last.input, [f"{stem}.phases"], stem, **attributes
-    )
-    nodes[-1:] = [
-        helper.make_node("Add", [base.input[0], f"{stem}.phases"], [summed], add.name),
-        helper.make_node(
-            "DepthToSpace", [summed], [result], base.name, blocksize=scale, mode="CRD"
-        ),
-    ]
+    result, summed = f"{last.name}.phases", f"{add.name}.phases"
+    replaced = {
+        base.name: [],
+        last.name: [helper.make_node("Conv", last.input, [result], last.name, **attributes)],
+        add.name: [
+            helper.make_node("Add", [base.input[0], result], [summed], add.name),
+            helper.make_node(
+                "DepthToSpace", [summed], add.output, base.name, blocksize=scale, mode="CRD"
+            ),
+        ],
+    }
+    nodes = [new for node in view.nodes for new in replaced.get(node.name, [node])]
+    return view.changed(nodes=nodes, constants=view.tensors | constants)
 
 
 def _rewrite(
-    node: onnx.NodeProto, activation: onnx.NodeProto, weights: dict[str, onnx.TensorProto]
-) -> Iterator[onnx.NodeProto | onnx.TensorProto]:
-    """The nodes and constants that take the place of a transposed convolution."""
+    node: onnx.NodeProto, activation: onnx.NodeProto, weights: Constants
+) -> tuple[list[onnx.NodeProto], Constants]:
+    """Return the nodes and constants that take the place of a transposed convolution."""
     attributes = attributes_of(node)
     stride, padding = attributes["strides"][0], attributes["pads"][0]
-    kernel = numpy_helper.to_array(weights[node.input[1]])
+    _, weight, bias = node.input
+    kernel = weights[weight]
     size = kernel.shape[2]
     taps = -(-size // stride)
-    bias = np.repeat(numpy_helper.to_array(weights[node.input[2]]), stride**2)
-    for name, values in ((node.input[1], _phases(kernel, stride, taps)), (node.input[2], bias)):
-        weights[name].CopyFrom(numpy_helper.from_array(values, name))
+    constants: Constants = {
+        weight: _phases(kernel, stride, taps),
+        bias: np.repeat(weights[bias], stride**2),
+    }
     pads = [taps - 1] * 4
     shape = [taps, taps]
-    yield helper.make_node(
-        "Conv", node.input, node.output, node.name, kernel_shape=shape, pads=pads
-    )
-    yield activation
     stem = activation.output[0]
     pixels = f"{stem}.pixels"
-    yield helper.make_node("DepthToSpace", [stem], [pixels], pixels, blocksize=stride, mode="CRD")
+    nodes = [
+        helper.make_node("Conv", node.input, node.output, node.name, kernel_shape=shape, pads=pads),
+        activation,
+        helper.make_node("DepthToSpace", [stem], [pixels], pixels, blocksize=stride, mode="CRD"),
+    ]
     # Without padding the transposed convolution gives stride·(H - 1) + size pixels, and the
     # whole phases stride·(H + taps - 1); stride·H are wanted.
     before, after = padding, stride * (taps - 1) - padding
     if before or after:
-        constants = {"starts": [before] * 2, "ends": [-after] * 2, "axes": [2, 3]}
-        for key, integers in constants.items():
-            yield numpy_helper.from_array(np.array(integers, np.int64), f"{stem}.{key}")
+        bounds = {"starts": [before] * 2, "ends": [-after] * 2, "axes": [2, 3]}
+        added = {f"{stem}.{key}": np.array(x, np.int64) for key, x in bounds.items()}
         cropped = f"{stem}.cropped"
-        inputs = [pixels, *(f"{stem}.{key}" for key in constants)]
-        yield helper.make_node("Slice", inputs, [cropped], cropped)
+        nodes.append(helper.make_node("Slice", [pixels, *added], [cropped], cropped))
+        constants |= added
+    return nodes, constants
 
 
 def _phases(kernel: NDArray[np.float32], stride: int, taps: int) -> NDArray[np.float32]:

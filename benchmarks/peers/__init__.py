@@ -25,7 +25,7 @@ from benchmarks.peers.rlfn import RLFN
 from benchmarks.peers.safmn import SAFMN
 from benchmarks.peers.tscn import TSCN
 from benchmarks.peers.vdsr import VDSR
-from export.graph import module_to_onnx
+from export.tracing import module_to_onnx
 
 ByScale = Mapping[int, str]
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import DTypeLike, NDArray
+from onnx import helper
 
 from hfdn_deploy import backends
+from hfdn_deploy.graph import tiny_model
 
 SIDE = 2048
 MACS = SIDE**3
@@ -59,12 +60,12 @@ def _weights() -> NDArray[np.int8]:
 
 def _floats() -> bytes:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
-    return _graph(nodes, {"w": _weights().astype(np.float32)}, TensorProto.FLOAT, TensorProto.FLOAT)
+    return _graph(nodes, {"w": _weights().astype(np.float32)})
 
 
 def _integers() -> bytes:
     nodes = [helper.make_node("MatMulInteger", ["x", "w"], ["y"])]
-    return _graph(nodes, {"w": _weights()}, TensorProto.UINT8, TensorProto.INT32)
+    return _graph(nodes, {"w": _weights()}, np.uint8, np.int32)
 
 
 def _quantized() -> bytes:
@@ -83,17 +84,15 @@ def _quantized() -> bytes:
         helper.make_node("QuantizeLinear", ["z", "y.scale", "y.zero"], ["yq"]),
         helper.make_node("DequantizeLinear", ["yq", "y.scale", "y.zero"], ["y"]),
     ]
-    return _graph(nodes, constants, TensorProto.FLOAT, TensorProto.FLOAT)
+    return _graph(nodes, constants)
 
 
 def _graph(
-    nodes: list[onnx.NodeProto], constants: dict[str, Any], given: int, result: int
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, Any],
+    given: DTypeLike = np.float32,
+    result: DTypeLike = np.float32,
 ) -> bytes:
     shape = [SIDE, SIDE]
-    x = helper.make_tensor_value_info("x", given, shape)
-    y = helper.make_tensor_value_info("y", result, shape)
-    tensors = [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()]
-    graph = helper.make_graph(nodes, "product", [x], [y], tensors)
-    opset = helper.make_opsetid("", 18)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    model = tiny_model(nodes, {"x": (given, shape)}, {"y": (result, shape)}, constants)
     return bytes(model.SerializeToString())

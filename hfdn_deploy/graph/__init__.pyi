@@ -1,11 +1,9 @@
-from .halo import attributes_of, constant_values, halo_of
+from .derived import FOR_OPENVINO, KEEPS_VALUES, for_openvino
+from .halo import halo_of
 from .parts import (
-    FOR_OPENVINO,
     INSIDE,
-    KEEPS_VALUES,
     PARTS,
     POOLED,
-    for_openvino,
     is_global_pool,
     part_of,
     pooled_tensor,
@@ -13,21 +11,26 @@ from .parts import (
     statistics_graph,
     tile_graph,
 )
+from .tiny import OPSET, tiny_model
+from .view import GraphView, attributes_of, rewired
 
 __all__ = [
     "FOR_OPENVINO",
     "INSIDE",
     "KEEPS_VALUES",
+    "OPSET",
     "PARTS",
     "POOLED",
+    "GraphView",
     "attributes_of",
-    "constant_values",
     "for_openvino",
     "halo_of",
     "is_global_pool",
     "part_of",
     "pooled_tensor",
+    "rewired",
     "split_graphs",
     "statistics_graph",
     "tile_graph",
+    "tiny_model",
 ]

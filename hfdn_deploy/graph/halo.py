@@ -4,10 +4,10 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from hfdn_deploy.errors import BundleError
 from hfdn_deploy.graph.parts import is_global_pool
+from hfdn_deploy.graph.view import GraphView, attributes_of
 
 
 def halo_of(model: onnx.ModelProto, scale: int) -> int:
@@ -30,9 +30,10 @@ def halo_of(model: onnx.ModelProto, scale: int) -> int:
 
 
 def _walked(model: onnx.ModelProto, scale: int) -> int:
-    needed = {model.graph.output[0].name: (0, scale - 1)}
-    constants = constant_values(model)
-    for node in reversed(model.graph.node):
+    view = GraphView(model)
+    needed = {view.outputs[0].name: (0, scale - 1)}
+    constants = view.constants
+    for node in reversed(view.nodes):
         interval = needed.get(node.output[0])
         if interval is None:
             continue
@@ -41,18 +42,8 @@ def _walked(model: onnx.ModelProto, scale: int) -> int:
         for name in set(node.input) - set(constants):
             before = needed.get(name, (low, high))
             needed[name] = (min(low, before[0]), max(high, before[1]))
-    intervals = [needed[value.name] for value in model.graph.input if value.name in needed]
+    intervals = [needed[value.name] for value in view.inputs if value.name in needed]
     return max(max(-low, high) for low, high in intervals)
-
-
-def constant_values(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """Weights and other constants of a graph, by name."""
-    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """The attributes that a node spells out, by name."""
-    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _read_by(

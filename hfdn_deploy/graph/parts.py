@@ -1,4 +1,4 @@
-"""Graphs that are made from those of a bundle when they are loaded: for tiles, and for OpenVINO.
+"""Graphs for tiles, cut from those of a bundle when they are loaded.
 
 Every output pixel depends on a mean over the whole image. So for tiles the mean is gathered
 first, tile by tile (`statistics_graph`), and then given to each tile (`tile_graph`). Where memory
@@ -8,14 +8,13 @@ and the tensors of the graph that they are made from; image, sums and mean are f
 
 from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 import onnx
-from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import TensorProto, ValueInfoProto, helper
 
 from hfdn_deploy.errors import BundleError, first_line
+from hfdn_deploy.graph.view import GraphView
 
 INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
-KEEPS_VALUES = ("DepthToSpace", "Slice")
 
 # A graph and those cut from it, by the inputs that each has beside the image.
 PARTS = {"whole": (), "statistics": (INSIDE,), "tile": (POOLED,)}
@@ -51,8 +50,7 @@ def part_of(data: bytes, part: str) -> bytes:
     if pooled is None:
         raise BundleError("the graph takes no mean over the image; its tiles need no other graph.")
     cut = {"statistics": statistics_graph, "tile": tile_graph}[part]
-    data = cut(model, pooled).SerializeToString()
-    return data
+    return bytes(cut(model, pooled).SerializeToString())
 
 
 def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
@@ -94,10 +92,10 @@ def split_graphs(model: onnx.ModelProto, pooled: str) -> tuple[onnx.ModelProto, 
 
 def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
     """The tensors computed on the way to what is pooled that others read, too."""
-    nodes: Sequence[onnx.NodeProto] = model.graph.node
-    before = {node.output[0]: node for node in _needed(nodes, {_pool(model, pooled).input[0]})}
+    view = GraphView(model)
+    before = {node.output[0]: node for node in view.needed([_pool(view, pooled).input[0]])}
     features = []
-    for node in nodes:
+    for node in view.nodes:
         if node.output[0] in before or node.output[0] == pooled:
             continue
         for name in filter(before.__contains__, node.input):
@@ -112,9 +110,9 @@ def _before(
     model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
 ) -> onnx.ModelProto:
     """`statistics_graph` with these features as outputs."""
-    node = _pool(model, pooled)
-    source = node.input[0]
-    (lr,) = model.graph.input
+    view = GraphView(model)
+    source = _pool(view, pooled).input[0]
+    (lr,) = view.inputs
     batch, _, height, width = (d.dim_param or d.dim_value for d in lr.type.tensor_type.shape.dim)
     inside = helper.make_tensor_value_info(INSIDE, TensorProto.FLOAT, [batch, 1, height, width])
     sums = _vector(model, pooled, SUMS)
@@ -125,93 +123,38 @@ def _before(
         helper.make_node("Mul", [counted_from, INSIDE], [counted], counted),
         helper.make_node("ReduceSum", [counted, spatial.name], [SUMS], SUMS, keepdims=1),
     ]
-    outputs = [sums, *features.values()]
-    return _pruned(model, [*model.graph.node, *nodes], [spatial], [lr, inside], outputs)
+    cut = view.changed(
+        nodes=[*view.nodes, *nodes],
+        constants=view.tensors | {spatial.name: spatial},
+        inputs=[lr, inside],
+        outputs=[sums, *features.values()],
+    )
+    return GraphView(cut).pruned()
 
 
 def _after(
     model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
 ) -> onnx.ModelProto:
     """`tile_graph` with these features as inputs."""
-    node = _pool(model, pooled)
-    (lr,) = model.graph.input
+    view = GraphView(model)
+    source = _pool(view, pooled).input[0]
+    (lr,) = view.inputs
     given = _vector(model, pooled, POOLED)
     # As the pooled tensor has the type of its source, a CastLike needs not know it.
-    like = helper.make_node("CastLike", [POOLED, node.input[0]], [pooled], pooled)
+    like = helper.make_node("CastLike", [POOLED, source], [pooled], pooled)
     nodes = [
-        like if other.output[0] == pooled else other
-        for other in model.graph.node
-        if other.output[0] not in features
+        like if node.output[0] == pooled else node
+        for node in view.nodes
+        if node.output[0] not in features
     ]
-    inputs = [lr, given, *features.values()]
-    return _pruned(model, nodes, [], inputs, [*model.graph.output])
+    cut = view.changed(nodes=nodes, inputs=[lr, given, *features.values()])
+    return GraphView(cut).pruned()
 
 
-def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
-    """An INT8 graph for CPUs without the pairs of Q and DQ that OpenVINO has no use for.
-
-    ONNX Runtime computes in integers only between a DQ and a Q. OpenVINO does so behind a DQ, and
-    fuses an activation into the convolution in front of it unless a pair keeps them apart; a pair
-    behind what only moves quantised values, it computes. Without both kinds the graph rounds less
-    and is otherwise the same.
-    """
-    nodes: Sequence[onnx.NodeProto] = model.graph.node
-    made = {node.output[0]: node for node in nodes}
-    quantized = {n.output[0]: n.input[0] for n in nodes if n.op_type == "QuantizeLinear"}
-    pairs = {
-        n.output[0]: quantized[n.input[0]]
-        for n in nodes
-        if n.op_type == "DequantizeLinear" and n.input[0] in quantized
-    }
-    readers: dict[str, set[str]] = {}
-    for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, set()).add(node.op_type)
-    idle = {}
-    for result, source in pairs.items():
-        moved = source in made and made[source].op_type in KEEPS_VALUES
-        if readers.get(result) == {"LeakyRelu"} or (moved and made[source].input[0] in pairs):
-            idle[result] = source
-    spared = onnx.ModelProto()
-    spared.CopyFrom(model)
-    for node in spared.graph.node:
-        node.input[:] = [idle.get(name, name) for name in node.input]
-    return _pruned(spared, spared.graph.node, [], [*model.graph.input], [*model.graph.output])
-
-
-def for_openvino_7bit(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`for_openvino` with weights in -64 … 64 of twice the scale.
-
-    Without VNNI, OpenVINO adds two products of 8 bits in 16, which clip. 2 · 255 · 64 is 32,640,
-    and fits. Biases take the scale of the sums that they are added to, twice their own. Halves are
-    rounded to even numbers, so that they do not all move one way.
-    """
-    halved = for_openvino(model)
-    nodes: Sequence[onnx.NodeProto] = halved.graph.node
-    read = {name for node in nodes if node.op_type == "Conv" for name in node.input[1:]}
-    parts = [n for n in nodes if n.op_type == "DequantizeLinear" and n.output[0] in read]
-    integers, scales = ({node.input[i] for node in parts} for i in (0, 1))
-    for tensor in halved.graph.initializer:
-        if tensor.name in integers:
-            values = numpy_helper.to_array(tensor)
-            values = np.rint(values / 2).astype(values.dtype)
-        elif tensor.name in scales:
-            values = 2 * numpy_helper.to_array(tensor)
-        else:
-            continue
-        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    return halved
-
-
-FOR_OPENVINO = {"int8-openvino": for_openvino, "int8-openvino-7bit": for_openvino_7bit}
-"""How graphs are derived, by name in `bundle.manifest.DERIVED`; "bf16" is the graph itself."""
-
-
-def _pool(model: onnx.ModelProto, pooled: str) -> onnx.NodeProto:
-    nodes: Sequence[onnx.NodeProto] = model.graph.node
-    for node in nodes:
-        if is_global_pool(node) and node.output[0] == pooled:
-            return node
+def _pool(view: GraphView, pooled: str) -> onnx.NodeProto:
+    node = view.makers.get(pooled)
+    if node is not None and is_global_pool(node):
+        return node
     raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
 
 
@@ -236,31 +179,3 @@ def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
     dims = _known(model, [pooled])[pooled].type.tensor_type.shape.dim
     shape = [dim.dim_param or dim.dim_value for dim in dims]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def _needed(nodes: Sequence[onnx.NodeProto], names: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that tensors of these names are computed by, in order; adds what those read."""
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(nodes):
-        if names.intersection(node.output):
-            kept.append(node)
-            names.update(node.input)
-    return kept[::-1]
-
-
-def _pruned(
-    model: onnx.ModelProto,
-    nodes: Sequence[onnx.NodeProto],
-    constants: Sequence[TensorProto],
-    inputs: Sequence[ValueInfoProto],
-    outputs: Sequence[ValueInfoProto],
-) -> onnx.ModelProto:
-    """A model of those nodes and constants that its outputs need."""
-    names = {value.name for value in outputs}
-    kept = _needed(nodes, names)
-    tensors = [t for t in (*model.graph.initializer, *constants) if t.name in names]
-    graph = helper.make_graph(kept, model.graph.name, inputs, outputs, tensors)
-    return helper.make_model(
-        graph, opset_imports=model.opset_import, ir_version=model.ir_version,
-        producer_name=model.producer_name,
-    )  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from benchmarks import complexity
 from benchmarks.cli import main
@@ -13,6 +13,7 @@ from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
 from benchmarks.peers import PEERS
 from benchmarks.peers.counts import peer_row, reproduced_by
 from hfdn_deploy.errors import GateError
+from hfdn_deploy.graph import tiny_model
 from hfdn_deploy.network import count_complexity
 from tests.helpers.networks import make_network
 
@@ -91,13 +92,8 @@ def tiny_graph():
             "ConvTranspose", ["h", "w2", "b2"], ["y"], "last", strides=[2, 2], pads=[1, 1, 1, 1]
         ),
     ]
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, *size])
-        for name, channels, size in (("x", 1, "hw"), ("y", 2, ["2*h", "2*w"]))
-    ]
-    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "tiny", values[:1], values[1:], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    given, result = (np.float32, ["n", 1, "h", "w"]), (np.float32, ["n", 2, "2*h", "2*w"])
+    return tiny_model(nodes, {"x": given}, {"y": result}, weights)
 
 
 def test_costs_of_a_graph_counted_by_hand():

@@ -6,7 +6,7 @@ import onnx
 import pytest
 import torch
 
-from export import graph, parity, sessions
+from export import parity, sessions, tracing
 from export.cli import main
 from export.exporter import export_bundle, verify_bundle
 from export.fp16 import Loss, to_fp16
@@ -114,8 +114,8 @@ def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, nam
         damage(model, name, change)
         return model
 
-    to_onnx = graph.to_onnx
-    monkeypatch.setattr(graph, "to_onnx", damaged)
+    to_onnx = tracing.to_onnx
+    monkeypatch.setattr(tracing, "to_onnx", damaged)
     with pytest.raises(GateError, match=rf"first departing node: {name.rpartition('.')[0]} \("):
         export_bundle(checkpoint, tmp_path / "bundle")
     assert not list(tmp_path.iterdir())

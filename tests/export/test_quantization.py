@@ -2,9 +2,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
 
-from export import graph
 from export.calibration import (
     BINS,
     CALIBRATORS,
@@ -15,11 +13,11 @@ from export.calibration import (
     load_pictures,
     observe,
 )
+from export.layers import layer_macs, observed_tensors
 from export.parity import expected_loss
 from export.quantization import (
     DIALECTS,
     dequantize_weights,
-    observed_tensors,
     quantize,
     quantize_weights,
     round_weights,
@@ -27,10 +25,11 @@ from export.quantization import (
 from export.sensitivity import study
 from export.sessions import candidate, open_outputs
 from export.subpixel import to_subpixels
+from export.tracing import to_onnx
 from hfdn_deploy.bench import psnr
 from hfdn_deploy.bundle import TensorStatistics, pretrained, pretrained_scales
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.graph import halo_of
+from hfdn_deploy.graph import GraphView, halo_of
 from hfdn_deploy.images import write_image
 from tests.helpers.networks import make_network
 
@@ -45,7 +44,7 @@ def x4():
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_subpixels_are_exact(scale):
-    model = graph.to_onnx(make_network(scale))
+    model = to_onnx(make_network(scale))
     rewritten = to_subpixels(model)
     assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
     assert halo_of(rewritten, scale) == halo_of(model, scale)
@@ -59,7 +58,7 @@ def test_subpixels_are_exact(scale):
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_macs_of_the_layers_add_up_to_the_network(scale):
     bundle = pretrained(scale)
-    macs = graph.layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
+    macs = layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
     pooled = 2 * 48 * 16  # the channel attention's, once an image
     total = sum(macs.values()) * 1280 * 720 / scale**2 + pooled
     assert total == pytest.approx(bundle.manifest.macs_true, rel=1e-12)
@@ -89,8 +88,8 @@ def test_weights_are_rounded_to_the_nearest_of_127_steps():
 def test_the_dialect_for_tensorrt(scale):
     bundle = pretrained(scale)
     model = onnx.load_model_from_string(bundle.read_model("int8"))
-    values = graph.constant_values(model)
-    producers = {node.output[0]: node for node in model.graph.node}
+    view = GraphView(model)
+    values, producers = view.constants, view.makers
     layers = [n for n in model.graph.node if n.name in bundle.manifest.quantization.layers]
     assert len(layers) == len(bundle.manifest.quantization.layers) >= 25
     assert {"Conv", "ConvTranspose"} == {node.op_type for node in layers}
@@ -112,7 +111,7 @@ def test_the_dialect_for_tensorrt(scale):
 def test_the_dialect_for_cpus_runs_in_integers(scale, tmp_path):
     bundle = pretrained(scale)
     data = bundle.read_model("int8-cpu")
-    values = graph.constant_values(onnx.load_model_from_string(data))
+    values = GraphView(onnx.load_model_from_string(data)).constants
     kinds = {v.dtype for name, v in values.items() if name.endswith(".zero")}
     assert kinds == {np.dtype(t) for t in (np.uint8, np.int8, np.int32)}
     options = ort.SessionOptions()
@@ -122,7 +121,7 @@ def test_the_dialect_for_cpus_runs_in_integers(scale, tmp_path):
     nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
     # Not among them are the 1×1 convolutions whose result is added in floating point.
     integer = {n.name.partition("_token_")[0] for n in nodes if n.op_type == "QLinearConv"}
-    macs = graph.layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
+    macs = layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
     assert sum(macs[name] for name in integer) >= 0.95 * sum(macs.values())
 
 
@@ -139,9 +138,9 @@ def test_biases_take_up_the_mean_error_of_the_weights(x4):
     name = "hfms.1.adu.convs.1"
     statistics = bundle.manifest.quantization.statistics
     (node,) = [n for n in model.graph.node if n.name == name]
-    values = graph.constant_values(model)
-    quantized = graph.constant_values(quantize(model, [name], statistics, DIALECTS["int8"]))
-    rounded = graph.constant_values(round_weights(model, [name]))
+    values = GraphView(model).constants
+    quantized = GraphView(quantize(model, [name], statistics, DIALECTS["int8"])).constants
+    rounded = GraphView(round_weights(model, [name])).constants
     error = (rounded[node.input[1]] - values[node.input[1]]).astype(np.float64).sum((2, 3))
     shift = error @ np.array(statistics[node.input[0]].channel_means)
     assert np.abs(shift).max() > 1e-5
@@ -192,7 +191,7 @@ def test_range_before_an_activation_is_the_best_for_what_lies_behind():
 
 def test_observation_is_what_the_tensors_hold(x4):
     _, model, pictures = x4
-    names = observed_tensors(model, graph.layer_macs(model))
+    names = observed_tensors(model, layer_macs(model))
     assert {"lr", "shallow1", "concat", "heads.d.deconv.leakyrelu"} <= set(names)
     pairs = pictures.calibration[:2]
     seen = observe(model, names[:3], pairs)
@@ -240,15 +239,13 @@ def test_a_budget_that_no_layer_keeps_is_refused(x4):
 def test_a_bias_beside_dead_weights_keeps_its_value(x4):
     bundle, model, _ = x4
     name = "hfms.0.eu.conv1"
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for tensor in changed.graph.initializer:
-        if tensor.name in (f"{name}.weight", f"{name}.bias"):
-            values = numpy_helper.to_array(tensor).copy()
-            values[3] = 0 if tensor.name.endswith("weight") else 1.5
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    view = GraphView(model)
+    weight, bias = (view.constants[f"{name}.{kind}"].copy() for kind in ("weight", "bias"))
+    weight[3], bias[3] = 0, 1.5
+    spoilt = {f"{name}.weight": weight, f"{name}.bias": bias}
+    changed = view.changed(constants=view.tensors | spoilt)
     statistics = bundle.manifest.quantization.statistics
-    values = graph.constant_values(quantize(changed, [name], statistics, DIALECTS["int8-cpu"]))
+    values = GraphView(quantize(changed, [name], statistics, DIALECTS["int8-cpu"])).constants
     bias = values[f"{name}.bias.quantized"] * values[f"{name}.bias.scale"].astype(np.float64)
     assert bias[3] == pytest.approx(1.5, abs=1e-5)
 

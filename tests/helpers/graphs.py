@@ -5,6 +5,15 @@ import onnx
 import onnxruntime as ort
 
 from hfdn_deploy.backends import session_options
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.graph import GraphView
+
+GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino", "int8-openvino-7bit"]
+
+
+def load_graph(name, scale=4):
+    """A graph of a shipped bundle, or one that is derived from it."""
+    return onnx.load_model_from_string(pretrained(scale).read_model(name))
 
 
 def run_all(model, **feeds):
@@ -20,11 +29,7 @@ def run(model, **feeds):
 
 def with_output(model, name):
     """The graph with one output, a tensor of its own."""
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    del probed.graph.output[:]
-    probed.graph.output.append(onnx.ValueInfoProto(name=name))
-    return probed
+    return GraphView(model).changed(outputs=[onnx.ValueInfoProto(name=name)])
 
 
 def damage(model, name, change):

@@ -3,10 +3,10 @@ import onnx
 import pytest
 import torch
 
-from export.graph import to_onnx
 from export.parity import reference
 from export.rewrites import DeployHFDN, fold_adaptive_weights
 from export.sessions import candidate
+from export.tracing import to_onnx
 from hfdn_deploy.graph import halo_of, pooled_tensor
 from tests.helpers.networks import make_network
 

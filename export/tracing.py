@@ -1,4 +1,4 @@
-"""PyTorch module to a tidy ONNX graph, and what can be read off that graph."""
+"""PyTorch module to a tidy ONNX graph."""
 
 import ast
 import io
@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-import numpy as np
 import onnx
 import torch
 
 from export.rewrites import DeployHFDN
-from hfdn_deploy.graph import attributes_of, constant_values, is_global_pool
+from hfdn_deploy.graph import OPSET
 from hfdn_deploy.network import HFDN
 
-OPSET = 18
 INPUT, OUTPUT = "lr", "sr"
 
 
@@ -105,34 +103,3 @@ def _strip(model: onnx.ModelProto) -> None:
         item.doc_string = ""
     for value in (*model.graph.input, *model.graph.output):
         del value.metadata_props[:]
-
-
-def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
-    """Multiply-accumulates an input pixel of each learned convolution, in graph order.
-
-    True MACs as `hfdn_deploy.network.complexity` counts them: a transposed convolution at its
-    input's size. Those behind a global pooling have none that grow with the picture and are
-    left out, as is the fixed bicubic base, which has no bias.
-    """
-    constants = constant_values(model)
-    # Pixels of each tensor for one pixel of the input.
-    pixels = {model.graph.input[0].name: 1.0}
-    macs = {}
-    for node in model.graph.node:
-        area = max((pixels[name] for name in node.input if name in pixels), default=0.0)
-        attributes = attributes_of(node)
-        if is_global_pool(node):
-            area = 0.0
-        if node.op_type.startswith("Conv") and len(node.input) > 2 and area:
-            macs[node.name] = area * constants[node.input[1]].size
-        if node.op_type == "ConvTranspose":
-            area *= attributes["strides"][0] ** 2
-        elif node.op_type == "DepthToSpace":
-            area *= attributes["blocksize"] ** 2
-        pixels[node.output[0]] = area
-    return macs
-
-
-def not_finite_constants(model: onnx.ModelProto) -> list[str]:
-    """Names of the constants that hold NaN or infinity."""
-    return [name for name, x in constant_values(model).items() if not np.isfinite(x).all()]

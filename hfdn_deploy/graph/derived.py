@@ -1,0 +1,55 @@
+"""Graphs for OpenVINO, made from a bundle's INT8 graph when it is loaded."""
+
+import numpy as np
+import onnx
+
+from hfdn_deploy.graph.view import GraphView, rewired
+
+KEEPS_VALUES = ("DepthToSpace", "Slice")
+
+
+def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an INT8 graph for CPUs without the pairs of Q and DQ that OpenVINO has no use for.
+
+    ONNX Runtime computes in integers only between a DQ and a Q. OpenVINO does so behind a DQ, and
+    fuses an activation into the convolution in front of it unless a pair keeps them apart; a pair
+    behind what only moves quantised values, it computes. Without both kinds the graph rounds less
+    and is otherwise the same.
+    """
+    view = GraphView(model)
+    quantized = {n.output[0]: n.input[0] for n in view.nodes if n.op_type == "QuantizeLinear"}
+    pairs = {
+        n.output[0]: quantized[n.input[0]]
+        for n in view.nodes
+        if n.op_type == "DequantizeLinear" and n.input[0] in quantized
+    }
+    idle = {}
+    for result, source in pairs.items():
+        maker = view.makers.get(source)
+        moved = maker and maker.op_type in KEEPS_VALUES and maker.input[0] in pairs
+        readers = {node.op_type for node in view.readers.get(result, ())}
+        if moved or readers == {"LeakyRelu"}:
+            idle[result] = source
+    return GraphView(view.changed(nodes=[rewired(node, idle) for node in view.nodes])).pruned()
+
+
+def for_openvino_7bit(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `for_openvino` with weights in -64 … 64 of twice the scale.
+
+    Without VNNI, OpenVINO adds two products of 8 bits in 16, which clip. 2 · 255 · 64 is 32,640,
+    and fits. Biases take the scale of the sums that they are added to, twice their own. Halves are
+    rounded to even numbers, so that they do not all move one way.
+    """
+    view = GraphView(for_openvino(model))
+    read = {name for node in view.nodes if node.op_type == "Conv" for name in node.input[1:]}
+    parts = [n for n in view.nodes if n.op_type == "DequantizeLinear" and n.output[0] in read]
+    halved = {}
+    for integers, scale in {tuple(node.input[:2]) for node in parts}:
+        values = view.constants[integers]
+        halved[integers] = np.rint(values / 2).astype(values.dtype)
+        halved[scale] = 2 * view.constants[scale]
+    return view.changed(constants=view.tensors | halved)
+
+
+FOR_OPENVINO = {"int8-openvino": for_openvino, "int8-openvino-7bit": for_openvino_7bit}
+"""How graphs are derived, by name in `bundle.manifest.DERIVED`; "bf16" is the graph itself."""
