@@ -22,7 +22,6 @@ from hfdn_deploy import bench
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import environment_facts, load_original
 from hfdn_deploy.bundle import pretrained_scales
-from hfdn_deploy.cli import table
 from hfdn_deploy.images import encode_image
 from hfdn_deploy.upscaler import Upscaler
 
@@ -84,7 +83,7 @@ def _precisions(rounds: int) -> tuple[Section, Any]:
         f"--precisions {' '.join(precisions)} --rounds {rounds}"
     )
     title = "Precisions and backends"
-    return Section(title, command, table(found), {}), found.to_json()
+    return Section(title, command, bench.format_table(found), {}), found.to_json()
 
 
 def _peers(rounds: int) -> tuple[Section, Any]:

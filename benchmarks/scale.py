@@ -1,11 +1,10 @@
-"""How `hfdn upscale --engine ray` grows with its workers, and what an image costs beside HFDN."""
+"""How `hfdn upscale --cluster ray` grows with its workers, and what an image costs beside HFDN."""
 
 import argparse
 import json
 import os
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from hfdn_deploy.bench import photographs
 from hfdn_deploy.images import Banded, Image, ImagePlanes, decode_image, encode_image, write_image
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
 # Of the paper's figure for ×4: to 1280×720.
@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print both tables."""
-    load = partial(Upscaler.load, args.scale, precision=args.precision)
+    options = ModelOptions(model=args.scale, precision=args.precision)
     runs: dict[int, list[dict[str, float]]] = {number: [] for number in args.workers}
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder) / "in", args.images, args.side)
         for _ in range(args.rounds):
             for number, done in runs.items():
-                done.append(measure(Path(folder), load, number))
-    with load() as up:
+                done.append(measure(Path(folder), options, number))
+    with Upscaler.open(options) as up:
         beside = [beside_the_network(up, suffix) for suffix in FORMATS]
     report = {
         "settings": {name: value for name, value in vars(args).items() if name != "main"},
@@ -70,7 +70,7 @@ def _crop(rng: np.random.Generator, number: int, size: tuple[int, int]) -> Image
     return image[top : top + size[0], left : left + size[1]]
 
 
-def measure(folder: Path, load: partial[Upscaler], workers: int) -> dict[str, float]:
+def measure(folder: Path, options: ModelOptions, workers: int) -> dict[str, float]:
     """One run: images a second between the first and the last quarter of them, and more.
 
     In the first quarter workers start; in the last one there may be too few images for all. The
@@ -80,7 +80,7 @@ def measure(folder: Path, load: partial[Upscaler], workers: int) -> dict[str, fl
 
     start, busy = time.perf_counter(), time.process_time()
     planned = plan([str(folder / "in")], str(folder / "out"), force=True)
-    times = [time.perf_counter() for _ in run(planned, load, workers=workers)]
+    times = [time.perf_counter() for _ in run(planned, options, workers=workers)]
     quarter = len(times) // 4
     steady = times[quarter : len(times) - quarter]
     return {

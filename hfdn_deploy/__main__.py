@@ -7,7 +7,7 @@ from hfdn_deploy.cli import start
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    return start("hfdn_deploy.cli.upscale")
+    return start("hfdn_deploy.cli.commands")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin, where a KeyboardInterrupt would come at the wrong time."""
+"""SIGINT, SIGTERM and SIGHUP, where a KeyboardInterrupt would come at the wrong time."""
 
 import signal
 import threading
@@ -14,32 +14,57 @@ _NUMBERS = tuple(
 )
 
 
-def on_interruption(handler: Handler) -> None:
-    """Have these signals handled so, from the main thread."""
-    for number in _NUMBERS:
-        # A shell has what it runs in the background ignore ctrl-C, and `nohup` the terminal's end.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt when a signal comes in the block, which the main thread runs.
+
+    An extension module that is being imported turns it into an ImportError; any exception that
+    leaves the block after a signal is a KeyboardInterrupt again.
+    """
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    try:
+        with _handled(interrupt):
+            yield
+    except BaseException:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let interruptions wait for the end of the block.
+    """Let a signal wait for the end of the block.
 
-    An extension module that is being imported makes of them the ImportError of a broken one.
+    For imports whose ImportError would let the program go on with something else.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # where no signal is handled
         return
-    waiting: list[tuple[int, FrameType | None]] = []
-    before = {number: signal.getsignal(number) for number in _NUMBERS}
-    handled = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in handled:
-        signal.signal(number, lambda *interruption: waiting.append(interruption))
+    waiting: list[int] = []
     try:
+        with _handled(lambda number, frame: waiting.append(number)):
+            yield
+    finally:
+        if waiting:
+            signal.raise_signal(waiting[0])
+
+
+@contextmanager
+def _handled(handler: Handler) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    # A shell has what it runs in the background ignore ctrl-C, and `nohup` the terminal's end.
+    # None is a handler that was not set by Python and could not be set again.
+    taken = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    try:
+        for number in taken:
+            signal.signal(number, handler)
         yield
     finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
-        for number, frame in waiting[:1]:
-            handled[number](number, frame)
+        for number, old in taken.items():
+            signal.signal(number, old)

@@ -1,5 +1,5 @@
-from .environment import environment_facts
-from .loadgen import SCENARIOS, run_scenario
+from .environment import PACKAGES, environment_facts, package_version
+from .loadgen import run_scenario
 from .quality import (
     PEAK,
     SSIM_SIGMA,
@@ -13,24 +13,25 @@ from .quality import (
     to_levels,
 )
 from .resize import cubic, imresize
-from .roofline import MACS, SIDE, products
-from .samples import calibration_photographs, load_original, make_pair, photographs
-from .suite import (
+from .results import (
     ON_GPU,
-    PIXELS,
     SCHEMA,
     BenchResult,
     BenchRow,
-    Candidate,
-    plan,
-    run,
-    skip_unavailable,
+    format_table,
+    read_result,
+    regressions,
 )
+from .roofline import MACS, SIDE, products
+from .samples import calibration_photographs, load_original, make_pair, photographs
+from .scenarios import SCENARIOS
+from .suite import PIXELS, Candidate, plan, run, skip_unavailable
 from .timing import WARMUP, Interval, Measurement, doubt, measure
 
 __all__ = [
     "MACS",
     "ON_GPU",
+    "PACKAGES",
     "PEAK",
     "PIXELS",
     "SCENARIOS",
@@ -50,16 +51,20 @@ __all__ = [
     "degrade",
     "doubt",
     "environment_facts",
+    "format_table",
     "imresize",
     "load_luma_set",
     "load_original",
     "luma8",
     "make_pair",
     "measure",
+    "package_version",
     "photographs",
     "plan",
     "products",
     "psnr",
+    "read_result",
+    "regressions",
     "run",
     "run_scenario",
     "skip_unavailable",

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench.samples import make_pair
+from hfdn_deploy.bench.scenarios import SCENARIOS
 from hfdn_deploy.bench.timing import measure
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.images import Image
 from hfdn_deploy.upscaler import Upscaler
 
-SCENARIOS = {"single-stream": "SingleStream", "offline": "Offline", "server": "Server"}
 # Of what the backend does one after the other; a queue would grow without end at all of it.
 SERVER_LOAD = 0.7
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends import BACKENDS, Backend
+from hfdn_deploy.backends import Backend
 from hfdn_deploy.bench.environment import environment_facts, gpu_state
 from hfdn_deploy.bench.quality import PEAK, psnr, to_levels
+from hfdn_deploy.bench.results import ON_GPU, SCHEMA, BenchResult, BenchRow
 from hfdn_deploy.bench.roofline import MACS, products
 from hfdn_deploy.bench.samples import ImagePair, make_pair
-from hfdn_deploy.bench.timing import Measurement, measure
+from hfdn_deploy.bench.timing import measure
 from hfdn_deploy.bundle import GRAPHS, MANIFEST, Bundle, Manifest
 from hfdn_deploy.engines import ENGINE_SUFFIXES, named_bundle, read_sidecar
 from hfdn_deploy.errors import BackendError, GateError, InputError
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
-ON_GPU = tuple(spec.name for spec in BACKENDS.values() if spec.device == "gpu")
 # The outputs that `Manifest.macs_true` is for.
 PIXELS = 1280 * 720
 
@@ -39,119 +39,52 @@ class Candidate:
 
     model: str
     """As the user named it."""
-    path: str
-    """Of the bundle or engine."""
-    backend: str
-    precision: str
-    allow_ungated: bool = False
-    trust: bool = False
+    options: ModelOptions
+    """With the path of the bundle or engine, its backend and precision."""
+
+    @property
+    def path(self) -> Path:
+        """The bundle or engine."""
+        return Path(str(self.options.model))
+
+    @property
+    def backend(self) -> str:
+        """Its name, as in `hfdn_deploy.backends.NAMES`."""
+        return self.options.backend
+
+    @property
+    def precision(self) -> str:
+        """The precision that it runs in."""
+        return self.options.precision or "fp32"
 
     def load(self) -> Upscaler:
-        """Open it; see `Upscaler.load`."""
-        engine = Path(self.path).suffix in ENGINE_SUFFIXES
-        precision = None if engine else self.precision
-        return Upscaler.load(
-            self.path,
-            self.backend,
-            precision,
-            allow_ungated=self.allow_ungated,
-            trust=self.trust,
-        )
-
-
-@dataclass(frozen=True)
-class BenchRow:
-    """What was measured of a case at one size."""
-
-    model: str
-    backend: str
-    precision: str
-    size: tuple[int, int]
-    """Width and height of the input."""
-    choice: str
-    inference: tuple[float, ...] | None
-    """Seconds of each run of the engine, input and output where it computes.
-
-    On a GPU by CUDA events; None where the engine has no such clock.
-    """
-    with_transfers: tuple[float, ...] | None
-    """Seconds of each run from and to the host's memory; None on a CPU, which has no transfers."""
-    end_to_end: tuple[float, ...]
-    """Seconds of each run from RGB array to RGB array."""
-    psnr_cost_db: float
-    """PSNR against the original that is lost to fp32 in ONNX Runtime; negative if gained."""
-    peak_bytes: int | None
-    """Largest resident size of a process that does nothing else, loading included."""
-    macs: int
-    """True multiply-accumulates of one run."""
-
-    @property
-    def engine(self) -> Measurement:
-        """The engine's own time: inference only, or with transfers where that is not known."""
-        return Measurement(self.inference or self.with_transfers or ())
-
-    @property
-    def key(self) -> str:
-        """What the row of another run must share to be compared with this one."""
-        width, height = self.size
-        return f"{self.model}, {self.backend}, {self.precision}, {width}×{height}"
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """One run of the benchmark."""
-
-    schema: int
-    environment: dict[str, Any]
-    gpu_after: dict[str, Any] | None
-    limits: dict[str, tuple[float, ...]]
-    """Seconds of each large matrix product, by "PRECISION ENGINE", taken in the same rounds."""
-    macs_of_product: int
-    rows: tuple[BenchRow, ...]
-
-    def limit(self, precision: str) -> tuple[str, float] | None:
-        """The engine with the fastest product of a precision, and its MACs a second."""
-        rates = {
-            name.split()[1]: self.macs_of_product / Measurement(tuple(samples)).percentile(50)
-            for name, samples in self.limits.items()
-            if name.split()[0] == precision
-        }
-        return max(rates.items(), key=lambda item: item[1]) if rates else None
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it, every sample included."""
-        return asdict(self)
+        """Open it; see `Upscaler.open`."""
+        return Upscaler.open(self.options)
 
 
 def plan(
     models: Sequence[str],
     backends: Sequence[str],
     precisions: Sequence[str],
-    allow_ungated: bool = False,
-    trust: bool = False,
+    options: ModelOptions | None = None,
 ) -> list[Candidate]:
-    """The rows to measure. An engine and an ONNX file of a bundle have one precision.
+    """Return the rows to measure. An engine and an ONNX file of a bundle have one precision.
 
     Args:
         models: bundles, ONNX files of bundles, and engines.
         backends, precisions: of bundles.
-        allow_ungated, trust: see `Upscaler.load`.
+        options: how to open each of them; by default as `Upscaler.load` does.
 
     Raises:
         InputError: a model is no bundle, engine or ONNX file of a bundle.
     """
+    options = options or ModelOptions()
     cases = []
     for name in models:
-        path = Path(name)
+        path, wanted, able = Path(name), list(precisions), list(backends)
         if path.suffix.lower() in ENGINE_SUFFIXES:
-            cases.append(
-                Candidate(
-                    name, name, "tensorrt", read_sidecar(path).precision, allow_ungated, trust
-                )
-            )
-            continue
-        wanted = list(precisions)
-        if path.suffix.lower() == ".onnx":
+            wanted, able = [read_sidecar(path).precision], ["tensorrt"]
+        elif path.suffix.lower() == ".onnx":
             if not (path.parent / MANIFEST).exists():
                 raise InputError(f"{name} is no file of a bundle; export one, or name a bundle.")
             wanted = [p for p, graphs in GRAPHS.items() if path.stem in graphs]
@@ -159,7 +92,9 @@ def plan(
         else:
             path = named_bundle(name).path
         cases += [
-            Candidate(name, str(path), b, p, allow_ungated, trust) for p in wanted for b in backends
+            Candidate(name, replace(options, model=str(path), backend=b, precision=p))
+            for p in wanted
+            for b in able
         ]
     return cases
 
@@ -176,7 +111,7 @@ def run(
     Raises:
         HFDNError: a case cannot be loaded or run.
     """
-    facts = environment_facts()
+    facts = environment_facts() | {"options": _run_options(cases)}
     found: list[BenchRow] = []
     limits: dict[str, list[float]] = {}
     precisions = dict.fromkeys(case.precision for case in cases if case.backend not in ON_GPU)
@@ -218,6 +153,13 @@ def run(
     return BenchResult(SCHEMA, facts, gpu_state(), kept, MACS, tuple(found))
 
 
+def _run_options(cases: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the options, of all cases, that are not the defaults and change what a run costs."""
+    names = ("ensemble", "tile", "max_memory")
+    found = {name: getattr(cases[0].options, name) for name in names}
+    return {name: value for name, value in found.items() if value != getattr(ModelOptions, name)}
+
+
 def _run_engine(backend: Backend, lr: NDArray[np.float32], clocked: list[float]) -> None:
     """Run an engine once, and add what its own clock says, if it has one."""
     backend.run(lr)
@@ -226,9 +168,9 @@ def _run_engine(backend: Backend, lr: NDArray[np.float32], clocked: list[float])
 
 
 def _bundle(case: Candidate) -> Bundle:
-    path = Path(case.path)
-    engine = path.suffix in ENGINE_SUFFIXES
-    return named_bundle(read_sidecar(path).bundle, allow_ungated=True) if engine else Bundle(path)
+    if case.path.suffix.lower() not in ENGINE_SUFFIXES:
+        return Bundle(case.path)
+    return named_bundle(read_sidecar(case.path).bundle, allow_ungated=True)
 
 
 def _manifest(case: Candidate) -> Manifest:

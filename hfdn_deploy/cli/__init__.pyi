@@ -1,20 +1,12 @@
-from .bench import read_result, regressions, table
-from .doctor import PACKAGES, package_version
+from .commands import main
 from .info import describe
-from .process import positive, run_command, start
-from .serve import read_token
-from .upscale import main
+from .options import positive
+from .process import run_command, start
 
 __all__ = [
-    "PACKAGES",
     "describe",
     "main",
-    "package_version",
     "positive",
-    "read_result",
-    "read_token",
-    "regressions",
     "run_command",
     "start",
-    "table",
 ]

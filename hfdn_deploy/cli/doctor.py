@@ -1,33 +1,29 @@
-"""What is installed, which backends work here, and why not."""
+"""`hfdn doctor`: what is installed, which backends work here, and why not."""
 
+import argparse
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from hfdn_deploy import backends
-from hfdn_deploy.bundle import pretrained_scales
-
-PACKAGES = (
-    "hfdn-deploy",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "opencv-python",
-    "pillow",
-    "torch",
-    "safetensors",
-    "openvino",
-    "av",
-    "cuda-bindings",
-    "tensorrt",
-    "tensorrt-rtx-cu13-bindings",
-)
+from hfdn_deploy.cli.printing import print_facts
 
 
-def diagnose() -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the diagnosis."""
+    print_facts(_diagnose(), args.json)
+
+
+def _diagnose() -> dict[str, Any]:
     """JSON-ready facts: platform, package versions, backends, models, problems."""
+    from hfdn_deploy import backends
+    from hfdn_deploy.bench import PACKAGES, package_version
+    from hfdn_deploy.bundle import pretrained_scales
+
     packages = {name: package_version(name) for name in PACKAGES}
     problems = []
     if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
@@ -45,11 +41,3 @@ def diagnose() -> dict[str, Any]:
         "pretrained_scales": list(pretrained_scales()),
         "problems": problems,
     }
-
-
-def package_version(package: str) -> str | None:
-    """The installed version of a package; None if it is not there."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

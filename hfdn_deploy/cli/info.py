@@ -1,21 +1,30 @@
-"""What a file is: bundle, ONNX graph, TensorRT engine, checkpoint or image."""
+"""`hfdn info`: what a file is. It imports what the file's kind needs, and no more."""
 
+import argparse
 import hashlib
 import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import onnx
-from google.protobuf.message import DecodeError
+from typing import TYPE_CHECKING, Any
 
 from hfdn_deploy.atomic import check_regular
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines import ENGINE_SUFFIXES, holds, read_sidecar, sidecar_path
+from hfdn_deploy.cli.printing import print_facts
 from hfdn_deploy.errors import CheckpointError, InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
-from hfdn_deploy.network import METADATA_KEY
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what a file is."""
+    print_facts(describe(args.file), args.json)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -26,6 +35,8 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, damaged or of no known kind.
     """
+    from hfdn_deploy.engines import ENGINE_SUFFIXES
+
     if path.is_dir():
         return _bundle(path)
     if not path.exists():
@@ -41,10 +52,16 @@ def describe(path: Path) -> dict[str, Any]:
     if suffix in (".pth", ".pt"):
         # Its content says nothing before it is unpickled, which is not done here.
         return {"kind": "checkpoint", "format": "PyTorch, not read", "bytes": path.stat().st_size}
+    return _image(path)
+
+
+def _image(path: Path) -> dict[str, Any]:
+    from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+
     try:
         image = read_image(path)
     except InputError as error:
-        if suffix in IMAGE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             raise
         reason = "is no bundle, ONNX graph, engine, checkpoint or image that is known"
         raise InputError(f"{path} {reason}.") from error
@@ -54,6 +71,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _engine(path: Path) -> dict[str, Any]:
+    from hfdn_deploy.engines import holds, read_sidecar, sidecar_path
+
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"kind": "engine", "bytes": path.stat().st_size, "sha256": digest}
@@ -74,6 +93,8 @@ def _engine(path: Path) -> dict[str, Any]:
 
 
 def _bundle(path: Path) -> dict[str, Any]:
+    from hfdn_deploy.bundle import Bundle
+
     # One is asked what a file is just when it is not what it should be.
     bundle = Bundle(path, allow_ungated=True)
     for entry in bundle.manifest.files:
@@ -89,6 +110,9 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _onnx(path: Path) -> dict[str, Any]:
+    import onnx
+    from google.protobuf.message import DecodeError
+
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError:
@@ -110,7 +134,9 @@ def _onnx(path: Path) -> dict[str, Any]:
     }
 
 
-def _value(value: onnx.ValueInfoProto) -> str:
+def _value(value: "onnx.ValueInfoProto") -> str:
+    import onnx
+
     try:
         return onnx.helper.printable_value_info(value)
     except ValueError:  # a type that ONNX does not know
@@ -134,6 +160,8 @@ def _safetensors(path: Path) -> dict[str, Any]:
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
+    from hfdn_deploy.network import METADATA_KEY
+
     try:
         configuration = json.loads(metadata[METADATA_KEY])
     except (KeyError, ValueError, RecursionError):

@@ -1,32 +1,26 @@
 """What every command line here shares: errors become one sentence and an exit code."""
 
-import argparse
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import FrameType
 
 from hfdn_deploy.errors import HFDNError, InputError, PartialError
-from hfdn_deploy.interruption import on_interruption
+from hfdn_deploy.interruption import interruptible
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-_INTERRUPTION = "interrupted; nothing half-written is left."
-
 
 def start(module: str) -> int:
-    """Import a command line, which takes seconds, and run its `main` on the process's arguments.
+    """Import a command line, which may take seconds, and run its `main` on the process's arguments.
 
     Returns:
         The exit code, as for `run_command`.
     """
     _open_standard_streams()
-    _end_when_interrupted()
-    return int(import_module(module).main(sys.argv[1:]))
+    return run_command(lambda: import_module(module).main(sys.argv[1:]))
 
 
 def _open_standard_streams() -> None:
@@ -40,34 +34,22 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _end_when_interrupted() -> None:
-    """Until `run_command` runs, have ctrl-C and the like end the process with a sentence.
-
-    Nothing has begun by then, and a KeyboardInterrupt may come out of an import as another error.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        print(_INTERRUPTION, file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)
-
-    on_interruption(end)
-
-
-def run_command(command: Callable[[], None]) -> int:
+def run_command(command: Callable[[], int | None]) -> int:
     """Run a command from the main thread.
 
     Returns:
-        The exit code: 0, an error's own, 130 after ctrl-C and the like, or 141 where nobody
-        reads the output any more.
+        The exit code: the command's own or 0, an error's own, 130 after SIGINT, SIGTERM or SIGHUP,
+        or 141 if nobody reads the output any more.
     """
-    on_interruption(signal.default_int_handler)
     # A name that the terminal cannot show is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        command()
-        sys.stdout.flush()
+        with interruptible():
+            code = command()
+            sys.stdout.flush()
+        return code or 0
     except HFDNError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -79,20 +61,8 @@ def run_command(command: Callable[[], None]) -> int:
         print(f"error: {error}; check the path and the disk.", file=sys.stderr)
         return InputError.exit_code
     except KeyboardInterrupt:
-        print(_INTERRUPTION, file=sys.stderr)
+        print("interrupted; nothing half-written is left.", file=sys.stderr)
         return INTERRUPTED
-    return 0
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number above 0.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 def report_failures(errors: Sequence[object], number: int) -> None:

@@ -3,55 +3,56 @@
 import argparse
 import ipaddress
 import logging
-import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hfdn_deploy.bundle import PRECISIONS
+from hfdn_deploy.cli.options import add_run_arguments, run_options
 from hfdn_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from hfdn_deploy.options import ModelOptions
 
 logger = logging.getLogger(__name__)
 
 TOKEN = "HFDN_TOKEN"
 
 
-def add_commands(commands: Any) -> None:
-    """Add it to the subcommands of `hfdn`."""
-    serve = commands.add_parser(
-        "serve",
-        help="upscale over HTTP, with a page for people",
-        epilog=f"A bearer token that clients must show is taken from ${TOKEN}.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = f"A bearer token that clients must show is taken from ${TOKEN}."
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 for all (default: %(default)s)"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for all (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
-    model = serve.add_mutually_exclusive_group()
+    parser.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
+    model = parser.add_mutually_exclusive_group()
     model.add_argument(
         "--scale", type=int, nargs="+", default=[4, 2, 3],
         help="of pretrained bundles, the default of requests first (default: 4 2 3)",
     )  # fmt: skip
     model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
-    serve.add_argument(
+    parser.add_argument(
         "--precision", nargs="+", choices=PRECISIONS,
         help="as --scale (default: fp32 int8; of --model its own, or fp32)",
     )  # fmt: skip
-    serve.add_argument("--backend", default="auto")
-    serve.add_argument("--batch", type=int, help="most pictures at once (default: 8)")
-    serve.add_argument("--queue", type=int, help="most pictures being served (default: 32)")
-    serve.add_argument("--max-bytes", type=int, help="of a body (default: 16 MiB)")
-    serve.add_argument("--max-pixels", type=int, help="of a picture sent (default: 4 Mi)")
-    serve.add_argument("--max-output-pixels", type=int, help="of an answer (default: 64 Mi)")
-    serve.add_argument("--upload-timeout", type=float, help="seconds for a body (default: 15)")
-    serve.add_argument("--timeout", type=float, help="seconds for an answer (default: 60)")
-    serve.add_argument(
-        "--allow-ungated", action="store_true", help="run a graph that failed its quality gate"
-    )
-    serve.add_argument(
-        "--trust", action="store_true", help="run an engine that you did not build yourself"
-    )
-    serve.set_defaults(command=_serve)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--batch", type=int, help="most images at once (default: 8)")
+    parser.add_argument("--queue", type=int, help="most images being served (default: 32)")
+    parser.add_argument("--max-bytes", type=int, help="of a body (default: 16 MiB)")
+    parser.add_argument("--max-pixels", type=int, help="of an image sent (default: 4 Mi)")
+    parser.add_argument("--max-output-pixels", type=int, help="of an answer (default: 64 Mi)")
+    parser.add_argument("--upload-timeout", type=float, help="seconds for a body (default: 15)")
+    parser.add_argument("--timeout", type=float, help="seconds for an answer (default: 60)")
+    add_run_arguments(parser)
 
 
-def _serve(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
     try:
         from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, server
     except ModuleNotFoundError as error:
@@ -67,15 +68,7 @@ def _serve(args: argparse.Namespace) -> None:
         "answer_seconds": args.timeout,
     }
     settings = Settings(
-        ModelSettings(
-            tuple(args.scale),
-            args.model,
-            tuple(args.precision or (() if args.model else ("fp32", "int8"))),
-            args.backend,
-            args.batch,
-            args.allow_ungated,
-            args.trust,
-        ),
+        ModelSettings(_models(args), args.batch),
         Limits(**{name: value for name, value in asked.items() if value is not None}),
         _token(args.host),
     )
@@ -83,22 +76,20 @@ def _serve(args: argparse.Namespace) -> None:
         server.serve(service, args.host, args.port)
 
 
+def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":
+    """Return every model in every precision, the default of requests first."""
+    options = replace(run_options(args), backend=args.backend)
+    precisions = args.precision or ([None] if args.model else ["fp32", "int8"])
+    models = [args.model] if args.model else args.scale
+    return tuple(replace(options, model=m, precision=p) for p in precisions for m in models)
+
+
 def _token(host: str) -> str | None:
+    from hfdn_deploy.service import read_token
+
     token = read_token()
     if token is None and not _is_loopback(host):
         logger.warning("anybody who reaches %s may use this service: set $%s.", host, TOKEN)
-    return token
-
-
-def read_token() -> str | None:
-    """The token of the environment; not an argument, which other users could list.
-
-    Raises:
-        InputError: it is empty.
-    """
-    token = os.environ.get(TOKEN)
-    if token is not None and not token.strip():
-        raise InputError(f"${TOKEN} is empty; give it a token, or unset it.")
     return token
 
 

@@ -54,7 +54,7 @@ def plan(inputs: Sequence[str], output: str, force: bool = False, resume: bool =
     jobs = [Job(path, folder / path.name) for path in changed]
     for job in jobs:
         if is_video(job.source):
-            raise InputError(f"{job.source} is a video; upscale videos with --engine local.")
+            raise InputError(f"{job.source} is a video; upscale videos with --cluster local.")
     check_names(jobs)
     if source == target == DISK:
         check_overwriting(jobs)

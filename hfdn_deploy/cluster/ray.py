@@ -1,7 +1,7 @@
-"""Folders of images through a Ray cluster (extra: ray): `hfdn upscale --engine ray`.
+"""Folders of images through a Ray cluster (extra: ray): `hfdn upscale --cluster ray`.
 
-    load = partial(Upscaler.load, 4, precision="fp16")
-    for result in run(plan(["s3://photos/2024"], "s3://photos/big"), load, gpus=0.25):
+    options = ModelOptions(model=4, precision="fp16")
+    for result in run(plan(["s3://photos/2024"], "s3://photos/big"), options, gpus=0.25):
         print(result)
 
 The images are what the same upscaler writes without a cluster, to the byte, unless it has to
@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from hfdn_deploy.cluster.results import ImageResult
 from hfdn_deploy.cluster.storage import Storage
 from hfdn_deploy.errors import BackendError, HFDNError, InputError, first_line
 from hfdn_deploy.files import Job, upscale_bytes
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
 __all__ = ["plan", "run"]
@@ -51,7 +52,7 @@ _RETRIES = 3
 
 def run(
     plan: Plan,
-    load: Callable[[], Upscaler],
+    options: ModelOptions,
     *,
     workers: int | None = None,
     cpus: float = 1,
@@ -68,7 +69,7 @@ def run(
 
     Args:
         plan: what to do.
-        load: opens the upscaler, once in each worker; it is sent there by pickle.
+        options: of the upscaler, which each worker opens once.
         workers: how many; by default as many as the cluster has room for.
         cpus: cores for a worker, which on a CPU computes in as many threads.
         gpus: GPUs for a worker; several workers share one if it is less than 1.
@@ -77,13 +78,13 @@ def run(
     Raises:
         InputError: the storage refuses the list of results.
         BackendError: there is no cluster, it has no room for a worker, or the engine failed.
-        HFDNError: what `load` raises.
+        HFDNError: what `Upscaler.open` raises.
     """
     if cpus <= 0 or gpus < 0 or (workers is not None and workers < 1):
         some = "" if workers is None else f"{workers} "
         raise InputError(f"there are no {some}workers of {cpus:g} cores and {gpus:g} GPUs.")
     results = plan.results
-    worker = _Worker(load, plan.source, plan.target, keep_metadata, quality)
+    worker = _Worker(options, plan.source, plan.target, keep_metadata, quality)
     todo = {job.target.name: job for job in plan.jobs}
     try:
         results.adopt(plan.done, plan.source)
@@ -103,7 +104,7 @@ def run(
                     break
         for job in todo.values():
             name = plan.source.name(job.source)
-            error = f"{name}: every worker that took it died; try it alone, with --engine local."
+            error = f"{name}: every worker that took it died; try it alone, with --cluster local."
             result = ImageResult(name, job.target.name, error)
             results.add(result)
             yield result
@@ -151,20 +152,20 @@ class _Worker:
 
     def __init__(
         self,
-        load: Callable[[], Upscaler],
+        options: ModelOptions,
         source: Storage,
         target: Storage,
         keep_metadata: bool,
         quality: int | None,
     ) -> None:
-        self._load = load
+        self._options = options
         self._source = source
         self._target = target
-        self._options = (keep_metadata, quality)
+        self._writing = (keep_metadata, quality)
 
     @cached_property
     def _up(self) -> Upscaler:
-        return self._load()
+        return Upscaler.open(self._options)
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """Add the content of the image's file, or why there is none."""
@@ -186,7 +187,7 @@ class _Worker:
                 raise InputError(row["error"])
             start = time.perf_counter()
             names = facts["input"], self._target.name(target)
-            image, header = upscale_bytes(up, row["data"], *names, *self._options)
+            image, header = upscale_bytes(up, row["data"], *names, *self._writing)
             self._target.write(target, image)
             facts |= {
                 "width": up.scale * header.width,

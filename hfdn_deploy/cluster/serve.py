@@ -13,8 +13,15 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from ray import serve
 
-from hfdn_deploy.cli import read_token
-from hfdn_deploy.service import BATCH, ModelSettings, Service, Settings, create_app
+from hfdn_deploy.options import ModelOptions, Tile
+from hfdn_deploy.service import (
+    BATCH,
+    ModelSettings,
+    Service,
+    Settings,
+    create_app,
+    read_token,
+)
 
 
 class Arguments(BaseModel):
@@ -25,6 +32,10 @@ class Arguments(BaseModel):
     scale: int = 4
     precision: str = "fp32"
     backend: str = "auto"
+    ensemble: bool = False
+    tile: Tile = "auto"
+    max_memory: PositiveInt | None = None
+    """Bytes; see `ModelOptions`."""
     min_replicas: PositiveInt = 1
     max_replicas: PositiveInt = 4
     num_cpus: float = 1
@@ -35,9 +46,16 @@ class Arguments(BaseModel):
 
 def build(arguments: Arguments) -> serve.Application:
     """An application with a pretrained bundle; the token is taken from $HFDN_TOKEN."""
-    models = ModelSettings((arguments.scale,), None, (arguments.precision,), arguments.backend)
+    options = ModelOptions(
+        model=arguments.scale,
+        precision=arguments.precision,
+        backend=arguments.backend,
+        ensemble=arguments.ensemble,
+        tile=arguments.tile,
+        max_memory=arguments.max_memory,
+    )
     return deploy(
-        Settings(models, token=read_token()),
+        Settings(ModelSettings((options,)), token=read_token()),
         {"min_replicas": arguments.min_replicas, "max_replicas": arguments.max_replicas},
         ray_actor_options={"num_cpus": arguments.num_cpus, "num_gpus": arguments.num_gpus},
     )

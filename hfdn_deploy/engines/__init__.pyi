@@ -8,12 +8,12 @@ from .cache import (
     named_bundle,
     resolve_targets,
 )
-from .engine import ENGINE_SUFFIXES, Engine, open_engine
+from .engine import Engine, open_engine
 from .flavour import FLAVOURS, choose_flavour, why_unavailable
 from .loaded import LoadedEngine
 from .runner import SLOTS, EngineRunner
 from .sidecar import EngineManifest, check_device, read_sidecar, sidecar_path
-from .spec import BuildSpec, ShapeProfile, presets
+from .spec import ENGINE_SUFFIXES, BuildSpec, ShapeProfile, presets
 
 __all__ = [
     "ENGINE_SUFFIXES",

@@ -10,8 +10,6 @@ from hfdn_deploy.errors import EngineError, GateError
 
 logger = logging.getLogger(__name__)
 
-ENGINE_SUFFIXES = (".engine", ".plan")
-
 
 @dataclass(frozen=True)
 class Engine:

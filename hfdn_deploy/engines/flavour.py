@@ -6,14 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from hfdn_deploy.engines.bindings import TensorRT
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.interruption import deferred
+
+if TYPE_CHECKING:
+    from hfdn_deploy.engines.bindings import TensorRT
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Flavour:
     title: str
     packages: tuple[str, ...]
     """Distributions whose version is the library's; the first that is installed counts."""
-    load: Callable[[], TensorRT]
+    load: Callable[[], "TensorRT"]
     """Import the module, with its libraries; raises ImportError or OSError."""
     targets: tuple[str, ...]
     """Compute capabilities to build for, GPU or not; none if it builds for the GPU at hand."""
@@ -37,13 +38,15 @@ class Flavour:
     @property
     def version(self) -> str | None:
         """The installed version, without loading the library; None if there is none."""
+        from importlib.metadata import PackageNotFoundError, version  # more than the rest here
+
         for package in self.packages:
             with suppress(PackageNotFoundError):
                 return version(package)
         return None
 
     @property
-    def trt(self) -> TensorRT:
+    def trt(self) -> "TensorRT":
         """The Python module.
 
         Raises:
@@ -54,8 +57,7 @@ class Flavour:
         return self.load()
 
 
-@deferred()
-def _load_rtx() -> TensorRT:
+def _load_rtx() -> "TensorRT":
     """The bindings find their libraries, which lie in another package, if those are loaded."""
     spec = find_spec("onnxruntime_ep_nv_tensorrt_rtx")
     if spec is None or spec.origin is None:
@@ -63,12 +65,11 @@ def _load_rtx() -> TensorRT:
     for pattern in ("libtensorrt_rtx.so*", "libtensorrt_onnxparser_rtx.so*"):
         for library in Path(spec.origin).parent.glob(pattern):
             ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-    return cast(TensorRT, import_module("tensorrt_rtx_bindings"))
+    return cast("TensorRT", import_module("tensorrt_rtx_bindings"))
 
 
-@deferred()
-def _load_tensorrt() -> TensorRT:
-    trt = cast(TensorRT, import_module("tensorrt"))
+def _load_tensorrt() -> "TensorRT":
+    trt = cast("TensorRT", import_module("tensorrt"))
     if tuple(map(int, trt.__version__.split(".")[:2])) < (10, 12):
         raise ImportError(f"it is {trt.__version__}, and strong typing needs 10.12")
     return trt
@@ -103,7 +104,8 @@ def why_unavailable(name: str) -> str | None:
     """Why a flavour cannot be loaded here and what to do about it; None if it can."""
     flavour = FLAVOURS[name]
     try:
-        flavour.load()
+        with deferred():
+            flavour.load()
     except (ImportError, OSError, AttributeError) as error:
         advice = f"pip install 'hfdn-deploy[{name}]'"
         return f"{flavour.title} cannot be loaded ({error}): {advice}"

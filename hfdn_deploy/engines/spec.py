@@ -3,11 +3,15 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from hfdn_deploy.bundle import ModelFile
+
+ENGINE_SUFFIXES = (".engine", ".plan")
 
 Shape = tuple[int, int, int]
 """N, H, W of an input; its channels are one."""
@@ -41,7 +45,7 @@ class ShapeProfile:
             for low, side, high in zip(self.minimum, shape, self.maximum, strict=True)
         )
 
-    def check(self, entry: ModelFile) -> None:
+    def check(self, entry: "ModelFile") -> None:
         """Raise InputError unless a graph can take these shapes."""
         ranges = zip(self.minimum, self.optimum, self.maximum, strict=True)
         if not all(0 < low <= middle <= high for low, middle, high in ranges):
@@ -117,7 +121,7 @@ class BuildSpec:
     workspace: int | None = None
     """Most bytes of scratch memory that a layer may use; None for all there is."""
 
-    def check(self, entry: ModelFile) -> None:
+    def check(self, entry: "ModelFile") -> None:
         """Raise InputError unless the flavour and the graph allow all of this."""
         flavour = FLAVOURS[self.flavour]
         if not self.profiles:

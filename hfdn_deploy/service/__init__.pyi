@@ -4,7 +4,7 @@ from .limits import Limits, RequestError
 from .models import BATCH, ModelSettings
 from .pictures import read_header
 from .server import listen, make_server
-from .service import Service, Settings
+from .service import Service, Settings, read_token
 
 __all__ = [
     "BATCH",
@@ -18,4 +18,5 @@ __all__ = [
     "listen",
     "make_server",
     "read_header",
+    "read_token",
 ]

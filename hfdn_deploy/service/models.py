@@ -1,11 +1,11 @@
 """The models that a service has open, and batches through them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.backends import BACKENDS
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service.limits import RequestError
 from hfdn_deploy.upscaler import Upscaler
 
@@ -14,19 +14,12 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which models to open; the first scale and precision are the ones that a request gets that
-    names none."""
+    """Which models to open."""
 
-    scales: tuple[int, ...] = (4, 2, 3)
-    model: Path | None = None
-    """A bundle, engine or checkpoint instead of the pretrained bundles of `scales`."""
-    precisions: tuple[str, ...] = ()
-    """None for the model's own, or fp32."""
-    backend: str = "auto"
+    models: tuple[ModelOptions, ...] = tuple(ModelOptions(model=scale) for scale in (4, 2, 3))
+    """Requests that name no scale or precision get the first of those that are left."""
     batch: int | None = None
     """Most images in a batch; None for 8, or 1 where an engine would not take more."""
-    allow_ungated: bool = False
-    trust: bool = False
 
 
 class Models:
@@ -36,24 +29,17 @@ class Models:
         """Open them all, so that what cannot run is known before the first request.
 
         Raises:
-            HFDNError: as `Upscaler.load`; InputError, a batch of no image.
+            HFDNError: as `Upscaler.load`.
+            InputError: the batch is of no image.
         """
         if settings.batch is not None and settings.batch < 1:
             raise InputError(f"a batch of {settings.batch} images is none; ask for 1 or more.")
         self._batch = settings.batch
         self._opened: dict[tuple[int, str], Upscaler] = {}
-        sources = settings.scales if settings.model is None else (settings.model,)
         try:
-            for precision in settings.precisions or (None,):
-                for source in sources:
-                    up = Upscaler.load(
-                        source,
-                        settings.backend,
-                        precision,
-                        allow_ungated=settings.allow_ungated,
-                        trust=settings.trust,
-                    )
-                    self._opened[up.scale, up.backend.precision] = up
+            for options in settings.models:
+                up = Upscaler.open(options)
+                self._opened[up.scale, up.backend.precision] = up
         except BaseException:
             self.close()
             raise

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.interruption import deferred
 from hfdn_deploy.upscaler import Upscaler
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm"))
@@ -53,8 +52,7 @@ def upscale_video(
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{source} would overwrite itself; name another output.")
     try:
-        with deferred():
-            transcode = import_module("hfdn_deploy.video.transcode")
+        transcode = import_module("hfdn_deploy.video.transcode")
     except ImportError as error:
         raise BackendError(
             f"video needs PyAV ({error}): pip install 'hfdn-deploy[video]'"

@@ -13,16 +13,20 @@ from hfdn_deploy.bench import (
     BenchRow,
     Candidate,
     degrade,
+    format_table,
     load_original,
     luma8,
     make_pair,
     plan,
     products,
+    read_result,
+    regressions,
     run,
 )
-from hfdn_deploy.cli import main, read_result, regressions, table
+from hfdn_deploy.cli import main
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import write_image
+from hfdn_deploy.options import ModelOptions
 
 
 def row(precision, seconds):
@@ -40,17 +44,21 @@ def result():
     return BenchResult(1, facts, None, limits, 10**10, rows)
 
 
-def test_the_table(result):
-    text = table(result)
+def test_the_format_table(result):
+    text = format_table(result)
     assert "| x4 | onnxruntime | int8 | 320×180 | 502.5 ms (498.8–506.2) | - |" in text
     assert "| 0.25 (0.25–0.25) | +0.010 dB | 256 MiB | 8 % |" in text
     assert "limit in int8: 250 GMAC/s, a product of openvino" in text
     assert "too wide" not in text
+    options = {"ensemble": True, "tile": 64}
+    ensemble = replace(result, environment={**result.environment, "options": options})
+    assert "median (middle half); ensemble True; tile 64\n" in format_table(ensemble)
 
 
 def test_a_row_that_may_be_as_fast_as_the_first_says_so(result):
     noisy = replace(result.rows[1], inference=(1.0, 4.0, 1.0, 4.0))
-    assert "too wide to say which is faster" in table(replace(result, rows=(result.rows[0], noisy)))
+    text = format_table(replace(result, rows=(result.rows[0], noisy)))
+    assert "too wide to say which is faster" in text
 
 
 def test_a_result_compared_with_itself_and_with_one_twice_as_fast(tmp_path, capsys, result):
@@ -87,7 +95,12 @@ def test_the_plan(bundle, tmp_path):
         ("fp32", "onnxruntime"), ("fp32", "openvino"), ("int8", "onnxruntime"), ("int8", "openvino")
     ]  # fmt: skip
     (case,) = plan([str(bundle / "fp32.onnx")], ["onnxruntime"], ["int8"])
-    assert case == Candidate(str(bundle / "fp32.onnx"), str(bundle), "onnxruntime", "fp32")
+    options = ModelOptions(model=str(bundle), backend="onnxruntime", precision="fp32")
+    assert case == Candidate(str(bundle / "fp32.onnx"), options)
+    asked = ModelOptions(ensemble=True, tile=64, max_memory=2**30, allow_ungated=True, trust=True)
+    for case in plan([str(bundle)], ["openvino"], ["int8"], asked):
+        options = replace(asked, model=str(bundle), backend="openvino", precision="int8")
+        assert case == Candidate(str(bundle), options)
     with pytest.raises(InputError, match="no file of a bundle"):
         plan([str(tmp_path / "x.onnx")], ["onnxruntime"], ["fp32"])
 

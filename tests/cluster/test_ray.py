@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.cluster import ImageResult, locate
 from hfdn_deploy.cluster import ray as on_ray
 from hfdn_deploy.images import write_image
+from hfdn_deploy.options import ModelOptions
 
-LOAD = partial(Upscaler.load, 2, precision="int8")
+OPTIONS = ModelOptions(model=2, precision="int8")
 MODEL = ["--scale", "2", "--precision", "int8"]
 
 
@@ -77,7 +78,7 @@ def check(folder, local):
 
 def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys):
     out = tmp_path / "out"
-    command = ["upscale", str(pictures), "-o", str(out), *MODEL, "--engine", "ray", "--json"]
+    command = ["upscale", str(pictures), "-o", str(out), *MODEL, "--cluster", "ray", "--json"]
     assert main([*command, "--workers", "2"]) == 1
     printed = capsys.readouterr()
     assert "error: 1 of 8 failed" in printed.err
@@ -117,7 +118,7 @@ def test_outputs_that_a_killed_run_did_not_list_are_listed(pictures, local, tmp_
     (tmp_path / "results.jsonl").write_text(json.dumps(vars(line)) + "\n")
     planned = on_ray.plan(inputs, str(tmp_path), resume=True)
     assert not planned.jobs
-    assert list(on_ray.run(planned, LOAD)) == []
+    assert list(on_ray.run(planned, OPTIONS)) == []
     found = lines(tmp_path)
     assert found.pop("0.png") == line
     assert {name: one.sha256 for name, one in found.items()} == {
@@ -137,7 +138,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, tmp_path, photo):
         write_image(tmp_path / "in" / f"{i:02}.png", photo[i:, i:])
     assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "local"), *MODEL]) == 0
     planned = on_ray.plan([str(tmp_path / "in")], str(tmp_path / "out"))
-    results = on_ray.run(planned, LOAD, workers=2)
+    results = on_ray.run(planned, OPTIONS, workers=2)
     seen = [next(results)]
     while not (busy := busy_workers()):
         time.sleep(0.001)
@@ -154,14 +155,17 @@ def test_an_image_that_no_worker_survives_is_reported(
 ):
     monkeypatch.setattr(on_ray, "_RETRIES", 1)
 
-    def load():
-        up = LOAD()
-        run = up.backend.run
-        up.backend.run = lambda lr: os.kill(os.getpid(), 9) if lr.shape[-1] == 27 else run(lr)
-        return up
+    class Deadly(on_ray._Worker):
+        @cached_property
+        def _up(self):
+            up = Upscaler.open(self._options)
+            run = up.backend.run
+            up.backend.run = lambda lr: os.kill(os.getpid(), 9) if lr.shape[-1] == 27 else run(lr)
+            return up
 
+    monkeypatch.setattr(on_ray, "_Worker", Deadly)
     planned = on_ray.plan([str(pictures / f"{i}.png") for i in range(4)], str(tmp_path / "out"))
-    found = {result.output: result for result in on_ray.run(planned, load, workers=1)}
+    found = {result.output: result for result in on_ray.run(planned, OPTIONS, workers=1)}
     assert "3.png: every worker that took it died" in found["3.png"].error
     assert lines(tmp_path / "out") == found
     check(tmp_path / "out", {f"{i}.png": local[f"{i}.png"] for i in range(3)})
@@ -169,21 +173,21 @@ def test_an_image_that_no_worker_survives_is_reported(
 
 def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     planned = on_ray.plan([str(pictures)], str(tmp_path / "out"))
-    for load, kind, words in (
-        (partial(Upscaler.load, tmp_path), BundleError, "is no bundle"),
-        (partial(Upscaler.load, 2, "cuda"), BackendError, "onnxruntime-gpu"),
+    for options, kind, words in (
+        (ModelOptions(model=tmp_path), BundleError, "is no bundle"),
+        (ModelOptions(model=2, backend="cuda"), BackendError, "onnxruntime-gpu"),
     ):
         with pytest.raises(kind, match=words):
-            list(on_ray.run(planned, load, workers=1))
+            list(on_ray.run(planned, options, workers=1))
     with pytest.raises(BackendError, match="no machine of the cluster has 1 cores and 1 GPUs"):
-        list(on_ray.run(planned, LOAD, workers=1, gpus=1))
+        list(on_ray.run(planned, OPTIONS, workers=1, gpus=1))
     with pytest.raises(InputError, match="0 workers"):
-        list(on_ray.run(planned, LOAD, workers=0))
+        list(on_ray.run(planned, OPTIONS, workers=0))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_cluster_that_is_not_there(pictures, tmp_path):
-    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "--engine", "ray"]
+    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "--cluster", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
     ran = subprocess.run(
         [*command, "-o", str(tmp_path / "out")], env=environment, stderr=subprocess.PIPE, text=True
@@ -206,7 +210,7 @@ def test_an_object_store(cluster, pictures, local, tmp_path):
         for picture in pictures.iterdir():
             storage.write(path / picture.name, picture.read_bytes())
 
-        found = {one.output: one for one in on_ray.run(on_ray.plan([source], target), LOAD)}
+        found = {one.output: one for one in on_ray.run(on_ray.plan([source], target), OPTIONS)}
         assert set(found) == {*local, "poison.png"}
         assert found["0.png"].input == "s3://photos/in/0.png"
         assert "s3://photos/in/poison.png is truncated" in found["poison.png"].error
@@ -237,17 +241,17 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
     (tmp_path / "a.mp4").touch()
     (tmp_path / "upper").mkdir()
     write_image(tmp_path / "upper" / "0.PNG", photo)
-    ray, out = ["--engine", "ray"], str(tmp_path / "out")
+    ray, out = ["--cluster", "ray"], str(tmp_path / "out")
     for arguments, words in [
-        ([pictures, "-o", out, "--workers", "2"], "--workers is for --engine ray"),
-        ([pictures, "-o", out, "--gpus-per-worker", "1"], "--gpus-per-worker is for --engine ray"),
+        ([pictures, "-o", out, "--workers", "2"], "--workers is for --cluster ray"),
+        ([pictures, "-o", out, "--gpus-per-worker", "1"], "--gpus-per-worker is for --cluster ray"),
         (["s3://a/b", "-o", out], "s3://a/b is no path"),
-        ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --engine local"),
+        ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --cluster local"),
         ([pictures, "-o", f"{out}.png", *ray], "fills a folder, so name one"),
         ([pictures, "-o", "ftp://a/b", *ray], "in no storage that is known"),
         ([pictures, tmp_path / "upper", "-o", out, *ray], "would both become"),
         ([pictures, "-o", pictures, *ray, "--force"], "would overwrite an input"),
-        ([tmp_path / "a.mp4", "-o", out, *ray], "upscale videos with --engine local"),
+        ([tmp_path / "a.mp4", "-o", out, *ray], "upscale videos with --cluster local"),
         ([tmp_path / "missing", "-o", out, *ray], "no image format ''"),
         ([tmp_path, "-o", out, *ray], "no image in"),
         ([pictures, "-o", tmp_path / "a.mp4" / "b", *ray], "a.mp4 is no folder"),
@@ -272,7 +276,7 @@ def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_pa
     command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "-o", str(out)]
     with tempfile.TemporaryDirectory(prefix="hfdn-") as temporary:
         process = subprocess.Popen(
-            [*command, *MODEL, "--engine", "ray", "--workers", "1"],
+            [*command, *MODEL, "--cluster", "ray", "--workers", "1"],
             start_new_session=True, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "TMPDIR": temporary},
         )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from hfdn_deploy import InputError, Upscaler
 from hfdn_deploy.cluster import serve as ray_serve
 from hfdn_deploy.images import encode_image
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Limits, ModelSettings, Settings, listen
 
 
@@ -17,7 +18,8 @@ def test_the_service_with_replicas_that_come_by_themselves(cluster, photo):
     data = encode_image(photo[:40, :50], Path("a.png"))
     with Upscaler.load(2, precision="int8") as up:
         expected = encode_image(up(photo[:40, :50]), Path("a.png"))
-    settings = Settings(ModelSettings((2,), None, ("int8",), batch=2), Limits(queue=12), "secret")
+    models = ModelSettings((ModelOptions(model=2, precision="int8"),), batch=2)
+    settings = Settings(models, Limits(queue=12), "secret")
     autoscaling = {"min_replicas": 1, "max_replicas": 2, "upscale_delay_s": 0.1}
     autoscaling |= {"metrics_interval_s": 0.1, "look_back_period_s": 0.5}
     with listen("", 0) as free:

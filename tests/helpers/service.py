@@ -10,9 +10,10 @@ import httpx
 import uvicorn
 
 from hfdn_deploy.images import encode_image
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, listen, make_server
 
-MODELS = ModelSettings(scales=(2,), precisions=("int8",))
+MODELS = ModelSettings((ModelOptions(model=2, precision="int8"),))
 
 
 @dataclass(frozen=True)

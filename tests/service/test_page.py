@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import ModelSettings, read_header
 from tests.helpers.service import encoded, running
 
@@ -25,7 +26,8 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address():
-    with running(ModelSettings(scales=(4, 2), precisions=("int8",)), token="word") as served:
+    models = tuple(ModelOptions(model=scale, precision="int8") for scale in (4, 2))
+    with running(ModelSettings(models), token="word") as served:
         yield f"http://127.0.0.1:{served.port}"
 
 

@@ -206,7 +206,7 @@ def test_without_pyav(tmp_path):
     write_clip(tmp_path / "in.mp4", noise(1))
     script = (
         "import sys; sys.modules['av'] = None\n"
-        "from hfdn_deploy.cli.upscale import main\n"
+        "from hfdn_deploy.cli import main\n"
         "sys.exit(main(['upscale', 'in.mp4', '-o', 'out.mp4']))"
     )
     run = subprocess.run(

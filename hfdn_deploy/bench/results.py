@@ -1,0 +1,165 @@
+"""What a run of the benchmark found: its rows, their JSON, table and comparison."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hfdn_deploy.backends import BACKENDS
+from hfdn_deploy.bench.timing import Measurement, doubt
+from hfdn_deploy.bundle import read_json
+from hfdn_deploy.errors import InputError
+
+SCHEMA = 1
+ON_GPU = tuple(spec.name for spec in BACKENDS.values() if spec.device == "gpu")
+# A slowdown smaller than this is no regression, however quiet both runs were.
+LEAST_REGRESSION = 1.05
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """What was measured of a case at one size."""
+
+    model: str
+    backend: str
+    precision: str
+    size: tuple[int, int]
+    """Width and height of the input."""
+    choice: str
+    inference: tuple[float, ...] | None
+    """Seconds of each run of the engine, input and output where it computes.
+
+    On a GPU by CUDA events; None where the engine has no such clock.
+    """
+    with_transfers: tuple[float, ...] | None
+    """Seconds of each run from and to the host's memory; None on a CPU, which has no transfers."""
+    end_to_end: tuple[float, ...]
+    """Seconds of each run from RGB array to RGB array."""
+    psnr_cost_db: float
+    """PSNR against the original that is lost to fp32 in ONNX Runtime; negative if gained."""
+    peak_bytes: int | None
+    """Largest resident size of a process that does nothing else, loading included."""
+    macs: int
+    """True multiply-accumulates of one run."""
+
+    @property
+    def engine(self) -> Measurement:
+        """The engine's own time: inference only, or with transfers where that is not known."""
+        return Measurement(self.inference or self.with_transfers or ())
+
+    @property
+    def key(self) -> str:
+        """What the row of another run must share to be compared with this one."""
+        width, height = self.size
+        return f"{self.model}, {self.backend}, {self.precision}, {width}×{height}"
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One run of the benchmark."""
+
+    schema: int
+    environment: dict[str, Any]
+    gpu_after: dict[str, Any] | None
+    limits: dict[str, tuple[float, ...]]
+    """Seconds of each large matrix product, by "PRECISION ENGINE", taken in the same rounds."""
+    macs_of_product: int
+    rows: tuple[BenchRow, ...]
+
+    def limit(self, precision: str) -> tuple[str, float] | None:
+        """The engine with the fastest product of a precision, and its MACs a second."""
+        rates = {
+            name.split()[1]: self.macs_of_product / Measurement(tuple(samples)).percentile(50)
+            for name, samples in self.limits.items()
+            if name.split()[0] == precision
+        }
+        return max(rates.items(), key=lambda item: item[1]) if rates else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, every sample included."""
+        return asdict(self)
+
+
+def read_result(path: Path) -> BenchResult:
+    """Read the JSON that an earlier run wrote.
+
+    Raises:
+        InputError: the file is missing, damaged or of another version.
+    """
+    renew = "name a JSON that this `hfdn bench` wrote, or measure anew"
+    try:
+        result = read_json(path, BenchResult, SCHEMA, InputError, renew)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if not result.rows:
+        raise InputError(f"{path} has no rows; {renew}.")
+    return result
+
+
+def format_table(result: BenchResult) -> str:
+    """Return a Markdown table, and a sentence for each ratio that the spread leaves open."""
+    facts = result.environment
+    options = "".join(f"; {name} {value}" for name, value in facts.get("options", {}).items())
+    lines = [
+        f"{facts['processor']}, {facts['cores']} cores, {len(result.rows[0].end_to_end)} rounds; "
+        f"median (middle half){options}",
+        "",
+        "| model | backend | precision | input | inference only | with transfers | end to end "
+        "| ratio | PSNR cost | peak memory | share of limit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    doubts = []
+    for row in result.rows:
+        first = next(r for r in result.rows if r.size == row.size)
+        ratio = row.engine.ratio(first.engine)
+        doubts.append(doubt(row.key, ratio) if row is not first else None)
+        peak = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB"
+        cells = [
+            row.model,
+            row.backend,
+            row.precision,
+            f"{row.size[0]}×{row.size[1]}",
+            _time(row.inference),
+            _time(row.with_transfers),
+            _time(row.end_to_end),
+            f"{ratio:.2f}",
+            f"{row.psnr_cost_db:+.3f} dB",
+            peak,
+            _share(result, row),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    limits = {p: result.limit(p) for p in dict.fromkeys(row.precision for row in result.rows)}
+    lines += [
+        "",
+        *(
+            f"- limit in {precision}: {limit[1] / 1e9:.0f} GMAC/s, a product of {limit[0]}"
+            for precision, limit in limits.items()
+            if limit
+        ),
+        *(f"- {sentence}" for sentence in doubts if sentence),
+    ]
+    return "\n".join(lines)
+
+
+def _time(samples: tuple[float, ...] | None) -> str:
+    return str(Measurement(samples)) if samples else "-"
+
+
+def _share(result: BenchResult, row: BenchRow) -> str:
+    limit = result.limit(row.precision)
+    if row.backend in ON_GPU or limit is None:
+        return "-"
+    return f"{100 * row.macs / row.engine.percentile(50) / limit[1]:.0f} %"
+
+
+def regressions(new: BenchResult, old: BenchResult) -> list[str]:
+    """Return a phrase for each row whose middle half lies above that of the same row in `old`."""
+    before = {row.key: row for row in old.rows}
+    phrases = []
+    for row in new.rows:
+        if row.key not in before:
+            continue
+        was, now = before[row.key].engine, row.engine
+        ratio = now.percentile(50) / was.percentile(50)
+        if now.percentile(25) > was.percentile(75) and ratio > LEAST_REGRESSION:
+            phrases.append(f"{row.key} took {ratio:.2f} times as long")
+    return phrases

@@ -1,0 +1,58 @@
+"""`hfdn`: upscale images and videos, build engines, measure, serve, and say what a file is."""
+
+import argparse
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from hfdn_deploy.cli.process import run_command
+
+COMMANDS = {
+    "upscale": "upscale images and videos",
+    "info": "say what a file is",
+    "build": "build a TensorRT engine",
+    "inspect": "say what runs in which precision (on a GPU)",
+    "bench": "measure latency, quality and memory here",
+    "serve": "upscale over HTTP, with a page for people",
+    "doctor": "say what is installed and what works",
+}
+"""What each command does; the module `hfdn_deploy.cli.COMMAND` has its options and runs it."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    args = _parser(argv).parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # What OpenCV and Pillow say about a bad file, the error says in one sentence.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    return run_command(lambda: args.run(args))
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a parser that knows the options of the command in `argv`, and imports no other."""
+    parser = argparse.ArgumentParser(prog="hfdn", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name == chosen:
+            module = import_module(f"hfdn_deploy.cli.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Look the version up only if it is asked for: that imports more than the rest."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from hfdn_deploy import __version__
+
+        print(__version__)
+        parser.exit()

@@ -1,0 +1,91 @@
+"""The options that several commands share."""
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hfdn_deploy.bundle import PRECISIONS
+
+if TYPE_CHECKING:
+    from hfdn_deploy.options import ModelOptions
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `model_options` reads."""
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
+    model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: the model's, or fp32")
+    parser.add_argument("--backend", default="auto")
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those that say how a model runs, for a command that takes several models."""
+    parser.add_argument("--ensemble", action="store_true", help="HFDN+: better, 8 times slower")
+    parser.add_argument(
+        "--tile", type=_tile, default="auto", metavar="N",
+        help="pixels of a tile's side; auto (default): whole if memory allows; none: whole",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-memory", type=_memory, metavar="SIZE",
+        help="that an image may take, such as 1.5GiB (default: half of what is free)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-ungated", action="store_true", help="run a graph that failed its quality gate"
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="run an engine that you did not build yourself"
+    )
+
+
+def model_options(args: argparse.Namespace) -> "ModelOptions":
+    """Return what the options of `add_model_arguments` ask for."""
+    model = args.model or (4 if args.scale is None else args.scale)
+    return replace(run_options(args), model=model, backend=args.backend, precision=args.precision)
+
+
+def run_options(args: argparse.Namespace) -> "ModelOptions":
+    """Return what the options of `add_run_arguments` ask for, without a model."""
+    from hfdn_deploy.options import ModelOptions
+
+    return ModelOptions(
+        ensemble=args.ensemble,
+        tile=args.tile,
+        max_memory=args.max_memory,
+        allow_ungated=args.allow_ungated,
+        trust=args.trust,
+    )
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not one.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _tile(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return text if text == "auto" else None
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no side in pixels, auto or none")
+    return int(text)
+
+
+def _memory(text: str) -> int:
+    """Bytes of a size such as 800MiB, 1.5GiB or 2GB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 800MiB or 1.5GiB")
+    number, prefix, binary = found.groups()
+    size = int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(prefix) + 1))
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory at all")
+    return size

@@ -1,0 +1,70 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+
+from hfdn_deploy.cli import main
+from tests.helpers.commands import refused
+
+
+def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
+    (tmp_path / "a.engine").write_bytes(b"engine")
+    shutil.copy(bundle / "fp32.onnx", tmp_path / "a.onnx")
+    for path, expected in [
+        (bundle, {"kind": "bundle", "parameters": 760_127}),
+        (tmp_path / "a.onnx", {"kind": "onnx", "opset": {"ai.onnx": 18}}),
+        (tmp_path / "a.engine", {"kind": "engine", "bytes": 6}),
+        (checkpoint, {"kind": "checkpoint", "parameters": 760_127}),
+        (picture, {"kind": "image", "width": 83, "height": 60, "channels": 3, "dtype": "uint8"}),
+    ]:
+        assert main(["info", str(path), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert expected.items() <= facts.items()
+        assert main(["info", str(path)]) == 0
+        assert f"kind: {expected['kind']}" in capsys.readouterr().out
+
+
+def test_info_on_an_onnx_file_with_odd_names_and_types(tmp_path, capsys):
+    nodes = [onnx.helper.make_node(kind, [], ["x"]) for kind in ("@", "Relu")]
+    value = onnx.helper.make_tensor_value_info("x", 99, [1])
+    graph = onnx.helper.make_graph(nodes, "g", [value], [])
+    model = onnx.helper.make_model(graph, producer_name="@")
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString().replace(b"@", b"\xff"))
+    assert main(["info", str(tmp_path / "a.onnx"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["operators"] == {"Relu": 1, r"\xff": 1}
+    assert facts["producer"] == r"\xff"
+    assert facts["inputs"] == ["%x[unknown type]"]
+
+
+def test_info_on_a_bundle_shows_parity_and_checks_the_files(bundle, tmp_path, capsys):
+    assert main(["info", str(bundle), "--json"]) == 0
+    worst = json.loads(capsys.readouterr().out)["parity"]["fp32"]["worst"]
+    assert worst["max_abs"] <= 1e-4
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    with (copy / "fp32.onnx").open("ab") as file:
+        file.write(b"x")
+    assert refused(capsys, "info", copy)[0] == 2
+
+
+def test_info_on_what_is_not_known(tmp_path, capsys):
+    for name, data in [
+        ("a.onnx", b"\xff" * 99),
+        ("b.onnx", b""),
+        ("a.xyz", b""),
+        ("a.safetensors", b"1"),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        code, line = refused(capsys, "info", tmp_path / name)
+        assert code == 2
+        assert name in line
+    assert refused(capsys, "info", tmp_path / "missing.png")[0] == 2
+
+
+def test_doctor(capsys):
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["packages"]["numpy"] == np.__version__
+    assert facts["backends"]["onnxruntime"] == facts["backends"]["torch"] == "works"
+    assert "onnxruntime-gpu" in facts["backends"]["cuda"]
