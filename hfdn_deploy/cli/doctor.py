@@ -37,7 +37,9 @@ def _diagnose() -> dict[str, Any]:
         "platform": f"{platform.platform()}, Python {platform.python_version()}",
         "processors": os.cpu_count(),
         "packages": packages,
-        "backends": {name: backends.why_unavailable(name) or "works" for name in backends.NAMES},
+        "backends": {
+            name: str(backends.why_unavailable(name) or "works") for name in backends.NAMES
+        },
         "pretrained_scales": list(pretrained_scales()),
         "problems": problems,
     }
