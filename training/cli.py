@@ -1,11 +1,13 @@
 """Train one network, or resume the run that lies in --output.
 
-`python -m training ablate` trains the networks of the paper's ablation tables instead.
+`python -m training ablate` trains the networks of the paper's ablation tables instead, `session`
+all three scales in a given time, and `publish` writes averaged weights in half precision.
 """
 
 import argparse
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,11 @@ import torch
 from hfdn_deploy.command import positive, run_command
 from training import ablation
 from training.data import Luma, Patches, load_folders
-from training.initial import initial_network
+from training.initial import CHECKPOINTS, initial_network
 from training.loop import Trainer
+from training.publish import publish
 from training.recipe import RECIPES, Recipe
+from training.session import train_all
 
 DEFAULT_DATA = Path("../shared/data/train")
 # Steps between evaluations: some two minutes on two cores, half a minute on an H100.
@@ -120,7 +124,37 @@ def _ablate(argv: list[str]) -> Callable[[], None]:
     return run
 
 
-COMMANDS = {"ablate": _ablate}
+def _session(argv: list[str]) -> Callable[[], None]:
+    start = time.monotonic()
+    parser = _parser("session")
+    parser.add_argument("data", type=Path, help="folder of training images")
+    parser.add_argument("output", type=Path, help="folder of the runs, resumed if it has any")
+    parser.add_argument("minutes", type=_minutes, help="time for all three scales")
+    _add_machine(parser)
+    args = parser.parse_args(argv)
+
+    def left() -> float:
+        return float(60 * args.minutes - (time.monotonic() - start))
+
+    every = args.every or EVERY[args.device]
+    return lambda: train_all(_images([args.data]), args.output, args.device, left, every)
+
+
+def _publish(argv: list[str]) -> Callable[[], None]:
+    parser = _parser("publish")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folder of a run")
+    parser.add_argument("--output", type=Path, default=CHECKPOINTS / "next")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        for folder in args.runs:
+            for path in publish(folder, args.output):
+                print(path)
+
+    return run
+
+
+COMMANDS = {"ablate": _ablate, "session": _session, "publish": _publish}
 
 
 def main(argv: list[str]) -> int:
