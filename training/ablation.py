@@ -6,6 +6,7 @@ difference is printed with its uncertainty.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def run(
     for seed in range(seeds):
         for config, name in variants(scale).items():
             torch.manual_seed(seed)
-            trainer = Trainer(HFDN(config).to(device), recipe, folder / f"{name}-{seed}", seed)
+            seeded = replace(recipe, seed=seed)
+            trainer = Trainer(HFDN(config).to(device), seeded, folder / f"{name}-{seed}")
             trainer.run(patches, validation, every=recipe.steps)
             results[config].append(validate(trainer.best, validation))
     return results

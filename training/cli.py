@@ -1,86 +1,165 @@
 """Train one network, or resume the run that lies in --output.
 
-`python -m training ablate` trains the networks of the paper's ablation tables instead.
+`python -m training ablate` trains the networks of the paper's ablation tables instead, `session`
+all three scales in a given time, and `publish` writes averaged weights in half precision.
 """
 
 import argparse
 import logging
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from hfdn_deploy.cli import positive, run_command
-from hfdn_deploy.errors import CheckpointError
-from hfdn_deploy.network import HFDN, HFDNConfig, load_checkpoint
 from training import ablation
-from training.data import Patches, load_folders
+from training.data import Luma, Patches, load_folders
+from training.initial import CHECKPOINTS, initial_network
 from training.loop import Trainer
+from training.publish import publish
 from training.recipe import RECIPES, Recipe
+from training.session import train_all
 
 DEFAULT_DATA = Path("../shared/data/train")
+# Steps between evaluations: some two minutes on two cores, half a minute on an H100.
+EVERY = {"cpu": 250, "cuda": 5000}
 
 
-def _parser(ablate: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+def _parser(command: str = "") -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"python -m training {command}".strip(), description=__doc__
+    )
+
+
+def _minutes(text: str) -> float:
+    """An argument that is a time above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not.
+    """
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return minutes
+
+
+def _images(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
+    images, validation = load_folders(folders)
+    logging.info("%d images to train on, %d held out", len(images), len(validation))
+    return images, validation
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
+    parser.add_argument(
+        "--every", type=positive, help=f"steps between evaluations, by default {EVERY}"
+    )
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, nargs="+", default=[DEFAULT_DATA])
     parser.add_argument("--steps", type=positive, help="instead of the recipe's")
     parser.add_argument("--batch", type=positive, help="instead of the recipe's")
     parser.add_argument("--rate", type=float, help="instead of the recipe's")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
-    if ablate:
-        parser.add_argument("command", choices=["ablate"])
-        parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
-        parser.add_argument("--recipe", choices=RECIPES, default="fast")
-        parser.add_argument("--seeds", type=positive, default=2, help="runs of each network")
-        return parser
+
+
+def _recipe(args: argparse.Namespace, names: tuple[str, ...]) -> Recipe:
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return replace(RECIPES[args.recipe], **given)
+
+
+def _train(argv: list[str]) -> Callable[[], None]:
+    parser = _parser()
+    _add_recipe(parser)
+    _add_machine(parser)
+    parser.add_argument(
+        "--minutes", type=_minutes, help="instead of steps: the schedule follows the clock"
+    )
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4))
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
     parser.add_argument("--init", type=Path, help="checkpoint (any scale) to start from")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=positive, default=250, help="steps between evaluations")
-    parser.add_argument("--fp32", action="store_true", help="no bfloat16 (reproducible)")
-    parser.set_defaults(seeds=None)
-    return parser
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--fp32", dest="bf16", action="store_const", const=False, help="no bfloat16 (reproducible)"
+    )
+    args = parser.parse_args(argv)
+    recipe = _recipe(args, ("steps", "minutes", "batch", "rate", "seed", "bf16"))
+
+    def run() -> None:
+        images, validation = _images(args.data)
+        patches = Patches(images, args.scale, recipe.patch, args.device)
+        network = initial_network(args.scale, args.init, recipe.seed).to(args.device)
+        trainer = Trainer(network, recipe, args.output)
+        trainer.run(patches, validation, args.every or EVERY[args.device])
+
+    return run
 
 
-def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
-    """A fresh network, or one with the weights of `init`, whose scale may be another."""
-    torch.manual_seed(seed)
-    network = HFDN(HFDNConfig(scale))
-    if init:
-        source = load_checkpoint(init)
-        weights = source.state_dict()
-        if replace(source.config, scale=scale) != network.config:
-            raise CheckpointError(f"{init} is an ablated HFDN; start from a full one.")
-        if source.config.scale != scale:
-            # A deconvolution means something else at another stride, even where shapes agree.
-            weights = {name: w for name, w in weights.items() if "deconv" not in name}
-        network.load_state_dict(weights, strict=False)
-        logging.info("took %d of %d tensors from %s", len(weights), len(network.state_dict()), init)
-    return network
+def _ablate(argv: list[str]) -> Callable[[], None]:
+    parser = _parser("ablate")
+    _add_recipe(parser)
+    _add_machine(parser)
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
+    parser.add_argument("--recipe", choices=RECIPES, default="fast")
+    parser.add_argument("--seeds", type=positive, default=2, help="runs of each network")
+    args = parser.parse_args(argv)
+    recipe = _recipe(args, ("steps", "batch", "rate"))
 
-
-def _train(args: argparse.Namespace, recipe: Recipe) -> None:
-    images, validation = load_folders(args.data)
-    logging.info("%d images to train on, %d held out", len(images), len(validation))
-    patches = Patches(images, args.scale, recipe.patch, args.device)
-    if args.seeds:
+    def run() -> None:
+        images, validation = _images(args.data)
+        patches = Patches(images, args.scale, recipe.patch, args.device)
         results = ablation.run(
             args.scale, recipe, args.seeds, patches, validation, args.output, args.device
         )
         print(ablation.markdown(results))
-        return
-    network = initial_network(args.scale, args.init, args.seed).to(args.device)
-    trainer = Trainer(network, recipe, args.output, args.seed, bf16=not args.fp32)
-    trainer.run(patches, validation, args.every)
+
+    return run
+
+
+def _session(argv: list[str]) -> Callable[[], None]:
+    start = time.monotonic()
+    parser = _parser("session")
+    parser.add_argument("data", type=Path, help="folder of training images")
+    parser.add_argument("output", type=Path, help="folder of the runs, resumed if it has any")
+    parser.add_argument("minutes", type=_minutes, help="time for all three scales")
+    _add_machine(parser)
+    args = parser.parse_args(argv)
+
+    def left() -> float:
+        return float(60 * args.minutes - (time.monotonic() - start))
+
+    every = args.every or EVERY[args.device]
+    return lambda: train_all(_images([args.data]), args.output, args.device, left, every)
+
+
+def _publish(argv: list[str]) -> Callable[[], None]:
+    parser = _parser("publish")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folder of a run")
+    parser.add_argument("--output", type=Path, default=CHECKPOINTS / "next")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        for folder in args.runs:
+            for path in publish(folder, args.output):
+                print(path)
+
+    return run
+
+
+COMMANDS = {"ablate": _ablate, "session": _session, "publish": _publish}
 
 
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code."""
-    args = _parser(ablate=argv[:1] == ["ablate"]).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    given = {k: v for k in ("steps", "batch", "rate") if (v := getattr(args, k)) is not None}
-    return run_command(lambda: _train(args, replace(RECIPES[args.recipe], **given)))
+    if argv and argv[0] in COMMANDS:
+        return run_command(COMMANDS[argv[0]](argv[1:]))
+    return run_command(_train(argv))

@@ -89,15 +89,25 @@ class Patches:
         area = self._positions.prod(axis=1)
         self._share = area / area.sum()
 
-    def batch(self, size: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """The (seed, step)-th batch: LR (N, 1, p, p) and HR (N, 1, sp, sp), floats in [0, 1]."""
+    def draw(self, size: int, seed: int, step: int) -> Tensor:
+        """Return where the patches of the (seed, step)-th batch lie, on the CPU.
+
+        Returns:
+            (N, 5) int64: start, width, row and column in LR pixels, and symmetry 0..7.
+        """
         rng = np.random.default_rng((seed, step))
         which = rng.choice(len(self._share), size=size, p=self._share)
         corner = rng.integers(0, self._positions[which])
         symmetry = rng.integers(0, 8, size=size)
-        # One small transfer; all that grows with the patch happens on the device.
-        numbers = np.column_stack([self._start[which], self._width[which], corner, symmetry])
-        where = torch.from_numpy(numbers).to(self.device)
+        numbers = [self._start[which], self._width[which], corner, symmetry]
+        return torch.from_numpy(np.column_stack(numbers))
+
+    def cut(self, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch that was drawn: LR (N, 1, p, p), HR (N, 1, sp, sp), floats in [0, 1].
+
+        Args:
+            where: as `draw` returned it, on the device of the patches.
+        """
         lr = self._gather(self._lr, 1, where)
         hr = self._gather(self._hr, self.scale, where)
         return lr, hr.float() / PEAK
@@ -106,7 +116,7 @@ class Patches:
         """Patches of the images in `flat`, which are `zoom` times the LR images' size.
 
         Args:
-            where: (N, 5) start, width, row, column in LR pixels, and symmetry 0..7.
+            where: as `draw` returned it.
         """
         side = self.patch // self.scale * zoom
         start, width, top, left, symmetry = where[:, :, None, None].unbind(1)

@@ -1,32 +1,35 @@
 """The training loop: resumable at any moment, deterministic for a seed on a CPU in fp32."""
 
+import copy
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, psnr, to_levels
-from hfdn_deploy.errors import CheckpointError, InputError
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.network import HFDN, save_checkpoint
 from training.data import Luma, Patches
 from training.loss import loss
 from training.recipe import Recipe
+from training.soap import Optimiser
+from training.state import pack, read_state, unpack, write_state
+from training.step import Step
 
 logger = logging.getLogger(__name__)
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
 STATE = "state.pt"
 LOG = "log.jsonl"
+# Steps between two refreshes of SOAP's bases.
+REFRESH = 10
 
 
 class Trainer:
@@ -37,120 +40,145 @@ class Trainer:
     """
 
     def __init__(
-        self, network: HFDN, recipe: Recipe, folder: Path, seed: int = 0, bf16: bool = True
+        self, network: HFDN, recipe: Recipe, folder: Path, log: Path | None = None
     ) -> None:
-        """Start a run, or take up the one whose state lies in `folder`.
+        """Start a run, or resume the one whose state lies in `folder`.
+
+        A recipe with minutes resumes any run of the same network and optimiser: each call is a
+        whole schedule. A recipe with steps resumes only itself.
 
         Args:
             network: on the device to train on, with its initial weights.
-            bf16: compute the network in bfloat16 (weights, loss and optimiser stay fp32).
+            log: log file, which runs of other scales may share; default is in `folder`.
 
         Raises:
-            CheckpointError: `folder` holds a run with another network, recipe, seed or bf16.
+            CheckpointError: `folder` holds another run.
         """
-        self.recipe, self.folder, self.seed, self.bf16 = recipe, folder, seed, bf16
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # "fp32" must mean it: SSIM's variances do not survive TF32.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self.recipe, self.folder, self.log = recipe, folder, log or folder / LOG
+        self.network: HFDN = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = next(network.parameters()).device.type
         self.network.train().requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.rate)
-        self.average = AveragedModel(self.network, multi_avg_fn=self._move_average)
+        # The averaged weights, which are what a run is for.
+        self.best: HFDN = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimiser = Optimiser(
+            list(self.network.parameters()),
+            recipe.betas,
+            REFRESH if recipe.optimiser == "soap" else None,
+        )
         self.step = 0
-        self.identity = {**network.config.to_dict(), **asdict(recipe), "seed": seed, "bf16": bf16}
+        fixed = {"optimiser": recipe.optimiser} if recipe.minutes else asdict(recipe)
+        self.identity = {**network.config.to_dict(), **fixed}
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / STATE).exists():
             self._resume()
 
-    def run(self, patches: Patches, validation: Sequence[Luma], every: int) -> None:
-        """Train to the recipe's last step; validate, log and save each `every` steps."""
-        losses: list[Tensor] = []
-        start = time.monotonic()
-        bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=None)
-        while self.step < self.recipe.steps:
-            losses.append(self.advance(patches))
+    def run(
+        self,
+        patches: Patches,
+        validation: Sequence[Luma],
+        every: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> dict[str, float]:
+        """Train to the end of the recipe; validate, log and save each `every` steps and there.
+
+        Returns:
+            The last line of the log; empty where nothing was left to train.
+        """
+        record: dict[str, float] = {}
+        where = self._draw(patches).to(self.device)
+        total = torch.zeros((), device=self.device)
+        learn = Step(lambda: self._learn(patches, where, total), self.device)
+        saved, start, began = self.step, clock(), clock()
+        bar = tqdm(initial=self.step, unit="step", disable=None)
+        done = self.recipe.done(self.step, 0)
+        while done < 1:
+            where.copy_(self._draw(patches), non_blocking=True)
+            rate = self.recipe.rate_at(done)
+            self.optimiser.prepare(rate)
+            learn()
+            self._move_average()
+            self.step += 1
             bar.update()
-            if self.step % every == 0 or self.step == self.recipe.steps:
-                decibels = validate(self.best, validation)
+            done = self.recipe.done(self.step, clock() - start)
+            if self.step % every == 0 or done >= 1:
+                steps = self.step - saved
                 record = {
+                    "scale": self.network.config.scale,
                     "step": self.step,
-                    "loss": torch.stack(losses).mean().item(),
-                    "rate": self.recipe.rate_at(self.step - 1),
-                    "validation_psnr": decibels,
-                    "seconds_per_step": (time.monotonic() - start) / len(losses),
+                    "loss": total.item() / steps,
+                    "rate": rate,
+                    "validation_psnr": validate(self.best, validation),
+                    "seconds_per_step": (clock() - began) / steps,
                 }
                 self.save(record)
-                bar.set_postfix(loss=f"{record['loss']:.5f}", psnr=f"{decibels:.3f}")
-                losses, start = [], time.monotonic()
+                logger.info("%s", json.dumps(record))
+                total.zero_()
+                saved, began = self.step, clock()
         bar.close()
+        return record
 
-    def advance(self, patches: Patches) -> Tensor:
-        """One optimiser step; returns the loss, a scalar that stays on the device."""
-        lr, hr = patches.batch(self.recipe.batch, self.seed, self.step)
+    def _draw(self, patches: Patches) -> Tensor:
+        """The next batch's patches, ready for a copy that does not wait for the device."""
+        where = patches.draw(self.recipe.batch, self.recipe.seed, self.step)
+        return where.pin_memory() if self.device == "cuda" else where
+
+    def _learn(self, patches: Patches, where: Tensor, total: Tensor) -> None:
+        """Take one optimiser step, without waiting for the device; adds the loss to `total`."""
+        lr, hr = patches.cut(where)
         lr = lr.to(memory_format=torch.channels_last)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate_at(self.step)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+        # Each weight is used once, so a cache of casts gains nothing; a graph must not hold it.
+        with torch.autocast(
+            self.device, torch.bfloat16, enabled=self.recipe.bf16, cache_enabled=False
+        ):
             images = self.network.forward_levels(lr)
         value = loss(images, hr, self.recipe)
-        self.optimiser.zero_grad()
+        self.network.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimiser.step()
-        self.average.update_parameters(self.network)
-        self.step += 1
-        return value.detach()
+        total += value.detach()
 
-    @property
-    def best(self) -> HFDN:
-        """The network with averaged weights, which is what a run is for."""
-        module = self.average.module
-        assert isinstance(module, HFDN)
-        return module
-
-    def _move_average(self, averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
+    @torch.no_grad()
+    def _move_average(self) -> None:
         # A young average forgets faster, or it would long remember the random start.
-        decay = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        averages: list[Tensor] = list(self.best.parameters())
+        weights: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def save(self, record: dict[str, float]) -> None:
-        """Write state, averaged checkpoint and a log line; each is whole or absent."""
+        """Write state, averaged checkpoint and a log line; each is whole or absent.
+
+        The run goes on from what was stored, so that a resume changes no number.
+        """
         if not np.isfinite(record["loss"]):
             raise InputError("the loss is no longer finite; start anew elsewhere, at a lower rate.")
-        state = {
-            "identity": self.identity,
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
+        state = pack(self.identity, self.step, self.network, self.best, self.optimiser)
+        unpack(state, self.network, self.best, self.optimiser)
         save_checkpoint(self.folder / f"hfdn_x{self.network.config.scale}.safetensors", self.best)
-        with (self.folder / LOG).open("a") as log:
+        with self.log.open("a") as log:
             log.write(json.dumps(record) + "\n")
         # Last, so that a kill in between repeats the line rather than losing it.
-        with replaced(self.folder / STATE) as temporary:
-            torch.save(state, temporary)
+        write_state(self.folder / STATE, state)
 
     def _resume(self) -> None:
-        path = self.folder / STATE
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds for a damaged file
-            raise CheckpointError(f"{path} is damaged ({error}); name another folder.") from None
-        if state["identity"] != self.identity:
-            names = [k for k, v in self.identity.items() if state["identity"].get(k) != v]
-            raise CheckpointError(
-                f"{self.folder} holds a run with another {', '.join(names)}: name another folder."
-            )
+        state = read_state(self.folder / STATE, self.identity)
         self.step = state["step"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        log = self.folder / LOG
-        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-        # The last line may be torn, or of a step whose state was not saved any more.
-        kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= self.step]
-        with replaced(log) as temporary:
-            temporary.write_text("".join(kept))
+        unpack(state, self.network, self.best, self.optimiser)
+        lines = self.log.read_text().splitlines(keepends=True) if self.log.exists() else []
+        with replaced(self.log) as temporary:
+            temporary.write_text("".join(line for line in lines if self._keeps(line)))
         logger.info("resumed %s at step %d", self.folder, self.step)
+
+    def _keeps(self, line: str) -> bool:
+        """Whether a log line is whole, and not of a step whose state was not saved any more."""
+        if not line.endswith("\n"):
+            return False
+        record = json.loads(line)
+        scale = self.network.config.scale
+        return bool(record.get("scale", scale) != scale or record["step"] <= self.step)
 
 
 @torch.inference_mode()

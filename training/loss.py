@@ -37,7 +37,7 @@ def loss(images: list[Tensor], target: Tensor, recipe: Recipe) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Mean structural similarity of (N, 1, H, W) images in [0, 1], differentiable.
 
-    The window and constants of `hfdn_deploy.bench.quality.ssim`, on a peak of 1.
+    The window and constants of `hfdn_deploy.bench.suite.quality.ssim`, on a peak of 1.
     """
     distance = torch.arange(SSIM_WINDOW, device=a.device) - SSIM_WINDOW // 2
     row = torch.exp(-(distance**2) / (2 * SSIM_SIGMA**2))

@@ -1,4 +1,4 @@
-"""How to train: every number that shapes a run, and the two named sets of them."""
+"""How to train: every number that shapes a run, and the named sets of them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -6,20 +6,26 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training schedule; the defaults are the paper's."""
+    """Loss, batches, optimiser and schedule of a run; the defaults are the paper's."""
 
     steps: int = 1_000_000
-    """Optimiser steps. The paper does not say how many."""
+    """Optimiser steps, where `minutes` is None. The paper does not say how many."""
+    minutes: float | None = None
+    """Minutes of training: the schedule then follows the clock."""
     batch: int = 16
     """Patches a step."""
     patch: int = 96
     """Side of an HR patch in pixels; a multiple of the scale."""
+    optimiser: str = "adam"
+    """Either "adam" or "soap"."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the optimiser's first and second moment."""
     rate: float = 1e-4
-    """Adam's highest learning rate."""
+    """Highest learning rate."""
     final_rate: float = 1e-5
-    """Adam's learning rate at the last step, reached along a half cosine."""
-    warmup: int = 0
-    """Steps over which the rate first rises linearly."""
+    """Learning rate at the end, reached along a half cosine."""
+    warmup: float = 0.0
+    """Share of the run in which the rate first rises linearly."""
     clip: float = math.inf
     """Largest norm of the gradient."""
     ema: float = 0.999
@@ -30,20 +36,46 @@ class Recipe:
     """Weight of 1 - SSIM beside the pixel loss."""
     pixel: str = "l1"
     """The pixel loss: "l1", or "psnr", the logarithm of each patch's mean square error."""
+    bf16: bool = True
+    """Compute the network in bfloat16; weights, loss and optimiser stay fp32."""
+    seed: int = 0
+    """Seed of the initial weights and of the batches."""
 
-    def rate_at(self, step: int) -> float:
-        """The learning rate of step 0 … steps - 1."""
-        if step < self.warmup:
-            return self.rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - 1 - self.warmup)
-        return self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * done)) / 2
+    def done(self, step: int, seconds: float) -> float:
+        """The share of the run that is over, 1 or more at its end.
+
+        Args:
+            step: steps taken by the run.
+            seconds: time since this process began to train.
+        """
+        return step / self.steps if self.minutes is None else seconds / (60 * self.minutes)
+
+    def rate_at(self, done: float) -> float:
+        """The learning rate when the share `done` (0 to 1) of the run is over."""
+        if done < self.warmup:
+            # Not zero at the start: the first step should teach something.
+            return self.rate * max(done / self.warmup, 0.01)
+        decayed = (done - self.warmup) / (1 - self.warmup)
+        return (
+            self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * decayed)) / 2
+        )
 
 
-FAST = replace(Recipe(), steps=6000, rate=1e-3, warmup=200, clip=0.5, auxiliary=0.1, ssim=0.0)
+FAST = replace(
+    Recipe(),
+    steps=6000,
+    optimiser="soap",
+    betas=(0.95, 0.95),
+    rate=2e-3,
+    warmup=0.05,
+    clip=0.5,
+    auxiliary=0.1,
+    ssim=0.0,
+)
 
 RECIPES = {
     "paper": Recipe(),
     "fast": FAST,
-    # Behind "fast", from its weights (--init).
-    "finish": replace(FAST, steps=1500, rate=2e-4, pixel="psnr"),
+    # After "fast", from its weights (--init).
+    "finish": replace(FAST, steps=1500, rate=4e-4, pixel="psnr"),
 }

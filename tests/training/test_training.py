@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from hfdn_deploy.images import write_image
 from hfdn_deploy.network import HFDNConfig, load_checkpoint
 from tests.helpers.paths import ROOT
 from training.ablation import markdown, variants
-from training.cli import initial_network, main
+from training.cli import main
 from training.data import Patches, load_folders
+from training.initial import initial_network
 from training.loop import Trainer, validate
 from training.loss import loss, ssim
 from training.recipe import RECIPES, Recipe
@@ -30,15 +32,22 @@ def test_the_papers_recipe_is_the_default():
     assert paper == Recipe()
     assert (paper.patch, paper.ssim, paper.auxiliary) == (96, 1, 1)
     assert paper.rate_at(0) == pytest.approx(1e-4)
-    assert paper.rate_at(paper.steps - 1) == pytest.approx(1e-5)
+    assert paper.rate_at((paper.steps - 1) / paper.steps) == pytest.approx(1e-5)
+    assert (paper.optimiser, RECIPES["fast"].optimiser) == ("adam", "soap")
 
 
 def test_warmup_then_cosine():
-    recipe = Recipe(steps=1101, rate=1.0, final_rate=0.0, warmup=100)
+    recipe = Recipe(rate=1.0, final_rate=0.0, warmup=0.2)
     assert recipe.rate_at(0) == pytest.approx(0.01)
-    assert recipe.rate_at(99) == recipe.rate_at(100) == pytest.approx(1)
-    assert recipe.rate_at(600) == pytest.approx(0.5)
-    assert recipe.rate_at(1100) == pytest.approx(0)
+    assert recipe.rate_at(0.1) == pytest.approx(0.5)
+    assert recipe.rate_at(0.2) == pytest.approx(1)
+    assert recipe.rate_at(0.6) == pytest.approx(0.5)
+    assert recipe.rate_at(1) == pytest.approx(0)
+
+
+def test_the_schedule_follows_steps_or_the_clock():
+    assert Recipe(steps=200).done(50, seconds=1e9) == 0.25
+    assert Recipe(steps=200, minutes=2).done(1000, seconds=90) == 0.75
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,7 @@ def images():
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_patches_are_aligned(images, scale):
     patches = Patches(images, scale, 96, "cpu")
-    lr, hr = patches.batch(8, seed=0, step=3)
+    lr, hr = patches.cut(patches.draw(8, seed=0, step=3))
     assert lr.shape == (8, 1, 96 // scale, 96 // scale)
     assert hr.shape == (8, 1, 96, 96)
     bicubic = F.interpolate(lr, scale_factor=scale, mode="bicubic", antialias=True)
@@ -60,10 +69,10 @@ def test_patches_are_aligned(images, scale):
 
 def test_batches_repeat_with_seed_and_step_and_differ_else(images):
     patches = Patches(images, 4, 48, "cpu")
-    first = patches.batch(4, 7, 5)[1]
-    assert torch.equal(first, patches.batch(4, 7, 5)[1])
-    assert not torch.equal(first, patches.batch(4, 7, 6)[1])
-    assert not torch.equal(first, patches.batch(4, 8, 5)[1])
+    first = patches.draw(4, 7, 5)
+    assert torch.equal(first, patches.draw(4, 7, 5))
+    assert not torch.equal(first, patches.draw(4, 7, 6))
+    assert not torch.equal(first, patches.draw(4, 8, 5))
 
 
 def test_all_symmetries_and_all_images_occur():
@@ -71,7 +80,7 @@ def test_all_symmetries_and_all_images_occur():
     image = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)
     image = (image * 251 % 256).astype(np.uint8)
     patches = Patches([image], 2, 48, "cpu")
-    _, hr = patches.batch(200, 0, 0)
+    _, hr = patches.cut(patches.draw(200, 0, 0))
     seen = {to_levels(p[0].numpy() * 255).tobytes() for p in hr}
     square = [np.rot90(x, k) for x in (image, image.T) for k in range(4)]
     assert seen == {x.tobytes() for x in square}
@@ -79,7 +88,8 @@ def test_all_symmetries_and_all_images_occur():
 
 def test_large_images_are_drawn_by_area():
     small, large = np.full((48, 48), 10, np.uint8), np.full((96, 144), 200, np.uint8)
-    _, hr = Patches([small, large], 4, 48, "cpu").batch(2000, 0, 0)
+    patches = Patches([small, large], 4, 48, "cpu")
+    _, hr = patches.cut(patches.draw(2000, 0, 0))
     # Corner positions on the LR grid: one, and 13 times 25.
     assert (hr[:, 0, 0, 0] < 0.5).float().mean() == pytest.approx(1 / 326, abs=0.005)
 
@@ -135,8 +145,8 @@ def test_a_short_run_relearns_the_last_layers(images, tmp_path):
         torch.nn.init.zeros_(head.last.bias)
     validation = [image[100:196, 100:196] for image in images]
     bicubic = validate(network, validation)
-    recipe = Recipe(steps=40, batch=4, patch=48, rate=1e-3, warmup=5, clip=0.5, ssim=0)
-    trainer = Trainer(network, recipe, tmp_path, bf16=True)
+    recipe = Recipe(steps=40, batch=4, patch=48, rate=1e-3, warmup=0.1, clip=0.5, ssim=0)
+    trainer = Trainer(network, recipe, tmp_path)
     trainer.run(Patches(images, 4, recipe.patch, "cpu"), validation, every=40)
     assert validate(trainer.best, validation) > bicubic + 0.2
     saved = load_checkpoint(tmp_path / "hfdn_x4.safetensors")
@@ -162,9 +172,11 @@ def test_another_run_is_not_continued(tmp_path):
     recipe = Recipe(steps=2)
     trainer = Trainer(initial_network(4, None, 0), recipe, tmp_path)
     trainer.save({"step": 0, "loss": 0.0})
-    for other, seed in [(Recipe(steps=3), 0), (recipe, 1)]:
+    for other in (replace(recipe, steps=3), replace(recipe, seed=1)):
         with pytest.raises(CheckpointError, match=r"another (steps|seed)"):
-            Trainer(initial_network(4, None, seed), other, tmp_path, seed)
+            Trainer(initial_network(4, None, other.seed), other, tmp_path)
+    with pytest.raises(CheckpointError, match="another optimiser"):
+        Trainer(initial_network(4, None, 0), replace(recipe, minutes=1, optimiser="soap"), tmp_path)
     with pytest.raises(CheckpointError, match="another scale"):
         Trainer(initial_network(2, None, 0), recipe, tmp_path)
 
@@ -236,6 +248,7 @@ def read_log(folder):
     return {record["step"]: record for record in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_losses(tmp_path, images):
     """SIGKILL at any moment costs the steps since the last save and changes no number."""
     (tmp_path / "data").mkdir()
