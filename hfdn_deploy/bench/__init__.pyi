@@ -1,4 +1,4 @@
-from .environment import environment_facts
+from .environment import PACKAGES, environment_facts, package_version
 from .loadgen import SCENARIOS, run_scenario
 from .quality import (
     PEAK,
@@ -12,7 +12,6 @@ from .quality import (
     ssim,
     to_levels,
 )
-from .resize import cubic, imresize
 from .roofline import MACS, SIDE, products
 from .samples import calibration_photographs, load_original, make_pair, photographs
 from .suite import (
@@ -31,6 +30,7 @@ from .timing import WARMUP, Interval, Measurement, doubt, measure
 __all__ = [
     "MACS",
     "ON_GPU",
+    "PACKAGES",
     "PEAK",
     "PIXELS",
     "SCENARIOS",
@@ -46,16 +46,15 @@ __all__ = [
     "Measurement",
     "calibration_photographs",
     "crop_to_multiple",
-    "cubic",
     "degrade",
     "doubt",
     "environment_facts",
-    "imresize",
     "load_luma_set",
     "load_original",
     "luma8",
     "make_pair",
     "measure",
+    "package_version",
     "photographs",
     "plan",
     "products",

@@ -5,13 +5,28 @@ import platform
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from hfdn_deploy.cli import PACKAGES, package_version
-
+PACKAGES = (
+    "hfdn-deploy",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python",
+    "pillow",
+    "torch",
+    "safetensors",
+    "openvino",
+    "av",
+    "cuda-bindings",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+)
 # Those that decide which kernels run.
 FLAGS = (
     "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
@@ -38,6 +53,14 @@ def environment_facts() -> dict[str, Any]:
         "packages": {name: found for name, found in versions.items() if found},
         "gpu": gpu_state(),
     }
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a package; None if it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def gpu_state() -> dict[str, Any] | None:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.bench.quality import PEAK, degrade, luma8, to_levels
-from hfdn_deploy.bench.resize import imresize
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image, read_image
+from hfdn_deploy.images import Image, imresize, read_image
 
 # Those that lie in the package itself; the others would be downloaded.
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "rocket")

@@ -2,28 +2,11 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hfdn_deploy import backends
+from hfdn_deploy.bench import PACKAGES, package_version
 from hfdn_deploy.bundle import pretrained_scales
-
-PACKAGES = (
-    "hfdn-deploy",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "opencv-python",
-    "pillow",
-    "torch",
-    "safetensors",
-    "openvino",
-    "av",
-    "cuda-bindings",
-    "tensorrt",
-    "tensorrt-rtx-cu13-bindings",
-)
 
 
 def diagnose() -> dict[str, Any]:
@@ -45,11 +28,3 @@ def diagnose() -> dict[str, Any]:
         "pretrained_scales": list(pretrained_scales()),
         "problems": problems,
     }
-
-
-def package_version(package: str) -> str | None:
-    """The installed version of a package; None if it is not there."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

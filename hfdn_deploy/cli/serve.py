@@ -3,16 +3,14 @@
 import argparse
 import ipaddress
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.service import TOKEN, read_token
 
 logger = logging.getLogger(__name__)
-
-TOKEN = "HFDN_TOKEN"
 
 
 def add_commands(commands: Any) -> None:
@@ -53,7 +51,7 @@ def add_commands(commands: Any) -> None:
 
 def _serve(args: argparse.Namespace) -> None:
     try:
-        from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, server
+        from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, serve
     except ModuleNotFoundError as error:
         raise InputError(
             f"the service needs {error.name}: pip install 'hfdn-deploy[serve]'"
@@ -80,25 +78,13 @@ def _serve(args: argparse.Namespace) -> None:
         _token(args.host),
     )
     with Service(settings) as service:
-        server.serve(service, args.host, args.port)
+        serve(service, args.host, args.port)
 
 
 def _token(host: str) -> str | None:
     token = read_token()
     if token is None and not _is_loopback(host):
         logger.warning("anybody who reaches %s may use this service: set $%s.", host, TOKEN)
-    return token
-
-
-def read_token() -> str | None:
-    """The token of the environment; not an argument, which other users could list.
-
-    Raises:
-        InputError: it is empty.
-    """
-    token = os.environ.get(TOKEN)
-    if token is not None and not token.strip():
-        raise InputError(f"${TOKEN} is empty; give it a token, or unset it.")
     return token
 
 

@@ -13,8 +13,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from ray import serve
 
-from hfdn_deploy.cli import read_token
-from hfdn_deploy.service import BATCH, ModelSettings, Service, Settings, create_app
+from hfdn_deploy.service import (
+    BATCH,
+    ModelSettings,
+    Service,
+    Settings,
+    create_app,
+    read_token,
+)
 
 
 class Arguments(BaseModel):

@@ -9,50 +9,16 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
-from PIL import Image
 
 from benchmarks.cli import main as benchmark
 from hfdn_deploy import BackendError, BundleError, InputError, Upscaler
 from hfdn_deploy.cli import main
-from hfdn_deploy.cluster import ImageResult, locate
+from hfdn_deploy.cluster import ImageResult
 from hfdn_deploy.cluster import ray as on_ray
 from hfdn_deploy.images import write_image
-
-LOAD = partial(Upscaler.load, 2, precision="int8")
-MODEL = ["--scale", "2", "--precision", "int8"]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory, photo):
-    """A folder of 9 images of all kinds, one of them poisoned."""
-    folder = tmp_path_factory.mktemp("pictures") / "in"
-    for i in range(4):
-        write_image(folder / f"{i}.png", photo[i : i + 20, : 24 + i])
-    write_image(folder / "deep.tif", photo[:9, :11].astype(np.uint16) * 257)
-    write_image(folder / "alpha.webp", np.dstack([photo[:12, :10], photo[:12, :10, 0]]))
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "Maker"
-    Image.fromarray(photo[:20, :30]).save(folder / "turned.jpg", exif=exif)
-    (folder / "note.txt").write_text("no image, and not named as one")
-    (folder / "poison.png").write_bytes((folder / "0.png").read_bytes()[:300])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def local(pictures):
-    """What `hfdn upscale` makes of them without a cluster: bytes by name."""
-    out = pictures.parent / "local"
-    assert main(["upscale", str(pictures), "-o", str(out), *MODEL]) == 1
-    return contents(out)
-
-
-def contents(folder):
-    """Bytes by name; hidden files, too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+from tests.helpers.cluster import LOAD, MODEL, contents
 
 
 def lines(folder):
@@ -191,46 +157,6 @@ def test_a_cluster_that_is_not_there(pictures, tmp_path):
     assert ran.returncode == 4
     assert "error: there is no Ray cluster at 127.0.0.1:1 (" in ran.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_an_object_store(cluster, pictures, local, tmp_path):
-    """Images from a bucket, to a bucket and to a disk, through a server that speaks S3."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        options = f"?scheme=http&endpoint_override={host}:{port}&allow_bucket_creation=true"
-        source, target = (f"s3://key:secret@photos/{name}{options}" for name in ("in", "out"))
-        storage, path = locate(source)
-        storage.system.create_dir("photos")
-        for picture in pictures.iterdir():
-            storage.write(path / picture.name, picture.read_bytes())
-
-        found = {one.output: one for one in on_ray.run(on_ray.plan([source], target), LOAD)}
-        assert set(found) == {*local, "poison.png"}
-        assert found["0.png"].input == "s3://photos/in/0.png"
-        assert "s3://photos/in/poison.png is truncated" in found["poison.png"].error
-        outputs = storage.listing(Path("photos/out"))
-        results = outputs.pop(Path("photos/out/results.jsonl"))
-        assert {path.name: storage.read(path) for path in outputs} == local
-        assert results.bytes > 8 * 100
-
-        again = on_ray.plan([source], target, resume=True)
-        assert [job.target.name for job in again.jobs] == ["poison.png"]
-        with pytest.raises(InputError, match="there already; --force"):
-            on_ray.plan([source], target)
-        with pytest.raises(InputError, match="holds inputs, which would be overwritten"):
-            on_ray.plan([source], source, force=True)
-        with pytest.raises(InputError, match=r"no image in s3.*/none"):
-            on_ray.plan([source.replace("/in", "/none")], target)
-        with pytest.raises(InputError, match="cannot be read"):
-            storage.read(path / "missing.png")
-        with pytest.raises(InputError, match="cannot be written"):
-            storage.write(Path("no-such-bucket") / "a.png", b"")
-        one = on_ray.plan([source.replace("/in", "/in/0.png")], str(tmp_path))
-        assert [job.source.name for job in one.jobs] == ["0.png"]
-    finally:
-        server.stop()
 
 
 def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsys, monkeypatch):

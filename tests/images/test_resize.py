@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hfdn_deploy.bench import imresize
+from hfdn_deploy.images import imresize
 
 # MATLAB's antialiased bicubic at 1/2 and its two phases at 2: Keys' kernel at a = -0.5.
 HALF = [-3, -9, 29, 111, 111, 29, -9, -3]
