@@ -51,7 +51,7 @@ def add_command(commands: Any) -> None:
         "--size", nargs="+", type=_size, default=[(320, 180)], metavar="WIDTHxHEIGHT",
         help="of the input (default: 320x180)",
     )  # fmt: skip
-    bench.add_argument("--image", type=Path, help="a photograph (default: one of scikit-image)")
+    bench.add_argument("--image", type=Path, help="a photograph (default: one that comes with it)")
     bench.add_argument("--rounds", type=positive, default=10, help="least timed runs of each")
     bench.add_argument("--seconds", type=_seconds, default=10, help="least time for all runs")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write every sample to a file")
