@@ -1,17 +1,23 @@
 """Networks with random weights."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import pytest
 
-from hfdn_deploy.network import HFDN, HFDNConfig
+if TYPE_CHECKING:
+    from hfdn_deploy.network import HFDN
 
 
-def make_network(scale: int = 4, seed: int = 0, **options: Any) -> HFDN:
+def make_network(scale: int = 4, seed: int = 0, **options: Any) -> "HFDN":
     """Return a network that passes signals on and has no trivial adaptive weight.
 
     `options` are fields of `HFDNConfig`.
     """
+    pytest.importorskip("torch", exc_type=ModuleNotFoundError)
+    import torch
+
+    from hfdn_deploy.network import HFDN, HFDNConfig
+
     torch.manual_seed(seed)
     network = HFDN(HFDNConfig(scale, **options)).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
