@@ -42,6 +42,9 @@ def why_unavailable(name: str) -> str | None:
 
         providers = ort.get_available_providers()
     except (ImportError, AttributeError) as error:
+        if getattr(error, "name", None) == "onnxruntime":
+            extra = "gpu" if name == "cuda" else "cpu"
+            return f"ONNX Runtime is not installed: pip install 'hfdn-deploy[{extra}]'"
         package = _PACKAGES.get(name, "onnxruntime")
         advice = f"pip uninstall onnxruntime onnxruntime-gpu, then pip install {package}"
         return f"ONNX Runtime cannot be imported ({error}): {advice}"
