@@ -41,6 +41,7 @@ def check(folder, local):
     return done
 
 
+@pytest.mark.slow
 def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["upscale", str(pictures), "-o", str(out), *MODEL, "--engine", "ray", "--json"]
@@ -98,6 +99,7 @@ def busy_workers():
     return [one for one in children if "MapWorker(Map(_Actor)).submit" in " ".join(one.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_and_doubles_nothing(cluster, tmp_path, photo):
     for i in range(24):
         write_image(tmp_path / "in" / f"{i:02}.png", photo[i:, i:])
@@ -115,6 +117,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, tmp_path, photo):
     check(tmp_path / "out", contents(tmp_path / "local"))
 
 
+@pytest.mark.slow
 def test_an_image_that_no_worker_survives_is_reported(
     cluster, pictures, local, tmp_path, monkeypatch
 ):
@@ -133,6 +136,7 @@ def test_an_image_that_no_worker_survives_is_reported(
     check(tmp_path / "out", {f"{i}.png": local[f"{i}.png"] for i in range(3)})
 
 
+@pytest.mark.slow
 def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     planned = on_ray.plan([str(pictures)], str(tmp_path / "out"))
     for load, kind, words in (
@@ -148,6 +152,7 @@ def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there(pictures, tmp_path):
     command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "--engine", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
@@ -187,11 +192,13 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
     (tmp_path / "upper" / "results.jsonl").write_text('{"a": 1}')
     with pytest.raises(InputError, match=r"results\.jsonl is no list of results"):
         on_ray.plan([str(pictures)], str(tmp_path / "upper"))
+    monkeypatch.delattr("hfdn_deploy.cluster.run")  # which the package may have looked up
     monkeypatch.setitem(sys.modules, "hfdn_deploy.cluster.ray", None)
     assert main(["upscale", str(pictures), "-o", out, *ray]) == 2
     assert "pip install 'hfdn-deploy[ray]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_path):
     """In a cluster of its own, on a machine that has the rest of the suite's as well."""
     out = tmp_path / "out"
@@ -217,6 +224,7 @@ def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_pa
     assert not (out / ".partial").exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark(cluster, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.scale.SIZE", (18, 32))
     command = ["scale", "--workers", "1", "--images", "8", "--side", "8", "--rounds", "1"]

@@ -9,6 +9,7 @@ from hfdn_deploy.cluster import ray as on_ray
 from tests.helpers.cluster import LOAD
 
 
+@pytest.mark.slow
 def test_an_object_store(cluster, pictures, local, tmp_path):
     """Images from a bucket, to a bucket and to a disk, through a server that speaks S3."""
     server = ThreadedMotoServer(port=0)
