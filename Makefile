@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXTRAS := cpu,torch,rtx,openvino,video,serve,ray,loadgen,dev
 CHECKPOINT := checkpoints/hfdn_x4.safetensors
 
-.PHONY: demo test fuzz lint bench clean
+.PHONY: demo test test-fast fuzz lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -11,6 +12,10 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# The fast tests of what another Python may run differently: threads, tiles, images.
+test-fast: $(VENV)/ready
+	$(BIN)/python -m pytest -m 'not slow' tests/backends tests/images tests/tiling tests/test_upscaler.py
 
 # Ends with the cases of every target; a hang ends it too.
 fuzz: $(VENV)/ready
@@ -28,7 +33,7 @@ bench: $(VENV)/ready
 $(VENV)/ready: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,rtx,openvino,video,serve,ray,loadgen,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.pictures import Picture, side_by_side
-from hfdn_deploy.bench import crop_to_multiple, imresize, luma8, photographs, psnr, to_levels
-from hfdn_deploy.images import write_image
+from hfdn_deploy.bench import crop_to_multiple, luma8, photographs, psnr, to_levels
+from hfdn_deploy.images import imresize, write_image
 from hfdn_deploy.upscaler import Upscaler
 
 # What the picture shows: a photograph and the top left corner of the crop, as shares of its size.

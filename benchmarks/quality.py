@@ -19,14 +19,13 @@ from hfdn_deploy.bench import (
     PEAK,
     crop_to_multiple,
     degrade,
-    imresize,
     load_luma_set,
     psnr,
     ssim,
     to_levels,
 )
 from hfdn_deploy.bundle import PRECISIONS, Bundle, Manifest, pretrained, pretrained_scales
-from hfdn_deploy.images import write_image
+from hfdn_deploy.images import imresize, write_image
 from hfdn_deploy.upscaler import Upscaler
 
 Luma = NDArray[np.uint8]

@@ -21,19 +21,24 @@ def check_regular(path: Path, error: type[HFDNError]) -> None:
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes its place, else it goes.
+def replaced(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path that takes the place of `path` on success and is removed otherwise.
 
     What is written there may be a file or a directory; it keeps the suffix of `path`. Missing
     parent folders are made, and go again after a failure, if they are empty.
 
+    Args:
+        path: the file or directory to write.
+        folder: where the temporary path lies, on the disk of `path`; by default beside it.
+
     Raises:
         InputError: the disk refuses (no space, no permission, a file where a folder should be).
     """
-    made = [folder for folder in path.parents if not os.path.lexists(folder)]
-    temporary, old = (path.with_name(f".{uuid.uuid4().hex}{path.suffix}") for _ in range(2))
+    folder = folder or path.parent
+    temporary, old = (folder / f".{uuid.uuid4().hex}{path.suffix}" for _ in range(2))
+    made = [parent for parent in temporary.parents if not os.path.lexists(parent)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_dir() and path.is_dir():
             # No system call swaps two directories everywhere; this way one of them is always whole.
@@ -49,6 +54,6 @@ def replaced(path: Path) -> Iterator[Path]:
         for rest in (temporary, old):
             with suppress(OSError):
                 rest.unlink(missing_ok=True) if not rest.is_dir() else shutil.rmtree(rest)
-        for folder in made:
+        for parent in made:
             with suppress(OSError):
-                folder.rmdir()
+                parent.rmdir()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that needs a GPU: its tests and the latency table, into one report.
 #   scripts/gpu_check.sh WHEELS REPORT
-# WHEELS is a folder of wheels (hfdn-deploy's dependencies, the extra rtx, pytest, hypothesis,
+# WHEELS is a folder of wheels (hfdn-deploy's dependencies, the extras gpu and rtx, pytest, hypothesis,
 # scikit-image, setuptools); what the machine's Python already has, such as PyTorch, is used as it
 # is. No network is needed.
 set -uo pipefail
@@ -16,7 +16,7 @@ failed=0
     echo "# GPU check, $(date -u +%F)"
     echo '```'
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv
-    "$python" -m pip install --quiet --no-index --find-links "$wheels" -e '.[rtx]' pytest hypothesis scikit-image setuptools || failed=1
+    "$python" -m pip install --quiet --no-index --find-links "$wheels" -e '.[gpu,rtx]' pytest hypothesis scikit-image setuptools || failed=1
     "$environment/bin/hfdn" doctor
     "$python" -c 'from hfdn_deploy.cuda import Device; print(Device.current())' || failed=1
     "$python" -m pytest -m gpu tests/gpu -rA || failed=1

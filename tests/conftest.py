@@ -6,10 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.exporter import export_bundle
 from hfdn_deploy.bench import photographs
-from hfdn_deploy.network import save_checkpoint
-from tests.helpers.networks import make_network
 
 # A shell has what it runs in the background ignore ctrl-C, and nohup SIGHUP. So would what the
 # tests start; what is handled is not inherited.
@@ -30,6 +27,10 @@ def photo() -> np.ndarray:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ×4 checkpoint with random weights."""
+    pytest.importorskip("torch", exc_type=ModuleNotFoundError)
+    from hfdn_deploy.network import save_checkpoint
+    from tests.helpers.networks import make_network
+
     path = tmp_path_factory.mktemp("checkpoint") / "hfdn_x4.safetensors"
     save_checkpoint(path, make_network())
     return path
@@ -38,6 +39,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Path) -> Path:
     """The bundle of `checkpoint`; not to be changed."""
+    from export.exporter import export_bundle
+
     return export_bundle(checkpoint, checkpoint.parent / "bundle").path
 
 

@@ -42,6 +42,7 @@ def test_python_blocks(folder):
     assert read_image(folder / "photo_x4.png").shape == (4 * height, 4 * width, 3)
 
 
+@pytest.mark.slow
 def test_shell_blocks(folder):
     blocks = [text for kind, text in BLOCKS if kind == "sh"]
     assert len(blocks) >= 3

@@ -77,6 +77,11 @@ class OnnxRuntimeSessions(GraphBackend):
 
             providers = ort.get_available_providers()
         except (ImportError, AttributeError) as error:
+            if getattr(error, "name", None) == "onnxruntime":
+                extra = {"cpu": "cpu", "gpu": "gpu"}[BACKENDS[cls.name].device]
+                return Obstacle(
+                    "ONNX Runtime is not installed", f"pip install 'hfdn-deploy[{extra}]'"
+                )
             return Obstacle(f"ONNX Runtime cannot be imported ({error})", install)
         if cls.provider not in providers:
             return Obstacle(f"this ONNX Runtime has no {cls.provider}", install)

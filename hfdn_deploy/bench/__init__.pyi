@@ -12,7 +12,6 @@ from .quality import (
     ssim,
     to_levels,
 )
-from .resize import cubic, imresize
 from .results import (
     ON_GPU,
     SCHEMA,
@@ -47,12 +46,10 @@ __all__ = [
     "Measurement",
     "calibration_photographs",
     "crop_to_multiple",
-    "cubic",
     "degrade",
     "doubt",
     "environment_facts",
     "format_table",
-    "imresize",
     "load_luma_set",
     "load_original",
     "luma8",

@@ -27,7 +27,6 @@ PACKAGES = (
     "tensorrt",
     "tensorrt-rtx-cu13-bindings",
 )
-
 # Those that decide which kernels run.
 FLAGS = (
     "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",

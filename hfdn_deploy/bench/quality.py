@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.bench.resize import imresize
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import YCBCR, Image, find_images, read_image
+from hfdn_deploy.images import YCBCR, Image, find_images, imresize, read_image
 
 PEAK = 255.0
 SSIM_WINDOW = 11

@@ -20,7 +20,7 @@ Run = Callable[[], object]
 def products(precision: str) -> dict[str, Run]:
     """Products of two SIDE × SIDE matrices on the CPU, by engine; none where nothing has it."""
     runs: dict[str, Run] = {}
-    if precision in ("fp32", "int8"):
+    if precision in ("fp32", "int8") and backends.why_unavailable("onnxruntime") is None:
         runs["onnxruntime"] = _in_onnxruntime(precision)
     if precision != "fp16" and backends.why_unavailable("openvino") is None:
         from hfdn_deploy.backends import why_not

@@ -1,4 +1,4 @@
-"""Real photographs for parity, demo, benchmarks and tests: those that scikit-image carries."""
+"""Real photographs for parity, demo, benchmarks and tests: our own, and those of scikit-image."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.bench.quality import PEAK, degrade, luma8, to_levels
-from hfdn_deploy.bench.resize import imresize
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image, read_image
+from hfdn_deploy.images import Image, imresize, read_image
+
+PHOTOGRAPH = Path(__file__).with_name("coffee.webp")
+"""`coffee` of scikit-image, the default of `hfdn bench`; coffee.txt has its source."""
 
 # Those that lie in the package itself; the others would be downloaded.
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "rocket")
@@ -55,17 +57,12 @@ class ImagePair:
 
 
 def load_original(path: Path | None) -> NDArray[np.uint8]:
-    """The user's photograph, or one of scikit-image's, as (H, W, 3) RGB or (H, W) grey.
+    """Return the user's photograph, or else ours, as (H, W, 3) RGB or (H, W) grey.
 
     Raises:
-        InputError: it is no 8-bit picture; or none is named and scikit-image is not installed.
+        InputError: it is not an 8-bit image.
     """
-    if path is None:
-        try:
-            return photographs()["coffee"]
-        except InputError as error:
-            raise InputError(f"name a photograph with --image: {error}") from None
-    image: Image = read_image(path)
+    image: Image = read_image(path or PHOTOGRAPH)
     luma8(image)
     return image[..., :3].astype(np.uint8) if image.ndim == 3 else image.astype(np.uint8)
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", nargs="+", type=_size, default=[(320, 180)], metavar="WIDTHxHEIGHT",
         help="of the input (default: 320x180)",
     )  # fmt: skip
-    parser.add_argument("--image", type=Path, help="photograph (default: one of scikit-image)")
+    parser.add_argument("--image", type=Path, help="a photograph (default: one that comes with it)")
     parser.add_argument("--rounds", type=positive, default=10, help="least timed runs of each")
     parser.add_argument("--seconds", type=_seconds, default=10, help="least time for all runs")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every sample to a file")

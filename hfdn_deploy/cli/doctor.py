@@ -31,6 +31,11 @@ def _diagnose() -> dict[str, Any]:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
             "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
         )
+    if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
+        problems.append(
+            "ONNX Runtime is not installed: pip install 'hfdn-deploy[cpu]', or 'hfdn-deploy[gpu]' "
+            "for an NVIDIA GPU"
+        )
     if not pretrained_scales():
         problems.append("the package holds no pretrained bundle: reinstall hfdn-deploy")
     return {

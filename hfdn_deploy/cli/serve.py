@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.cli.options import add_run_arguments, run_options
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.service import TOKEN, read_token
 
 if TYPE_CHECKING:
     from hfdn_deploy.options import ModelOptions
 
 logger = logging.getLogger(__name__)
-
-TOKEN = "HFDN_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         InputError: the extra is not installed.
     """
     try:
-        from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, server
+        from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, serve
     except ModuleNotFoundError as error:
         raise InputError(
             f"the service needs {error.name}: pip install 'hfdn-deploy[serve]'"
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         _token(args.host),
     )
     with Service(settings) as service:
-        server.serve(service, args.host, args.port)
+        serve(service, args.host, args.port)
 
 
 def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":
@@ -85,8 +84,6 @@ def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":
 
 
 def _token(host: str) -> str | None:
-    from hfdn_deploy.service import read_token
-
     token = read_token()
     if token is None and not _is_loopback(host):
         logger.warning("anybody who reaches %s may use this service: set $%s.", host, TOKEN)

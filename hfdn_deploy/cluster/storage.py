@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES
 
@@ -111,10 +111,11 @@ class Storage:
         Raises:
             InputError: the disk or the store refuses.
         """
+        if not self.scheme:
+            with replaced(path, path.parent / PARTIAL) as temporary:
+                temporary.write_bytes(data)
+            return
         try:
-            if not self.scheme:
-                _write_to_disk(path, data)
-                return
             # A store shows the object when all of it is there; the one before stays until then.
             with self.system.open_output_stream(str(path)) as file:
                 file.write(data)
@@ -130,16 +131,6 @@ class Storage:
 
     def _unreadable(self, path: Path, error: OSError) -> InputError:
         return InputError(f"{self.name(path)} cannot be read: {_reason(error)}.")
-
-
-def _write_to_disk(path: Path, data: bytes) -> None:
-    partial = path.parent / PARTIAL / uuid.uuid4().hex
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 DISK = Storage("", LocalFileSystem())

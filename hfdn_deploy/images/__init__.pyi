@@ -11,6 +11,7 @@ from .reading import (
     read_header,
     read_image,
 )
+from .resize import cubic, imresize
 from .rows import Banded, Image, Rows, size_of
 from .writing import check_fits, check_format, encode_image, write_image, writes_bands
 
@@ -29,10 +30,12 @@ __all__ = [
     "check_fits",
     "check_format",
     "check_image",
+    "cubic",
     "decode_header",
     "decode_image",
     "encode_image",
     "find_images",
+    "imresize",
     "open_image",
     "png_chunk",
     "read_header",

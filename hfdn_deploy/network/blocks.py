@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hfdn_deploy.bench import cubic
+from hfdn_deploy.images import cubic
 
 WIDTH = 48
 HEAD_WIDTH = 16
@@ -135,7 +135,7 @@ class BicubicUpscale(nn.Module):
     """Bicubic upscaling (a = -0.5, replicated edges) of (N, 1, H, W) by a whole factor.
 
     Each of the scale² output phases is a fixed 5×5 filter of the input, so the whole is one
-    convolution and a depth-to-space. Source of the kernel: `hfdn_deploy.bench.resize.cubic`.
+    convolution and a depth-to-space. Source of the kernel: `hfdn_deploy.images.cubic`.
     """
 
     kernel: Tensor

@@ -3,11 +3,13 @@ from .batcher import Batcher
 from .limits import Limits, RequestError
 from .models import BATCH, ModelSettings
 from .pictures import read_header
-from .server import listen, make_server
-from .service import Service, Settings, read_token
+from .server import listen, make_server, serve
+from .service import Service, Settings
+from .token import TOKEN, read_token
 
 __all__ = [
     "BATCH",
+    "TOKEN",
     "Batcher",
     "Limits",
     "ModelSettings",
@@ -19,4 +21,5 @@ __all__ = [
     "make_server",
     "read_header",
     "read_token",
+    "serve",
 ]

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from hfdn_deploy.service.pictures import Format, decode, encode
 from hfdn_deploy.service.uploads import CLIENT_GONE
 from hfdn_deploy.upscaler import Upscaler
 
-TOKEN = "HFDN_TOKEN"
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,18 +27,6 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     token: str | None = field(default=None, repr=False)
     """What clients must show as a bearer token, if anything."""
-
-
-def read_token() -> str | None:
-    """Return the token of the environment; an argument could be listed by other users.
-
-    Raises:
-        InputError: it is empty.
-    """
-    token = os.environ.get(TOKEN)
-    if token is not None and not token.strip():
-        raise InputError(f"${TOKEN} is empty; give it a token, or unset it.")
-    return token
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from skimage.metrics import structural_similarity
 from hfdn_deploy.bench import (
     crop_to_multiple,
     degrade,
-    imresize,
     load_luma_set,
     luma8,
     photographs,
@@ -14,7 +13,7 @@ from hfdn_deploy.bench import (
     to_levels,
 )
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import write_image
+from hfdn_deploy.images import imresize, write_image
 from tests.helpers.paths import SHARED
 
 # Bicubic PSNR in dB of the published tables.

@@ -8,8 +8,8 @@ from benchmarks.cli import main
 from benchmarks.pictures import side_by_side
 from benchmarks.quality import bicubic, markdown, network, picture, score, upscale_set
 from hfdn_deploy import Upscaler
-from hfdn_deploy.bench import crop_to_multiple, imresize, luma8, photographs, psnr, ssim, to_levels
-from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.bench import crop_to_multiple, luma8, photographs, psnr, ssim, to_levels
+from hfdn_deploy.images import imresize, read_image, write_image
 from tests.helpers.paths import SHARED
 
 

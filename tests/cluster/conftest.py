@@ -2,8 +2,14 @@ import logging
 import os
 import tempfile
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
+
+from hfdn_deploy.cli import main
+from hfdn_deploy.images import write_image
+from tests.helpers.cluster import MODEL, contents
 
 
 @pytest.fixture(scope="package")
@@ -23,3 +29,27 @@ def cluster():
         yield ray
         ray.shutdown()
         assert not psutil.wait_procs(started, timeout=20)[1]
+
+
+@pytest.fixture(scope="package")
+def pictures(tmp_path_factory, photo):
+    """A folder of 9 images of all kinds, one of them poisoned."""
+    folder = tmp_path_factory.mktemp("pictures") / "in"
+    for i in range(4):
+        write_image(folder / f"{i}.png", photo[i : i + 20, : 24 + i])
+    write_image(folder / "deep.tif", photo[:9, :11].astype(np.uint16) * 257)
+    write_image(folder / "alpha.webp", np.dstack([photo[:12, :10], photo[:12, :10, 0]]))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    Image.fromarray(photo[:20, :30]).save(folder / "turned.jpg", exif=exif)
+    (folder / "note.txt").write_text("no image, and not named as one")
+    (folder / "poison.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="package")
+def local(pictures):
+    """What `hfdn upscale` makes of them without a cluster: bytes by name."""
+    out = pictures.parent / "local"
+    assert main(["upscale", str(pictures), "-o", str(out), *MODEL]) == 1
+    return contents(out)

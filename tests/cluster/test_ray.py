@@ -9,51 +9,17 @@ import time
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
-from PIL import Image
 
 from benchmarks.cli import main as benchmark
 from hfdn_deploy import BackendError, BundleError, InputError, Upscaler
 from hfdn_deploy.cli import main
-from hfdn_deploy.cluster import ImageResult, locate
+from hfdn_deploy.cluster import ImageResult
 from hfdn_deploy.cluster import ray as on_ray
 from hfdn_deploy.images import write_image
 from hfdn_deploy.options import ModelOptions
-
-OPTIONS = ModelOptions(model=2, precision="int8")
-MODEL = ["--scale", "2", "--precision", "int8"]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory, photo):
-    """A folder of 9 images of all kinds, one of them poisoned."""
-    folder = tmp_path_factory.mktemp("pictures") / "in"
-    for i in range(4):
-        write_image(folder / f"{i}.png", photo[i : i + 20, : 24 + i])
-    write_image(folder / "deep.tif", photo[:9, :11].astype(np.uint16) * 257)
-    write_image(folder / "alpha.webp", np.dstack([photo[:12, :10], photo[:12, :10, 0]]))
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "Maker"
-    Image.fromarray(photo[:20, :30]).save(folder / "turned.jpg", exif=exif)
-    (folder / "note.txt").write_text("no image, and not named as one")
-    (folder / "poison.png").write_bytes((folder / "0.png").read_bytes()[:300])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def local(pictures):
-    """What `hfdn upscale` makes of them without a cluster: bytes by name."""
-    out = pictures.parent / "local"
-    assert main(["upscale", str(pictures), "-o", str(out), *MODEL]) == 1
-    return contents(out)
-
-
-def contents(folder):
-    """Bytes by name; hidden files, too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+from tests.helpers.cluster import MODEL, OPTIONS, contents
 
 
 def lines(folder):
@@ -76,6 +42,7 @@ def check(folder, local):
     return done
 
 
+@pytest.mark.slow
 def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["upscale", str(pictures), "-o", str(out), *MODEL, "--cluster", "ray", "--json"]
@@ -133,6 +100,7 @@ def busy_workers():
     return [one for one in children if "MapWorker(Map(_Actor)).submit" in " ".join(one.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_and_doubles_nothing(cluster, tmp_path, photo):
     for i in range(24):
         write_image(tmp_path / "in" / f"{i:02}.png", photo[i:, i:])
@@ -150,6 +118,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, tmp_path, photo):
     check(tmp_path / "out", contents(tmp_path / "local"))
 
 
+@pytest.mark.slow
 def test_an_image_that_no_worker_survives_is_reported(
     cluster, pictures, local, tmp_path, monkeypatch
 ):
@@ -171,6 +140,7 @@ def test_an_image_that_no_worker_survives_is_reported(
     check(tmp_path / "out", {f"{i}.png": local[f"{i}.png"] for i in range(3)})
 
 
+@pytest.mark.slow
 def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     planned = on_ray.plan([str(pictures)], str(tmp_path / "out"))
     for options, kind, words in (
@@ -186,6 +156,7 @@ def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there(pictures, tmp_path):
     command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "--cluster", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
@@ -195,46 +166,6 @@ def test_a_cluster_that_is_not_there(pictures, tmp_path):
     assert ran.returncode == 4
     assert "error: there is no Ray cluster at 127.0.0.1:1 (" in ran.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_an_object_store(cluster, pictures, local, tmp_path):
-    """Images from a bucket, to a bucket and to a disk, through a server that speaks S3."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        options = f"?scheme=http&endpoint_override={host}:{port}&allow_bucket_creation=true"
-        source, target = (f"s3://key:secret@photos/{name}{options}" for name in ("in", "out"))
-        storage, path = locate(source)
-        storage.system.create_dir("photos")
-        for picture in pictures.iterdir():
-            storage.write(path / picture.name, picture.read_bytes())
-
-        found = {one.output: one for one in on_ray.run(on_ray.plan([source], target), OPTIONS)}
-        assert set(found) == {*local, "poison.png"}
-        assert found["0.png"].input == "s3://photos/in/0.png"
-        assert "s3://photos/in/poison.png is truncated" in found["poison.png"].error
-        outputs = storage.listing(Path("photos/out"))
-        results = outputs.pop(Path("photos/out/results.jsonl"))
-        assert {path.name: storage.read(path) for path in outputs} == local
-        assert results.bytes > 8 * 100
-
-        again = on_ray.plan([source], target, resume=True)
-        assert [job.target.name for job in again.jobs] == ["poison.png"]
-        with pytest.raises(InputError, match="there already; --force"):
-            on_ray.plan([source], target)
-        with pytest.raises(InputError, match="holds inputs, which would be overwritten"):
-            on_ray.plan([source], source, force=True)
-        with pytest.raises(InputError, match=r"no image in s3.*/none"):
-            on_ray.plan([source.replace("/in", "/none")], target)
-        with pytest.raises(InputError, match="cannot be read"):
-            storage.read(path / "missing.png")
-        with pytest.raises(InputError, match="cannot be written"):
-            storage.write(Path("no-such-bucket") / "a.png", b"")
-        one = on_ray.plan([source.replace("/in", "/in/0.png")], str(tmp_path))
-        assert [job.source.name for job in one.jobs] == ["0.png"]
-    finally:
-        server.stop()
 
 
 def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsys, monkeypatch):
@@ -265,11 +196,13 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
     (tmp_path / "upper" / "results.jsonl").write_text('{"a": 1}')
     with pytest.raises(InputError, match=r"results\.jsonl is no list of results"):
         on_ray.plan([str(pictures)], str(tmp_path / "upper"))
+    monkeypatch.delattr("hfdn_deploy.cluster.run")  # which the package may have looked up
     monkeypatch.setitem(sys.modules, "hfdn_deploy.cluster.ray", None)
     assert main(["upscale", str(pictures), "-o", out, *ray]) == 2
     assert "pip install 'hfdn-deploy[ray]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_path):
     """In a cluster of its own, on a machine that has the rest of the suite's as well."""
     out = tmp_path / "out"
@@ -295,6 +228,7 @@ def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_pa
     assert not (out / ".partial").exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark(cluster, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.scale.SIZE", (18, 32))
     command = ["scale", "--workers", "1", "--images", "8", "--side", "8", "--rounds", "1"]

@@ -12,6 +12,7 @@ from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Limits, ModelSettings, Settings, listen
 
 
+@pytest.mark.slow
 def test_the_service_with_replicas_that_come_by_themselves(cluster, photo):
     from ray import serve
 

@@ -2,12 +2,13 @@
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
-from hfdn_deploy.backends import tensorrt
-from hfdn_deploy.engines import bindings, builder
+from hfdn_deploy.engines import bindings
+from tests.helpers.paths import ROOT
+
+RUNTIME = ROOT / "hfdn_deploy"
 
 PROTOCOLS = [
     value
@@ -26,7 +27,7 @@ def test_members_exist(trt, protocol):
 
 
 def test_members_of_enumerations_exist(trt):
-    files = [*Path(builder.__file__).parent.glob("*.py"), Path(tensorrt.__file__)]
+    files = [*RUNTIME.glob("engines/*.py"), RUNTIME / "backends" / "tensorrt.py"]
     text = "\n".join(file.read_text() for file in files)
     chains = set(re.findall(r"\btrt\.([A-Z]\w+)\.([A-Z_]+)\b", text))
     assert len(chains) >= 10

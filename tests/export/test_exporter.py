@@ -12,9 +12,10 @@ from export.exporter import export_bundle, verify_bundle
 from export.fp16 import Loss, to_fp16
 from export.locate import blame, node_departures
 from export.parity import GATES
-from hfdn_deploy.bench import imresize, psnr
+from hfdn_deploy.bench import psnr
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError, GateError, InputError
+from hfdn_deploy.images import imresize
 from hfdn_deploy.network import load_checkpoint, save_checkpoint
 from tests.helpers.graphs import damage, scale_by_four, set_nan
 from tests.helpers.networks import make_network

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfdn_deploy.backends import OnnxRuntimeBackend
+from hfdn_deploy import Upscaler
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.cli import describe
 from hfdn_deploy.engines import (
@@ -66,8 +66,8 @@ def use(folder, run=False):
             with suppress(HFDNError):
                 part_of(model, part)
     if run:
-        backend = OnnxRuntimeBackend.open(bundle, "fp32")
-        assert backend.run(np.zeros((1, 1, 4, 5), np.float32)).ndim == 4
+        with Upscaler.load(folder, "onnxruntime") as up:
+            assert up.backend.run(np.zeros((1, 1, 4, 5), np.float32)).ndim == 4
     describe(folder)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hfdn_deploy import InputError
-from hfdn_deploy.images import open_image, read_header, read_image, reading, rows, write_image
+from hfdn_deploy.images import open_image, read_header, read_image, write_image
 from tests.helpers.metadata import SRGB, XMP, exif
 from tests.helpers.mutations import damaged
 from tests.helpers.profiles import fuzz
@@ -93,8 +93,8 @@ def read_in_bands(path):
 @given(data=damaged(seeds()), believed=st.booleans(), target=st.sampled_from(TARGETS))
 def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, monkeypatch):
     # Little enough that a case is quick; what is larger has to be refused by its header.
-    monkeypatch.setattr(reading, "MAX_PIXELS", 2**20)
-    monkeypatch.setattr(rows, "BAND_BYTES", 100)
+    monkeypatch.setattr("hfdn_deploy.images.reading.MAX_PIXELS", 2**20)
+    monkeypatch.setattr("hfdn_deploy.images.rows.BAND_BYTES", 100)
     if believed and data.startswith(b"\x89PNG"):
         data = with_right_checksums(data)
     source = folder / "image"

@@ -2,13 +2,19 @@
 
 from functools import cache
 
+import pytest
+
 from hfdn_deploy import Upscaler
+from hfdn_deploy.backends import Backend
 from tests.helpers.paths import ROOT
 
 
 @cache
-def opened(kind, scale):
+def opened(kind: tuple[str, str], scale: int) -> Backend:
+    """Return the backend for a pair of backend and precision, opened once in a test run."""
     backend, precision = kind
+    if backend == "torch":
+        pytest.importorskip("torch", exc_type=ModuleNotFoundError)
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
     model = checkpoint if backend == "torch" else scale
     return Upscaler.load(model, backend, precision, tile=None).backend

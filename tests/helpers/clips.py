@@ -1,27 +1,35 @@
 """Real clips, encoded and decoded with PyAV."""
 
 import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy import Upscaler
+from hfdn_deploy.errors import HFDNError, InputError
 from hfdn_deploy.video import upscale_video
 
 LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
 
 
-def samples(frame, index):
-    """A plane as a view, (H, W)."""
-    plane = frame.planes[index]
+def samples(frame: av.VideoFrame, index: int) -> NDArray[Any]:
+    """Return a plane as a view, (H, W)."""
+    plane: Any = frame.planes[index]
+    dtype: type[np.uint8 | np.uint16]
     dtype = np.uint16 if frame.format.name.endswith("le") else np.uint8
-    return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
+    pixels: NDArray[Any] = np.frombuffer(plane, dtype).reshape(plane.height, -1)
+    return pixels[:, : plane.width]
 
 
-def make_frame(planes, format="yuv420p"):
+def make_frame(planes: Sequence[NDArray[Any]], format: str = "yuv420p") -> av.VideoFrame:
+    """Return a frame of these planes, the luma first."""
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, format)
     for index, plane in enumerate(planes):
@@ -29,16 +37,18 @@ def make_frame(planes, format="yuv420p"):
     return frame
 
 
-def flat(format, luma, chroma=100, size=(16, 24)):
-    """A frame of one colour."""
+def flat(
+    format: str, luma: int, chroma: int = 100, size: tuple[int, int] = (16, 24)
+) -> av.VideoFrame:
+    """Return a frame of one colour; `size` is height and width."""
     frame = av.VideoFrame(size[1], size[0], format)
     for index in range(len(frame.planes)):
         samples(frame, index)[:] = chroma if index else luma
     return frame
 
 
-def noise(count, size=(16, 24)):
-    """Frames that do not compress well."""
+def noise(count: int, size: tuple[int, int] = (16, 24)) -> Iterator[av.VideoFrame]:
+    """Yield frames that do not compress well."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         frame = flat("yuv420p", 0, size=size)
@@ -47,18 +57,19 @@ def noise(count, size=(16, 24)):
 
 
 def write_clip(
-    path,
-    frames,
-    times=None,
-    time_base=Fraction(1, 25),
-    sound=None,
-    muxing=None,
-    chapter=None,
-    **facts,
-):
-    """Encode without loss.
+    path: Path,
+    frames: Iterable[av.VideoFrame],
+    times: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 25),
+    sound: str | None = None,
+    muxing: dict[str, str] | None = None,
+    chapter: str | None = None,
+    **facts: Any,
+) -> Path:
+    """Encode a video without loss and return its path.
 
-    `facts` are attributes of the video stream, `sound` a codec's name, `chapter` a title.
+    `facts` are attributes of the video stream, `sound` is the name of an audio codec, `chapter` the
+    title of a chapter, `muxing` holds options of the container.
     """
     frames = list(frames)
     codec = facts.pop("codec", "libvpx-vp9" if path.suffix == ".webm" else "libx264")
@@ -74,18 +85,19 @@ def write_clip(
         if rotation is not None:
             video.set_display_rotation(rotation)
         if sound:
-            audio = container.add_stream(sound, 48000)
+            audio: Any = container.add_stream(sound, 48000)
             audio.metadata.update({"language": "eng", "title": "a sound"})
         container.metadata["title"] = "a clip"
         if chapter:
             whole = {"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000)}
-            container.set_chapters([{**whole, "metadata": {"title": chapter}}])
+            chapters: Any = [{**whole, "metadata": {"title": chapter}}]
+            container.set_chapters(chapters)
         for index, frame in enumerate(frames):
             frame.pts, frame.time_base = times[index] if times else index, time_base
             container.mux(video.encode(frame))
         container.mux(video.encode())
         if sound:
-            seconds = (frames[-1].pts + 1) * float(time_base)
+            seconds = ((frames[-1].pts or 0) + 1) * float(time_base)
             rng = np.random.default_rng(0)
             for start in range(0, int(48000 * seconds), 960):
                 tone = rng.normal(0, 0.1, (2, 960)).astype(np.float32)
@@ -96,10 +108,10 @@ def write_clip(
     return path
 
 
-def cut(path, segments):
-    """Have the edit lists of an MP4 show these segments alone: start and length in seconds."""
+def cut(path: Path, segments: Sequence[tuple[float, float]]) -> None:
+    """Make the edit lists of an MP4 show only these segments: start and length in seconds."""
 
-    def rebuilt(boxes, scale):
+    def rebuilt(boxes: bytes, scale: int) -> bytes:
         result, position = b"", 0
         while position < len(boxes):
             length = int.from_bytes(boxes[position : position + 4])
@@ -125,19 +137,24 @@ def cut(path, segments):
 
 @dataclass(frozen=True)
 class Clip:
-    frames: list
-    times: list
-    durations: list
-    sound: list
+    """A decoded video file."""
+
+    frames: list[av.VideoFrame]
+    times: list[int | None]
+    durations: list[int | None]
+    sound: list[tuple[int | None, int | None, bytes]]
     """Timestamp, duration and bytes of every audio packet."""
-    video: dict
-    """What the stream's header says."""
-    metadata: dict
-    languages: list
+    video: dict[str, Any]
+    """Facts of the video stream's header."""
+    metadata: dict[str, str]
+    languages: list[str | None]
+    """Of the audio streams."""
 
 
-def read_clip(path):
-    frames, sound = [], []
+def read_clip(path: Path) -> Clip:
+    """Decode a video file."""
+    frames: list[av.VideoFrame] = []
+    sound: list[tuple[int | None, int | None, bytes]] = []
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         header = {
@@ -148,16 +165,17 @@ def read_clip(path):
         }
         for packet in container.demux():
             if packet.stream is video:
-                frames += packet.decode()
+                frames += video.decode(packet)
             elif packet.size:
                 sound.append((packet.pts, packet.duration, bytes(packet)))
         languages = [s.metadata.get("language") for s in container.streams.audio]
-        times, durations = [f.pts for f in frames], [f.duration for f in frames]
+        times = [frame.pts for frame in frames]
+        durations: list[int | None] = [frame.duration for frame in frames]
         return Clip(frames, times, durations, sound, header, container.metadata, languages)
 
 
-def refused(up, source, target, error=InputError):
-    """The sentence it is refused with; nothing is left."""
+def refused(up: Upscaler, source: Path, target: Path, error: type[HFDNError] = InputError) -> str:
+    """Return the message that a video is refused with, and check that no file is left."""
     before = {path: path.read_bytes() for path in target.parent.rglob("*")}
     with pytest.raises(error) as caught:
         upscale_video(up, source, target)

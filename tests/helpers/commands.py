@@ -1,10 +1,12 @@
 """Commands run in this process."""
 
+import pytest
+
 from hfdn_deploy.cli import main
 
 
-def refused(capsys, *arguments):
-    """Exit code and the one line on stderr that says what is wrong."""
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Return the exit code and the one line on stderr that says what is wrong."""
     code = main([str(a) for a in arguments])
     lines = capsys.readouterr().err.splitlines()
     lines = [line for line in lines if not line.startswith("backend: ")]

@@ -1,15 +1,13 @@
-"""EXIF, XMP and a colour profile to write into files."""
+"""EXIF, XMP and a colour profile to write into image files."""
 
 from PIL import Image, ImageCms, TiffImagePlugin
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
 
 
-def exif(orientation):
-    """EXIF with a camera, an exposure, a size, a place and this orientation."""
+def exif(orientation: int) -> Image.Exif:
+    """Return EXIF with a camera, an exposure, a size, a place and this orientation."""
     data = Image.Exif()
     data[0x0112], data[0x010F] = orientation, "Maker"
     data.get_ifd(0x8769).update({0x829A: TiffImagePlugin.IFDRational(1, 250), 0xA002: 83})

@@ -1,15 +1,16 @@
-"""Damage to bytes and JSON documents as networks, disks and attackers do it."""
+"""Hypothesis strategies that damage bytes and JSON documents as disks and attackers do."""
 
 import json
 import struct
 
 from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
 # Lengths and sizes at which arithmetic goes wrong.
 NUMBERS = (0, 1, 2, 7, 255, 256, 32767, 32768, 60_000, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 _HEADER = 160
 
-# Values that a reader of numbers, texts and lists may not be ready for.
+# Values that a reader of numbers, texts and lists may not expect.
 _HOSTILE = st.one_of(
     st.none(),
     st.booleans(),
@@ -23,8 +24,8 @@ _HOSTILE = st.one_of(
 
 
 @st.composite
-def damaged(draw, seeds: list[bytes]) -> bytes:
-    """One of the seeds with up to four wounds, or two seeds spliced; headers get the most."""
+def damaged(draw: DrawFn, seeds: list[bytes]) -> bytes:
+    """Draw one of the seeds with up to four changes, or two seeds spliced; most are in headers."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 4))):
         if not data:
@@ -54,8 +55,8 @@ def damaged(draw, seeds: list[bytes]) -> bytes:
 
 
 @st.composite
-def rewritten(draw, document: object) -> object:
-    """A JSON document with one value anywhere in it replaced, removed or added."""
+def rewritten(draw: DrawFn, document: object) -> object:
+    """Draw a JSON document with one value anywhere in it replaced, removed or added."""
     changed = json.loads(json.dumps(document))
     place = changed
     while True:

@@ -1,17 +1,28 @@
 """Networks with random weights."""
 
-import torch
+from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.network import HFDN, HFDNConfig
+import pytest
+
+if TYPE_CHECKING:
+    from hfdn_deploy.network import HFDN
 
 
-def make_network(scale: int = 4, seed: int = 0, **options: str) -> HFDN:
-    """A network that passes signals on, with no trivial adaptive weight."""
+def make_network(scale: int = 4, seed: int = 0, **options: Any) -> "HFDN":
+    """Return a network that passes signals on and has no trivial adaptive weight.
+
+    `options` are fields of `HFDNConfig`.
+    """
+    pytest.importorskip("torch", exc_type=ModuleNotFoundError)
+    import torch
+
+    from hfdn_deploy.network import HFDN, HFDNConfig
+
     torch.manual_seed(seed)
     network = HFDN(HFDNConfig(scale, **options)).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 4:
-            parameter *= 2
+            parameter.mul_(2)
         if "weights" in name:
-            parameter += torch.empty_like(parameter).uniform_(-0.5, 1.0)
+            parameter.add_(torch.empty_like(parameter).uniform_(-0.5, 1.0))
     return network

@@ -1,8 +1,8 @@
-"""Where things are."""
+"""Paths of the checkout and of data beside it."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-"""Of the checkout."""
+"""The top of the checkout."""
 SHARED = ROOT.parent / "shared" / "data"
-"""Image sets that are not in the checkout, and may be missing."""
+"""Image sets that are not part of the checkout and may be missing."""

@@ -1,8 +1,8 @@
-"""How long a fuzz target runs: a slice in `make test`, all of it in `make fuzz`.
+"""How many cases a fuzz target runs: a slice in `make test`, all of them in `make fuzz`.
 
-A target is a test of hypothesis in this folder with `@fuzz(cases)` above its `@given`. It feeds
-hostile input and lets nothing pass but a right result or one of our errors; what it may take of
-memory is watched by conftest.py.
+A target is a hypothesis test in tests/fuzz with `@fuzz(cases)` above its `@given`. It feeds hostile
+input and accepts only a correct result or one of our errors; the conftest.py there bounds its
+memory.
 """
 
 import os
@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 
-# A hung case is a failure; nothing here should come near this on a busy machine.
+# A hung case is a failure; no case comes near this, even on a busy machine.
 _DEADLINE = timedelta(seconds=20)
 _COMMON = settings(deadline=_DEADLINE, database=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("short", _COMMON, derandomize=True)
@@ -21,5 +21,5 @@ _SHARE = {"short": 50, "long": 1}
 
 
 def fuzz(cases: int) -> settings:
-    """Settings of a target: so many cases in `make fuzz`, a fiftieth in `make test`."""
+    """Return the settings of a target: all cases in `make fuzz`, a fiftieth in `make test`."""
     return settings(settings.get_profile(PROFILE), max_examples=cases // _SHARE[PROFILE])

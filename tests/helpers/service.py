@@ -2,14 +2,16 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
 
-from hfdn_deploy.images import encode_image
+from hfdn_deploy.images import Image, encode_image
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, listen, make_server
 
@@ -18,23 +20,28 @@ MODELS = ModelSettings((ModelOptions(model=2, precision="int8"),))
 
 @dataclass(frozen=True)
 class Running:
-    """A service on a loopback port, in a thread of its own."""
+    """A service on a loopback port, served from a thread."""
 
     service: Service
     server: uvicorn.Server
     port: int
 
-    def post(self, body, **options):
+    def post(self, body: bytes | None, **options: Any) -> httpx.Response:
+        """Send an image to be upscaled."""
         return httpx.post(
             f"http://127.0.0.1:{self.port}/v1/upscale", content=body, timeout=60, **options
         )
 
-    def get(self, path, **options):
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Get a page or a document."""
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=60, **options)
 
 
 @contextmanager
-def running(models=MODELS, token=None, **limits):
+def running(
+    models: ModelSettings = MODELS, token: str | None = None, **limits: Any
+) -> Iterator[Running]:
+    """Serve while the block runs; `limits` are fields of `Limits`."""
     with Service(Settings(models, Limits(**limits), token)) as service, listen("", 0) as sock:
         server = make_server(service)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -48,8 +55,8 @@ def running(models=MODELS, token=None, **limits):
             thread.join()
 
 
-def until(condition):
-    """Wait for what must come true."""
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds, for 30 seconds at most."""
     for _ in range(3000):
         if condition():
             return
@@ -58,11 +65,12 @@ def until(condition):
 
 
 @contextmanager
-def held(service):
-    """Keep the engine from starting; gives the sizes of the batches that it gets."""
-    go, sizes, run = threading.Event(), [], service.batcher._run
+def held(service: Service) -> Iterator[tuple[threading.Event, list[int]]]:
+    """Hold back every batch until the event is set; yield it and the sizes of the batches."""
+    go, run = threading.Event(), service.batcher._run
+    sizes: list[int] = []
 
-    def wait_and_run(model, images):
+    def wait_and_run(model: Any, images: Any) -> Any:
         sizes.append(len(images))
         go.wait(60)
         return run(model, images)
@@ -75,5 +83,6 @@ def held(service):
         service.batcher._run = run
 
 
-def encoded(image, suffix):
+def encoded(image: Image, suffix: str) -> bytes:
+    """Return the file that an image becomes in the format of a suffix."""
     return encode_image(image, Path(f"a{suffix}"))

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from hfdn_deploy.bench import imresize
 from hfdn_deploy.errors import CheckpointError
+from hfdn_deploy.images import imresize
 from hfdn_deploy.network import BicubicUpscale, HFDNConfig, count_complexity
 from tests.helpers.networks import make_network
 

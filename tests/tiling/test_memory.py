@@ -63,6 +63,7 @@ def test_features_are_kept_where_that_is_less_work():
     assert list(work.values()) == sorted(work.values(), reverse=True)
 
 
+@pytest.mark.slow
 def test_memory_decides_whether_features_are_kept():
     backend = OnnxRuntimeBackend.open(pretrained(2), "fp32")
     image = photographs()["camera"][:160, :200]
@@ -136,14 +137,19 @@ def test_what_cannot_be_asked_for():
     ("model", "backend", "precision", "size", "plan"),
     [
         (4, "onnxruntime", "fp32", (120, 150), Plan(64, keeps=False)),
-        (2, "onnxruntime", "fp32", (300, 310), Plan(100, keeps=True)),
+        pytest.param(
+            *(2, "onnxruntime", "fp32", (300, 310), Plan(100, keeps=True)), marks=pytest.mark.slow
+        ),
         (3, "openvino", "int8", (300, 310), Plan(100, keeps=True)),
         (2, "onnxruntime", "fp16", (150, 200), WHOLE),
         (3, "onnxruntime", "int8", (300, 310), Plan(100, keeps=False)),
         (4, "openvino", "int8", (150, 200), WHOLE),
         (2, "openvino", "fp32", (150, 200), WHOLE),
         # Smaller tensors would share a heap, whose gaps are a matter of luck.
-        (ROOT / "checkpoints" / "hfdn_x2.safetensors", "torch", "fp32", (360, 640), WHOLE),
+        pytest.param(
+            *(ROOT / "checkpoints" / "hfdn_x2.safetensors", "torch", "fp32", (360, 640), WHOLE),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_model_of_memory_holds(model, backend, precision, size, plan):

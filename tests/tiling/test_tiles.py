@@ -14,7 +14,6 @@ from hfdn_deploy.bundle import graph_for, pretrained
 from hfdn_deploy.cli import main
 from hfdn_deploy.graph import pooled_tensor
 from hfdn_deploy.images import read_image, write_image
-from hfdn_deploy.network import save_checkpoint
 from tests.helpers.backends import opened
 from tests.helpers.graphs import run, with_output
 from tests.helpers.networks import make_network
@@ -25,7 +24,8 @@ EXAMPLES = int(os.environ.get("HFDN_TILING_EXAMPLES", 24))
 PIXELS = int(os.environ.get("HFDN_TILING_PIXELS", 5_000))
 LEVEL = 1 / 255
 KINDS = [("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("onnxruntime", "int8")]
-KINDS += [("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32")]
+KINDS += [("openvino", "fp32"), ("openvino", "int8")]
+KINDS += [pytest.param(("torch", "fp32"), marks=pytest.mark.slow, id="torch fp32")]
 TOLERANCES = {"fp32": 1e-5, "fp16": LEVEL, "int8": LEVEL}
 
 
@@ -83,7 +83,7 @@ def pictures(draw):
     return (crop / np.float32(255)).astype(np.float32), side
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=" ".join)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " ".join(kind))
 @settings(max_examples=EXAMPLES // 4, deadline=None)
 @given(pictures(), st.sampled_from([2, 3, 4]))
 def test_tiles_make_the_whole(kind, picture, scale):
@@ -167,6 +167,9 @@ def test_statistics_and_halo_are_needed():
 
 
 def test_networks_that_do_not_pool(tmp_path):
+    pytest.importorskip("torch", exc_type=ModuleNotFoundError)
+    from hfdn_deploy.network import save_checkpoint
+
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, make_network(2, attention="none", dense="plain", supervision="d"))
     luma = np.random.default_rng(0).random((50, 64), np.float32)

@@ -137,6 +137,7 @@ def test_the_psnr_loss_counts_each_patch_by_its_logarithm():
     assert math.isfinite(loss([target], target, recipe).item())
 
 
+@pytest.mark.slow
 def test_a_short_run_relearns_the_last_layers(images, tmp_path):
     """From bicubic (last layers at zero, the features behind them trained) to well above."""
     network = load_checkpoint(ROOT / "checkpoints" / "hfdn_x4.safetensors")
