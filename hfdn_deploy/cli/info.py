@@ -14,7 +14,7 @@ from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines import ENGINE_SUFFIXES, holds, read_sidecar, sidecar_path
 from hfdn_deploy.errors import CheckpointError, InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+from hfdn_deploy.images import IMAGE_SUFFIXES, read_image, size_of
 from hfdn_deploy.network import METADATA_KEY
 
 
@@ -48,7 +48,7 @@ def describe(path: Path) -> dict[str, Any]:
             raise
         reason = "is no bundle, ONNX graph, engine, checkpoint or image that is known"
         raise InputError(f"{path} {reason}.") from error
-    height, width, channels = (*image.shape, 1)[:3]
+    height, width, channels = size_of(image)
     facts = {"width": width, "height": height, "channels": channels}
     return {"kind": "image", **facts, "dtype": image.dtype.name}
 

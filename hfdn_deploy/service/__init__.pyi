@@ -2,7 +2,6 @@ from .app import create_app
 from .batcher import Batcher
 from .limits import Limits, RequestError
 from .models import BATCH, ModelSettings
-from .pictures import read_header
 from .server import listen, make_server
 from .service import Service, Settings
 
@@ -17,5 +16,4 @@ __all__ = [
     "create_app",
     "listen",
     "make_server",
-    "read_header",
 ]
