@@ -56,7 +56,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    from hfdn_deploy.images import IMAGE_SUFFIXES, read_image
+    from hfdn_deploy.images import IMAGE_SUFFIXES, read_image, size_of
 
     try:
         image = read_image(path)
@@ -65,7 +65,7 @@ def _image(path: Path) -> dict[str, Any]:
             raise
         reason = "is no bundle, ONNX graph, engine, checkpoint or image that is known"
         raise InputError(f"{path} {reason}.") from error
-    height, width, channels = (*image.shape, 1)[:3]
+    height, width, channels = size_of(image)
     facts = {"width": width, "height": height, "channels": channels}
     return {"kind": "image", **facts, "dtype": image.dtype.name}
 

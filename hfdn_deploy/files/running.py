@@ -11,14 +11,11 @@ from hfdn_deploy.images import (
     Banded,
     Header,
     Image,
+    ImageReader,
     Rows,
     check_fits,
-    decode_header,
-    decode_image,
     encode_image,
-    open_image,
     read_header,
-    read_image,
     write_image,
     writes_bands,
 )
@@ -128,13 +125,13 @@ def upscale_bytes(
         InputError: the input is not usable, or the format cannot hold the result.
         BackendError: the engine failed.
     """
-    header = decode_header(data, source)
-    plan = _plan(up, header, source, Path(target))
-    image = decode_image(data, source)
+    reader = ImageReader(data, source)
+    plan = _plan(up, reader.header, source, Path(target))
+    image = _read(reader, plan)
     with named(source):
         stream = up.stream(image, plan)
-    metadata = header.metadata if keep_metadata else None
-    return encode_image(stream, Path(target), metadata, quality), header
+    metadata = reader.header.metadata if keep_metadata else None
+    return encode_image(stream, Path(target), metadata, quality), reader.header
 
 
 @dataclass(frozen=True)
@@ -153,11 +150,16 @@ def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
     Raises:
         InputError: it is not usable, or it or its result is too large.
     """
-    header = read_header(job.source)
-    plan = _plan(up, header, str(job.source), job.target, number)
-    # What fits into memory whole is faster read whole, and once.
-    read = read_image if plan.side is None or number > 1 else open_image
-    return _Loaded(job, header, plan, read(job.source))
+    reader = ImageReader(job.source)
+    plan = _plan(up, reader.header, reader.name, job.target, number)
+    image = _read(reader, plan) if number == 1 else reader.read()
+    return _Loaded(job, reader.header, plan, image)
+
+
+def _read(reader: ImageReader, plan: Plan) -> Image | Rows:
+    """Read an image whole if it is upscaled so, which is faster; else its rows, if that can be."""
+    rows = None if plan.side is None else reader.rows()
+    return rows or reader.read()
 
 
 def _plan(up: Upscaler, header: Header, source: str, target: Path, number: int = 1) -> Plan:

@@ -1,9 +1,9 @@
 from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image
-from .decoding import Header
-from .encoding import FORMATS
-from .metadata import png_chunk, upright_exif
+from .format import Header
+from .metadata import upright_exif
 from .reading import (
-    IMAGE_SUFFIXES,
+    ImageReader,
+    ImageTooLargeError,
     decode_header,
     decode_image,
     find_images,
@@ -11,6 +11,7 @@ from .reading import (
     read_header,
     read_image,
 )
+from .registry import FORMATS, IMAGE_SUFFIXES, format_of
 from .resize import cubic, imresize
 from .rows import Banded, Image, Rows, size_of
 from .writing import check_fits, check_format, encode_image, write_image, writes_bands
@@ -25,6 +26,8 @@ __all__ = [
     "Header",
     "Image",
     "ImagePlanes",
+    "ImageReader",
+    "ImageTooLargeError",
     "Plane",
     "Rows",
     "check_fits",
@@ -35,9 +38,9 @@ __all__ = [
     "decode_image",
     "encode_image",
     "find_images",
+    "format_of",
     "imresize",
     "open_image",
-    "png_chunk",
     "read_header",
     "read_image",
     "size_of",

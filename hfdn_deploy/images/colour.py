@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image, Rows
+from hfdn_deploy.images.rows import Image, Rows
 
 Plane = NDArray[np.float32]
 

@@ -1,22 +1,32 @@
-"""PNG a band of rows at a time, for which Pillow and OpenCV have no way.
+"""PNG, also a band of rows at a time, for which Pillow and OpenCV have no way.
 
-To be read, rows become a small PNG under the row above them, for the decoder of whole pictures.
+To be read, rows become a small PNG under the row above them, for the decoder of whole images.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from dataclasses import replace
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
 
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import rows
-from hfdn_deploy.images.decoding import Header, decode_part
-from hfdn_deploy.images.metadata import Metadata, png_chunk, png_chunks
-from hfdn_deploy.images.rows import Banded, Pixels
+from hfdn_deploy.images.format import Format, Header
+from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.png_chunks import (
+    SIGNATURE,
+    metadata_chunks,
+    png_chunk,
+    read_metadata,
+    walk_chunks,
+)
+from hfdn_deploy.images.rows import Banded, Pixels, size_of
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ_BYTES = 2**16
 
 # A PNG's colour type by channels, and the filter that guesses a pixel from three neighbours (PNG
@@ -26,43 +36,102 @@ _PAETH = 4
 _LEVEL = 4
 
 
-def bands(file: BinaryIO, header: Header) -> Iterator[Pixels] | None:
-    """The pixels, as `decoding.decode` gives them, in bands of rows from top to bottom.
+class Png(Format):
+    """PNG: Pillow reads the header and pixels of 8 bits, OpenCV those of 16."""
 
-    Args:
-        file: open for reading and seeking.
-        header: of this file, whose picture is upright and opaque.
+    name = "PNG"
+    suffixes = (".png",)
+    signature = rb"\x89PNG\r\n\x1a\n"
+    pillow = PngImageFile
+    dtypes = ("uint8", "uint16")
+    banded = True
 
-    Returns:
-        The bands; None where rows cannot be had one after the other or make no sense alone:
-        palettes and interlaced pictures. Taking them raises what `decoding.decode` raises, and
-        EOFError.
-    """
-    file.seek(8)
-    start = file.read(8 + 13)
-    depth, colour, *_, interlaced = start[16:]
-    width = header.width * header.channels * depth // 8
-    if depth < 8 or colour not in (0, 2) or interlaced or width > rows.LARGEST_PART:
-        return None
-    return _rows(file, header, width, start[16:])
+    def _read_header(self) -> Header:
+        try:
+            header = super()._read_header()
+        except ValueError as error:
+            if "MAX_TEXT" not in str(error):
+                raise
+            raise InputError(
+                "holds a text or profile of more than 1 MiB, which is not read; save it without"
+            ) from None
+        # The header chunk behind width and height: bits, colour type, three methods.
+        self._file.seek(8 + 8 + 8)
+        self._kind = self._file.read(5)
+        depth, colour = self._kind[:2]
+        info: dict[Any, Any] = self._pillow.info
+        if depth in (2, 4) and self._pillow.mode == "L" and "transparency" in info:
+            # Pillow stretches the pixels to 8 bits, but not the one that is transparent.
+            info["transparency"] *= 255 // (2**depth - 1)
+        if depth < 16:
+            return header
+        if header.frames > 1:  # of which OpenCV reads another image than Pillow
+            raise InputError("is an animated PNG of 16 bits; save its first picture by itself")
+        # Of grey with alpha Pillow says that it is RGBA.
+        channels = 2 if colour == _COLOUR[2] else header.channels
+        return replace(header, dtype="uint16", channels=channels)
 
+    def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
+        return read_metadata(self._file, info.get("icc_profile"), info.get("dpi"))
 
-def _rows(file: BinaryIO, header: Header, width: int, kind: bytes) -> Iterator[Pixels]:
-    """Bands of a PNG with rows of `width` bytes, whose header is of this kind behind the size."""
-    count = max(1, rows.BAND_BYTES // width)
-    stream = _Inflated(file)
-    above = bytes(width)  # (PNG specification, 9.2)
-    for top in range(0, header.height, count):
-        filtered = stream.read(min(count, header.height - top) * (1 + width))
-        size = struct.pack(">II", header.width, 1 + len(filtered) // (1 + width))
-        pixels = decode_part(
-            _SIGNATURE
-            + png_chunk(b"IHDR", size + kind)
-            + png_chunk(b"IDAT", zlib.compress(b"\0" + above + filtered, 0))
-            + png_chunk(b"IEND", b"")
-        )[1:]
-        above = pixels[-1].astype(pixels.dtype.newbyteorder(">")).tobytes()
-        yield pixels
+    def _decode(self) -> Pixels:
+        if self.header.dtype == "uint8":
+            return self._decode_by_pillow()
+        pixels = self._decode_by_opencv()
+        if self.header.channels == 2 and pixels.ndim == 2:
+            alpha = np.where(pixels == self._pillow.info["transparency"], 0, 65535)
+            return np.dstack([pixels, alpha.astype(np.uint16)])
+        return pixels[..., [0, 3]] if self.header.channels == 2 else pixels
+
+    def bands(self) -> Iterator[Pixels] | None:
+        """None for palettes, less than 8 bits and interlaced images."""
+        depth, colour, *_, interlaced = self._kind
+        row_bytes = self.header.width * self.header.channels * depth // 8
+        if depth < 8 or colour not in (0, 2) or interlaced or row_bytes > rows.LARGEST_PART:
+            return None
+        return self._bands(row_bytes)
+
+    def _bands(self, row_bytes: int) -> Iterator[Pixels]:
+        header = self.header
+        count = max(1, rows.BAND_BYTES // row_bytes)
+        stream = _Inflated(self._file)
+        above = bytes(row_bytes)  # (PNG specification, 9.2)
+        for top in range(0, header.height, count):
+            filtered = stream.read(min(count, header.height - top) * (1 + row_bytes))
+            size = struct.pack(">II", header.width, 1 + len(filtered) // (1 + row_bytes))
+            small = (
+                SIGNATURE
+                + png_chunk(b"IHDR", size + self._kind)
+                + png_chunk(b"IDAT", zlib.compress(b"\0" + above + filtered, 0))
+                + png_chunk(b"IEND", b"")
+            )
+            pixels = Png(io.BytesIO(small)).decode()[1:]
+            above = pixels[-1].astype(pixels.dtype.newbyteorder(">")).tobytes()
+            yield pixels
+
+    @classmethod
+    def becomes_colour(cls, channels: int, dtype: str) -> bool:
+        """Grey with alpha of 16 bits is a kind that OpenCV does not read as such."""
+        return channels == 2 and dtype == "uint16"
+
+    @classmethod
+    def write(
+        cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
+    ) -> None:
+        """Write an image as its rows come."""
+        height, width, channels = size_of(image)
+        depth = 8 * image.dtype.itemsize
+        header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR[channels], 0, 0, 0)
+        file.write(SIGNATURE + png_chunk(b"IHDR", header) + metadata_chunks(metadata))
+        packer = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
+        above = np.zeros((1, width * channels * image.dtype.itemsize), np.uint8)
+        for band in image.rows():
+            big_endian = np.ascontiguousarray(band, image.dtype.newbyteorder(">"))
+            known = np.concatenate([above, big_endian.view(np.uint8).reshape(len(band), -1)])
+            above = known[-1:]
+            if packed := packer.compress(_paeth(known, channels * image.dtype.itemsize)):
+                file.write(png_chunk(b"IDAT", packed))
+        file.write(png_chunk(b"IDAT", packer.flush()) + png_chunk(b"IEND", b""))
 
 
 class _Inflated:
@@ -87,11 +156,8 @@ class _Inflated:
 
 def _idat(file: BinaryIO) -> Iterator[bytes]:
     """The data of a PNG's IDAT chunks, in pieces."""
-    file.seek(8)
-    while len(start := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", start)
+    for kind, length in walk_chunks(file):
         if kind != b"IDAT":
-            file.seek(length + 4, 1)
             continue
         check = zlib.crc32(kind)
         while length:
@@ -103,23 +169,6 @@ def _idat(file: BinaryIO) -> Iterator[bytes]:
             yield piece
         if file.read(4) != struct.pack(">I", check):
             raise EOFError("a chunk is damaged")
-
-
-def write(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
-    """Write an image of uint8 or uint16 as its rows come."""
-    height, width, channels = (*image.shape, 1)[:3]
-    depth = 8 * image.dtype.itemsize
-    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR[channels], 0, 0, 0)
-    file.write(_SIGNATURE + png_chunk(b"IHDR", header) + png_chunks(metadata))
-    packer = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
-    above = np.zeros((1, width * channels * image.dtype.itemsize), np.uint8)
-    for band in image.rows():
-        big_endian = np.ascontiguousarray(band, image.dtype.newbyteorder(">"))
-        known = np.concatenate([above, big_endian.view(np.uint8).reshape(len(band), -1)])
-        above = known[-1:]
-        if packed := packer.compress(_paeth(known, channels * image.dtype.itemsize)):
-            file.write(png_chunk(b"IDAT", packed))
-    file.write(png_chunk(b"IDAT", packer.flush()) + png_chunk(b"IEND", b""))
 
 
 def _paeth(rows: NDArray[np.uint8], pixel: int) -> bytes:

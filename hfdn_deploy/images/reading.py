@@ -1,36 +1,191 @@
-"""Image files to arrays: what may be read, whole or in bands of rows."""
+"""Image files to arrays, whole or in bands of rows; the header is read first."""
 
 import errno
 import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 import psutil
-from PIL.ImageFile import ImageFile
 
 from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import decoding, png, tiff
-from hfdn_deploy.images.decoding import Header
-from hfdn_deploy.images.encoding import FORMATS
-from hfdn_deploy.images.rows import Image, Rows
+from hfdn_deploy.images.format import Format, Header
+from hfdn_deploy.images.registry import ALL_FORMATS, IMAGE_SUFFIXES, SIGNATURE_BYTES, format_of
+from hfdn_deploy.images.rows import Image, Pixels, Rows, size_of
 
 logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset(FORMATS)
 
 # The most pixels that are read, whatever the memory: OpenCV's limit, too.
 MAX_PIXELS = 2**30
 # The decoder's copy, the array and one more when it is turned or its channels change.
 _COPIES = 3
 
-# What can be read a band of rows at a time.
-_BANDS = {"PNG": png.bands, "TIFF": tiff.bands}
+
+class ImageTooLargeError(InputError):
+    """An image has more pixels than are read, or than fit into memory."""
+
+
+class ImageReader:
+    """An image file whose header has been read; its pixels are decoded when asked for.
+
+    Example:
+        with ImageReader(path) as reader:
+            print(reader.header.width, reader.header.height)
+            image = reader.rows() or reader.read()
+    """
+
+    header: Header
+
+    def __init__(self, source: Path | bytes, name: str = "") -> None:
+        """Open a file and read its header.
+
+        Args:
+            source: a file, or its bytes.
+            name: stands in the errors; by default the path.
+
+        Raises:
+            InputError: missing, empty, damaged, or an image that is not read (CMYK, signed
+                numbers). ImageTooLargeError: too many pixels, or too little memory for the file.
+        """
+        self.name = name or str(source)
+        self._image: Format | None = None
+        if isinstance(source, Path):
+            check_regular(source, InputError)
+        with _named(self.name):
+            self._file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+            try:
+                self._state = _state(self._file)
+                self._image = self._recognize()
+                self.header = self._image.header
+                self._check_pixels()
+            except BaseException:
+                self.close()
+                raise
+
+    def _recognize(self) -> Format:
+        size = self._file.seek(0, os.SEEK_END)
+        if not size:
+            raise InputError("is empty; it should be an image")
+        _check_memory(size)
+        self._file.seek(0)
+        kind = format_of(self._file.read(SIGNATURE_BYTES))
+        if kind is None:
+            *names, last = (known.name for known in ALL_FORMATS)
+            raise InputError(f"is no image that can be decoded: no {', '.join(names)} or {last}")
+        return kind(self._file)
+
+    def _check_pixels(self) -> None:
+        width, height = self.header.width, self.header.height
+        if width * height > MAX_PIXELS:
+            raise ImageTooLargeError(
+                f"is {width}×{height} pixels, more than the {MAX_PIXELS:,} that are read; cut it "
+                "into parts"
+            )
+
+    def read(self) -> Image:
+        """Decode the whole image, see `read_image`, and close the file.
+
+        Raises:
+            InputError: damaged or truncated. ImageTooLargeError: too little memory.
+        """
+        image, header = self._opened(), self.header
+        with self, _named(self.name):
+            itemsize = np.dtype(header.dtype).itemsize
+            _check_memory(_COPIES * header.width * header.height * 4 * itemsize)
+            self._mention_others()
+            pixels = image.decode()
+            if size_of(pixels) != (header.height, header.width, header.channels):
+                raise InputError("has another size than it says; save it anew")
+            return pixels
+
+    def rows(self) -> Rows | None:
+        """The image with rows that are decoded when asked for, while the reader is open.
+
+        Returns:
+            None if only the whole can be decoded: images that are turned or have transparency,
+            and what the format's `bands` leaves out.
+
+        Raises:
+            InputError: damaged; of a file that is truncated or damaged further down, the rows
+                above that place can be had.
+        """
+        image, header = self._opened(), self.header
+        if header.orientation != 1 or header.channels not in (1, 3):
+            return None
+        with _named(self.name):
+            if image.bands() is None:
+                return None
+        self._mention_others()
+        shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
+        return Rows(shape, np.dtype(header.dtype), self._bands)
+
+    def _bands(self) -> Iterator[Pixels]:
+        image = self._opened()
+        with _named(self.name):
+            if _state(self._file) != self._state:
+                raise InputError("was changed while it was read; upscale it anew")
+            yield from image.bands() or ()
+
+    def _opened(self) -> Format:
+        if self._image is None:
+            raise ValueError(f"{self.name} was read and closed; open it anew")
+        return self._image
+
+    def _mention_others(self) -> None:
+        if self.header.frames > 1:
+            logger.warning("%s: only the first of its pictures is read", self.name)
+
+    def close(self) -> None:
+        """Close the file and free what the decoder holds; the header stays."""
+        self._image = None
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if "_file" in vars(self):  # it was opened
+            self.close()
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Have whatever is raised in the block be an InputError that names the file."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{name} {error}.") from None
+    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        # A place before the start of the file is not the disk's fault.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise InputError(f"{name} cannot be read: {error.strerror}.") from None
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        raise InputError(f"{name} is truncated or damaged ({kind}{error}); copy it anew.") from None
+
+
+def _state(file: BinaryIO) -> tuple[int, int] | None:
+    """What changes when somebody writes to the file; None for bytes."""
+    if isinstance(file, io.BytesIO):
+        return None
+    status = os.fstat(file.fileno())
+    return status.st_mtime_ns, status.st_size
+
+
+def _check_memory(need: int) -> None:
+    free = psutil.virtual_memory().available
+    if need > free:
+        raise ImageTooLargeError(
+            f"needs about {need / 2**30:.1f} GiB of memory to be read and {free / 2**30:.1f} GiB "
+            "are free; use a smaller image"
+        )
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -51,13 +206,13 @@ def find_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def read_header(path: Path) -> Header:
-    """What an image file says about its picture, without decoding it.
+    """Read what an image file says about its image, without decoding it.
 
     Raises:
-        InputError: missing, empty, damaged, no picture that can be read, or too large.
+        InputError: missing, empty, damaged, no image that can be read, or too large.
     """
-    with _opened(path) as (_, header, _):
-        return header
+    with ImageReader(path) as reader:
+        return reader.header
 
 
 def read_image(path: Path) -> Image:
@@ -65,14 +220,13 @@ def read_image(path: Path) -> Image:
 
     Returns:
         (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; palettes become
-        RGB or RGBA. Of several pictures in a file it is the first.
+        RGB or RGBA. Of several images in a file it is the first.
 
     Raises:
-        InputError: missing, empty, damaged, truncated, no picture that can be read (CMYK, signed
+        InputError: missing, empty, damaged, truncated, no image that can be read (CMYK, signed
             numbers), or too large, which the header tells before anything is decoded.
     """
-    with _opened(path) as opened:
-        return _decode(opened, str(path))
+    return ImageReader(path).read()
 
 
 def open_image(path: Path) -> Image | Rows:
@@ -80,34 +234,14 @@ def open_image(path: Path) -> Image | Rows:
 
     Whatever is turned or has transparency, an interlaced PNG and one with a palette or less than
     8 bits, and a TIFF of planes, of YCbCr that is not JPEG's, or of very large strips are read
-    whole.
+    whole. The file stays open as long as the rows are referred to.
 
     Raises:
         InputError: as for `read_image`; of a file that is truncated or damaged, rows above that
             place may be had before.
     """
-    with _opened(path) as opened:
-        file, header, _ = opened
-        if _in_bands(file, header) is None:
-            return _decode(opened, str(path))
-    _mention_others(header, str(path))
-    shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
-    return Rows(shape, np.dtype(header.dtype), partial(_bands, path, header))
-
-
-def _in_bands(file: BinaryIO, header: Header) -> Iterator[Image] | None:
-    """The pixels in bands of rows; None if they cannot be had so. The header is of this file."""
-    read = _BANDS.get(header.format)
-    as_stored = header.orientation == 1 and header.channels in (1, 3)
-    return read(file, header) if read and as_stored else None
-
-
-def _bands(path: Path, header: Header) -> Iterator[Image]:
-    with _opened(path) as (file, found, _):
-        bands = _in_bands(file, header)
-        if found != header or bands is None:
-            raise InputError("was changed while it was read; upscale it anew")
-        yield from bands
+    reader = ImageReader(path)
+    return reader.rows() or reader.read()
 
 
 def decode_header(data: bytes, name: str) -> Header:
@@ -116,8 +250,8 @@ def decode_header(data: bytes, name: str) -> Header:
     Raises:
         InputError: as for a file.
     """
-    with _checked(io.BytesIO(data), len(data), name) as (_, header, _):
-        return header
+    with ImageReader(data, name) as reader:
+        return reader.header
 
 
 def decode_image(data: bytes, name: str) -> Image:
@@ -126,69 +260,4 @@ def decode_image(data: bytes, name: str) -> Image:
     Raises:
         InputError: as for a file.
     """
-    with _checked(io.BytesIO(data), len(data), name) as opened:
-        return _decode(opened, name)
-
-
-def _decode(opened: tuple[BinaryIO, Header, ImageFile | None], name: str) -> Image:
-    file, header, image = opened
-    _check_memory(_COPIES * header.width * header.height * 4 * np.dtype(header.dtype).itemsize)
-    _mention_others(header, name)
-    if header.format == "TIFF" and header.dtype != "uint8":
-        return tiff.read_deep(file, header)
-    return decoding.decode(file, header, image)
-
-
-def _mention_others(header: Header, name: str) -> None:
-    if header.frames > 1:
-        logger.warning("%s: only the first of its pictures is read", name)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, Header, ImageFile | None]]:
-    """The file and its header; what goes wrong inside becomes an InputError that names it."""
-    try:
-        check_regular(path, InputError)
-        with (
-            path.open("rb") as file,
-            _checked(file, path.stat().st_size, str(path)) as opened,
-        ):
-            yield opened
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-@contextmanager
-def _checked(
-    file: BinaryIO, size: int, name: str
-) -> Iterator[tuple[BinaryIO, Header, ImageFile | None]]:
-    """A file of `size` bytes and its header, if that promises what can be borne."""
-    try:
-        if not size:
-            raise InputError("is empty; it should be an image")
-        _check_memory(size)
-        header, image = decoding.parse_header(file)
-        pixels = header.width * header.height
-        if pixels > MAX_PIXELS:
-            raise InputError(
-                f"is {header.width}×{header.height} pixels, more than the {MAX_PIXELS:,} that "
-                "are read; cut it into parts"
-            )
-        yield file, header, image
-    except InputError as error:
-        raise InputError(f"{name} {error}.") from None
-    except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        # A place before the start of the file is not the disk's fault.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise
-        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        raise InputError(f"{name} is truncated or damaged ({kind}{error}); copy it anew.") from None
-
-
-def _check_memory(need: int) -> None:
-    free = psutil.virtual_memory().available
-    if need > free:
-        raise InputError(
-            f"needs about {need / 2**30:.1f} GiB of memory to be read and {free / 2**30:.1f} GiB "
-            "are free; use a smaller image"
-        )
+    return ImageReader(data, name).read()

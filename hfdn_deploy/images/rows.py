@@ -21,12 +21,6 @@ LARGEST_PART = 2**26
 """Bytes of a row, a strip or a row of tiles beyond which an image is read whole."""
 
 
-def size_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels of an image of this shape, (H, W) or (H, W, C)."""
-    height, width, *channels = shape
-    return height, width, channels[0] if channels else 1
-
-
 @dataclass(frozen=True)
 class Banded:
     """An image that comes in bands of rows, from top to bottom, once."""
@@ -114,3 +108,10 @@ class Rows:
                 raise InputError("the rows of the image end too early; read it anew.")
             self._kept, self._top = np.concatenate(parts), start
         return self._kept[start - self._top : stop - self._top, region[1]]
+
+
+def size_of(image: Image | Rows | Banded | tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of an image, or of a shape: (H, W) has one channel."""
+    shape = image if isinstance(image, tuple) else image.shape
+    height, width, channels = (*shape, 1)[:3]
+    return height, width, channels

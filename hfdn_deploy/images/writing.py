@@ -1,38 +1,42 @@
 """Arrays to image files, whole or not at all."""
 
 import io
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import features
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import HFDNError, InputError
-from hfdn_deploy.images.encoding import FORMATS, encode
+from hfdn_deploy.images.format import Format
 from hfdn_deploy.images.metadata import Metadata, for_size
-from hfdn_deploy.images.rows import Banded, Image
+from hfdn_deploy.images.registry import FORMATS
+from hfdn_deploy.images.rows import Banded, Image, Pixels, size_of
+
+logger = logging.getLogger(__name__)
 
 
 def check_format(path: Path) -> None:
     """Refuse a path whose suffix names no image format that can be written.
 
     Raises:
-        InputError: so it is.
+        InputError: the format is unknown, or missing from this installation.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
         raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
-    if suffix == ".avif" and not features.check("avif"):
-        raise InputError(f"{path}: this Pillow has no AVIF; install a wheel of Pillow 11.3 or up.")
+    if reason := FORMATS[suffix].why_missing():
+        raise InputError(f"{path}: {reason}.")
 
 
 def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -> None:
     """Refuse a path whose format cannot hold such an image, before one is made.
 
     Raises:
-        InputError: so it is.
+        InputError: the format is unknown, or cannot hold this dtype, alpha or size.
     """
     check_format(path)
     suffix = path.suffix.lower()
@@ -44,9 +48,10 @@ def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -
     if channels in (2, 4) and not kind.alpha:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
     size = width * height * channels * np.dtype(dtype).itemsize
-    if max(width, height) > kind.largest or size > kind.bytes:
-        advice = "choose .png or .tif" if kind.name != "TIFF" else "choose .png, or cut it up"
-        raise InputError(f"{path}: {suffix} cannot hold an image of {width}×{height}; {advice}.")
+    if max(width, height) > kind.max_side or size > kind.max_bytes:
+        raise InputError(
+            f"{path}: {suffix} cannot hold an image of {width}×{height}; {kind.if_too_large}."
+        )
 
 
 def writes_bands(path: Path) -> bool:
@@ -104,13 +109,15 @@ def _write(
 ) -> None:
     if not isinstance(image, Banded):
         image = Banded(image.shape, image.dtype, iter([image]))
-    height, width, channels = (*image.shape, 1)[:3]
+    height, width, channels = size_of(image)
     check_fits(path, width, height, channels, image.dtype.name)
     flat = (band.reshape(-1, width) if channels == 1 else band for band in image.bands)
     shape = (height, width) if channels == 1 else (height, width, channels)
-    sized = for_size(metadata or Metadata(), width, height)
+    kind = FORMATS[path.suffix.lower()]
+    written = _as_written(kind, Banded(shape, image.dtype.newbyteorder("="), flat))
+    metadata = _fitting(path, kind, written, for_size(metadata or Metadata(), width, height))
     try:
-        encode(file, path, Banded(shape, image.dtype.newbyteorder("="), flat), sized, quality)
+        kind.write(file, written, metadata, quality)
     except HFDNError:
         raise
     except Exception as error:  # Pillow's encoders share no exception
@@ -121,3 +128,37 @@ def _write(
             f"{path}: {path.suffix} cannot hold this image of {width}×{height} ({reason}); "
             "choose .png or .tif."
         ) from error
+
+
+def _as_written(kind: type[Format], image: Banded) -> Banded:
+    """An image with the channels that the file will have: grey becomes colour where it must."""
+    height, width, channels = size_of(image)
+    if channels > 2 or not kind.becomes_colour(channels, image.dtype.name):
+        return image
+    coloured = (_coloured(band.reshape(*band.shape[:2], channels)) for band in image.rows())
+    return Banded((height, width, channels + 2), image.dtype, coloured)
+
+
+def _coloured(pixels: Pixels) -> Pixels:
+    grey, alpha = np.split(pixels, [1], axis=2)
+    return np.concatenate([grey, grey, grey, alpha], axis=2)
+
+
+def _fitting(path: Path, kind: type[Format], image: Banded, metadata: Metadata) -> Metadata:
+    """What of the metadata this file can hold; what is lost against expectation is said."""
+    if metadata.damaged:
+        logger.warning("%s: the EXIF of its original cannot be read and is left out", path)
+    if kind.only_density:
+        metadata = Metadata(dpi=metadata.dpi)
+    space = b"GRAY" if size_of(image)[2] < 3 else b"RGB "
+    if metadata.icc and metadata.icc[16:20] != space:
+        logger.warning("%s: the colour profile is for other channels and is left out", path)
+        metadata = replace(metadata, icc=None)
+    if kind.max_block is not None:
+        if len(metadata.exif or b"") > kind.max_block:
+            logger.warning("%s: the EXIF is too long for a %s and is left out", path, kind.name)
+            metadata = replace(metadata, exif=None)
+        if len(metadata.xmp or b"") > kind.max_block:
+            logger.warning("%s: the XMP is too long for a %s and is left out", path, kind.name)
+            metadata = replace(metadata, xmp=None)
+    return metadata

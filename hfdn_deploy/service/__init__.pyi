@@ -2,7 +2,6 @@ from .app import create_app
 from .batcher import Batcher
 from .limits import Limits, RequestError
 from .models import BATCH, ModelSettings
-from .pictures import read_header
 from .server import listen, make_server, serve
 from .service import Service, Settings
 from .token import TOKEN, read_token
@@ -19,7 +18,6 @@ __all__ = [
     "create_app",
     "listen",
     "make_server",
-    "read_header",
     "read_token",
     "serve",
 ]

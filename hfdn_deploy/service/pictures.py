@@ -1,14 +1,18 @@
 """Bytes of a request to an image and back; too large ones are refused before they are decoded."""
 
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Literal
-
-from PIL import Image as Pillow
+from typing import Literal, cast, get_args
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image, check_fits, decode_image, encode_image
+from hfdn_deploy.images import (
+    Header,
+    Image,
+    ImageReader,
+    ImageTooLargeError,
+    check_fits,
+    encode_image,
+    format_of,
+)
 from hfdn_deploy.service.limits import Limits, RequestError
 
 Format = Literal["png", "jpeg", "webp"]
@@ -19,65 +23,49 @@ _NAMES: dict[Format, Path] = {
     "jpeg": Path("picture.jpg"),
     "webp": Path("picture.webp"),
 }
-# Pillow's names. The last is a JPEG with further pictures behind it, as some phones write.
-_FORMATS: dict[str, Format] = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "MPO": "jpeg"}
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says of itself before its pixels."""
-
-    format: Format
-    width: int
-    height: int
-
-
-def read_header(data: bytes) -> Header:
-    """Format and size of a picture, without decoding it.
-
-    Raises:
-        RequestError: 415, no PNG, JPEG or WebP; 413, larger than any sane picture.
-    """
-    try:
-        with Pillow.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
-            return Header(_FORMATS[str(opened.format)], *opened.size)
-    except Pillow.DecompressionBombError:
-        raise RequestError(
-            413, "the picture has far too many pixels; send a smaller one."
-        ) from None
-    except Exception:  # what its parsers raise on broken files shares no base class but this
-        raise RequestError(
-            415, "the body is no picture that can be read; send a PNG, JPEG or WebP."
-        ) from None
 
 
 def decode(data: bytes, limits: Limits, scale: int, form: Format | None) -> tuple[Image, Format]:
-    """Decode a picture that is within the limits and whose result its format will hold.
+    """Decode an image that is within the limits and whose result its format will hold.
 
     Returns:
         The image, as `hfdn_deploy.images.read_image` gives it, and the format to answer in: this,
         or its own.
 
     Raises:
-        RequestError: 415 or 413, by the header; 400, the pixels are damaged; 422, the format
-            cannot hold the result.
+        RequestError: 415, no PNG, JPEG or WebP; 413, too many pixels; 422, the format cannot hold
+            the result; 400, damaged, or a kind of image that is not read.
     """
-    header = read_header(data)
-    limits.check_size(header.width, header.height, scale)
+    own = _format(data)
     try:
-        image = decode_image(data, "the picture")
+        with ImageReader(data, "the picture") as reader:
+            header = reader.header
+            limits.check_size(header.width, header.height, scale)
+            form = form or own
+            _check_result(form, scale, header)
+            return reader.read(), form
+    except ImageTooLargeError:
+        raise RequestError(
+            413, "the picture has far too many pixels; send a smaller one."
+        ) from None
     except InputError as error:
         raise RequestError(400, str(error)) from None
-    # Sorted, as a camera's note may have turned the picture.
-    if sorted(image.shape[:2]) != sorted((header.height, header.width)):
-        raise RequestError(400, "the picture has another size than it says; save it anew.")
-    form = form or header.format
-    height, width, channels = (*image.shape, 1)[:3]
+
+
+def _format(data: bytes) -> Format:
+    kind = format_of(data)
+    for form in get_args(Format):
+        if kind is not None and kind.name.lower() == form:
+            return cast(Format, form)
+    raise RequestError(415, "the body is no picture that can be read; send a PNG, JPEG or WebP.")
+
+
+def _check_result(form: Format, scale: int, header: Header) -> None:
+    width, height = scale * header.width, scale * header.height
     try:
-        check_fits(_NAMES[form], scale * width, scale * height, channels, image.dtype.name)
+        check_fits(_NAMES[form], width, height, header.channels, header.dtype)
     except InputError as error:
         raise RequestError(422, str(error)) from None
-    return image, form
 
 
 def encode(image: Image, form: Format) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hfdn_deploy import InputError
-from hfdn_deploy.images import open_image, read_header, read_image, write_image
+from hfdn_deploy.images import open_image, read_header, read_image, size_of, write_image
 from tests.helpers.metadata import SRGB, XMP, exif
 from tests.helpers.mutations import damaged
 from tests.helpers.profiles import fuzz
@@ -118,7 +118,7 @@ def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, 
     if in_bands is not None:
         np.testing.assert_array_equal(in_bands, image)
     assert image.shape[:2] == (header.height, header.width)
-    assert (*image.shape, 1)[2] == header.channels
+    assert size_of(image)[2] == header.channels
     assert image.dtype.name == header.dtype
     assert header.dtype in ("uint8", "uint16", "float32")
 

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
+from hfdn_deploy.images import decode_header
 from hfdn_deploy.options import ModelOptions
-from hfdn_deploy.service import ModelSettings, read_header
+from hfdn_deploy.service import ModelSettings
 from tests.helpers.service import encoded, running
 
 BROWSER = next(
@@ -66,8 +67,8 @@ def test_upload_compare_download(browser, address, photo, width):
     with page.expect_download() as download:
         page.click("#download")
     assert download.value.suggested_filename == "cat_x2.png"
-    header = read_header(download.value.path().read_bytes())
-    assert (header.format, header.width, header.height) == ("png", 166, 120)
+    header = decode_header(download.value.path().read_bytes(), "")
+    assert (header.format, header.width, header.height) == ("PNG", 166, 120)
 
     text = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
     page.set_input_files("#file", text)

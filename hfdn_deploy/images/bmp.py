@@ -1,0 +1,18 @@
+"""BMP."""
+
+from PIL.BmpImagePlugin import BmpImageFile
+
+from hfdn_deploy.images.format import Format
+
+
+class Bmp(Format):
+    """BMP, by Pillow."""
+
+    name = "BMP"
+    suffixes = (".bmp",)
+    signature = b"BM"
+    pillow = BmpImageFile
+    alpha = False
+    # The file's size has 32 bits; some room is left for the header.
+    max_bytes = 2**32 - 2**24
+    only_density = True

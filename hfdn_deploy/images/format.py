@@ -1,0 +1,206 @@
+"""What all image formats share; each is a subclass, in a module of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL.ImageFile import ImageFile
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images.metadata import Metadata, upright_exif, upright_xmp, valid_dpi
+from hfdn_deploy.images.rows import Banded, Pixels
+
+# Channels by Pillow's mode; a colour or palette entry may be transparent besides.
+CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 3, "RGB": 3, "RGBX": 3, "YCbCr": 3}
+CHANNELS |= {"PA": 4, "RGBA": 4}
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its image before any pixel is decoded."""
+
+    format: str
+    """The `name` of its `Format`."""
+    width: int
+    height: int
+    """In pixels, of the upright image: the orientation is applied."""
+    channels: int
+    """1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    dtype: str
+    """uint8, uint16 or float32."""
+    orientation: int
+    """1 to 8 (EXIF 2.32, 4.6.4): how the stored pixels must be turned."""
+    frames: int
+    """Images in the file, or 2 for several; the first is read."""
+    metadata: Metadata
+
+
+class Format:
+    """A file format.
+
+    The class says what the format can hold and writes it; an instance reads one file. As they
+    stand here, the methods have Pillow do the work, for images of 8 bits.
+    """
+
+    name: ClassVar[str]
+    """The name in messages, and Pillow's but for the case."""
+    suffixes: ClassVar[tuple[str, ...]]
+    """In lower case; the first is the usual one."""
+    signature: ClassVar[bytes]
+    """A regular expression for the first bytes of a file."""
+    pillow: ClassVar[type[ImageFile]]
+    """Pillow's reader. It is named, so that no other of Pillow's readers sees the file."""
+    dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
+    alpha: ClassVar[bool] = True
+    max_side: ClassVar[int] = 2**31 - 1
+    """Pixels a side."""
+    max_bytes: ClassVar[int] = 2**63
+    """Bytes of all pixels."""
+    if_too_large: ClassVar[str] = "choose .png or .tif"
+    """What to do about an image that is larger."""
+    only_density: ClassVar[bool] = False
+    """Whether the resolution is all the metadata that the format holds."""
+    max_block: ClassVar[int | None] = None
+    """Bytes of EXIF or XMP, if they are limited."""
+    banded: ClassVar[bool] = False
+    """Whether an image is written as its rows come, without holding it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Read the header.
+
+        Args:
+            file: open for reading and seeking, as long as the instance is used.
+
+        Raises:
+            InputError: a kind of image that is not read. This message, like those of the other
+                methods, goes behind the file's name.
+            Exception: whatever a damaged file makes the decoders raise; so do the other methods.
+        """
+        self._file = file
+        file.seek(0)
+        self.header = self._read_header()
+
+    def _read_header(self) -> Header:
+        image = self._open_pillow()
+        metadata, orientation = self._read_metadata(image.info)
+        channels = CHANNELS[image.mode]
+        if channels in (1, 3) and "transparency" in image.info:
+            channels += 1
+        width, height = image.size if orientation < 5 else reversed(image.size)
+        frames = getattr(image, "n_frames", 1)
+        return Header(self.name, width, height, channels, "uint8", orientation, frames, metadata)
+
+    def _open_pillow(self) -> ImageFile:
+        """Have Pillow read the header; `_pillow` will decode the pixels."""
+        self._pillow = self.pillow(self._file, "")
+        if self._pillow.mode not in CHANNELS:
+            raise InputError(
+                f"holds {self._pillow.mode} pixels; convert it to RGB with its colour profile"
+            )
+        return self._pillow
+
+    def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
+        """Metadata and orientation from what Pillow knows."""
+        exif, orientation = upright_exif(info.get("exif"))
+        metadata = Metadata(
+            info.get("icc_profile"),
+            exif,
+            upright_xmp(info.get("xmp")),
+            valid_dpi(info.get("dpi")),
+            damaged=bool(info.get("exif")) and exif is None,
+        )
+        return metadata, orientation
+
+    def decode(self) -> Pixels:
+        """Decode all pixels, upright: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4); once.
+
+        Raises:
+            InputError: damaged.
+        """
+        return np.ascontiguousarray(turn_upright(self._decode(), self.header.orientation))
+
+    def _decode(self) -> Pixels:
+        """The pixels as they are stored."""
+        return self._decode_by_pillow()
+
+    def _decode_by_pillow(self) -> Pixels:
+        self._pillow.load()
+        mode = _MODES[self.header.channels]
+        return np.asarray(self._pillow if self._pillow.mode == mode else self._pillow.convert(mode))
+
+    def _decode_by_opencv(self) -> Pixels:
+        """Pixels of 16 bits and floats, which Pillow does not read or cuts down to 8 bits."""
+        import cv2
+
+        self._file.seek(0)
+        pixels = cv2.imdecode(np.frombuffer(self._file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.dtype != self.header.dtype:
+            raise InputError("is truncated or damaged; copy it anew")
+        if pixels.ndim == 3:
+            order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+            pixels = cv2.cvtColor(pixels, order)
+        return pixels
+
+    def bands(self) -> Iterator[Pixels] | None:
+        """The pixels in bands of rows from top to bottom, of an image that is upright and opaque.
+
+        Returns:
+            The bands; None if rows cannot be decoded one after the other. One iterator at a time
+            may be used. It raises what `decode` raises.
+        """
+        return None
+
+    @classmethod
+    def why_missing(cls) -> str | None:
+        """Why this installation cannot write the format, if so."""
+        return None
+
+    @classmethod
+    def becomes_colour(cls, channels: int, dtype: str) -> bool:
+        """Whether a grey image, of 1 or 2 channels, must be written as colour."""
+        return False
+
+    @classmethod
+    def write(
+        cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
+    ) -> None:
+        """Write a file.
+
+        Args:
+            file: empty, and open for writing and seeking.
+            image: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), in the machine's byte order; one
+                that the format can hold.
+            metadata: what the format can hold.
+            quality: 1 to 100, or None for the format's default.
+
+        Raises:
+            Exception: whatever the encoder raises where a limit of the format is passed.
+        """
+        blocks = {
+            "dpi": metadata.dpi,
+            "icc_profile": metadata.icc,
+            "exif": metadata.exif and b"Exif\0\0" + metadata.exif,
+            "xmp": metadata.xmp,
+        }
+        options = {name: value for name, value in blocks.items() if value}
+        pixels = PillowImage.fromarray(image.whole())
+        pixels.save(file, cls.name, **options, **cls._encoder_options(quality))
+
+    @classmethod
+    def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
+        """Pillow's options for this quality."""
+        return {}
+
+
+def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Undo the turn of a camera; what the numbers mean: EXIF 2.32, 4.6.4, orientation."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels

@@ -1,0 +1,32 @@
+"""Which image formats there are. To add one: its class in a module of its own, listed here."""
+
+import re
+
+from hfdn_deploy.images.avif import Avif
+from hfdn_deploy.images.bmp import Bmp
+from hfdn_deploy.images.format import Format
+from hfdn_deploy.images.jpeg import Jpeg
+from hfdn_deploy.images.png import Png
+from hfdn_deploy.images.tiff import Tiff
+from hfdn_deploy.images.webp import WebP
+
+ALL_FORMATS: tuple[type[Format], ...] = (Png, Jpeg, WebP, Tiff, Bmp, Avif)
+
+FORMATS = {suffix: kind for kind in ALL_FORMATS for suffix in kind.suffixes}
+"""By suffix."""
+IMAGE_SUFFIXES = frozenset(FORMATS)
+
+SIGNATURE_BYTES = 64
+"""Of the start of a file, which tell its format."""
+
+
+def format_of(start: bytes) -> type[Format] | None:
+    """The format of a file that starts so, whatever its suffix; None if it is not known.
+
+    Args:
+        start: `SIGNATURE_BYTES` of the file or more.
+    """
+    for kind in ALL_FORMATS:
+        if re.match(kind.signature, start[:SIGNATURE_BYTES], re.DOTALL):
+            return kind
+    return None
