@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfdn_deploy import backends
-from hfdn_deploy.engines import flavour
+from hfdn_deploy import backends, engines
 from hfdn_deploy.images import read_image, write_image
 from tests.helpers.paths import ROOT
 
@@ -94,7 +93,7 @@ def test_interruption_that_an_import_turns_into_another_error(tmp_path):
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize(("owner", "name"), [(backends, "onnxruntime"), (flavour, "tensorrt")])
+@pytest.mark.parametrize(("owner", "name"), [(backends, "onnxruntime"), (engines, "tensorrt")])
 def test_interruption_while_an_engine_is_imported(monkeypatch, owner, name):
     """An extension module makes an ImportError of it, which would look like a broken engine."""
 

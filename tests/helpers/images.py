@@ -32,4 +32,5 @@ def deep(photo: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
     noise = np.random.default_rng(0).random(photo.shape)
     if dtype == "float32":
         return ((photo + noise) / 256).astype(dtype)
-    return (photo.astype(dtype) * 256 + (noise * 256).astype(dtype)).astype(dtype)
+    large: NDArray[Any] = photo.astype(dtype) * 256 + (noise * 256).astype(dtype)
+    return large.astype(dtype)
