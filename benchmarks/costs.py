@@ -75,7 +75,7 @@ def peak_activation_bytes(model: onnx.ModelProto, scale: int) -> float:
 
     The nodes run in the graph's order. A value lives from the node that makes it to the last one
     that reads it; a node's inputs and outputs live together. Nothing is fused or done in place,
-    so an engine may need less.
+    so a backend may need less.
     """
     height, width = TRUE_SIZES[scale]
     sizes = tensors(model, height, width)

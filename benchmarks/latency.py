@@ -1,4 +1,4 @@
-"""Latency of HFDN's precisions and of its peers on the same engine at the same output size."""
+"""Latency of HFDN's precisions and of its peers on the same backend at the same output size."""
 
 import argparse
 import json
@@ -30,18 +30,18 @@ from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-# What engines on a CPU may run HFDN in.
+# What backends on a CPU may run HFDN in.
 PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 LIMIT = "matrix product"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One network on one engine."""
+class Latency:
+    """One network on one backend."""
 
     network: str
-    engine: str
+    backend: str
     precision: str
     parameters: int
     macs: int
@@ -68,7 +68,7 @@ class Latencies:
     scale: int
     size: tuple[int, int]
     """Width and height of the input."""
-    rows: tuple[Row, ...]
+    rows: tuple[Latency, ...]
     limit: float
     """Multiply-accumulates a second of an fp32 matrix product in the same rounds."""
 
@@ -111,19 +111,21 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
     rgb = (picture.image / np.float32(255)).transpose(2, 0, 1)[None].astype(np.float32)
     share = scale**2 * math.prod(size) / PIXELS
     runs: list[Callable[[], object]] = []
-    rows: list[Row] = []
+    rows: list[Latency] = []
     with ExitStack() as stack:
         manifest = pretrained(scale).manifest
         published = f"{PAPER_PSNR['Set5'][scale - 2]:.2f}"
-        for engine, precision, model in _hfdn(scale):
+        for backend, precision, model in _hfdn(scale):
             try:
-                up = stack.enter_context(Upscaler.load(model, engine, precision, tile=None))
+                up = stack.enter_context(Upscaler.load(model, backend, precision, tile=None))
             except (BackendError, GateError) as error:
-                logger.warning("left out %s in %s: %s", engine, precision, error)
+                logger.warning("left out %s in %s: %s", backend, precision, error)
                 continue
             runs.append(partial(up.backend.run, luma))
             macs = round(manifest.macs_true * share)
-            rows.append(Row("HFDN", engine, precision, manifest.parameters, macs, published, ()))
+            rows.append(
+                Latency("HFDN", backend, precision, manifest.parameters, macs, published, ())
+            )
         wanted = [peer for peer in peers if scale in peer.scales]
         for peer in tqdm(wanted, "peers", disable=None, leave=False):
             model = graph(peer, scale)
@@ -131,10 +133,12 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
             runs.append(partial(candidate(model), _input(peer, luma, rgb)))
             macs = round(found.macs_true * share)
             psnr = peer.published.psnr.get(scale)
-            rows.append(Row(peer.name, "onnxruntime", "fp32", found.parameters, macs, psnr, ()))
+            rows.append(Latency(peer.name, "onnxruntime", "fp32", found.parameters, macs, psnr, ()))
         candidates = {str(i): run for i, run in enumerate(runs)}
         times = measure({**candidates, LIMIT: products("fp32")["onnxruntime"]}, rounds)
-    measured = [Row(**{**vars(r), "samples": times[str(i)].samples}) for i, r in enumerate(rows)]
+    measured = [
+        Latency(**{**vars(r), "samples": times[str(i)].samples}) for i, r in enumerate(rows)
+    ]
     limit = MACS / times[LIMIT].percentile(50)
     return Latencies(scale, size, tuple(measured), limit)
 
@@ -143,7 +147,7 @@ def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
     """Engine, precision and model of HFDN's rows."""
     return [
         ("torch", "fp32", CHECKPOINTS / f"hfdn_x{scale}.safetensors"),
-        *((engine, name, scale) for engine, names in PRECISIONS.items() for name in names),
+        *((backend, name, scale) for backend, names in PRECISIONS.items() for name in names),
     ]
 
 
@@ -159,13 +163,13 @@ def table(found: Latencies) -> str:
         f"{len(found.rows[0].samples)} rounds; "
         f"a matrix product in fp32 reaches {found.limit / 1e9:.0f} GMAC/s.",
         "",
-        "| network | engine | precision | parameters | MACs | latency | GMAC/s "
+        "| network | backend | precision | parameters | MACs | latency | GMAC/s "
         "| published PSNR on Set5 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(found.rows, key=lambda row: row.measurement.percentile(50)):
         lines.append(
-            f"| {row.network} | {row.engine} | {row.precision} | {row.parameters / 1e3:.0f}K "
+            f"| {row.network} | {row.backend} | {row.precision} | {row.parameters / 1e3:.0f}K "
             f"| {row.macs / 1e9:.1f}G | {row.measurement} | {row.rate / 1e9:.0f} "
             f"| {row.psnr or ''} |"
         )
@@ -183,12 +187,12 @@ def table(found: Latencies) -> str:
     return "\n".join(lines)
 
 
-def comparable(found: Latencies) -> list[Row]:
+def comparable(found: Latencies) -> list[Latency]:
     """The rows that differ in the network alone."""
-    return [row for row in found.rows if (row.engine, row.precision) == ("onnxruntime", "fp32")]
+    return [row for row in found.rows if (row.backend, row.precision) == ("onnxruntime", "fp32")]
 
 
-def _rank_correlation(values: Sequence[float], rows: Sequence[Row]) -> float:
+def _rank_correlation(values: Sequence[float], rows: Sequence[Latency]) -> float:
     """Pearson's correlation of the ranks; ties are as good as none here."""
     latencies = [row.measurement.percentile(50) for row in rows]
     first, second = (np.argsort(np.argsort(series)) for series in (values, latencies))
@@ -216,11 +220,13 @@ def plots(found: Latencies) -> dict[str, Figure]:
     return {"latency_macs": macs, "psnr_latency": psnr}
 
 
-def _milliseconds(row: Row) -> float:
+def _milliseconds(row: Latency) -> float:
     return 1e3 * row.measurement.percentile(50)
 
 
-def _scatter(axes: Axes, rows: Sequence[Row], point: Callable[[Row], tuple[float, float]]) -> None:
+def _scatter(
+    axes: Axes, rows: Sequence[Latency], point: Callable[[Latency], tuple[float, float]]
+) -> None:
     """Points and their names, each where no other name stands if there is such a place."""
     short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch"}
     for row in rows:
@@ -233,7 +239,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], point: Callable[[Row], tuple[float
     taken = [Bbox([dot - 4, dot + 4]) for dot in dots]
     for row in rows:
         own = row.network == "HFDN"
-        name = f"HFDN {row.precision}, {short[row.engine]}" if own else row.network
+        name = f"HFDN {row.precision}, {short[row.backend]}" if own else row.network
         for height, side in product((4, -12, 16, -24, 28, -36, 40, -48), ("left", "right")):
             place = (6 if side == "left" else -6, height)
             note = axes.annotate(

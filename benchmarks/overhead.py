@@ -1,4 +1,4 @@
-"""How much of an upscaling is spent outside the engine."""
+"""How much of an upscaling is spent outside the backend."""
 
 import argparse
 import json

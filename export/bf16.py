@@ -1,4 +1,4 @@
-"""bfloat16 as engines compute it, told to ONNX Runtime, so that it is judged on any CPU."""
+"""bfloat16 as backends compute it, told to ONNX Runtime, so that it is judged on any CPU."""
 
 import onnx
 from onnx import TensorProto, helper
@@ -9,7 +9,7 @@ from hfdn_deploy.graph import GraphView, rewired
 def emulate_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
     """An fp32 graph with the input, every weight and every result but the last rounded to bf16.
 
-    That is what an engine does whose products have bf16 operands and fp32 sums.
+    That is what a library does whose products have bf16 operands and fp32 sums.
     """
     view = GraphView(model)
     floats = [name for name, x in view.tensors.items() if x.data_type == TensorProto.FLOAT]

@@ -20,7 +20,7 @@ LARGEST_BIAS = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class Dialect:
-    """What an engine's integer kernels want."""
+    """What a library's integer kernels want."""
 
     activations: type[np.int8] | type[np.uint8]
     """np.int8, symmetric around zero, or np.uint8 with a zero point."""

@@ -1,4 +1,4 @@
-"""Work at high resolution rewritten for CPU engines, as low-resolution channels.
+"""Work at high resolution rewritten for backends on a CPU, as low-resolution channels.
 
 ONNX Runtime has no integer transposed convolution, OpenVINO a slow one; and both fill vectors with
 output channels, of which the last convolution has one.
@@ -21,7 +21,7 @@ def to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
 
     A kernel of k at stride s is ceil(k / s) taps for each of s² phases, which become channels
     (W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016). The
-    activation stays next to its convolution, where engines fuse it, for it commutes with the
+    activation stays next to its convolution, where backends fuse it, for it commutes with the
     depth-to-space behind it. Tensors keep their names; the new ones are `NAME.pixels`,
     `NAME.cropped` and `NAME.phases`.
     """

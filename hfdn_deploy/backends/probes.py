@@ -1,4 +1,4 @@
-"""The smallest graphs, to see what engines can do here."""
+"""The smallest graphs, to see what the libraries can do here."""
 
 from functools import cache
 

@@ -26,9 +26,9 @@ class BenchRow:
     """Width and height of the input."""
     choice: str
     inference: tuple[float, ...] | None
-    """Seconds of each run of the engine, input and output where it computes.
+    """Seconds of each run of the backend, input and output where it computes.
 
-    On a GPU by CUDA events; None where the engine has no such clock.
+    On a GPU by CUDA events; None where the backend has no such clock.
     """
     with_transfers: tuple[float, ...] | None
     """Seconds of each run from and to the host's memory; None on a CPU, which has no transfers."""
@@ -42,8 +42,8 @@ class BenchRow:
     """True multiply-accumulates of one run."""
 
     @property
-    def engine(self) -> Measurement:
-        """The engine's own time: inference only, or with transfers where that is not known."""
+    def backend_alone(self) -> Measurement:
+        """The backend's own latency: inference only, or with transfers where that is not known."""
         return Measurement(self.inference or self.with_transfers or ())
 
     @property
@@ -66,7 +66,7 @@ class BenchResult:
     rows: tuple[BenchRow, ...]
 
     def limit(self, precision: str) -> tuple[str, float] | None:
-        """The engine with the fastest product of a precision, and its MACs a second."""
+        """The backend with the fastest product of a precision, and its MACs a second."""
         rates = {
             name.split()[1]: self.macs_of_product / Measurement(tuple(samples)).percentile(50)
             for name, samples in self.limits.items()
@@ -110,7 +110,7 @@ def format_table(result: BenchResult) -> str:
     doubts = []
     for row in result.rows:
         first = next(r for r in result.rows if r.size == row.size)
-        ratio = row.engine.ratio(first.engine)
+        ratio = row.backend_alone.ratio(first.backend_alone)
         doubts.append(doubt(row.key, ratio) if row is not first else None)
         peak = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB"
         cells = [
@@ -148,7 +148,7 @@ def _share(result: BenchResult, row: BenchRow) -> str:
     limit = result.limit(row.precision)
     if row.backend in ON_GPU or limit is None:
         return "-"
-    return f"{100 * row.macs / row.engine.percentile(50) / limit[1]:.0f} %"
+    return f"{100 * row.macs / row.backend_alone.percentile(50) / limit[1]:.0f} %"
 
 
 def regressions(new: BenchResult, old: BenchResult) -> list[str]:
@@ -158,7 +158,7 @@ def regressions(new: BenchResult, old: BenchResult) -> list[str]:
     for row in new.rows:
         if row.key not in before:
             continue
-        was, now = before[row.key].engine, row.engine
+        was, now = before[row.key].backend_alone, row.backend_alone
         ratio = now.percentile(50) / was.percentile(50)
         if now.percentile(25) > was.percentile(75) and ratio > LEAST_REGRESSION:
             phrases.append(f"{row.key} took {ratio:.2f} times as long")

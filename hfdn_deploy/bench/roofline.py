@@ -18,7 +18,7 @@ Run = Callable[[], object]
 
 
 def products(precision: str) -> dict[str, Run]:
-    """Products of two SIDE × SIDE matrices on the CPU, by engine; none where nothing has it."""
+    """Products of two SIDE × SIDE matrices on the CPU, by backend; none where none has it."""
     runs: dict[str, Run] = {}
     if precision in ("fp32", "int8") and backends.why_unavailable("onnxruntime") is None:
         runs["onnxruntime"] = _in_onnxruntime(precision)
@@ -69,7 +69,7 @@ def _integers() -> bytes:
 
 
 def _quantized() -> bytes:
-    """Between pairs, as an engine finds integer arithmetic in a graph of floats."""
+    """Between pairs, as a backend finds integer arithmetic in a graph of floats."""
     scale = np.float32(SIDE * 127 * 255 / 256)
     constants = {
         "x.scale": np.float32(1), "x.zero": np.uint8(0), "w": _weights(),

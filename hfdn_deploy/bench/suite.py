@@ -115,7 +115,7 @@ def run(
     found: list[BenchRow] = []
     limits: dict[str, list[float]] = {}
     precisions = dict.fromkeys(case.precision for case in cases if case.backend not in ON_GPU)
-    runs = {f"{p} {engine}": f for p in precisions for engine, f in products(p).items()}
+    runs = {f"{p} {name}": f for p in precisions for name, f in products(p).items()}
     for size in sizes:
         peaks = [_peak(case, size, photograph) for case in cases]
         with ExitStack() as stack:
@@ -125,14 +125,14 @@ def run(
             clocked: list[list[float]] = [[] for _ in cases]
             for i, (up, picture) in enumerate(zip(opened, pictures, strict=True)):
                 lr = np.ascontiguousarray(picture.luma[None, None])
-                candidates[f"engine {i}"] = partial(_run_engine, up.backend, lr, clocked[i])
+                candidates[f"backend {i}"] = partial(_run_backend, up.backend, lr, clocked[i])
                 candidates[f"end to end {i}"] = partial(up, picture.image)
             times = measure(candidates, rounds, seconds)
             costs = _costs(cases, opened, pictures)
         for name in runs:
             limits.setdefault(name, []).extend(times[name].samples)
         for i, case in enumerate(cases):
-            engine = times[f"engine {i}"].samples
+            alone = times[f"backend {i}"].samples
             on_gpu = case.backend in ON_GPU
             outputs = opened[i].scale ** 2 * math.prod(size)
             row = BenchRow(
@@ -141,8 +141,8 @@ def run(
                 precision=case.precision,
                 size=size,
                 choice=opened[i].choice,
-                inference=tuple(clocked[i][-len(engine) :]) or None if on_gpu else engine,
-                with_transfers=engine if on_gpu else None,
+                inference=tuple(clocked[i][-len(alone) :]) or None if on_gpu else alone,
+                with_transfers=alone if on_gpu else None,
                 end_to_end=times[f"end to end {i}"].samples,
                 psnr_cost_db=costs[i],
                 peak_bytes=peaks[i],
@@ -160,8 +160,8 @@ def _run_options(cases: Sequence[Candidate]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != getattr(ModelOptions, name)}
 
 
-def _run_engine(backend: Backend, lr: NDArray[np.float32], clocked: list[float]) -> None:
-    """Run an engine once, and add what its own clock says, if it has one."""
+def _run_backend(backend: Backend, lr: NDArray[np.float32], clocked: list[float]) -> None:
+    """Run a backend once, and add what its own clock says, if it has one."""
     backend.run(lr)
     if (seconds := backend.seconds()) is not None:
         clocked.append(seconds)

@@ -86,7 +86,7 @@ class Bundle:
 
         Args:
             graph: of `entry`, or one of `DERIVED`, whose own gate is what counts. That of "bf16"
-                is the fp32 graph: the engine that computes it shortens the numbers.
+                is the fp32 graph: the backend that computes it shortens the numbers.
 
         Raises:
             BundleError: no such graph, missing, changed, or with data outside the file.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SCHEMA = 5
 
-# The graphs that each precision needs: engines for CPUs want a dialect of their own for INT8.
+# The graphs that each precision needs: backends on a CPU want a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
 GRAPH_NAMES = tuple(name for names in GRAPHS.values() for name in names)
 # What OpenVINO computes that is no file of its own, and the graph that it is derived from when
@@ -134,7 +134,7 @@ class ModelFile:
     file: str
     """Plain name inside the bundle's directory."""
     graph: str
-    """A precision, or its dialect for a kind of engine; a value of `GRAPHS`."""
+    """A precision, or its dialect for a kind of backend; a value of `GRAPHS`."""
     sha256: str
     input: TensorSpec
     output: TensorSpec

@@ -77,7 +77,7 @@ def run(
 
     Raises:
         InputError: the storage refuses the list of results.
-        BackendError: there is no cluster, it has no room for a worker, or the engine failed.
+        BackendError: there is no cluster, it has no room for a worker, or the backend failed.
         HFDNError: what `Upscaler.open` raises.
     """
     if cpus <= 0 or gpus < 0 or (workers is not None and workers < 1):

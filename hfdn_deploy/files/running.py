@@ -67,7 +67,7 @@ def run_jobs(
         progress: see `Upscaler`.
 
     Raises:
-        BackendError: the engine failed.
+        BackendError: the backend failed.
     """
     for job in jobs:
         if is_video(job.source):
@@ -123,7 +123,7 @@ def upscale_bytes(
 
     Raises:
         InputError: the input is not usable, or the format cannot hold the result.
-        BackendError: the engine failed.
+        BackendError: the backend failed.
     """
     reader = ImageReader(data, source)
     plan = _plan(up, reader.header, source, Path(target))

@@ -1,4 +1,4 @@
-"""One queue before the engines: jobs in, batches of equal shape to the worker threads."""
+"""One queue before the models: jobs in, batches of equal shape to the worker threads."""
 
 import logging
 import threading

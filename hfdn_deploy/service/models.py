@@ -19,7 +19,7 @@ class ModelSettings:
     models: tuple[ModelOptions, ...] = tuple(ModelOptions(model=scale) for scale in (4, 2, 3))
     """Requests that name no scale or precision get the first of those that are left."""
     batch: int | None = None
-    """Most images in a batch; None for 8, or 1 where an engine would not take more."""
+    """Most images in a batch; None for 8, or what the backend takes."""
 
 
 class Models:
@@ -80,6 +80,6 @@ class Models:
         ]
 
     def close(self) -> None:
-        """Free the engines."""
+        """Close the models."""
         for up in self._opened.values():
             up.close()

@@ -82,7 +82,7 @@ class Service:
         Raises:
             RequestError: 429, busy; 503, not done in time; and what `receive`, `decode` and
                 `encode` refuse.
-            BackendError: the engine failed.
+            BackendError: the backend failed.
         """
         self.queue.check(self.retry_after)  # before the client has sent everything in vain
         with self.uploads.entered(self.retry_after):
@@ -129,14 +129,14 @@ class Service:
                 "smaller one, or try again later.",
                 {"Retry-After": str(self.retry_after)},
             )
-        except InputError as error:  # too large for the memory that is free, or for the engine
+        except InputError as error:  # too large for the memory that is free, or for the backend
             raise RequestError(413, str(error)) from None
         finally:
             done.cancel()
             left.cancel()
 
     def close(self) -> None:
-        """Finish what is in the queue, then free the engines."""
+        """Finish what is in the queue, then close the models."""
         self.batcher.close()
         self.models.close()
 

@@ -46,7 +46,7 @@ def upscale_video(
         InputError: the source is damaged, truncated or of a kind that cannot be upscaled, the
             target cannot hold it, or the disk refuses. Nothing is left at the target then, or
             what was there before.
-        BackendError: PyAV is not installed, or the engine failed.
+        BackendError: PyAV is not installed, or the backend failed.
     """
     check_video_format(target)
     if target.exists() and source.exists() and target.samefile(source):

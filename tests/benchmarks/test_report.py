@@ -19,7 +19,7 @@ def found():
 def test_hfdn_and_peers_are_measured_on_one_engine(found):
     same = latency.comparable(found)
     assert [row.network for row in same] == ["HFDN", "IDN", "IMDN"]
-    assert {(row.engine, row.precision) for row in found.rows} >= {
+    assert {(row.backend, row.precision) for row in found.rows} >= {
         ("torch", "fp32"), ("onnxruntime", "int8"), ("openvino", "int8"), ("openvino", "fp32"),
     }  # fmt: skip
     hfdn = same[0]
