@@ -13,9 +13,8 @@ from pathlib import Path
 
 from export.exporter import export_bundle, verify_bundle
 from export.triton import write_repository
-from hfdn_deploy.bundle import GRAPHS, ModelFile
+from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
 from hfdn_deploy.cli import run_command
-from hfdn_deploy.engines import named_bundle
 from hfdn_deploy.network import HFDNConfig
 
 

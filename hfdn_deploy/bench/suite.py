@@ -21,8 +21,8 @@ from hfdn_deploy.bench.results import ON_GPU, SCHEMA, BenchResult, BenchRow
 from hfdn_deploy.bench.roofline import MACS, products
 from hfdn_deploy.bench.samples import ImagePair, make_pair
 from hfdn_deploy.bench.timing import measure
-from hfdn_deploy.bundle import GRAPHS, MANIFEST, Bundle, Manifest
-from hfdn_deploy.engines import ENGINE_SUFFIXES, named_bundle, read_sidecar
+from hfdn_deploy.bundle import GRAPHS, MANIFEST, Bundle, Manifest, named_bundle
+from hfdn_deploy.engines import ENGINE_SUFFIXES, read_sidecar
 from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler

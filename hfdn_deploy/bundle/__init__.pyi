@@ -1,4 +1,4 @@
-from .bundle import Bundle, external_tensors, pretrained, pretrained_scales
+from .bundle import Bundle, external_tensors
 from .manifest import (
     DERIVED,
     GRAPH_NAMES,
@@ -18,6 +18,7 @@ from .manifest import (
     why_failed,
 )
 from .schema import from_json, read_json
+from .shipped import name_of, named_bundle, pretrained, pretrained_scales
 
 __all__ = [
     "DERIVED",
@@ -38,6 +39,8 @@ __all__ = [
     "external_tensors",
     "from_json",
     "graph_for",
+    "name_of",
+    "named_bundle",
     "pretrained",
     "pretrained_scales",
     "read_json",

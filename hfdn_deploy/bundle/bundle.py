@@ -8,8 +8,6 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
-from importlib.resources import files as package_files
 from pathlib import Path
 
 import onnx
@@ -212,21 +210,3 @@ def external_tensors(graph: onnx.GraphProto) -> list[str]:
         tensors += [sparse.values, sparse.indices]
     external = onnx.TensorProto.EXTERNAL
     return [t.name for t in tensors if t.data_location == external or t.external_data] + nested
-
-
-def pretrained_scales() -> Sequence[int]:
-    """The scales whose bundles ship with the package."""
-    folder = Path(str(package_files("hfdn_deploy.bundle") / "pretrained"))
-    return sorted(int(path.parent.name[1:]) for path in folder.glob(f"x[0-9]/{MANIFEST}"))
-
-
-def pretrained(scale: int) -> Bundle:
-    """The bundle for `scale` that ships with the package.
-
-    Raises:
-        BundleError: there is none for this scale.
-    """
-    if scale not in pretrained_scales():
-        known = ", ".join(map(str, pretrained_scales()))
-        raise BundleError(f"no pretrained bundle for scale {scale}; there is one for {known}.")
-    return Bundle(Path(str(package_files("hfdn_deploy.bundle") / "pretrained" / f"x{scale}")))

@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build an engine, or find it in the cache, and say where it is."""
-    from hfdn_deploy.engines import cached_engine, copy_engine, named_bundle, read_sidecar
+    from hfdn_deploy.bundle import named_bundle
+    from hfdn_deploy.engines import cached_engine, copy_engine, read_sidecar
 
     if args.output and args.output.suffix.lower() not in ENGINE_SUFFIXES:
         known = " or ".join(ENGINE_SUFFIXES)

@@ -5,7 +5,6 @@ from .cache import (
     copy_engine,
     device_here,
     holds,
-    named_bundle,
     resolve_targets,
 )
 from .engine import Engine, open_engine
@@ -33,7 +32,6 @@ __all__ = [
     "copy_engine",
     "device_here",
     "holds",
-    "named_bundle",
     "open_engine",
     "optimization_profile",
     "presets",

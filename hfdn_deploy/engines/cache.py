@@ -27,8 +27,7 @@ from hfdn_deploy.bundle import (
     Bundle,
     TensorSpec,
     graph_for,
-    pretrained,
-    pretrained_scales,
+    name_of,
     why_failed,
 )
 from hfdn_deploy.cuda import Device
@@ -168,7 +167,7 @@ def _plan(
     (output,) = graph.output
     return EngineManifest(
         schema=SCHEMA,
-        bundle=_bundle_name(bundle),
+        bundle=name_of(bundle),
         scale=bundle.manifest.scale,
         precision=precision,
         graph=entry.graph,
@@ -187,26 +186,6 @@ def _plan(
         sha256="",
         checksum="",
     )
-
-
-def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
-    """A bundle by its path, or "x4" for the one of that scale that comes with the package.
-
-    Raises:
-        BundleError: it is not there or damaged.
-    """
-    scales = {f"x{scale}": scale for scale in pretrained_scales()}
-    path = pretrained(scales[name]).path if name in scales else Path(name)
-    return Bundle(path, allow_ungated)
-
-
-def _bundle_name(bundle: Bundle) -> str:
-    """What `named_bundle` finds this bundle by."""
-    path = bundle.path.resolve()
-    for scale in pretrained_scales():
-        if path == pretrained(scale).path.resolve():
-            return f"x{scale}"
-    return str(path)
 
 
 def _whole_engine(folder: Path) -> Path | None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from hfdn_deploy import cuda
 from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bundle import named_bundle
 from hfdn_deploy.engines.bindings import ICudaEngine, IExecutionContext, IRuntimeConfig, TensorRT
 from hfdn_deploy.engines.builder import message_log
-from hfdn_deploy.engines.cache import cache_folder, named_bundle
+from hfdn_deploy.engines.cache import cache_folder
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.errors import BackendError, EngineError, InputError
