@@ -3,7 +3,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks import latency
-from benchmarks.latency import Latencies, Row
+from benchmarks.latency import Latencies, Latency
 from benchmarks.peers import PEERS
 from benchmarks.report import Section, page
 from hfdn_deploy.bench import PIXELS
@@ -31,7 +31,7 @@ def test_hfdn_and_peers_are_measured_on_one_engine(found):
 
 def test_rows_are_sorted_and_ranks_are_told():
     rows = [
-        Row(name, "onnxruntime", "fp32", 1000 * parameters, macs, None, (seconds,))
+        Latency(name, "onnxruntime", "fp32", 1000 * parameters, macs, None, (seconds,))
         for name, parameters, macs, seconds in (
             ("small", 1, 10**9, 0.3),
             ("middle", 3, 2 * 10**9, 0.2),
