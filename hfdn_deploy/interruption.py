@@ -1,6 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP, where a KeyboardInterrupt would come at the wrong time."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +16,29 @@ _NUMBERS = tuple(
 )
 
 
+INTERRUPTED = 130
+"""Exit code of a program that a signal ended."""
+
+# What stands between a module and the one that it imports.
+_MACHINERY = ("importlib", "importlib._bootstrap", "lazy_loader")
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt when a signal comes in the block, which the main thread runs.
 
-    An extension module that is being imported turns it into an ImportError; any exception that
-    leaves the block after a signal is a KeyboardInterrupt again.
+    While a command line imports what it needs, nothing has begun, and the process ends at once:
+    an extension module may abort on an exception. Elsewhere an import may turn it into an
+    ImportError; any exception that leaves the block after a signal is a KeyboardInterrupt again.
     """
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
+        if _importer(frame).startswith("hfdn_deploy.cli"):
+            report_interruption()
+            os._exit(INTERRUPTED)
         raise KeyboardInterrupt
 
     try:
@@ -35,6 +48,22 @@ def interruptible() -> Iterator[None]:
         if interrupted:
             raise KeyboardInterrupt from None
         raise
+
+
+def report_interruption() -> None:
+    """Say that a signal ended the program."""
+    print("interrupted; nothing half-written is left.", file=sys.stderr, flush=True)
+
+
+def _importer(frame: FrameType | None) -> str:
+    """Return the module that began the import under way; empty if there is none."""
+    found = ""
+    while frame and frame.f_back:
+        below = frame.f_back.f_globals.get("__name__", "")
+        if frame.f_globals.get("__name__") in _MACHINERY and below not in _MACHINERY:
+            found = below
+        frame = frame.f_back
+    return found
 
 
 @contextmanager

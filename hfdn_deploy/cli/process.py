@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from hfdn_deploy.errors import HFDNError, InputError, PartialError
-from hfdn_deploy.interruption import interruptible
+from hfdn_deploy.interruption import INTERRUPTED, interruptible, report_interruption
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
@@ -61,7 +60,7 @@ def run_command(command: Callable[[], int | None]) -> int:
         print(f"error: {error}; check the path and the disk.", file=sys.stderr)
         return InputError.exit_code
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left.", file=sys.stderr)
+        report_interruption()
         return INTERRUPTED
 
 
