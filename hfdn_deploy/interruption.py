@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP, where a KeyboardInterrupt would come at the wrong time."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,15 +19,26 @@ _NUMBERS = tuple(
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt when a signal comes in the block, which the main thread runs.
 
-    An extension module that is being imported turns it into an ImportError; any exception that
-    leaves the block after a signal is a KeyboardInterrupt again.
+    While a module is imported, the first signal waits for its end: an extension module may turn
+    the exception into an ImportError, or abort the process. Any exception that leaves the block
+    after a signal is a KeyboardInterrupt.
     """
     interrupted = False
+    profile = sys.getprofile()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
+        outermost = None if interrupted else _outermost_import(frame)
         interrupted = True
-        raise KeyboardInterrupt
+        if outermost is None:
+            raise KeyboardInterrupt
+
+        def end(returning: FrameType, event: str, _: object) -> None:
+            if returning is outermost and event == "return":
+                sys.setprofile(profile)
+                raise KeyboardInterrupt
+
+        sys.setprofile(end)
 
     try:
         with _handled(interrupt):
@@ -35,6 +47,18 @@ def interruptible() -> Iterator[None]:
         if interrupted:
             raise KeyboardInterrupt from None
         raise
+    finally:
+        sys.setprofile(profile)
+
+
+def _outermost_import(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the import machinery that the others came from, if there is one."""
+    found = None
+    while frame:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            found = frame
+        frame = frame.f_back
+    return found
 
 
 @contextmanager
