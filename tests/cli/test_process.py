@@ -63,7 +63,7 @@ def test_interruption_leaves_no_output(tmp_path, photo, bundle):
     ],
 )
 def test_interruption_while_modules_are_imported(tmp_path, command, number):
-    (tmp_path / "cv2.py").write_text("import time\nprint('now', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "psutil.py").write_text("import time\nprint('now', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
         [sys.executable, "-m", *command.split()],
         cwd=ROOT,
@@ -81,7 +81,7 @@ def test_interruption_while_modules_are_imported(tmp_path, command, number):
 def test_interruption_that_an_import_turns_into_another_error(tmp_path):
     text = "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\n"
     text += "except KeyboardInterrupt:\n    raise ImportError('initialization failed') from None\n"
-    (tmp_path / "cv2.py").write_text(text)
+    (tmp_path / "psutil.py").write_text(text)
     process = subprocess.run(
         [sys.executable, "-m", "hfdn_deploy", "info", "setup.cfg"],
         cwd=ROOT,

@@ -6,14 +6,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import cached_property
 from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks.cli import main as benchmark
-from hfdn_deploy import BackendError, BundleError, InputError, Upscaler
+from hfdn_deploy import BackendError, BundleError, InputError
+from hfdn_deploy import cluster as cluster_package
 from hfdn_deploy.cli import main
 from hfdn_deploy.cluster import ImageResult
 from hfdn_deploy.cluster import ray as on_ray
@@ -124,15 +124,16 @@ def test_an_image_that_no_worker_survives_is_reported(
 ):
     monkeypatch.setattr(on_ray, "_RETRIES", 1)
 
-    class Deadly(on_ray._Worker):
-        @cached_property
-        def _up(self):
-            up = Upscaler.open(self._options)
-            run = up.backend.run
-            up.backend.run = lambda lr: os.kill(os.getpid(), 9) if lr.shape[-1] == 27 else run(lr)
-            return up
+    class DeadlyActor:
+        def __init__(self, worker):
+            self.worker, backend = worker, worker._up.backend
+            run = backend.run
+            backend.run = lambda lr: os.kill(os.getpid(), 9) if lr.shape[-1] == 27 else run(lr)
 
-    monkeypatch.setattr(on_ray, "_Worker", Deadly)
+        def __call__(self, row):
+            return self.worker.upscale(row)
+
+    monkeypatch.setattr(on_ray, "_Actor", DeadlyActor)
     planned = on_ray.plan([str(pictures / f"{i}.png") for i in range(4)], str(tmp_path / "out"))
     found = {result.output: result for result in on_ray.run(planned, OPTIONS, workers=1)}
     assert "3.png: every worker that took it died" in found["3.png"].error
@@ -196,7 +197,8 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
     (tmp_path / "upper" / "results.jsonl").write_text('{"a": 1}')
     with pytest.raises(InputError, match=r"results\.jsonl is no list of results"):
         on_ray.plan([str(pictures)], str(tmp_path / "upper"))
-    monkeypatch.delattr("hfdn_deploy.cluster.run")  # which the package may have looked up
+    # What the package may have looked up before.
+    monkeypatch.delitem(vars(cluster_package), "run", raising=False)
     monkeypatch.setitem(sys.modules, "hfdn_deploy.cluster.ray", None)
     assert main(["upscale", str(pictures), "-o", out, *ray]) == 2
     assert "pip install 'hfdn-deploy[ray]'" in capsys.readouterr().err

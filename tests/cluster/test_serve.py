@@ -65,6 +65,8 @@ def test_arguments_of_serve_run(monkeypatch):
     with pytest.raises(ValueError, match="precison"):
         ray_serve.Arguments(precison="int8")
     assert ray_serve.Arguments(scale="2", max_replicas="8").max_replicas == 8
+    assert ray_serve.Arguments(tile="64").tile == 64
+    assert ray_serve.Arguments(tile="auto").tile == "auto"
     monkeypatch.setenv("HFDN_TOKEN", " ")
     with pytest.raises(InputError, match="HFDN_TOKEN is empty"):
         ray_serve.build(ray_serve.Arguments())
