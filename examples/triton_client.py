@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy import Upscaler
+from hfdn_deploy.backends import Backend
 from hfdn_deploy.images import read_image, write_image
 
 
-class TritonBackend:
+class TritonBackend(Backend):
     """One model of a Triton server, as a backend of `Upscaler`."""
 
     name = "triton"
