@@ -15,7 +15,16 @@ from hfdn_deploy.backends import Backend, Model, open_backend
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
-from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image, size_of
+from hfdn_deploy.images import (
+    Banded,
+    Image,
+    ImagePlanes,
+    Plane,
+    Rows,
+    check_image,
+    check_shape,
+    size_of,
+)
 from hfdn_deploy.options import ModelOptions, Tile
 from hfdn_deploy.tiling import CLOSED, LumaUpscaler, Plan, Planner, Progress
 
@@ -146,8 +155,9 @@ class Upscaler:
             number: of images of this shape that are upscaled at once.
 
         Raises:
-            InputError: it would not fit into memory.
+            InputError: no image has this shape, or it would not fit into memory.
         """
+        check_shape(shape)
         height, width, channels = size_of(shape)
         values = number * self.scale**2 * height * width * channels
         held = 0 if held_as is None else values * np.dtype(held_as).itemsize

@@ -209,6 +209,14 @@ def test_unusable_arrays(bundle, image, message):
         up(image)
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"), [((5,), "neither"), ((3, 4, 5), "neither"), ((0, 3), "no pixel")]
+)
+def test_a_plan_is_for_an_image(bundle, shape, message):
+    with Upscaler.load(bundle) as up, pytest.raises(InputError, match=message):
+        up.plan(shape)
+
+
 class Broken(backends.Backend):
     name = "broken"
     scale = 4

@@ -50,7 +50,7 @@ class TensorRTBackend(Backend):
         try:
             cuda.Device.current()
         except BackendError as error:
-            return Obstacle(error.reason, "ask for backend openvino or onnxruntime")
+            return Obstacle(error.reason, "run it on a machine with an NVIDIA GPU")
         return None
 
     @classmethod

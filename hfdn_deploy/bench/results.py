@@ -74,6 +74,11 @@ class BenchResult:
         }
         return max(rates.items(), key=lambda item: item[1]) if rates else None
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `ModelOptions` that were not the defaults."""
+        return dict(self.environment.get("options", {}))
+
     def to_json(self) -> dict[str, Any]:
         """All of it, every sample included."""
         return asdict(self)
@@ -98,7 +103,7 @@ def read_result(path: Path) -> BenchResult:
 def format_table(result: BenchResult) -> str:
     """Return a Markdown table, and a sentence for each ratio that the spread leaves open."""
     facts = result.environment
-    options = "".join(f"; {name} {value}" for name, value in facts.get("options", {}).items())
+    options = "".join(f"; {name} {value}" for name, value in result.options.items())
     lines = [
         f"{facts['processor']}, {facts['cores']} cores, {len(result.rows[0].end_to_end)} rounds; "
         f"median (middle half){options}",
@@ -137,6 +142,11 @@ def format_table(result: BenchResult) -> str:
         ),
         *(f"- {sentence}" for sentence in doubts if sentence),
     ]
+    if result.options:
+        lines.append(
+            "- the options hold for end to end, PSNR cost and peak memory; the other columns are "
+            "of one pass over the whole input"
+        )
     return "\n".join(lines)
 
 
@@ -152,7 +162,14 @@ def _share(result: BenchResult, row: BenchRow) -> str:
 
 
 def regressions(new: BenchResult, old: BenchResult) -> list[str]:
-    """Return a phrase for each row whose middle half lies above that of the same row in `old`."""
+    """Return a phrase for each row whose middle half lies above that of the same row in `old`.
+
+    Raises:
+        InputError: the two were measured with different options.
+    """
+    if new.options != old.options:
+        told = " and ".join(str(result.options or "none") for result in (new, old))
+        raise InputError(f"the runs had different options ({told}); measure both alike.")
     before = {row.key: row for row in old.rows}
     phrases = []
     for row in new.rows:

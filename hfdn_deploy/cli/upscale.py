@@ -45,8 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     places = ("local", "ray")
     parser.add_argument(
-        "--cluster", choices=places, default="local",
-        help="ray: of this machine or at $RAY_ADDRESS; IN and OUT may be s3:// URIs",
+        "--cluster", choices=places,
+        help="ray: of this machine or at $RAY_ADDRESS; IN and OUT may be s3:// URIs "
+        "(default: local)",
     )  # fmt: skip
     # The name that --cluster had in 0.1.
     parser.add_argument("--engine", choices=places, help=argparse.SUPPRESS)
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.engine:
         logger.warning("--engine %s is now --cluster %s.", args.engine, args.engine)
+        if args.cluster not in (None, args.engine):
+            raise InputError("--engine is the old name of --cluster; give --cluster alone.")
         args.cluster = args.engine
     if args.cluster == "ray":
         if args.batch != 1:

@@ -1,4 +1,4 @@
-from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image
+from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image, check_shape
 from .format import Header
 from .metadata import upright_exif
 from .reading import (
@@ -33,6 +33,7 @@ __all__ = [
     "check_fits",
     "check_format",
     "check_image",
+    "check_shape",
     "cubic",
     "decode_header",
     "decode_image",

@@ -168,14 +168,23 @@ def check_image(image: Image | Rows) -> None:
     """
     if not isinstance(image, np.ndarray | Rows):
         raise InputError(f"an image is a NumPy array, not {type(image).__name__}; convert it.")
-    if len(image.shape) not in (2, 3) or image.shape[2:] not in ((), (1,), (2,), (3,), (4,)):
-        raise InputError(
-            f"an image of shape {image.shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
-        )
-    if 0 in image.shape:
-        raise InputError(f"an image of shape {image.shape} has no pixel.")
+    check_shape(image.shape)
     if image.dtype.name not in WHITE:
         raise InputError(f"pixels are {image.dtype}; convert them to uint8, uint16 or float32.")
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse a shape that no image has.
+
+    Raises:
+        InputError: neither (H, W) nor (H, W, C) with one to four channels, or no pixel.
+    """
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (2,), (3,), (4,)):
+        raise InputError(
+            f"an image of shape {shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
+        )
+    if min(shape) < 1:
+        raise InputError(f"an image of shape {shape} has no pixel.")
 
 
 def _check_range(pixels: Image) -> None:

@@ -41,21 +41,22 @@ class ImageReader:
 
     header: Header
 
-    def __init__(self, source: Path | bytes, name: str = "") -> None:
+    def __init__(self, source: str | os.PathLike[str] | bytes, name: str = "") -> None:
         """Open a file and read its header.
 
         Args:
-            source: a file, or its bytes.
+            source: a file's path, or its bytes.
             name: stands in the errors; by default the path.
 
         Raises:
             InputError: missing, empty, damaged, or an image that is not read (CMYK, signed
                 numbers). ImageTooLargeError: too many pixels, or too little memory for the file.
         """
-        self.name = name or str(source)
         self._image: Format | None = None
-        if isinstance(source, Path):
+        if not isinstance(source, bytes):
+            source = Path(source)
             check_regular(source, InputError)
+        self.name = name or str(source)
         with _named(self.name):
             self._file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             try:

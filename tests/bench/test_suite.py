@@ -74,6 +74,18 @@ def test_a_result_compared_with_itself_and_with_one_twice_as_fast(tmp_path, caps
     assert regressions(read_result(fast), result) == []
 
 
+def test_runs_with_other_options_are_not_compared(result):
+    options = {"ensemble": True, "tile": 16}
+    other = replace(result, environment={**result.environment, "options": options})
+    assert regressions(other, other) == []
+    with pytest.raises(InputError, match=r"different options .*'tile': 16.* and none"):
+        regressions(other, result)
+    text = format_table(other)
+    assert "; ensemble True; tile 16" in text
+    assert "the other columns are of one pass" in text
+    assert "one pass" not in format_table(result)
+
+
 @pytest.mark.parametrize("option", ["--rounds=0", "--rounds=-1", "--seconds=nan", "--seconds=-1"])
 def test_measuring_nothing_or_for_ever_is_refused(capsys, option):
     with pytest.raises(SystemExit) as caught:

@@ -117,6 +117,8 @@ def test_the_old_name_of_cluster(picture, bundle, tmp_path, capsys, caplog):
     assert main([*command, "--engine", "ray", "--batch", "2"]) == 2
     assert "--batch is for --cluster local" in capsys.readouterr().err
     assert main([*command, "--engine", "local"]) == 0
+    assert main([*command, "--engine", "local", "--cluster", "ray"]) == 2
+    assert "give --cluster alone" in capsys.readouterr().err
     for place in ("ray", "local"):
         assert f"--engine {place} is now --cluster {place}" in caplog.text
     with pytest.raises(SystemExit):

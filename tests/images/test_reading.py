@@ -50,6 +50,7 @@ def test_the_first_of_several_pictures(tmp_path, photo, caplog):
 
 def test_bad_files_are_named(tmp_path, photo):
     write_image(tmp_path / "whole.png", photo)
+    np.testing.assert_array_equal(read_image(str(tmp_path / "whole.png")), photo)
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "header.png").write_bytes((tmp_path / "whole.png").read_bytes()[:30])
