@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hfdn_deploy.bench import luma8
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import WHITE, ImagePlanes, colour
+from hfdn_deploy.images import WHITE, ImagePlanes, check_image, colour
 
 SHAPES = [(), (1,), (2,), (3,), (4,)]
 
@@ -175,4 +175,5 @@ def test_luma_of_a_region_is_that_of_the_whole(photo, box):
 )
 def test_other_arrays_are_refused(image, message):
     with pytest.raises(InputError, match=message):
+        check_image(image)
         ImagePlanes(image)
