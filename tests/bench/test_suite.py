@@ -140,6 +140,7 @@ def test_products_are_of_the_size_that_is_counted(precision):
         assert np.ptp(y) > 0
 
 
+@pytest.mark.slow
 def test_a_bench_from_end_to_end(monkeypatch):
     monkeypatch.setattr("hfdn_deploy.bench.suite.products", lambda precision: {})
     cases = plan(["x4"], ["onnxruntime", "openvino"], ["fp32", "int8"])

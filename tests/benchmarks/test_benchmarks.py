@@ -48,6 +48,7 @@ BARS = {2: 37.5, 3: 33.7, 4: 31.5}
 BICUBIC = {2: 33.66, 3: 30.39, 4: 28.42}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the evaluation images are not here")
 def test_the_shipped_networks_reach_their_bars_in_fp32_and_int8(capsys):
     data = ["--data", str(SHARED / "eval" / "Set5")]

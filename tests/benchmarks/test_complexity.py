@@ -139,6 +139,7 @@ def test_a_peer_reproduces_its_published_macs():
     assert "612.6G | true |" in peer_table([row])
 
 
+@pytest.mark.slow
 def test_command_line(monkeypatch, capsys):
     awsrn = replace(BY_NAME["AWSRN-S"], scales=(2,))
     monkeypatch.setattr(complexity, "PEERS", (awsrn,))

@@ -16,6 +16,7 @@ def found():
     return latency.run(4, (24, 20), peers, rounds=1)
 
 
+@pytest.mark.slow
 def test_hfdn_and_peers_are_measured_on_one_engine(found):
     same = latency.comparable(found)
     assert [row.network for row in same] == ["HFDN", "IDN", "IMDN"]

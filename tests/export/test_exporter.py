@@ -108,6 +108,7 @@ def test_parity_sees_nan_and_wrong_shapes(checkpoint, broken):
     assert result.worst.name == "noise, 1×7"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change"), DAMAGES)
 def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, name, change):
     def damaged(network):
@@ -122,6 +123,7 @@ def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, nam
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change"), DAMAGES[:2])
 def test_verify_refuses_a_damaged_graph(
     bundle, checkpoint, tmp_path, capsys, edit_manifest, name, change
@@ -137,6 +139,7 @@ def test_verify_refuses_a_damaged_graph(
     assert f"first departing node: {name.rpartition('.')[0]} (" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
     bundle = export_bundle(checkpoint, tmp_path / "both", ("fp32", "fp16"))
     full, half = bundle.manifest.files
@@ -153,6 +156,7 @@ def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
     assert [e.graph for e in verify_bundle(bundle.path, checkpoint)] == ["fp32", "fp16"]
 
 
+@pytest.mark.slow
 def test_fp16_reports_what_leaves_its_range(bundle):
     model = onnx.load(bundle / "fp32.onnx")
 
@@ -171,6 +175,7 @@ def test_fp16_reports_what_leaves_its_range(bundle):
     assert blame(departures, "fp16").startswith("most departing node: heads.m.conv1 (")
 
 
+@pytest.mark.slow
 def test_verify_repeats_the_gate(bundle, checkpoint, tmp_path):
     (entry,) = verify_bundle(bundle, checkpoint)
     assert entry == Bundle(bundle).manifest.files[0]
@@ -179,6 +184,7 @@ def test_verify_repeats_the_gate(bundle, checkpoint, tmp_path):
         verify_bundle(bundle, tmp_path / "other.safetensors")
 
 
+@pytest.mark.slow
 def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
@@ -203,6 +209,7 @@ def test_only_a_bundle_and_nothing_else_is_replaced(bundle, checkpoint, tmp_path
     assert (tmp_path / "webapp" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -228,6 +235,7 @@ def test_a_graph_that_onnxruntime_refuses_fails_the_gate(bundle):
         sessions.candidate(model)
 
 
+@pytest.mark.slow
 def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
     network = load_checkpoint(checkpoint)
     torch.save(network.state_dict(), tmp_path / "a.pth")
@@ -235,6 +243,7 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
     assert Bundle(tmp_path / "b").manifest.parameters == 760_127
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_shipped_bundles_are_their_checkpoints(scale):
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"

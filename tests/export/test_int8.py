@@ -39,6 +39,7 @@ def exported(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_chosen_layers_are_the_most_within_the_budget(exported):
     study = json.loads((exported / "report" / "hfdn_x4.json").read_text())
     quantization = Bundle(exported / "x4").manifest.quantization
@@ -59,6 +60,7 @@ def test_the_chosen_layers_are_the_most_within_the_budget(exported):
     assert (exported / "report" / "hfdn_x4.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
     command = [str(X4), "-o", str(tmp_path / "again"), "--precisions", "fp32", "int8"]
     assert main([*command, "--calibration", str(exported / "x4")]) == 0
@@ -72,6 +74,7 @@ def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
     assert not (tmp_path / "x2").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", ["int8", "int8-cpu"])
 @pytest.mark.parametrize(
     ("layer", "constant", "change"),
@@ -100,6 +103,7 @@ def test_a_tampered_graph_is_refused_by_verify(
     assert f"most departing node: {layer} (" in said or f"NaN or infinity in {layer}." in said
 
 
+@pytest.mark.slow
 def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, capsys):
     def tampered(*args):
         model = quantize(*args)
@@ -114,6 +118,7 @@ def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, 
     assert not (tmp_path / "x4").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", ["int8", "int8-cpu"])
 def test_int8_loses_half_of_what_plain_quantisation_does(graph):
     bundle = pretrained(4)
@@ -178,6 +183,7 @@ def test_a_calibration_that_does_not_fit_is_refused(tmp_path, edit_manifest, cha
         exporter.check_quantization(full, bundle.manifest.quantization, copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -193,6 +199,7 @@ def test_verify_checks_the_calibration(tmp_path, edit_manifest, change, message)
         exporter.verify_bundle(copy, X4)
 
 
+@pytest.mark.slow
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
     command = [str(X4), "-o", str(tmp_path / "x4"), "--budget-db", "0.1"]
     with pytest.raises(SystemExit, match="2"):
@@ -206,6 +213,7 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
     assert "no is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bundle_without_int8_cannot_lend_its_calibration(bundle, checkpoint, tmp_path):
     with pytest.raises(BundleError, match="no INT8 graphs whose calibration"):
         exporter.export_bundle(checkpoint, tmp_path / "b", ("int8",), calibration=bundle)

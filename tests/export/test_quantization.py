@@ -42,6 +42,7 @@ def x4():
     return bundle, model, load_pictures(None, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_subpixels_are_exact(scale):
     model = to_onnx(make_network(scale))
@@ -229,6 +230,7 @@ def test_pictures_of_a_folder(tmp_path, photo):
         load_pictures(tmp_path, 4)
 
 
+@pytest.mark.slow
 def test_a_budget_that_no_layer_keeps_is_refused(x4):
     _, model, pictures = x4
     small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])

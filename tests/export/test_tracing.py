@@ -43,6 +43,7 @@ def test_one_last_convolution_is_exact(scale, options):
     assert (deployed - network.double()(lr.double())).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_graph_equals_network(options):
     network = make_network(3, **options)
@@ -78,6 +79,7 @@ def test_graph_is_self_contained_and_says_nothing_of_its_maker(model):
     assert not model.functions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "expected"), [(2, 20), (3, 20), (4, 19)])
 def test_halo_is_what_the_network_can_reach(scale, expected):
     network = make_network(scale, attention="sa")

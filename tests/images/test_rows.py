@@ -184,6 +184,7 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(tmp_path, photo):
         np.testing.assert_array_equal(in_parts(image), photo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_only_the_rows_asked_for_are_in_memory(tmp_path, monkeypatch, suffix):
     monkeypatch.undo()

@@ -83,6 +83,7 @@ def talk(port, data):
         return said
 
 
+@pytest.mark.slow
 def test_clients_that_hang(served, png):
     upscale = b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\n"
     for data, status in [
