@@ -234,8 +234,8 @@ class Upscaler:
         """Images of one size at once, if they fit into memory whole, else one by one."""
         largest = max((image.shape for image in images), key=lambda shape: size_of(shape)[2])
         widest = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
-        plan = self.plan(largest, widest, len(images))
-        if len(images) == 1 or plan.side is not None or self._luma.ensemble:
+        single = len(images) == 1  # whose plan `self` decides
+        if single or self.plan(largest, widest, len(images)).side or self._luma.ensemble:
             return [self(image, progress) for image in images]
         planes = [ImagePlanes(image) for image in images]
         lumas = self._luma.whole(np.stack([each.luma for each in planes]))

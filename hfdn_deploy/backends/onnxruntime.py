@@ -78,7 +78,7 @@ class OnnxRuntimeSessions(GraphBackend):
             providers = ort.get_available_providers()
         except (ImportError, AttributeError) as error:
             if getattr(error, "name", None) == "onnxruntime":
-                extra = {"cpu": "cpu", "gpu": "gpu"}[BACKENDS[cls.name].device]
+                extra = BACKENDS[cls.name].device
                 return Obstacle(
                     "ONNX Runtime is not installed", f"pip install 'hfdn-deploy[{extra}]'"
                 )
