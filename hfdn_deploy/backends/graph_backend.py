@@ -76,6 +76,7 @@ class GraphBackend(Backend):
 
     def close(self) -> None:
         """See `Backend.close`."""
+        self.tiling.close()  # others may know it
         del self.session, self.tiling
 
 
@@ -104,6 +105,11 @@ class GraphTiling(Tiling):
             if self._split is None:
                 self._split = GraphSplit(self._backend, self._data, pooled)
             return self._split
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._sessions.clear()
+        self._split = None
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

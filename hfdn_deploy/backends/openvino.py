@@ -116,6 +116,17 @@ class OpenVINOBackend(GraphBackend):
         _check_precision(compiled, onnx.load_model_from_string(data), self.precision)
         return compiled.create_infer_request()
 
+    def trim(self) -> None:
+        """See `Backend.trim`."""
+        with self._turn:
+            self._release()
+
+    def _release(self) -> None:
+        """Give back what the session that ran last keeps; the others keep nothing."""
+        if self._last:
+            self._last.get_compiled_model().release_memory()
+            self._last = None
+
     def close(self) -> None:
         """See `Backend.close`."""
         self._last = None
@@ -128,8 +139,8 @@ class OpenVINOBackend(GraphBackend):
         feeds = {self.entry.input.name: lr, **(others or {})}
         try:
             with self._turn:
-                if self._last not in (None, session):
-                    self._last.get_compiled_model().release_memory()
+                if self._last is not session:
+                    self._release()
                 self._last = session
                 return list(session.infer(feeds, share_inputs=True).to_tuple())
         except RuntimeError as error:
