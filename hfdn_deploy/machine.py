@@ -38,14 +38,16 @@ def cpus(root: Path = ROOT) -> int:
     Args:
         root: where /proc and the control groups are found.
     """
-    return min([_affinity(), *(max(1, math.ceil(quota)) for quota in _quotas(root))])
+    has_affinity = hasattr(os, "sched_getaffinity")
+    found = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min([found, *(max(1, math.ceil(quota)) for quota in _quotas(root))])
 
 
 def threads(root: Path = ROOT) -> int:
     """Return the threads that a library should be told to use on the CPU; 0 for its own choice.
 
-    They are $OMP_NUM_THREADS, which a cluster sets to the cores of a worker, or else the CPUs of
-    a quota, as libraries count physical cores or those of the affinity.
+    They are $OMP_NUM_THREADS, which a cluster sets to the cores of a worker, or else `cpus` where
+    these are fewer than the machine's physical cores, which libraries take by themselves.
 
     Args:
         root: where /proc and the control groups are found.
@@ -54,13 +56,7 @@ def threads(root: Path = ROOT) -> int:
     if asked.isdecimal():
         return int(asked)
     found = cpus(root)
-    return found if found < min(_affinity(), psutil.cpu_count(logical=False) or found + 1) else 0
-
-
-def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return found if found < (psutil.cpu_count(logical=False) or os.cpu_count() or 1) else 0
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from tests.helpers.groups import control_group, inside
 from tests.helpers.paths import ROOT
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+CORES = psutil.cpu_count(logical=False) or CPUS
 MEBI = 2**20
 
 
@@ -125,7 +127,7 @@ def test_free_memory_is_the_machines_where_there_is_no_limit(system, monkeypatch
     ids=["none", "max", "half", "ancestor", "more", "unlimited v1", "v1"],
 )
 def test_cpus(system, files, found, monkeypatch):
-    monkeypatch.setattr(psutil, "cpu_count", lambda logical: None)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: CPUS)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     root = system(files)
     assert cpus(root) == found
@@ -147,12 +149,16 @@ def test_a_quota_of_part_of_a_cpu_counts_as_a_whole(system, monkeypatch):
 
 def asked_in(group, expression):
     """Evaluate an expression of hfdn_deploy.machine in a control group."""
-    script = f"from hfdn_deploy.machine import *; print({expression})"
+    return json.loads(printed(group, f"from hfdn_deploy.machine import *; print({expression})"))
+
+
+def printed(group, script):
+    """Run Python in a control group and return what it prints."""
     command = inside(group, [sys.executable, "-c", script])
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    return int(subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    ).stdout)  # fmt: skip
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def test_free_memory_in_a_real_group():
@@ -166,5 +172,26 @@ def test_free_memory_in_a_real_group():
 def test_cpus_in_a_real_group():
     with control_group("cpu", 50_000) as group:
         assert asked_in(group, "cpus()") == 1
-        cores = min(CPUS, psutil.cpu_count(logical=False) or CPUS)
-        assert asked_in(group, "threads()") == (1 if cores > 1 else 0)
+        assert asked_in(group, "threads()") == (1 if CORES > 1 else 0)
+
+
+LIBRARIES = """
+from hfdn_deploy.backends import onnxruntime, openvino, torch
+from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.images import colour
+model = openvino.compile_graph(pretrained(2).read_model("fp32"), "fp32")
+torch.TorchBackend("checkpoints/hfdn_x2.safetensors")
+import cv2, torch
+print([
+    onnxruntime.session_options().intra_op_num_threads,
+    model.get_property("INFERENCE_NUM_THREADS"),
+    torch.get_num_threads(),
+    cv2.getNumThreads(),
+])
+"""
+
+
+@pytest.mark.skipif(CORES < 2, reason="a quota of one CPU is no less than this machine has")
+def test_libraries_start_no_more_threads_than_a_quota_feeds():
+    with control_group("cpu", 100_000) as group:
+        assert json.loads(printed(group, LIBRARIES)) == [1, 1, 1, 1]
