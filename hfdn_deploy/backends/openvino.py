@@ -10,11 +10,12 @@ import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends.base import Features
-from hfdn_deploy.backends.graph_backend import GraphBackend, threads
+from hfdn_deploy.backends.graph_backend import GraphBackend
 from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import DERIVED, Bundle, graph_for
 from hfdn_deploy.errors import BackendError
+from hfdn_deploy.machine import threads
 
 logger = logging.getLogger(__name__)
 

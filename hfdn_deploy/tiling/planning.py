@@ -3,10 +3,10 @@
 from numbers import Real
 
 import numpy as np
-import psutil
 
 from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.machine import free_memory
 from hfdn_deploy.options import Tile
 from hfdn_deploy.tiling.memory import WHOLE, Footprint, Plan
 
@@ -45,7 +45,7 @@ class Planner:
             )
         self._tile = tile
         # Asked once: what earlier images left to the backend for the next would not count later.
-        free = psutil.virtual_memory().available
+        free = free_memory()
         self._budget = free // 2 if max_memory is None else max_memory
         # An explicit tile size may use all free memory.
         self._limit = free if max_memory is None else max_memory
