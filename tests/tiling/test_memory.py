@@ -43,7 +43,7 @@ def test_auto_takes_the_fastest_tiles_that_fit(photo):
 
 def test_nothing_larger_than_asked_runs_in_one_go(photo):
     parts = opened(("onnxruntime", "fp32"), 4).tiling
-    with Upscaler.load(4, tile=100) as fixed, Upscaler.load(4, max_memory=80 * 2**20) as small:
+    with Upscaler.load(4, tile=100) as fixed, Upscaler.load(4, max_memory=90 * 2**20) as small:
         assert fixed.plan((400, 400), largest=48).side == 100
         assert small.plan((400, 400), largest=48).side < 48
     with Upscaler.load(4) as up:
