@@ -67,7 +67,7 @@ class Backend(ABC):
     def close(self) -> None:
         """Free what the backend holds; `run` must not be called afterwards."""
 
-    def trim(self) -> None:
+    def trim(self) -> None:  # noqa: B027 (many keep nothing)
         """Give back the memory that is kept for the next `run`; that will take longer.
 
         Others may run meanwhile.

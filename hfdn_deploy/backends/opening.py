@@ -13,7 +13,6 @@ from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, GateError
 from hfdn_deploy.interruption import deferred
 
-
 CHECKPOINT_SUFFIX = ".safetensors"
 
 
