@@ -18,7 +18,7 @@ from hfdn_deploy import __version__
 from hfdn_deploy.errors import HFDNError
 from hfdn_deploy.service.limits import RequestError
 from hfdn_deploy.service.middleware import AliasMiddleware, CountMiddleware, DrainMiddleware
-from hfdn_deploy.service.openapi import enum, refusals, upscaling
+from hfdn_deploy.service.openapi import HEALTH, enum, refusals, upscaling
 from hfdn_deploy.service.pictures import Format
 from hfdn_deploy.service.service import Service
 from hfdn_deploy.service.uploads import read_picture
@@ -37,17 +37,11 @@ _PAGES = {
 _POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
 
 
-_HEALTH: dict[int | str, dict[str, Any]] = {
-    200: {"description": "it does"},
-    503: {"description": "it does not, and `reason` says why"},
-}
-
-
 def create_app(service: Service) -> FastAPI:
     """The application; it closes the service when it shuts down.
 
-    Routes: POST /v1/upscale, GET /v1/models, /healthz, /metrics, /openapi.json, and for people
-    / and /docs. With a token in the settings, the first two and /metrics ask for it.
+    Routes: POST /v1/upscale, GET /v1/models, /livez, /readyz, /healthz, /metrics, /openapi.json,
+    and for people / and /docs. With a token, the first two and /metrics ask for it.
     """
 
     @asynccontextmanager
@@ -118,20 +112,20 @@ def create_app(service: Service) -> FastAPI:
         responses={**unauthorized, **refusals(422)},
     )
     async def models() -> dict[str, Any]:
-        """The models that are open, the default first, and the limits."""
+        """The models that are served, the default first, and the limits."""
         return {"models": service.models.describe(), "limits": vars(service.limits)}
 
-    @app.get("/livez", responses=_HEALTH)
+    @app.get("/livez", responses=HEALTH)
     async def livez() -> Response:
         """Whether it works; if not, restart it."""
         return _health(service.dead)
 
-    @app.get("/readyz", responses=_HEALTH)
+    @app.get("/readyz", responses=HEALTH)
     async def readyz() -> Response:
         """Whether another request is welcome now."""
         return _health(service.unready)
 
-    @app.get("/healthz", responses=_HEALTH)
+    @app.get("/healthz", responses=HEALTH)
     async def healthz() -> Response:
         """Whether it works, as /livez; for those that ask for one address."""
         return _health(service.dead)

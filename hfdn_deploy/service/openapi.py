@@ -36,6 +36,21 @@ class Error(BaseModel):
     detail: str = Field(description="One sentence: what is wrong, and what to do.")
 
 
+def _object(name: str, *names: str) -> dict[str, Any]:
+    fields = {name: {"type": "string"} for name in (name, *names)}
+    return {"schema": {"type": "object", "required": list(fields), "properties": fields}}
+
+
+HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {"description": "it does", "content": {"application/json": _object("status")}},
+    503: {
+        "description": "it does not, for this reason",
+        "content": {"application/json": _object("status", "reason")},
+    },
+}
+"""The answers of the routes of health."""
+
+
 def _header(kind: str, text: str) -> dict[str, Any]:
     return {"description": text, "schema": {"type": kind}}
 
