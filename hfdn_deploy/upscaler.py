@@ -4,16 +4,13 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hfdn_deploy.backends import Backend, Model, open_backend
-from hfdn_deploy.bundle import Bundle, pretrained
-from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
+from hfdn_deploy.backends import Backend, find_model, open_backend
+from hfdn_deploy.engines import Engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import (
     Banded,
@@ -30,8 +27,6 @@ from hfdn_deploy.tiling import CLOSED, LumaUpscaler, Plan, Planner, Progress
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_SUFFIX = ".safetensors"
-
 
 class Upscaler:
     """Upscales images with one network on one backend.
@@ -39,7 +34,8 @@ class Upscaler:
         with Upscaler.load(4) as up:
             big = up(image)
 
-    Several threads may use one at once, each with its own images; close it after the last.
+    Several threads may use one at once, each with its own images; close it after the last. It
+    belongs to its process: load another in each worker.
     """
 
     def __init__(
@@ -58,6 +54,7 @@ class Upscaler:
         self._luma = LumaUpscaler(backend, ensemble)
         # Its threads start with the first image that is submitted.
         self._workers = ThreadPoolExecutor(backend.concurrency)
+        self._process = os.getpid()
 
     @classmethod
     def load(
@@ -88,17 +85,16 @@ class Upscaler:
                 rounding; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
             trust: run an engine that this user did not build; it is native code.
-            tile: side of the tiles that a picture is upscaled in, in low-resolution pixels
-                without their halo; None for the picture whole; "auto" for the whole where that
-                fits into `max_memory` (with "tensorrt": into the engine's profile), or the
-                fastest tiles that do. An engine alone runs no tiles. The result is the same, to
-                rounding. Tiles take longer: the halos, and, where memory does not suffice to keep
-                what is computed on the way to the whole picture's mean, computing that again.
-            max_memory: bytes that the upscaling of a picture may take, in each thread; by default
+            tile: side of the tiles that an image is upscaled in, in low-resolution pixels without
+                their halo; None for the image whole; "auto" for the whole where that fits into
+                `max_memory` (with "tensorrt": into the engine's profile), or the fastest tiles
+                that do. An engine alone runs no tiles. The result is the same, to rounding. Tiles
+                take longer: the halos, and, where memory is short, computing twice.
+            max_memory: bytes that the upscaling of an image may take, in each thread; by default
                 half of what is free when the model is loaded, or, unless `tile` is "auto", all.
 
         Raises:
-            InputError: there is no such precision or tile.
+            InputError: there is no such model, precision or tile.
             BundleError, CheckpointError: the model is missing, damaged or something else.
             EngineError: the engine is for something else, was changed, or is not trusted.
             GateError: the graph did not pass its quality gate, and that is not allowed.
@@ -121,7 +117,7 @@ class Upscaler:
     def open(cls, options: ModelOptions) -> Self:
         """Open a model as a record of options says; errors as for `load`."""
         model, precision = options.model, options.precision
-        source = _open(model, options.allow_ungated, options.trust)
+        source = find_model(options)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
@@ -131,7 +127,7 @@ class Upscaler:
                 f"{source.manifest.bundle}, or leave tile at 'auto' or None."
             )
         opened, choice = open_backend(options.backend, source, own)
-        logger.info("backend: %s", choice)
+        logger.info("backend: %s", choice if logger.isEnabledFor(logging.DEBUG) else opened.name)
         try:
             return cls(opened, choice, options.ensemble, options.tile, options.max_memory)
         except HFDNError:
@@ -202,13 +198,16 @@ class Upscaler:
         return self._stream(image, plan or self.plan(image.shape), progress)
 
     def _stream(self, image: Image | Rows, plan: Plan, progress: Progress | None) -> Banded:
+        self._check_process(self.backend.forks)
         planes = ImagePlanes(image)
         height, width, *channels = image.shape
         shape = self.scale * height, self.scale * width, *channels
         bands = self._luma.bands(planes, plan, progress)
         return Banded(shape, image.dtype, planes.with_luma(bands))
 
-    def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
+    def batch(
+        self, images: Sequence[Image] | Image, progress: Progress | None = None
+    ) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
         They are run at once as far as memory and the engine's profiles allow, which on a CPU is
@@ -217,6 +216,8 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
         """
+        self._check_process(self.backend.forks)
+        images = list(images)  # or an array of four dimensions
         for image in images:
             check_image(image)
         sizes = sorted({image.shape[:2] for image in images})
@@ -251,6 +252,7 @@ class Upscaler:
         Returns:
             A future that gives what `up(image)` would return or raise.
         """
+        self._check_process(False)
         if self._luma.closed:
             raise BackendError(CLOSED)
         return self._workers.submit(self, image)
@@ -268,8 +270,18 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a whole image.
         """
+        self._check_process(self.backend.forks)
         plan = plan or self.plan(luma.shape, held_as=np.float32)
         return self._luma.plane(luma, plan, progress)
+
+    def _check_process(self, forks: bool) -> None:
+        """Refuse what would wait for threads that a fork has left behind."""
+        if not forks and os.getpid() != self._process:
+            reason = f"{self.backend.name} was opened before this process forked"
+            raise BackendError(reason, "load it in the worker")
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError("an upscaler cannot be pickled or copied", "load it in the worker")
 
     def close(self) -> None:
         """Free the backend; the upscaler cannot be used afterwards. Closing twice is no error."""
@@ -281,19 +293,5 @@ class Upscaler:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:
-    if isinstance(model, int | np.integer):
-        return pretrained(int(model))
-    path = Path(model)
-    if path.suffix.lower() in ENGINE_SUFFIXES:
-        return open_engine(path, trust, allow_ungated)
-    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)

@@ -1,6 +1,6 @@
 from .base import Backend, Features, Model, Parts, SplitNetwork, Tiling
 from .onnxruntime import OnnxRuntimeBackend, session_options
-from .opening import open_backend, why_unavailable
+from .opening import CHECKPOINT_SUFFIXES, find_model, open_backend, why_unavailable
 from .openvino import OpenVINOBackend, compile_graph, why_not
 from .spec import BACKENDS, NAMES, BackendSpec, Obstacle, automatic
 from .tensorrt import TensorRTBackend
@@ -8,6 +8,7 @@ from .torch import TorchBackend
 
 __all__ = [
     "BACKENDS",
+    "CHECKPOINT_SUFFIXES",
     "NAMES",
     "Backend",
     "BackendSpec",
@@ -23,6 +24,7 @@ __all__ = [
     "TorchBackend",
     "automatic",
     "compile_graph",
+    "find_model",
     "open_backend",
     "session_options",
     "why_not",

@@ -149,6 +149,7 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
     """ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
+    forks = True
     provider = "CPUExecutionProvider"
 
     @property

@@ -1,13 +1,40 @@
 """Which backend opens a model: the one that is asked for, or the fastest that can."""
 
 from importlib import import_module
+from pathlib import Path
+
+import numpy as np
 
 from hfdn_deploy.backends.base import Backend, Model
 from hfdn_deploy.backends.spec import BACKENDS, BackendSpec, ModelKind, Obstacle, automatic
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines import Engine
-from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
+from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.interruption import deferred
+from hfdn_deploy.options import ModelOptions
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def find_model(options: ModelOptions) -> Model:
+    """Open what `ModelOptions.model` names, as far as no backend is needed for it.
+
+    Raises:
+        InputError: it is neither a scale nor a path.
+        BundleError, EngineError: the model is missing, damaged or not trusted.
+    """
+    model = options.model
+    if isinstance(model, int | np.integer):
+        return pretrained(int(model))
+    try:
+        path = Path(model)
+    except TypeError:
+        raise InputError(f"{model!r} is not a model", "give a scale or a path") from None
+    if path.suffix.lower() in ENGINE_SUFFIXES:
+        return open_engine(path, options.trust, options.allow_ungated)
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        return path
+    return Bundle(path, options.allow_ungated)
 
 
 def why_unavailable(name: str) -> Obstacle | None:
