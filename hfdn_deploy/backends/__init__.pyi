@@ -1,8 +1,8 @@
 from .base import Backend, Features, Model, Parts, SplitNetwork, Tiling
 from .onnxruntime import OnnxRuntimeBackend, session_options
-from .opening import CHECKPOINT_SUFFIXES, find_model, open_backend, why_unavailable
+from .opening import find_model, open_backend, why_unavailable
 from .openvino import OpenVINOBackend, compile_graph, why_not
-from .spec import BACKENDS, NAMES, BackendSpec, Obstacle, automatic
+from .spec import BACKENDS, CHECKPOINT_SUFFIXES, NAMES, BackendSpec, Obstacle, automatic
 from .tensorrt import TensorRTBackend
 from .torch import TorchBackend
 

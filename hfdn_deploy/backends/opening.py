@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from hfdn_deploy.backends.base import Backend, Model
-from hfdn_deploy.backends.spec import BACKENDS, BackendSpec, ModelKind, Obstacle, automatic
+from hfdn_deploy.backends.spec import (
+    BACKENDS,
+    CHECKPOINT_SUFFIXES,
+    BackendSpec,
+    ModelKind,
+    Obstacle,
+    automatic,
+)
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.interruption import deferred
 from hfdn_deploy.options import ModelOptions
-
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def find_model(options: ModelOptions) -> Model:

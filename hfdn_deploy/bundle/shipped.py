@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from hfdn_deploy.bundle.bundle import Bundle
-from hfdn_deploy.bundle.manifest import MANIFEST
+from hfdn_deploy.bundle.manifest import MANIFEST, is_scale
 from hfdn_deploy.errors import BundleError
 
 _FOLDER = Path(str(files("hfdn_deploy.bundle") / "pretrained"))
@@ -34,8 +34,10 @@ def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
     Raises:
         BundleError: it is not there or damaged.
     """
-    shipped = {f"x{scale}" for scale in pretrained_scales()}
-    return Bundle(_FOLDER / name if name in shipped else Path(name), allow_ungated)
+    path = Path(name)
+    if is_scale(name) and (int(name[1:]) in pretrained_scales() or not path.exists()):
+        path = pretrained(int(name[1:])).path
+    return Bundle(path, allow_ungated)
 
 
 def name_of(bundle: Bundle) -> str:

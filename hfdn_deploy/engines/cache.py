@@ -54,7 +54,11 @@ VARIABLE = "HFDN_CACHE"
 
 def cache_folder() -> Path:
     """Where engines are kept: `$HFDN_CACHE`, or what the system has for caches."""
-    return Path(os.environ.get(VARIABLE) or user_cache_path("hfdn-deploy")) / "engines"
+    named = Path(os.environ.get(VARIABLE) or user_cache_path("hfdn-deploy"))
+    try:
+        return named.expanduser() / "engines"  # no shell does it behind `docker -e` or in a file
+    except RuntimeError:
+        raise InputError(f"${VARIABLE} is {named}, and there is no such user; mend it.") from None
 
 
 def holds(sha256: str) -> bool:
