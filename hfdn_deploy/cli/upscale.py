@@ -1,19 +1,21 @@
 """`hfdn upscale`, here or in a cluster."""
 
 import argparse
-import json
 import logging
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfdn_deploy.cli.options import add_model_arguments, model_options, positive
+from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.cli.process import report_failures
 from hfdn_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from hfdn_deploy.cluster import ImageResult
+    from hfdn_deploy.files import Job
 
 logger = logging.getLogger(__name__)
 
@@ -96,33 +98,28 @@ def _run_here(args: argparse.Namespace) -> None:
     from hfdn_deploy.cli.progress import PixelBar
     from hfdn_deploy.files import Done, pending_jobs, plan_jobs, run_jobs
     from hfdn_deploy.upscaler import Upscaler
-    from hfdn_deploy.video import is_video
 
     planned = plan_jobs(args.inputs, Path(args.output))
     jobs = pending_jobs(planned, args.force, args.resume)
     if len(jobs) < len(planned):
         logger.info("%d of %d are done already", len(planned) - len(jobs), len(planned))
-    if args.quality is not None and any(is_video(job.source) for job in jobs):
-        logger.warning("--quality is for pictures; videos are H.264 at CRF 17 or VP9 at CRF 20")
+    if args.quality is not None:
+        _warn_of_quality(jobs)
     done, failed = [], []
     with Upscaler.open(model_options(args)) as up, PixelBar() as bar:
         results = run_jobs(up, jobs, args.keep_metadata, args.quality, args.batch, bar.show)
         for result in tqdm(results, total=len(jobs), unit="file", disable=None):
             if isinstance(result, Done):
                 done.append(result)
-            elif len(planned) == 1:
-                raise result.error
             else:
                 failed.append(result)
-    if args.json:
-        facts = {
-            "backend": up.backend.name,
-            "choice": up.choice,
-            "precision": up.backend.precision,
-            "scale": up.scale,
-            "skipped": len(planned) - len(jobs),
-        }
-        images = [
+    args.report |= {
+        "backend": up.backend.name,
+        "choice": up.choice,
+        "precision": up.backend.precision,
+        "scale": up.scale,
+        "skipped": len(planned) - len(jobs),
+        "images": [
             {
                 "input": str(result.job.source),
                 "output": str(result.job.target),
@@ -133,10 +130,32 @@ def _run_here(args: argparse.Namespace) -> None:
                 "seconds": round(result.seconds, 4),
             }
             for result in done
-        ]
-        failures = [{"input": str(f.job.source), "error": str(f.error)} for f in failed]
-        print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
+        ],
+        "failures": [{"input": str(f.job.source), "error": str(f.error)} for f in failed],
+    }
+    if len(planned) == 1 and failed:
+        raise failed[0].error
+    _tell(args, [str(result.job.target) for result in done])
     report_failures([failure.error for failure in failed], len(jobs))
+
+
+def _warn_of_quality(jobs: "Sequence[Job]") -> None:
+    from hfdn_deploy.images import FORMATS
+    from hfdn_deploy.video import is_video
+
+    if any(is_video(job.source) for job in jobs):
+        logger.warning("--quality is for pictures; videos are H.264 at CRF 17 or VP9 at CRF 20")
+    suffixes = {job.target.suffix.lower() for job in jobs}
+    if exact := sorted(s for s in suffixes if s in FORMATS and not FORMATS[s].lossy):
+        logger.warning("--quality is for JPEG, WebP and AVIF, and ignored for %s", ", ".join(exact))
+
+
+def _tell(args: argparse.Namespace, written: Sequence[str]) -> None:
+    """Name what was written, unless a program reads the output."""
+    if written and not args.json:
+        print(
+            printable(written[0] if len(written) == 1 else f"{args.output}: {len(written)} files")
+        )
 
 
 def _run_in_cluster(args: argparse.Namespace) -> None:
@@ -149,6 +168,8 @@ def _run_in_cluster(args: argparse.Namespace) -> None:
             f"--cluster ray needs {error.name}: pip install 'hfdn-deploy[ray]'"
         ) from None
     planned = plan(args.inputs, args.output, args.force, args.resume)
+    if args.quality is not None:
+        _warn_of_quality(planned.jobs)
     number, todo = len(planned.jobs) + len(planned.done), len(planned.jobs)
     if planned.done:
         logger.info("%d of %d are done already", len(planned.done), number)
@@ -167,10 +188,10 @@ def _run_in_cluster(args: argparse.Namespace) -> None:
             if result.backend and (name := f"{result.backend}, {result.precision}") not in backends:
                 backends.add(name)
                 logger.info("backend: %s", name)
+    images, failures = [[asdict(one) for one in many] for many in (done, failed)]
+    facts = {"cluster": "ray", "skipped": len(planned.done)}
+    args.report |= {**facts, "images": images, "failures": failures}
     if failed and number == 1:
         raise InputError(str(failed[0].error))
-    if args.json:
-        images, failures = [[asdict(one) for one in many] for many in (done, failed)]
-        facts = {"cluster": "ray", "skipped": len(planned.done)}
-        print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
+    _tell(args, [f"{args.output}/{result.output}" for result in done])
     report_failures([failure.error for failure in failed], todo)

@@ -65,6 +65,8 @@ class Format:
     """Whether the resolution is all the metadata that the format holds."""
     max_block: ClassVar[int | None] = None
     """Bytes of EXIF or XMP, if they are limited."""
+    lossy: ClassVar[bool] = False
+    """Whether a quality changes what is written."""
     banded: ClassVar[bool] = False
     """Whether an image is written as its rows come, without holding it."""
 

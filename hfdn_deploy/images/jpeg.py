@@ -17,6 +17,7 @@ class Jpeg(Format):
     alpha = False
     max_side = 65_500
     max_block = 65_000
+    lossy = True
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
