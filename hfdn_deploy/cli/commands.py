@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": "measure latency, quality and memory here",
     "serve": "upscale over HTTP, with a page for people",
     "doctor": "say what is installed and what works",
+    "cache": "list or clear the engines that are kept",
 }
 """What each command does; the module `hfdn_deploy.cli.COMMAND` has its options and runs it."""
 

@@ -7,6 +7,7 @@ from .cache import (
     holds,
     resolve_targets,
 )
+from .contents import CacheEntry, cache_entries, remove_entry
 from .engine import Engine, open_engine
 from .flavour import FLAVOURS, choose_flavour, why_unavailable
 from .loaded import LoadedEngine
@@ -19,12 +20,14 @@ __all__ = [
     "FLAVOURS",
     "SLOTS",
     "BuildSpec",
+    "CacheEntry",
     "Engine",
     "EngineManifest",
     "EngineRunner",
     "LoadedEngine",
     "ShapeProfile",
     "build_engine",
+    "cache_entries",
     "cache_folder",
     "cached_engine",
     "check_device",
@@ -36,6 +39,7 @@ __all__ = [
     "optimization_profile",
     "presets",
     "read_sidecar",
+    "remove_entry",
     "resolve_targets",
     "sidecar_path",
     "why_unavailable",
