@@ -18,6 +18,7 @@ COMMANDS = {
     "build": "build a TensorRT engine",
     "inspect": "say what runs in which precision (on a GPU)",
     "bench": "measure latency, quality and memory here",
+    "compare": "say how far two backends, precisions or bundles differ on an image",
     "serve": "upscale over HTTP, with a page for people",
     "doctor": "say what is installed and what works",
     "cache": "list or clear the engines that are kept",
