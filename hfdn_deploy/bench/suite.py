@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends import Backend
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 # The outputs that `Manifest.macs_true` is for.
 PIXELS = 1280 * 720
+# Bytes that `make_pair` takes for each pixel of the original: three channels, one of them as float.
+_PHOTOGRAPH = 24
+# PSNR of what differs in less, or in nothing, which would be infinite.
+_EQUAL_DB = 100.0
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,8 @@ def _costs(
 
 
 def _psnr(up: Upscaler, picture: ImagePair) -> float:
-    return psnr(picture.original, to_levels(up.upscale_luma(picture.luma) * PEAK), up.scale)
+    sr = to_levels(up.upscale_luma(picture.luma) * PEAK)
+    return min(psnr(picture.original, sr, up.scale), _EQUAL_DB)
 
 
 def _peak(case: Candidate, size: tuple[int, int], photograph: NDArray[np.uint8]) -> int | None:
@@ -208,12 +214,26 @@ def _peak_here(case: Candidate, size: tuple[int, int], photograph: NDArray[np.ui
     From VmHWM, since `getrusage` counts what the parent had before as well.
     """
     with case.load() as up:
+        _check_fits(up, size)
         up(make_pair(photograph, size, up.scale).image)
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
     return None
+
+
+def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
+    """Raise InputError if an input of this size, run whole, or the photograph needs more memory."""
+    width, height = size
+    network = up.backend.tiling.memory or 0 if up.backend.tiling else 0
+    need = width * height * max(network, _PHOTOGRAPH * up.scale**2)
+    if need > (free := psutil.virtual_memory().available):
+        raise InputError(
+            f"{up.backend.name} would take {need / 2**30:,.1f} GiB for an input of "
+            f"{width}×{height}, and {free / 2**30:.1f} GiB are free",
+            "choose a smaller --size",
+        )
 
 
 def skip_unavailable(cases: Sequence[Candidate]) -> list[Candidate]:
