@@ -14,7 +14,7 @@ from pathlib import Path
 from export.exporter import export_bundle, verify_bundle
 from export.triton import write_repository
 from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
-from hfdn_deploy.cli import run_command, set_up_logging
+from hfdn_deploy.cli import printable, run_command, set_up_logging
 from hfdn_deploy.network import HFDNConfig
 
 
@@ -35,8 +35,8 @@ def _export(args: argparse.Namespace) -> None:
             f"ranges by {chosen.calibrator}"
         )
     if args.report:
-        print(f"report: {args.report}")
-    print(f"bundle: {bundle.path}")
+        print(printable(f"report: {args.report}"))
+    print(printable(f"bundle: {bundle.path}"))
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _triton(args: argparse.Namespace) -> None:
     names = write_repository(named_bundle(args.bundle), args.output, args.device, args.engine)
-    print(f"{args.output}: {', '.join(names)}")
+    print(printable(f"{args.output}: {', '.join(names)}"))
 
 
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
@@ -57,7 +57,8 @@ def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
         assert entry.parity is not None
         gates = ", ".join(f"{g.name} {g.value:.2g} (≤ {g.limit:g})" for g in entry.parity.gates)
         cases, worst = entry.parity.cases, entry.parity.worst
-        print(f"{bundle / entry.file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
+        file = printable(bundle / entry.file)
+        print(f"{file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
 
 
 def _decibels(text: str) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from hfdn_deploy.cli import positive, positive_number, run_command, set_up_logging
+from hfdn_deploy.cli import positive, positive_number, printable, run_command, set_up_logging
 from hfdn_deploy.errors import BackendError
 from training import ablation
 from training.data import Luma, Patches, load_folders
@@ -112,7 +112,7 @@ def _train(argv: list[str]) -> Callable[[], None]:
         network = initial_network(args.scale, args.init, recipe.seed).to(args.device)
         trainer = Trainer(network, recipe, args.output)
         trainer.run(patches, validation, args.every or EVERY[args.device])
-        print(args.output / f"hfdn_x{args.scale}.safetensors")
+        print(printable(args.output / f"hfdn_x{args.scale}.safetensors"))
 
     return run
 
@@ -163,7 +163,7 @@ def _publish(argv: list[str]) -> Callable[[], None]:
     def run() -> None:
         for folder in args.runs:
             for path in publish(folder, args.output):
-                print(path)
+                print(printable(path))
 
     return run
 

@@ -14,7 +14,7 @@ from hfdn_deploy.backends.spec import (
     Obstacle,
     automatic,
 )
-from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.bundle import Bundle, named_bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.interruption import deferred
@@ -30,7 +30,7 @@ def find_model(options: ModelOptions) -> Model:
     """
     model = options.model
     if isinstance(model, int | np.integer):
-        return pretrained(int(model))
+        return pretrained(int(model), options.allow_ungated)
     try:
         path = Path(model)
     except TypeError:
@@ -39,7 +39,9 @@ def find_model(options: ModelOptions) -> Model:
         return open_engine(path, options.trust, options.allow_ungated)
     if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         return path
-    return Bundle(path, options.allow_ungated)
+    if path.exists():
+        return Bundle(path, options.allow_ungated)
+    return named_bundle(str(path), options.allow_ungated)
 
 
 def why_unavailable(name: str) -> Obstacle | None:

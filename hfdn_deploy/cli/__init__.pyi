@@ -2,6 +2,7 @@ from .commands import main
 from .info import describe
 from .logs import set_up_logging
 from .options import positive, positive_number
+from .printing import printable
 from .process import run_command, start
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "main",
     "positive",
     "positive_number",
+    "printable",
     "run_command",
     "set_up_logging",
     "start",

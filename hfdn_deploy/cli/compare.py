@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfdn_deploy.backends import NAMES
-from hfdn_deploy.bundle import PRECISIONS, is_scale
+from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.cli.options import add_model_arguments, model_options
 from hfdn_deploy.cli.printing import print_facts
 from hfdn_deploy.errors import InputError
@@ -89,8 +89,6 @@ def variant(name: str, options: "ModelOptions") -> "ModelOptions":
             options = replace(options, backend=word)
         elif word in PRECISIONS:
             options = replace(options, precision=word)
-        elif is_scale(word) and not Path(word).exists():
-            options = replace(options, model=int(word[1:]))
         else:
             options = replace(options, model=Path(word))
     return options

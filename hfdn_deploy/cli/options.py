@@ -17,7 +17,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `model_options` reads."""
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
-    model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
+    model.add_argument("--model", type=Path, help="bundle (or x2, x3, x4), engine or checkpoint")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: the model's, or fp32")
     parser.add_argument("--backend", default="auto")
     add_run_arguments(parser)

@@ -137,3 +137,10 @@ def test_tracebacks_keep_their_lines(set_up):
     first, *rest = lines()
     assert first == r"failed\x1b"
     assert rest[-1] == "ValueError: why"
+
+
+def test_json_logs_need_a_package(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pythonjsonlogger", None)
+    assert main(["serve", "--log-format", "json"]) == 2
+    expected = "error: JSON logs need python-json-logger; pip install 'hfdn-deploy[serve]'.\n"
+    assert capsys.readouterr().err == expected
