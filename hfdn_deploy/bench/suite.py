@@ -214,7 +214,6 @@ def _peak_here(case: Candidate, size: tuple[int, int], photograph: NDArray[np.ui
     From VmHWM, since `getrusage` counts what the parent had before as well.
     """
     with case.load() as up:
-        _check_fits(up, size)
         up(make_pair(photograph, size, up.scale).image)
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -236,16 +235,21 @@ def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
         )
 
 
-def skip_unavailable(cases: Sequence[Candidate]) -> list[Candidate]:
+def skip_unavailable(
+    cases: Sequence[Candidate], sizes: Sequence[tuple[int, int]] = ()
+) -> list[Candidate]:
     """The cases that can be loaded here and passed their gates; why others did not is logged.
 
     Raises:
         BackendError: none can.
+        InputError: one of them would take more memory for one of the sizes than is free.
     """
     usable, reasons = [], []
     for case in cases:
         try:
-            case.load().close()
+            with case.load() as up:
+                for size in sizes:
+                    _check_fits(up, size)
             usable.append(case)
         except (BackendError, GateError) as error:
             reasons.append(f"left out {case.backend} in {case.precision}: {error}")

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         photograph = bench.load_original(args.image)  # a name that is wrong is told at once
         cases = bench.skip_unavailable(
-            bench.plan(args.models, args.backends, args.precisions, run_options(args))
+            bench.plan(args.models, args.backends, args.precisions, run_options(args)), args.size
         )
         if args.scenario:
             _scenario(args, cases, photograph)
