@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     complexity,
     demo,
+    hostile,
     latency,
     memory,
     overhead,
@@ -26,6 +27,7 @@ COMMANDS = {
     "tiling": tiling,
     "sessions": sessions,
     "service": service,
+    "hostile": hostile,
     "scale": scale,
     "demo": demo,
     "report": report,

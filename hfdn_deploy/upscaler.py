@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hfdn_deploy.backends import Backend, find_model, open_backend
+from hfdn_deploy.backends import Backend, open_backend, open_model
 from hfdn_deploy.engines import Engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import (
@@ -78,18 +78,15 @@ class Upscaler:
                 `auto` takes the fastest measured that can run the model here; `choice` tells
                 which and why. "tensorrt" takes the engine of a bundle from the user's cache, and
                 builds it if need be.
-            precision: "fp32" (the default), "fp16", "int8" or, on OpenVINO, "bf16"; never
-                replaced by another. For "int8" a backend on a CPU takes the bundle's graph for
-                CPUs. An engine has one.
-            ensemble: HFDN+: average over the eight flips and rotations of the input, before
-                rounding; takes eight times as long.
+            precision: "fp32" (the default), "fp16", "int8" or, on OpenVINO, "bf16"; never replaced
+                by another. An engine has one.
+            ensemble: HFDN+: average over eight flips and rotations; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
             trust: run an engine that this user did not build; it is native code.
             tile: side of the tiles that an image is upscaled in, in low-resolution pixels without
                 their halo; None for the image whole; "auto" for the whole where that fits into
                 `max_memory` (with "tensorrt": into the engine's profile), or the fastest tiles
-                that do. An engine alone runs no tiles. The result is the same, to rounding. Tiles
-                take longer: the halos, and, where memory is short, computing twice.
+                that do, which take longer. An engine alone runs no tiles. The result is the same.
             max_memory: bytes that the upscaling of an image may take, in each thread; by default
                 half of what is free when the model is loaded, or, unless `tile` is "auto", all.
 
@@ -117,7 +114,7 @@ class Upscaler:
     def open(cls, options: ModelOptions) -> Self:
         """Open a model as a record of options says; errors as for `load`."""
         model, precision = options.model, options.precision
-        source = find_model(options)
+        source = open_model(options)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
@@ -140,7 +137,11 @@ class Upscaler:
         return self.backend.scale
 
     def plan(
-        self, shape: tuple[int, ...], held_as: DTypeLike | None = None, number: int = 1
+        self,
+        shape: tuple[int, ...],
+        held_as: DTypeLike | None = None,
+        number: int = 1,
+        largest: int | None = None,
     ) -> Plan:
         """Decide how an image is upscaled: whole, or in which tiles.
 
@@ -149,6 +150,8 @@ class Upscaler:
             held_as: dtype of the result if all of it will be in memory; None if its bands are
                 let go as they come.
             number: of images of this shape that are upscaled at once.
+            largest: side of a tile beyond which nothing is run in one go, so that it can be
+                stopped soon; None for any size. Nothing where a tile was asked for.
 
         Raises:
             InputError: no image has this shape, or it would not fit into memory.
@@ -157,8 +160,9 @@ class Upscaler:
         height, width, channels = size_of(shape)
         values = number * self.scale**2 * height * width * channels
         held = 0 if held_as is None else values * np.dtype(held_as).itemsize
+        ensemble = self._luma.ensemble
         return self._planner.plan(
-            height, width, channels, ensemble=self._luma.ensemble, held=held, number=number
+            height, width, channels, ensemble=ensemble, held=held, number=number, largest=largest
         )
 
     def __call__(self, image: Image, progress: Progress | None = None) -> Image:
@@ -205,9 +209,7 @@ class Upscaler:
         bands = self._luma.bands(planes, plan, progress)
         return Banded(shape, image.dtype, planes.with_luma(bands))
 
-    def batch(
-        self, images: Sequence[Image] | Image, progress: Progress | None = None
-    ) -> list[Image]:
+    def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
         They are run at once as far as memory and the engine's profiles allow, which on a CPU is
@@ -275,7 +277,7 @@ class Upscaler:
         return self._luma.plane(luma, plan, progress)
 
     def _check_process(self, forks: bool) -> None:
-        """Refuse what would wait for threads that a fork has left behind."""
+        """Refuse what would wait for threads that stayed behind in a fork."""
         if not forks and os.getpid() != self._process:
             reason = f"{self.backend.name} was opened before this process forked"
             raise BackendError(reason, "load it in the worker")

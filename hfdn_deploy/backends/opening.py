@@ -21,8 +21,8 @@ from hfdn_deploy.interruption import deferred
 from hfdn_deploy.options import ModelOptions
 
 
-def find_model(options: ModelOptions) -> Model:
-    """Open what `ModelOptions.model` names, as far as no backend is needed for it.
+def open_model(options: ModelOptions) -> Model:
+    """What a user named, ready for `open_backend`.
 
     Raises:
         InputError: it is neither a scale nor a path.

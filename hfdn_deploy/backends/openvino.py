@@ -10,11 +10,12 @@ import onnx
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends.base import Features
-from hfdn_deploy.backends.graph_backend import GraphBackend, threads
+from hfdn_deploy.backends.graph_backend import GraphBackend
 from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import DERIVED, Bundle, graph_for
 from hfdn_deploy.errors import BackendError
+from hfdn_deploy.machine import threads
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,17 @@ class OpenVINOBackend(GraphBackend):
         _check_precision(compiled, onnx.load_model_from_string(data), self.precision)
         return compiled.create_infer_request()
 
+    def trim(self) -> None:
+        """See `Backend.trim`."""
+        with self._turn:
+            self._release()
+
+    def _release(self) -> None:
+        """Give back what the session that ran last keeps; the others keep nothing."""
+        if self._last:
+            self._last.get_compiled_model().release_memory()
+            self._last = None
+
     def close(self) -> None:
         """See `Backend.close`."""
         self._last = None
@@ -129,8 +141,8 @@ class OpenVINOBackend(GraphBackend):
         feeds = {self.entry.input.name: lr, **(others or {})}
         try:
             with self._turn:
-                if self._last not in (None, session):
-                    self._last.get_compiled_model().release_memory()
+                if self._last is not session:
+                    self._release()
                 self._last = session
                 return list(session.infer(feeds, share_inputs=True).to_tuple())
         except RuntimeError as error:

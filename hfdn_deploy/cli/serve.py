@@ -60,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-format", choices=FORMATS, default="text",
         help="json: an object a line, requests with fields of their own (default: text)",
     )  # fmt: skip
+    parser.add_argument(
+        "--shutdown-timeout", type=positive_number,
+        help="seconds from a signal to the end (default: 10)",
+    )  # fmt: skip
     add_run_arguments(parser)
 
 
@@ -88,6 +92,7 @@ def run(args: argparse.Namespace) -> None:
         "output_pixels": args.max_output_pixels,
         "upload_seconds": args.upload_timeout,
         "answer_seconds": args.timeout,
+        "shutdown_seconds": args.shutdown_timeout,
     }
     settings = Settings(
         ModelSettings(_models(args), args.batch),

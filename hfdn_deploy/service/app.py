@@ -55,6 +55,12 @@ _REFUSALS = {
 }
 
 
+_HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {"description": "it does"},
+    503: {"description": "it does not, and `reason` says why"},
+}
+
+
 def create_app(service: Service) -> FastAPI:
     """The application; it closes the service when it shuts down.
 
@@ -109,10 +115,10 @@ def create_app(service: Service) -> FastAPI:
             format,
         )
         stages = (f"{name};dur={value:.1f}" for name, value in answer.milliseconds.items())
-        backend = answer.up.backend
+        model = answer.model
         headers = {
             "Server-Timing": ", ".join(stages),
-            "HFDN-Model": f"x{backend.scale} {backend.precision} {backend.name}",
+            "HFDN-Model": f"x{model.scale} {model.precision} {model.backend}",
             "Cache-Control": "no-store",
         }
         return Response(answer.data, media_type=f"image/{answer.format}", headers=headers)
@@ -122,12 +128,20 @@ def create_app(service: Service) -> FastAPI:
         """The models that are open, the default first, and the limits."""
         return {"models": service.models.describe(), "limits": vars(service.limits)}
 
-    @app.get("/healthz", responses={503: {"description": "it takes no pictures any more"}})
-    async def healthz() -> dict[str, str]:
-        """Whether pictures are taken."""
-        if not service.batcher.alive:
-            raise HTTPException(503, "the service takes no pictures any more; restart it.")
-        return {"status": "ok"}
+    @app.get("/livez", responses=_HEALTH)
+    async def livez() -> Response:
+        """Whether it works; if not, restart it."""
+        return _health(service.dead)
+
+    @app.get("/readyz", responses=_HEALTH)
+    async def readyz() -> Response:
+        """Whether another request is welcome now."""
+        return _health(service.unready)
+
+    @app.get("/healthz", responses=_HEALTH)
+    async def healthz() -> Response:
+        """Whether it works, as /livez; for those that ask for one address."""
+        return _health(service.dead)
 
     @app.get("/metrics", dependencies=protected, response_class=Response)
     async def metrics() -> Response:
@@ -137,6 +151,12 @@ def create_app(service: Service) -> FastAPI:
     for route, (name, kind) in _PAGES.items():
         app.get(route, include_in_schema=False)(_static(name, kind))
     return app
+
+
+def _health(wrong: str) -> Response:
+    if wrong:
+        return JSONResponse({"status": "degraded", "reason": wrong}, 503)
+    return JSONResponse({"status": "ok"})
 
 
 def _static(name: str, kind: str) -> Callable[[], Awaitable[Response]]:

@@ -158,7 +158,8 @@ def test_what_may_be_asked(served, png):
     assert re.search(r'^hfdn_images_total\{precision="int8",scale="2"\} [1-9]', text, re.M)
     assert "hfdn_queue 0.0" in text
     api = served.get("/openapi.json").json()
-    assert set(api["paths"]) == {"/v1/upscale", "/v1/models", "/healthz", "/metrics"}
+    health = {"/livez", "/readyz", "/healthz"}
+    assert set(api["paths"]) == {"/v1/upscale", "/v1/models", "/metrics"} | health
     for path in ("/../../etc/passwd", "/page.js/../../app.py", "/static/x"):
         assert served.get(path).status_code == 404
 
