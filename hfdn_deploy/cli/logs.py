@@ -12,6 +12,7 @@ FORMATS = ("text", "json")
 # What these say of a model, they say each time that one is opened.
 _OF_MODELS = (
     "hfdn_deploy.upscaler",
+    "hfdn_deploy.bundle.bundle",
     "hfdn_deploy.tiling.planning",
     "hfdn_deploy.backends.openvino",
 )
