@@ -34,8 +34,9 @@ def set_up_logging(level: str = "info", kind: str = "text") -> None:
     handler = logging.StreamHandler()
     handler.addFilter(_Once())
     handler.setFormatter(_Lines("%(message)s") if kind == "text" else _json_lines())
-    logging.basicConfig(level=max(own, logging.INFO), handlers=[handler])
-    logging.getLogger("hfdn_deploy").setLevel(own)
+    if not logging.root.handlers:
+        logging.basicConfig(level=max(own, logging.INFO), handlers=[handler])
+        logging.getLogger("hfdn_deploy").setLevel(own)
 
 
 class _Once(logging.Filter):

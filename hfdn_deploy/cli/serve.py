@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as --scale (default: fp32 int8; of --model its own, or fp32)",
     )  # fmt: skip
     parser.add_argument("--backend", default="auto")
-    parser.add_argument("--batch", type=positive, help="most images at once (default: 8)")
+    parser.add_argument("--batch", type=int, help="most images at once (default: 8)")
     parser.add_argument("--queue", type=positive, help="most images being served (default: 32)")
     parser.add_argument("--max-bytes", type=positive, help="of a body (default: 16 MiB)")
     parser.add_argument("--max-pixels", type=positive, help="of an image sent (default: 4 Mi)")

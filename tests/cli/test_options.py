@@ -41,7 +41,7 @@ def test_what_is_no_number_above_0(text):
     [
         ("serve --port 99999", "'99999'; name one up to 65535"),
         ("serve --timeout nan", "'nan' is not a number above 0"),
-        ("serve --batch 0", "'0' is no whole number above 0"),
+        ("serve --queue 0", "'0' is no whole number above 0"),
         ("serve --log-level loud", "invalid choice: 'loud'"),
         ("cache drop", "invalid choice: 'drop'"),
     ],

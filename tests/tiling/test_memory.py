@@ -176,6 +176,7 @@ def test_the_model_of_memory_holds(model, backend, precision, size, plan):
 
 
 def test_small_tiles_are_warned_of(caplog):
+    caplog.set_level("WARNING")
     Upscaler.load(2, "onnxruntime", tile=16).close()
     assert not caplog.records
     Upscaler.load(2, "onnxruntime", tile=1).close()
