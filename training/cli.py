@@ -134,6 +134,7 @@ def _ablate(argv: list[str]) -> Callable[[], None]:
             args.scale, recipe, args.seeds, patches, validation, args.output, args.device
         )
         print(ablation.markdown(results))
+        print(printable(f"\nruns: {args.output}", keep="\n"))
 
     return run
 
