@@ -32,7 +32,9 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
+@pytest.mark.parametrize(
+    "backend", ["onnxruntime", "openvino", pytest.param("torch", marks=pytest.mark.slow)]
+)
 def test_what_would_hang_is_refused(backend):
     if backend == "torch":
         pytest.importorskip("torch", exc_type=ModuleNotFoundError)
