@@ -14,6 +14,7 @@ from benchmarks import (
     scale,
     service,
     sessions,
+    soak,
     tiling,
 )
 from hfdn_deploy.cli import run_command
@@ -28,6 +29,7 @@ COMMANDS = {
     "sessions": sessions,
     "service": service,
     "hostile": hostile,
+    "soak": soak,
     "scale": scale,
     "demo": demo,
     "report": report,
