@@ -16,7 +16,7 @@ if sys.platform != "win32":
 WORKPLACE = ".hfdn-"
 """How the name of a hidden folder begins in which something is being written."""
 _LOCK, _UNLOCKED, _OLD = (f"{WORKPLACE}{name}" for name in ("lock", "unlocked", "old"))
-APPEARED = "is there already, perhaps from another run; --force overwrites it."
+OCCUPIED = "is there already, perhaps from another run; --force overwrites it."
 """What is wrong with an output that may not be replaced, behind its name."""
 # A disk takes so many bytes in about a second.
 _WAIT_BYTES = 2**26
@@ -33,6 +33,16 @@ def check_regular(path: Path, error: type[HFDNError]) -> None:
             raise error(f"{path} cannot be read: it is no regular file; name one.")
 
 
+def check_vacant(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is there, unless it may be replaced.
+
+    Raises:
+        InputError: it is there.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise InputError(f"{path} {OCCUPIED}") from None
+
+
 @contextmanager
 def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path that takes the place of `path` on success and is removed otherwise.
@@ -43,7 +53,7 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     Args:
         path: the file or directory to write.
-        overwrite: replace a file that is there; otherwise refuse, also if it appeared meanwhile.
+        overwrite: replace what is there; otherwise refuse a file that appeared meanwhile.
 
     Raises:
         InputError: the disk refuses (no space, no permission, a file where a folder should be),
@@ -55,6 +65,7 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with _workplace(folder) as work:
             temporary, old = work / path.name, work / _OLD
+            check_vacant(path, overwrite=overwrite)
             try:
                 yield temporary
                 _flush(temporary)
@@ -127,6 +138,5 @@ def _appear(temporary: Path, path: Path) -> None:
     try:
         path.hardlink_to(temporary)  # which never replaces, unlike a rename
     except OSError:
-        if os.path.lexists(path):
-            raise InputError(f"{path} {APPEARED}") from None
+        check_vacant(path, overwrite=False)
         temporary.rename(path)  # on a disk without hard links

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from hfdn_deploy.atomic import APPEARED, remove_abandoned, replaced
+from hfdn_deploy.atomic import OCCUPIED, remove_abandoned, replaced
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES
 
@@ -106,18 +106,21 @@ class Storage:
         Args:
             path: the file.
             data: its content.
-            overwrite: replace a file that is there; otherwise refuse. A store is only asked
+            overwrite: replace a file that is there; otherwise refuse, unless it has this content:
+                a worker wrote it and was killed before it could tell. A store is only asked
                 before, so of two runs at the same moment both may write.
 
         Raises:
             InputError: the disk or the store refuses, or a file is there that may not be replaced.
         """
+        if not overwrite and self.facts(path):
+            if self.read(path) != data:
+                raise InputError(f"{self.name(path)} {OCCUPIED}")
+            return
         if not self.scheme:
             with replaced(path, overwrite=overwrite) as temporary:
                 temporary.write_bytes(data)
             return
-        if not overwrite and self.facts(path):
-            raise InputError(f"{self.name(path)} {APPEARED}")
         try:
             # A store shows the object when all of it is there; the one before stays until then.
             with self.system.open_output_stream(str(path)) as file:

@@ -41,9 +41,8 @@ def check(tmp_path, suffix, shape, count):
     image = noise(*shape)
     whole = encode_image(image, path)
     for size in sizes_below(len(whole), count):
-        with pytest.raises(InputError, match="cannot be written: File too large"):
-            with room_for(size):
-                write_image(path, image)
+        with pytest.raises(InputError, match="be written: File too large"), room_for(size):
+            write_image(path, image)
         assert not list(tmp_path.iterdir()), size
     with room_for(len(whole)):
         write_image(path, image)
