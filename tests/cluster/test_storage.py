@@ -35,3 +35,25 @@ def test_a_worker_whose_disk_fills_says_so(tmp_path, photo):
     facts = worker.upscale(worker.read(row))
     assert '"width": 166' in facts["result"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.jpg"]
+
+
+def test_an_output_of_another_run_is_kept_and_ones_own_is_done(tmp_path):
+    """A worker that is killed after it wrote has its block done again."""
+    disk, path = locate(str(tmp_path / "a.bin"))
+    disk.write(path, b"mine", overwrite=False)
+    disk.write(path, b"mine", overwrite=False)
+    with pytest.raises(InputError, match=r"a\.bin is there already.*--force overwrites it"):
+        disk.write(path, b"theirs", overwrite=False)
+    assert path.read_bytes() == b"mine"
+    disk.write(path, b"theirs")
+    assert path.read_bytes() == b"theirs"
+
+
+def test_force_reaches_the_workers(tmp_path, photo):
+    write_image(tmp_path / "in" / "a.png", photo[:9, :9])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"of another run")
+    with pytest.raises(InputError, match="there already; --force overwrites"):
+        on_ray.plan([str(tmp_path / "in")], str(tmp_path / "out"))
+    planned = on_ray.plan([str(tmp_path / "in")], str(tmp_path / "out"), force=True)
+    assert [job.overwrite for job in planned.jobs] == [True]
