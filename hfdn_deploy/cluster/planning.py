@@ -10,6 +10,7 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.files import (
     Job,
     Unusable,
+    check_given,
     check_names,
     check_overwriting,
     find_sources,
@@ -60,8 +61,7 @@ def plan(
             that cannot be read, several images for one output, or outputs that exist and may not
             be overwritten.
     """
-    if "" in (output, *inputs):
-        raise InputError("an input or the output has an empty name; name folders or files.")
+    check_given(inputs, output)
     target, folder = locate(output)
     if folder.suffix.lower() in IMAGE_SUFFIXES and not folder.is_dir():
         raise InputError(f"{output} is a file; a cluster fills a folder, so name one.")

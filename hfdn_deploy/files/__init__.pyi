@@ -9,13 +9,14 @@ from .planning import (
     raise_alone,
 )
 from .running import Done, Failed, run_jobs, upscale_bytes
-from .sources import Unusable, find_sources
+from .sources import Unusable, check_given, find_sources
 
 __all__ = [
     "Done",
     "Failed",
     "Job",
     "Unusable",
+    "check_given",
     "check_names",
     "check_overwriting",
     "find_sources",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.files.sources import Unusable, find_sources
+from hfdn_deploy.files.sources import Unusable, check_given, find_sources
 from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_header
 from hfdn_deploy.video import check_video_format, is_video
 
@@ -46,8 +46,7 @@ def plan_jobs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[Unusa
             job, the output is a file of no known format, several inputs would become one output
             (on a file system that ignores case, too), or an output is one of the inputs.
     """
-    if output in ("", "-"):
-        raise InputError(f"the output is {output!r}, which names no file; name a file or a folder.")
+    check_given(inputs, output)
     sources, unusable = find_sources(inputs)
     if _is_folder(output, inputs):
         jobs, others = keep_names(sources, Path(output))

@@ -25,14 +25,20 @@ class Unusable:
     error: InputError
 
 
-def find_sources(inputs: Sequence[str]) -> tuple[list[Path], list[Unusable]]:
-    """The files behind names, and the names that stand for none; as `plan_jobs` takes them.
+def check_given(inputs: Sequence[str], output: str) -> None:
+    """Refuse names that stand for nothing.
 
     Raises:
-        InputError: a name is empty.
+        InputError: a name is empty, or the output is "-".
     """
     if "" in inputs:
         raise InputError("an input has an empty name; name files, folders or globs.")
+    if output in ("", "-"):
+        raise InputError(f"the output is {output!r}, which names no file; name a file or a folder.")
+
+
+def find_sources(inputs: Sequence[str]) -> tuple[list[Path], list[Unusable]]:
+    """The files behind names, and the names that stand for none; as `plan_jobs` takes them."""
     sources: list[Path] = []
     unusable: list[Unusable] = []
     for name in inputs:
@@ -64,11 +70,12 @@ def _images_in(folder: Path) -> list[Path]:
     """The images directly in a folder by their suffix; what else is visible is mentioned."""
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and not p.is_dir()]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if videos := sum(map(is_video, files)):
-        logger.warning("%s: videos in it are left out (%d); name them", folder, videos)
-    others = [path.name for path in files if path not in images and not is_video(path)]
-    if others:
-        names = ", ".join(others[:_NAMED]) + ", …" * (len(others) > _NAMED)
+    videos = list(filter(is_video, files))
+    if videos:
+        logger.warning("%s: videos in it are left out (%d); name them", folder, len(videos))
+    if others := sorted({*files}.difference(images, videos)):
+        names = ", ".join(path.name for path in others[:_NAMED])
+        names += ", …" * (len(others) > _NAMED)
         logger.warning("%s: left out, no images by suffix (%d): %s", folder, len(others), names)
     if not images:
         raise InputError(f"no image in {folder}; name files, folders or globs.")
