@@ -1,6 +1,5 @@
 from .builder import build_engine, optimization_profile
 from .cache import (
-    cache_folder,
     cached_engine,
     copy_engine,
     device_here,
@@ -10,6 +9,7 @@ from .cache import (
 from .contents import CacheEntry, cache_entries, remove_entry
 from .engine import Engine, open_engine
 from .flavour import FLAVOURS, choose_flavour, why_unavailable
+from .folders import cache_folder
 from .loaded import LoadedEngine
 from .runner import SLOTS, EngineRunner
 from .sidecar import EngineManifest, check_device, read_sidecar, sidecar_path

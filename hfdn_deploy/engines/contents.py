@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hfdn_deploy.engines.cache import cache_folder
+from hfdn_deploy.engines.folders import cache_folder
 from hfdn_deploy.engines.sidecar import SUFFIX, read_sidecar
 from hfdn_deploy.errors import EngineError, InputError
 

@@ -11,7 +11,7 @@ class Jpeg(Format):
     """JPEG, by Pillow."""
 
     name = "JPEG"
-    suffixes = (".jpg", ".jpeg")
+    suffixes = (".jpg", ".jpeg", ".jpe", ".jfif")
     signature = rb"\xff\xd8\xff"
     pillow = JpegImageFile
     alpha = False
