@@ -14,10 +14,20 @@ from tests.helpers.paths import ROOT
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_runtime_and_its_data_alone(tmp_path):
-    # A build leaves files that the next one takes up, so it gets a checkout of its own.
+    # A build leaves files that the next one takes up, so it gets a folder of its own, with what
+    # the Dockerfile copies.
     source = tmp_path / "source"
-    others = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=others)
+    source.mkdir()
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            path = ROOT / line[1:]
+            if path.is_dir():
+                shutil.copytree(
+                    path, source / path.name, ignore=shutil.ignore_patterns("__pycache__")
+                )
+            else:
+                shutil.copy(path, source)
+    assert (source / "constraints.txt").exists()
     command = [sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--quiet", "--wheel-dir", tmp_path], check=True)
     (wheel,) = tmp_path.glob("*.whl")

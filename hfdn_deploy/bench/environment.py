@@ -19,6 +19,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "opencv-python-headless",
     "opencv-python",
     "pillow",
     "torch",
