@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     complexity,
     demo,
+    hostile,
     latency,
     memory,
     overhead,
@@ -13,6 +14,7 @@ from benchmarks import (
     scale,
     service,
     sessions,
+    soak,
     tiling,
 )
 from hfdn_deploy.cli import run_command
@@ -26,6 +28,8 @@ COMMANDS = {
     "tiling": tiling,
     "sessions": sessions,
     "service": service,
+    "hostile": hostile,
+    "soak": soak,
     "scale": scale,
     "demo": demo,
     "report": report,

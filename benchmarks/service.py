@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from hfdn_deploy.images import decode_image, encode_image
 from hfdn_deploy.upscaler import Upscaler
 
 SERVER = "127.0.0.1"
+PATH = "/v1/upscale"
 WARM_UP = 5.0  # seconds of load before anything counts, in each round
 ROUNDS = 4  # offline and service take turns, so that drift hits both alike
 MOST_SECONDS = 600.0
@@ -68,12 +69,14 @@ def main(args: argparse.Namespace) -> None:
     picture = photographs()["coffee"][: args.side, : args.side]
     data = encode_image(picture, Path("a.png"))
     load = Load()
-    with Upscaler.load(args.scale, precision=args.precision) as up, serving(args) as server:
+    options = {"batch": args.batch, "queue": args.queue}
+    options |= {"scale": args.scale, "precision": args.precision}
+    with Upscaler.load(args.scale, precision=args.precision) as up, serving(options) as server:
         expected = encode_image(up(picture), Path("a.png"))
         for _ in range(ROUNDS):
             load.offline.append(offline(up, data, seconds / 2))
             before = len(load.latencies)
-            put_load(load, *server, data, expected, args.clients, seconds)
+            put_load(load, *server, PATH, data, expected, args.clients, seconds)
             load.service.append((len(load.latencies) - before) / seconds)
     report = summarise(args, load)
     print(json.dumps(report, indent=1) if args.json else format_report(report))
@@ -94,11 +97,9 @@ def offline(up: Upscaler, data: bytes, seconds: float) -> float:
 
 
 @contextmanager
-def serving(args: argparse.Namespace) -> Iterator[tuple[int, psutil.Process]]:
-    """`hfdn serve` in a process of its own: its port, and the process."""
-    options = {"port": 0, "batch": args.batch, "queue": args.queue}
-    options |= {"scale": args.scale, "precision": args.precision}
-    command = [sys.executable, "-m", "hfdn_deploy", "serve"]
+def serving(options: Mapping[str, object]) -> Iterator[tuple[int, psutil.Process]]:
+    """`hfdn serve` with these options in a process of its own: its port, and the process."""
+    command = [sys.executable, "-m", "hfdn_deploy", "serve", "--port", "0"]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
     environment = {k: v for k, v in os.environ.items() if k != "HFDN_TOKEN"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
@@ -122,12 +123,17 @@ def put_load(
     load: Load,
     port: int,
     process: psutil.Process,
+    path: str,
     data: bytes,
     expected: bytes,
     clients: int,
     seconds: float,
+    beside: Callable[[], object] = lambda: None,
 ) -> None:
-    """Have so many clients send the picture again and again; nothing counts in the warm-up."""
+    """Have so many clients send an image again and again; nothing counts in the warm-up.
+
+    `beside` is called before each request.
+    """
     start = time.perf_counter() + WARM_UP
     lock = threading.Lock()
 
@@ -137,8 +143,9 @@ def put_load(
             sent = time.perf_counter()
             if sent > start + seconds:
                 break
+            beside()
             try:
-                connection.request("POST", "/v1/upscale", data)
+                connection.request("POST", path, data)
                 answer = connection.getresponse()
                 status, body = answer.status, answer.read()
             except OSError:
@@ -168,8 +175,6 @@ def put_load(
 def summarise(args: argparse.Namespace, load: Load) -> dict[str, object]:
     """JSON-ready facts of a run."""
     rate = float(np.mean(load.service))
-    fifth = max(1, len(load.memory) // 5)
-    early, late = load.memory[:fifth], load.memory[-fifth:]
     return {
         "settings": {k: v for k, v in vars(args).items() if k not in ("main", "json")},
         "offline_per_second": load.offline,
@@ -182,9 +187,17 @@ def summarise(args: argparse.Namespace, load: Load) -> dict[str, object]:
         "statuses": dict(sorted(load.statuses.items())),
         "lost": load.lost,
         "wrong": load.wrong,
-        "memory_first_fifth_mib": float(np.median(early)) / 2**20,
-        "memory_last_fifth_mib": float(np.median(late)) / 2**20,
-        "memory_most_mib": max(load.memory) / 2**20,
+        **memory_use(load.memory),
+    }
+
+
+def memory_use(resident: list[int]) -> dict[str, float]:
+    """Whether memory grew, in MiB, from samples in bytes."""
+    fifth = max(1, len(resident) // 5)
+    return {
+        "memory_first_fifth_mib": float(np.median(resident[:fifth])) / 2**20,
+        "memory_last_fifth_mib": float(np.median(resident[-fifth:])) / 2**20,
+        "memory_most_mib": max(resident) / 2**20,
     }
 
 

@@ -4,16 +4,14 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hfdn_deploy.backends import Backend, Model, open_backend
-from hfdn_deploy.bundle import Bundle, pretrained
-from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
+from hfdn_deploy.backends import Backend, open_backend, open_model
+from hfdn_deploy.engines import Engine
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.images import (
     Banded,
@@ -29,8 +27,6 @@ from hfdn_deploy.options import ModelOptions, Tile
 from hfdn_deploy.tiling import CLOSED, LumaUpscaler, Plan, Planner, Progress
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_SUFFIX = ".safetensors"
 
 
 class Upscaler:
@@ -121,7 +117,7 @@ class Upscaler:
     def open(cls, options: ModelOptions) -> Self:
         """Open a model as a record of options says; errors as for `load`."""
         model, precision = options.model, options.precision
-        source = _open(model, options.allow_ungated, options.trust)
+        source = open_model(model, options.allow_ungated, options.trust)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
@@ -144,7 +140,11 @@ class Upscaler:
         return self.backend.scale
 
     def plan(
-        self, shape: tuple[int, ...], held_as: DTypeLike | None = None, number: int = 1
+        self,
+        shape: tuple[int, ...],
+        held_as: DTypeLike | None = None,
+        number: int = 1,
+        largest: int | None = None,
     ) -> Plan:
         """Decide how an image is upscaled: whole, or in which tiles.
 
@@ -153,6 +153,8 @@ class Upscaler:
             held_as: dtype of the result if all of it will be in memory; None if its bands are
                 let go as they come.
             number: of images of this shape that are upscaled at once.
+            largest: side of a tile beyond which nothing is run in one go, so that it can be
+                stopped soon; None for any size. Nothing where a tile was asked for.
 
         Raises:
             InputError: no image has this shape, or it would not fit into memory.
@@ -161,8 +163,9 @@ class Upscaler:
         height, width, channels = size_of(shape)
         values = number * self.scale**2 * height * width * channels
         held = 0 if held_as is None else values * np.dtype(held_as).itemsize
+        ensemble = self._luma.ensemble
         return self._planner.plan(
-            height, width, channels, ensemble=self._luma.ensemble, held=held, number=number
+            height, width, channels, ensemble=ensemble, held=held, number=number, largest=largest
         )
 
     def __call__(self, image: Image, progress: Progress | None = None) -> Image:
@@ -288,12 +291,3 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _open(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:
-    if isinstance(model, int | np.integer):
-        return pretrained(int(model))
-    path = Path(model)
-    if path.suffix.lower() in ENGINE_SUFFIXES:
-        return open_engine(path, trust, allow_ungated)
-    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)

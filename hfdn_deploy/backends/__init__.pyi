@@ -1,6 +1,6 @@
 from .base import Backend, Features, Model, Parts, SplitNetwork, Tiling
 from .onnxruntime import OnnxRuntimeBackend, session_options
-from .opening import open_backend, why_unavailable
+from .opening import open_backend, open_model, why_unavailable
 from .openvino import OpenVINOBackend, compile_graph, why_not
 from .spec import BACKENDS, NAMES, BackendSpec, Obstacle, automatic
 from .tensorrt import TensorRTBackend
@@ -24,6 +24,7 @@ __all__ = [
     "automatic",
     "compile_graph",
     "open_backend",
+    "open_model",
     "session_options",
     "why_not",
     "why_unavailable",

@@ -67,6 +67,12 @@ class Backend(ABC):
     def close(self) -> None:
         """Free what the backend holds; `run` must not be called afterwards."""
 
+    def trim(self) -> None:  # noqa: B027 (many keep nothing)
+        """Give back the memory that is kept for the next `run`; that will take longer.
+
+        Others may run meanwhile.
+        """
+
     def max_batch(self, height: int, width: int) -> int | None:
         """The most images of a size that one call of `run` takes; None where memory decides."""
         return None

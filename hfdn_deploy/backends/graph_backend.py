@@ -1,6 +1,5 @@
 """What backends that run a bundle's graph share: its sessions, whole and in the parts of tiles."""
 
-import os
 from abc import abstractmethod
 from threading import Lock
 from typing import Any, ClassVar
@@ -13,15 +12,6 @@ from onnx import helper
 from hfdn_deploy.backends.base import Backend, Features, Parts, SplitNetwork, Tiling
 from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.graph import INSIDE, POOLED, halo_of, part_of, split_graphs
-
-
-def threads() -> int:
-    """Threads that a backend on a CPU may use: $OMP_NUM_THREADS, or 0 for its own choice.
-
-    So it is elsewhere; a cluster sets it to the cores of a worker.
-    """
-    found = os.environ.get("OMP_NUM_THREADS", "")
-    return int(found) if found.isdecimal() else 0
 
 
 class GraphBackend(Backend):
@@ -76,6 +66,7 @@ class GraphBackend(Backend):
 
     def close(self) -> None:
         """See `Backend.close`."""
+        self.tiling.close()  # others may know it
         del self.session, self.tiling
 
 
@@ -104,6 +95,11 @@ class GraphTiling(Tiling):
             if self._split is None:
                 self._split = GraphSplit(self._backend, self._data, pooled)
             return self._split
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._sessions.clear()
+        self._split = None
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

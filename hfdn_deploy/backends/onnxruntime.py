@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends.base import Features
-from hfdn_deploy.backends.graph_backend import GraphBackend, threads
+from hfdn_deploy.backends.graph_backend import GraphBackend
 from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import Bundle, graph_for
 from hfdn_deploy.errors import BackendError, HFDNError
+from hfdn_deploy.machine import threads
 
 # On the CPU, by precision and scale; `python -m benchmarks memory` measures it.
 _MEMORY = {
@@ -150,6 +151,15 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
 
     name = "onnxruntime"
     provider = "CPUExecutionProvider"
+
+    def trim(self) -> None:
+        """See `Backend.trim`; the arena is one for all sessions and shrinks after a run."""
+        import onnxruntime as ort
+
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        lr = np.zeros((1, 1, 8, 8), np.float32)
+        self.session.run(None, {self.entry.input.name: lr}, options)
 
     @property
     def memory(self) -> int:

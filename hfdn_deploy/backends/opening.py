@@ -1,13 +1,34 @@
 """Which backend opens a model: the one that is asked for, or the fastest that can."""
 
+import os
 from importlib import import_module
+from pathlib import Path
+
+import numpy as np
 
 from hfdn_deploy.backends.base import Backend, Model
 from hfdn_deploy.backends.spec import BACKENDS, BackendSpec, ModelKind, Obstacle, automatic
-from hfdn_deploy.bundle import Bundle
-from hfdn_deploy.engines import Engine
+from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, GateError
 from hfdn_deploy.interruption import deferred
+
+CHECKPOINT_SUFFIX = ".safetensors"
+
+
+def open_model(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:
+    """What a user named, ready for `open_backend`; see `ModelOptions`.
+
+    Raises:
+        BundleError: there is no such bundle or scale, or it is damaged.
+        EngineError: the engine is for something else, was changed, or is not trusted.
+    """
+    if isinstance(model, int | np.integer):
+        return pretrained(int(model))
+    path = Path(model)
+    if path.suffix.lower() in ENGINE_SUFFIXES:
+        return open_engine(path, trust, allow_ungated)
+    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)
 
 
 def why_unavailable(name: str) -> Obstacle | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hfdn_deploy.backends.base import Backend, Features, SplitNetwork, Tiling
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.errors import BackendError
+from hfdn_deploy.machine import threads
 
 if TYPE_CHECKING:
     from hfdn_deploy.network import HFDN
@@ -36,8 +37,12 @@ class TorchBackend(Backend):
     name = "torch"
 
     def __init__(self, checkpoint: Path) -> None:
+        import torch
+
         from hfdn_deploy.network import load_checkpoint
 
+        if most := threads():
+            torch.set_num_threads(min(most, torch.get_num_threads()))
         network = load_checkpoint(checkpoint)
         self.scale = network.config.scale
         self.tiling: TorchTiling = TorchTiling(network)

@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from hfdn_deploy.machine import cpus
+
 PACKAGES = (
     "hfdn-deploy",
     "numpy",
@@ -46,7 +48,7 @@ def environment_facts() -> dict[str, Any]:
         "processor": facts.get("model name") or platform.processor() or platform.machine(),
         "flags": [name for name in FLAGS if name in flags],
         "cores": psutil.cpu_count(logical=False),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "threads": cpus(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "memory_bytes": psutil.virtual_memory().total,

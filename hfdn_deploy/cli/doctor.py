@@ -1,7 +1,6 @@
 """`hfdn doctor`: what is installed, which backends work here, and why not."""
 
 import argparse
-import os
 import platform
 from typing import Any
 
@@ -23,6 +22,7 @@ def _diagnose() -> dict[str, Any]:
     from hfdn_deploy import backends
     from hfdn_deploy.bench import PACKAGES, package_version
     from hfdn_deploy.bundle import pretrained_scales
+    from hfdn_deploy.machine import cpus, free_memory
 
     packages = {name: package_version(name) for name in PACKAGES}
     problems = []
@@ -40,7 +40,8 @@ def _diagnose() -> dict[str, Any]:
         problems.append("the package holds no pretrained bundle: reinstall hfdn-deploy")
     return {
         "platform": f"{platform.platform()}, Python {platform.python_version()}",
-        "processors": os.cpu_count(),
+        "cpus": cpus(),
+        "free_memory_mib": free_memory() // 2**20,
         "packages": packages,
         "backends": {
             name: str(backends.why_unavailable(name) or "works") for name in backends.NAMES

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-output-pixels", type=int, help="of an answer (default: 64 Mi)")
     parser.add_argument("--upload-timeout", type=float, help="seconds for a body (default: 15)")
     parser.add_argument("--timeout", type=float, help="seconds for an answer (default: 60)")
+    parser.add_argument(
+        "--shutdown-timeout", type=float, help="seconds from a signal to the end (default: 10)"
+    )
     add_run_arguments(parser)
 
 
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         "output_pixels": args.max_output_pixels,
         "upload_seconds": args.upload_timeout,
         "answer_seconds": args.timeout,
+        "shutdown_seconds": args.shutdown_timeout,
     }
     settings = Settings(
         ModelSettings(_models(args), args.batch),

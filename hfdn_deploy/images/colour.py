@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.rows import Image, Rows
+from hfdn_deploy.machine import threads
+
+# OpenCV counts the CPUs of the machine.
+if _threads := threads():
+    cv2.setNumThreads(min(_threads, cv2.getNumThreads()))
 
 Plane = NDArray[np.float32]
 

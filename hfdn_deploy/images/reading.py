@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import numpy as np
-import psutil
 
 from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.format import Format, Header
 from hfdn_deploy.images.registry import ALL_FORMATS, IMAGE_SUFFIXES, SIGNATURE_BYTES, format_of
 from hfdn_deploy.images.rows import Image, Pixels, Rows, size_of
+from hfdn_deploy.machine import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def _state(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _check_memory(need: int) -> None:
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if need > free:
         raise ImageTooLargeError(
             f"needs about {need / 2**30:.1f} GiB of memory to be read and {free / 2**30:.1f} GiB "

@@ -1,7 +1,8 @@
 from .app import create_app
-from .batcher import Batcher
+from .batcher import Batcher, StoppedError
 from .limits import Limits, RequestError
 from .models import BATCH, ModelSettings
+from .pace import Pace
 from .server import listen, make_server, serve
 from .service import Service, Settings
 from .token import TOKEN, read_token
@@ -12,9 +13,11 @@ __all__ = [
     "Batcher",
     "Limits",
     "ModelSettings",
+    "Pace",
     "RequestError",
     "Service",
     "Settings",
+    "StoppedError",
     "create_app",
     "listen",
     "make_server",

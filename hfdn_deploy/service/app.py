@@ -6,20 +6,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import WithJsonSchema
 
 from hfdn_deploy import __version__
 from hfdn_deploy.errors import HFDNError
 from hfdn_deploy.service.limits import RequestError
-from hfdn_deploy.service.middleware import CountMiddleware, DrainMiddleware
+from hfdn_deploy.service.middleware import AliasMiddleware, CountMiddleware, DrainMiddleware
+from hfdn_deploy.service.openapi import HEALTH, enum, refusals, upscaling
 from hfdn_deploy.service.pictures import Format
 from hfdn_deploy.service.service import Service
-from hfdn_deploy.service.uploads import FIELD, read_picture
+from hfdn_deploy.service.uploads import read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -34,32 +36,12 @@ _PAGES = {
 # Nothing but what this service itself sends; pictures that the page has made are blobs.
 _POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
 
-_PICTURES = {f"image/{form}": {"schema": {"type": "string", "format": "binary"}} for form in
-             ("png", "jpeg", "webp")}  # fmt: skip
-_FORM = {
-    "schema": {
-        "type": "object",
-        "required": [FIELD],
-        "properties": {FIELD: {"type": "string", "format": "binary"}},
-    }
-}
-_REFUSALS = {
-    400: "no picture in the body, or a damaged one",
-    401: "the bearer token is missing or wrong",
-    408: "the body came too slowly",
-    413: "too many bytes or pixels",
-    415: "no PNG, JPEG or WebP",
-    422: "no such scale, precision or format, or the format cannot hold the picture",
-    429: "the queue is full; Retry-After says when to come again",
-    503: "not done in time, or too many connections",
-}
-
 
 def create_app(service: Service) -> FastAPI:
     """The application; it closes the service when it shuts down.
 
-    Routes: POST /v1/upscale, GET /v1/models, /healthz, /metrics, /openapi.json, and for people
-    / and /docs. With a token in the settings, the first two and /metrics ask for it.
+    Routes: POST /v1/upscale, GET /v1/models, /livez, /readyz, /healthz, /metrics, /openapi.json,
+    and for people / and /docs. With a token, the first two and /metrics ask for it.
     """
 
     @asynccontextmanager
@@ -76,32 +58,39 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(DrainMiddleware)
     app.add_middleware(CountMiddleware, count=service.metrics.answered)
+    app.add_middleware(AliasMiddleware)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HFDNError, _answer_error)
-    protected = [Depends(_token_check(service.settings.token))]
+    app.add_exception_handler(Exception, _answer_failure)
+    token = service.settings.token
+    protected = [Depends(_token_check(token))] if token else []
+    unauthorized = refusals(401) if token else {}
+    known = service.models.describe()
+    scales = enum("integer", (model["scale"] for model in known))
+    precisions = enum("string", (model["precision"] for model in known))
+    formats = enum("string", get_args(Format))
 
     @app.post(
         "/v1/upscale",
-        dependencies=protected,
+        dependencies=[*protected, Depends(_only("scale", "precision", "format"))],
         response_class=Response,
-        responses={
-            200: {"description": "the upscaled picture", "content": _PICTURES},
-            **{status: {"description": text} for status, text in _REFUSALS.items()},
-        },
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"multipart/form-data": _FORM, **_PICTURES},
-            }
-        },
+        **upscaling(bool(token)),
     )
     async def upscale(
         request: Request,
-        scale: Annotated[int | None, Query(description="2, 3 or 4; see /v1/models")] = None,
-        precision: Annotated[str | None, Query(description="fp32, fp16 or int8")] = None,
-        format: Annotated[Format | None, Query(description="default: the picture's own")] = None,
+        scale: Annotated[
+            int | None, WithJsonSchema(scales), Query(description="default: the first model's")
+        ] = None,
+        precision: Annotated[
+            str | None,
+            WithJsonSchema(precisions),
+            Query(description="default: of the first with this scale"),
+        ] = None,
+        format: Annotated[
+            Format | None, WithJsonSchema(formats), Query(description="default: the image's own")
+        ] = None,
     ) -> Response:
-        """Upscale a picture: the form's file `image`, or the whole body."""
+        """Upscale an image: the form's file `image`, or the whole body."""
         answer = await service.upscale(
             partial(read_picture, request, service.limits),
             partial(_gone, request),
@@ -109,27 +98,44 @@ def create_app(service: Service) -> FastAPI:
             format,
         )
         stages = (f"{name};dur={value:.1f}" for name, value in answer.milliseconds.items())
-        backend = answer.up.backend
+        model = answer.model
         headers = {
             "Server-Timing": ", ".join(stages),
-            "HFDN-Model": f"x{backend.scale} {backend.precision} {backend.name}",
+            "HFDN-Model": f"x{model.scale} {model.precision} {model.backend}",
             "Cache-Control": "no-store",
         }
         return Response(answer.data, media_type=f"image/{answer.format}", headers=headers)
 
-    @app.get("/v1/models", dependencies=protected)
+    @app.get(
+        "/v1/models",
+        dependencies=[*protected, Depends(_only())],
+        responses={**unauthorized, **refusals(422)},
+    )
     async def models() -> dict[str, Any]:
-        """The models that are open, the default first, and the limits."""
+        """The models that are served, the default first, and the limits."""
         return {"models": service.models.describe(), "limits": vars(service.limits)}
 
-    @app.get("/healthz", responses={503: {"description": "it takes no pictures any more"}})
-    async def healthz() -> dict[str, str]:
-        """Whether pictures are taken."""
-        if not service.batcher.alive:
-            raise HTTPException(503, "the service takes no pictures any more; restart it.")
-        return {"status": "ok"}
+    @app.get("/livez", responses=HEALTH)
+    async def livez() -> Response:
+        """Whether it works; if not, restart it."""
+        return _health(service.dead)
 
-    @app.get("/metrics", dependencies=protected, response_class=Response)
+    @app.get("/readyz", responses=HEALTH)
+    async def readyz() -> Response:
+        """Whether another request is welcome now."""
+        return _health(service.unready)
+
+    @app.get("/healthz", responses=HEALTH)
+    async def healthz() -> Response:
+        """Whether it works, as /livez; for those that ask for one address."""
+        return _health(service.dead)
+
+    @app.get(
+        "/metrics",
+        dependencies=protected,
+        response_class=PlainTextResponse,
+        responses=unauthorized,
+    )
     async def metrics() -> Response:
         """Counters in Prometheus' text format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -137,6 +143,12 @@ def create_app(service: Service) -> FastAPI:
     for route, (name, kind) in _PAGES.items():
         app.get(route, include_in_schema=False)(_static(name, kind))
     return app
+
+
+def _health(wrong: str) -> Response:
+    if wrong:
+        return JSONResponse({"status": "degraded", "reason": wrong}, 503)
+    return JSONResponse({"status": "ok"})
 
 
 def _static(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
@@ -150,14 +162,29 @@ def _static(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
     return send
 
 
-def _token_check(token: str | None) -> Callable[..., Awaitable[None]]:
-    bearer = HTTPBearer(auto_error=False)
+def _only(*names: str) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that refuses parameters of other names, and those given twice."""
+    known = f"there are {', '.join(names)}" if names else "this address takes none"
+
+    async def check(request: Request) -> None:
+        given = [name for name, _ in request.query_params.multi_items()]
+        for name in given:
+            if name not in names:
+                raise RequestError(422, f"there is no parameter {name!r:.40}; {known}.")
+            if given.count(name) > 1:
+                raise RequestError(422, f"the parameter {name} is given twice; give it once.")
+
+    return check
+
+
+def _token_check(token: str) -> Callable[..., Awaitable[None]]:
+    bearer = HTTPBearer(auto_error=False, description="the token of the service")
 
     async def check(
         shown: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> None:
         given = shown.credentials if shown else ""
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        if not hmac.compare_digest(given.encode(), token.encode()):
             raise HTTPException(
                 401,
                 "the bearer token is missing or wrong; send it as Authorization: Bearer TOKEN.",
@@ -180,6 +207,11 @@ async def _answer_error(_: Request, error: Exception) -> Response:
         logger.error("%s", error)
         status, headers = 500, None
     return JSONResponse({"detail": str(error)}, status, headers)
+
+
+async def _answer_failure(_: Request, error: Exception) -> Response:
+    """The server logs the traceback."""
+    return JSONResponse({"detail": "the service failed; its log says why."}, 500)
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

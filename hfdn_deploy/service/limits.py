@@ -37,7 +37,9 @@ class Limits:
     upload_seconds: float = 15.0
     """For a client to send its request, and the longest pause in taking the answer."""
     answer_seconds: float = 60.0
-    """For a picture to wait and be upscaled."""
+    """For an image to wait and be upscaled."""
+    shutdown_seconds: float = 10.0
+    """From the signal to the end of the process, whatever runs; most of it to finish that."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import generate_latest
 
 from hfdn_deploy.service.batcher import Upscaled
-from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.service.models import Model
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _MODEL = ("scale", "precision")
@@ -44,13 +44,13 @@ class Metrics:
         if path == "/v1/upscale":
             self._requests.labels(status).inc()
 
-    def upscaled(self, up: Upscaler, result: Upscaled) -> None:
-        """Count a picture."""
-        model = (up.scale, up.backend.precision)
-        self._images.labels(*model).inc()
-        self._pixels.labels(*model).inc(result.image.shape[0] * result.image.shape[1])
+    def upscaled(self, model: Model, result: Upscaled) -> None:
+        """Count an image."""
+        labels = model.scale, model.precision
+        self._images.labels(*labels).inc()
+        self._pixels.labels(*labels).inc(result.image.shape[0] * result.image.shape[1])
         self._waited.observe(result.waited)
-        self._took.labels(*model).observe(result.took)
+        self._took.labels(*labels).observe(result.took)
         self._batch.observe(result.batch)
 
     def text(self) -> bytes:

@@ -9,6 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # A body that is refused is thrown away as it comes, but not for longer than this.
 DRAIN_SECONDS = 1.0
 
+# Where the paths of the API start, versioned ones and those for operators.
+API = ("/v1/", "/healthz", "/livez", "/readyz", "/metrics")
+
 
 class DrainMiddleware:
     """Reads the rest of a request's body before the answer starts.
@@ -44,6 +47,33 @@ class DrainMiddleware:
             await send(message)
 
         await self.app(scope, receive_noting_the_end, send_after_the_end)
+
+
+class AliasMiddleware:
+    """Serves HEAD as GET without a body, and a path of the API with a slash at its end as that."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI application."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        is_head = scope["method"] == "HEAD"
+        path = scope["path"]
+        # Pages keep theirs, as it changes what their links mean.
+        if path.startswith(API):
+            path = path.removesuffix("/")
+
+        async def send_the_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        method = "GET" if is_head else scope["method"]
+        await self.app(
+            {**scope, "method": method, "path": path}, receive, send_the_head if is_head else send
+        )
 
 
 class CountMiddleware:

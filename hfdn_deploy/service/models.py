@@ -1,15 +1,28 @@
-"""The models that a service has open, and batches through them."""
+"""The models that a service has, open while they are used and memory allows."""
 
-from dataclasses import dataclass
+import gc
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
+
 from hfdn_deploy.backends import BACKENDS
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.images import Image
+from hfdn_deploy.machine import free_memory, trim_heap
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service.limits import RequestError
+from hfdn_deploy.service.pace import Pace
+from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import Upscaler
 
 BATCH = 8
+
+# What open models may keep between images: a part of the memory that is free, and at most this.
+_SHARE, _MOST = 1 / 4, 2**30
 
 
 @dataclass(frozen=True)
@@ -22,11 +35,31 @@ class ModelSettings:
     """Most images in a batch; None for 8, or what the backend takes."""
 
 
+@dataclass(eq=False)
+class Model:
+    """A model that is served, whether or not it is open now."""
+
+    options: ModelOptions
+    scale: int
+    precision: str
+    backend: str
+    choice: str
+    """Which backend runs, and why that one."""
+    batch: int
+    """Most images that are run at once."""
+    concurrency: int
+    """How many batches at once are of use."""
+    pace: Pace
+    up: Upscaler | None = field(default=None, repr=False)
+    users: int = 0
+    """Threads that it runs in."""
+
+
 class Models:
-    """Opened upscalers by scale and precision, to be closed."""
+    """Models by scale and precision, to be closed; those used last are open."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        """Open them all, so that what cannot run is known before the first request.
+        """Open each once, so that what cannot run is known before the first request.
 
         Raises:
             HFDNError: as `Upscaler.load`.
@@ -34,52 +67,146 @@ class Models:
         """
         if settings.batch is not None and settings.batch < 1:
             raise InputError(f"a batch of {settings.batch} images is none; ask for 1 or more.")
-        self._batch = settings.batch
-        self._opened: dict[tuple[int, str], Upscaler] = {}
+        self._lock = threading.Lock()
+        self._process = psutil.Process()
+        # Resident bytes of this process that call for models to be closed.
+        self._limit = self._resident() + int(min(_MOST, _SHARE * free_memory()))
+        # In the order in which they were used, the last one last.
+        self._opened: list[Model] = []
+        self._known: dict[tuple[int, str], Model] = {}
         try:
             for options in settings.models:
-                up = Upscaler.open(options)
-                self._opened[up.scale, up.backend.precision] = up
+                model = self._first(options, settings.batch)
+                self._known[model.scale, model.precision] = model
+                self._fit()
         except BaseException:
             self.close()
             raise
 
-    def choose(self, scale: int | None, precision: str | None) -> Upscaler:
+    def _first(self, options: ModelOptions, batch: int | None) -> Model:
+        up = Upscaler.open(options)
+        side = options.tile if isinstance(options.tile, int) else None
+        model = Model(
+            options,
+            up.scale,
+            up.backend.precision,
+            up.backend.name,
+            up.choice,
+            batch or BACKENDS[up.backend.name].max_batch or BATCH,
+            up.backend.concurrency,
+            Pace.measure(up, side),
+            up,
+        )
+        self._opened.append(model)
+        return model
+
+    def choose(self, scale: int | None, precision: str | None) -> Model:
         """The model for what a request names; the first that fits where it names nothing.
 
         Raises:
             RequestError: 422, there is no such model here.
         """
-        for (own_scale, own_precision), up in self._opened.items():
+        for (own_scale, own_precision), model in self._known.items():
             if scale in (own_scale, None) and precision in (own_precision, None):
-                return up
-        known = ", ".join(f"scale {s} in {p}" for s, p in self._opened)
-        wanted = f"scale {scale or 'any'} in {precision or 'any precision'}"
-        raise RequestError(422, f"there is no model for {wanted}; there is {known}.")
+                return model
+        known = ", ".join(f"scale {s} in {p}" for s, p in self._known)
+        asked = [f"scale {scale}"] * (scale is not None) + [f"in {precision}"] * bool(precision)
+        raise RequestError(422, f"there is no model of {' '.join(asked)}; there is {known}.")
 
     @property
     def workers(self) -> int:
         """How many batches at once are of use."""
-        return max(up.backend.concurrency for up in self._opened.values())
+        return max(model.concurrency for model in self._known.values())
 
-    def most(self, up: Upscaler) -> int:
-        """Images that a batch may hold."""
-        return self._batch or BACKENDS[up.backend.name].max_batch or BATCH
+    @property
+    def open(self) -> int:
+        """How many are open."""
+        return len(self._opened)
+
+    def run(self, model: Model, images: Sequence[Image], progress: Progress) -> list[Image]:
+        """Upscale images of one size, in tiles that take little time each.
+
+        Args:
+            model: of these.
+            images: as for `Upscaler.batch`.
+            progress: called after each tile, where there are several; what it raises ends this.
+
+        Raises:
+            BackendError: it cannot be opened again, and as `Upscaler.batch`.
+            InputError: as `Upscaler.batch`.
+        """
+        with self._using(model) as up:
+            if len(images) > 1:
+                return up.batch(images)
+            (image,) = images
+            plan = up.plan(image.shape, held_as=image.dtype, largest=model.pace.side)
+            return [up.stream(image, plan, progress).whole()]
+
+    @contextmanager
+    def _using(self, model: Model) -> Iterator[Upscaler]:
+        with self._lock:
+            if model.up is None:
+                try:
+                    model.up = Upscaler.open(model.options)
+                except InputError as error:  # it is not the image that is wrong
+                    raise BackendError(error.reason, error.advice) from error
+            else:
+                self._opened.remove(model)
+            self._opened.append(model)
+            model.users += 1
+        try:
+            yield model.up
+        finally:
+            with self._lock:
+                model.users -= 1
+                if self._resident() > self._limit:
+                    self._fit()
+
+    def trim(self) -> None:
+        """Give back the memory that models keep for their next image."""
+        with self._lock:
+            self._fit()
+
+    def _fit(self) -> None:
+        """Trim what does not run; if that is all, close what was used longest ago if need be."""
+        idle = [model for model in self._opened if not model.users]
+        for model in idle:
+            if model.up:
+                model.up.backend.trim()
+        trim_heap()
+        if len(idle) < len(self._opened):
+            return  # what runs takes memory that comes back
+        for model in idle:
+            if self._resident() <= self._limit:
+                break
+            self._close(model)
+            gc.collect()  # a backend and its tiling know each other
+            trim_heap()
+
+    def _close(self, model: Model) -> None:
+        self._opened.remove(model)
+        if model.up:
+            model.up.close()
+            model.up = None
+
+    def _resident(self) -> int:
+        return int(self._process.memory_info().rss)
 
     def describe(self) -> list[dict[str, Any]]:
         """JSON-ready facts of each model, the default first."""
         return [
             {
-                "scale": scale,
-                "precision": precision,
-                "backend": up.backend.name,
-                "choice": up.choice,
-                "batch": self.most(up),
+                "scale": model.scale,
+                "precision": model.precision,
+                "backend": model.backend,
+                "choice": model.choice,
+                "batch": model.batch,
             }
-            for (scale, precision), up in self._opened.items()
+            for model in self._known.values()
         ]
 
     def close(self) -> None:
-        """Close the models."""
-        for up in self._opened.values():
-            up.close()
+        """Close the models; one that runs, for its backend hangs, is left alone."""
+        with self._lock:
+            for model in [model for model in self._opened if not model.users]:
+                self._close(model)

@@ -1,5 +1,6 @@
 """Bytes of a request to an image and back; too large ones are refused before they are decoded."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -13,7 +14,7 @@ from hfdn_deploy.images import (
     encode_image,
     format_of,
 )
-from hfdn_deploy.service.limits import Limits, RequestError
+from hfdn_deploy.service.limits import RequestError
 
 Format = Literal["png", "jpeg", "webp"]
 
@@ -25,22 +26,30 @@ _NAMES: dict[Format, Path] = {
 }
 
 
-def decode(data: bytes, limits: Limits, scale: int, form: Format | None) -> tuple[Image, Format]:
+def decode(
+    data: bytes, check_size: Callable[[int, int], object], scale: int, form: Format | None
+) -> tuple[Image, Format]:
     """Decode an image that is within the limits and whose result its format will hold.
+
+    Args:
+        data: the file.
+        check_size: refuses an image for its width and height before it is decoded.
+        scale: of the result.
+        form: to answer in; None for its own.
 
     Returns:
         The image, as `hfdn_deploy.images.read_image` gives it, and the format to answer in: this,
         or its own.
 
     Raises:
-        RequestError: 415, no PNG, JPEG or WebP; 413, too many pixels; 422, the format cannot hold
+        RequestError: 415, no PNG, JPEG or WebP; 422, the format cannot hold
             the result; 400, damaged, or a kind of image that is not read.
     """
     own = _format(data)
     try:
         with ImageReader(data, "the picture") as reader:
             header = reader.header
-            limits.check_size(header.width, header.height, scale)
+            check_size(header.width, header.height)
             form = form or own
             _check_result(form, scale, header)
             return reader.read(), form

@@ -2,21 +2,29 @@
 
 import asyncio
 import logging
+import math
+import os
 import socket
+import threading
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.service.app import create_app
 from hfdn_deploy.service.service import Service
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+# Of the time for a shutdown, what was taken has so much to be finished, and its answers to be sent.
+_FINISHING, _SENDING = 0.6, 0.8
 
 
 class BoundedProtocol(H11Protocol):
@@ -56,7 +64,31 @@ class BoundedProtocol(H11Protocol):
         self._timer = self.loop.call_later(self._patience, self._check)
 
 
-def make_server(service: Service) -> uvicorn.Server:
+class BoundedServer(uvicorn.Server):
+    """uvicorn's server, which a signal ends in a time that is known, whatever runs."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop to listen, and set the clock."""
+        if not self.should_exit:
+            seconds = self._service.limits.shutdown_seconds
+            for share, action in ((_FINISHING, self._service.batcher.stop), (1.0, _leave)):
+                timer = threading.Timer(share * seconds, action)
+                timer.daemon = True
+                timer.start()
+        super().handle_exit(sig, frame)
+
+
+def _leave() -> None:
+    """End the process in spite of a thread that hangs in a backend or a decoder."""
+    logger.error("what ran did not end in time; it is cut off.")
+    os._exit(BackendError.exit_code)
+
+
+def make_server(service: Service) -> BoundedServer:
     """A server of the application, to be run with a socket."""
     limits = service.limits
     config = uvicorn.Config(
@@ -68,10 +100,9 @@ def make_server(service: Service) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=limits.connections,
-        # Each of these ends by itself, so nothing that was taken is cut off.
-        timeout_graceful_shutdown=int(2 * limits.upload_seconds + limits.answer_seconds) + 10,
+        timeout_graceful_shutdown=math.ceil(_SENDING * limits.shutdown_seconds),
     )
-    return uvicorn.Server(config)
+    return BoundedServer(config, service)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -90,7 +121,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(service: Service, host: str, port: int) -> None:
-    """Serve until ctrl-C or SIGTERM, finish what was taken, and close the service.
+    """Serve until ctrl-C or SIGTERM, finish what can be in time, and close the service.
 
     Raises:
         InputError: as `listen`.

@@ -2,7 +2,7 @@ from .joining import LumaSource, pooled_mean, upscale, upscale_whole
 from .luma import CLOSED, LumaUpscaler, Progress
 from .memory import WHOLE, Footprint, Plan
 from .planning import Planner
-from .tiles import STEP, Tile, area, cut, window
+from .tiles import STEP, Tile, area, count_tiles, cut, window
 
 __all__ = [
     "CLOSED",
@@ -16,6 +16,7 @@ __all__ = [
     "Progress",
     "Tile",
     "area",
+    "count_tiles",
     "cut",
     "pooled_mean",
     "upscale",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hfdn_deploy.backends import Tiling
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import BAND_PIXELS
-from hfdn_deploy.tiling.tiles import STEP, area, window
+from hfdn_deploy.tiling.tiles import STEP, area, count_tiles, window
 
 # Bytes for each pixel of a band that is put together, by its channels.
 _BAND = {1: 12, 2: 40, 3: 44, 4: 72}
@@ -53,7 +53,7 @@ class Footprint:
 
     def need(self, plan: Plan) -> int:
         """Bytes at the peak."""
-        size = self.height, self.width
+        size = self._size
         scale, halo = self.tiling.scale, self.tiling.halo
         tile, features, number = size, 0, self.number
         if plan.side is not None:
@@ -81,24 +81,34 @@ class Footprint:
             + int(max(changing))
         )
 
-    def fastest(self, budget: int) -> Plan:
+    def fastest(self, budget: int, largest: int | None = None) -> Plan:
         """The fastest plan within a budget in bytes: whole if that fits.
+
+        Args:
+            budget: bytes.
+            largest: side of a tile beyond which nothing is run in one go; None for any size.
 
         Raises:
             InputError: not even small tiles fit.
         """
-        if self.need(WHOLE) <= budget:
+        tiles = count_tiles(*self._size, largest, self.tiling.halo) if largest else 1
+        if tiles == 1 and self.need(WHOLE) <= budget:
             return WHOLE
-        plans = [plan for keeps in (True, False) if (plan := self._largest(keeps, budget))]
+        found = (self._largest(keeps, budget, largest) for keeps in (True, False))
+        plans = [plan for plan in found if plan]
         if not plans:
             raise self._refusal(Plan(STEP), budget)
         return min(plans, key=self._work)
 
-    def _largest(self, keeps: bool, budget: int) -> Plan | None:
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def _largest(self, keeps: bool, budget: int, largest: int | None) -> Plan | None:
         """The largest tiles within a budget; None if there are none."""
         if keeps and not self.tiling.split:
             return None
-        for side in range(_LARGEST[keeps], 0, -STEP):
+        for side in range(min(_LARGEST[keeps], largest or _LARGEST[keeps]), 0, -STEP):
             plan = Plan(side, keeps)
             if self.need(plan) <= budget:
                 return plan

@@ -3,10 +3,10 @@
 from numbers import Real
 
 import numpy as np
-import psutil
 
 from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.machine import free_memory
 from hfdn_deploy.options import Tile
 from hfdn_deploy.tiling.memory import WHOLE, Footprint, Plan
 
@@ -45,13 +45,21 @@ class Planner:
             )
         self._tile = tile
         # Asked once: what earlier images left to the backend for the next would not count later.
-        free = psutil.virtual_memory().available
+        free = free_memory()
         self._budget = free // 2 if max_memory is None else max_memory
         # An explicit tile size may use all free memory.
         self._limit = free if max_memory is None else max_memory
 
     def plan(
-        self, height: int, width: int, channels: int, *, ensemble: bool, held: int, number: int
+        self,
+        height: int,
+        width: int,
+        channels: int,
+        *,
+        ensemble: bool,
+        held: int,
+        number: int,
+        largest: int | None,
     ) -> Plan:
         """Decide how images of one size are upscaled.
 
@@ -61,6 +69,8 @@ class Planner:
             ensemble: whether they are upscaled eight times.
             held: bytes of the results, as far as they are not written as they come.
             number: how many of them at once.
+            largest: side of a tile beyond which nothing is run in one go, unless another was
+                asked for; None for any size.
 
         Raises:
             InputError: they would not fit into memory.
@@ -71,11 +81,12 @@ class Planner:
         if not tiling.memory:
             if tile != "auto":
                 return Plan(tile)
-            fits = tiling.largest is None or max(height, width) <= tiling.largest
-            return WHOLE if fits else Plan(self._largest_side())
+            sides = [side for side in (self._largest_side(), largest) if side is not None]
+            fits = not sides or max(height, width) <= min(sides) + 2 * tiling.halo
+            return WHOLE if fits else Plan(min(sides))
         footprint = Footprint(height, width, tiling, channels, ensemble, number, held)
         if tile == "auto":
-            return footprint.fastest(self._budget)
+            return footprint.fastest(self._budget, largest)
         if tile and tiling.split:
             keeping = Plan(tile, keeps=True)
             if footprint.need(keeping) <= self._budget:

@@ -59,6 +59,11 @@ def window(height: int, width: int, side: int, halo: int, around: int) -> tuple[
     return rows, columns
 
 
+def count_tiles(height: int, width: int, side: int, halo: int) -> int:
+    """How many tiles `cut` makes."""
+    return _cut(height, side, halo)[0] * _cut(width, side, halo)[0]
+
+
 def area(height: int, width: int, side: int, halo: int, around: int) -> int:
     """How many pixels the tiles of `cut` have, with only `around` pixels of their halo."""
     # Where two tiles meet, each reads so much of the other.

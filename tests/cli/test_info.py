@@ -3,8 +3,10 @@ import shutil
 
 import numpy as np
 import onnx
+import psutil
 
 from hfdn_deploy.cli import main
+from hfdn_deploy.machine import cpus
 from tests.helpers.commands import refused
 
 
@@ -68,3 +70,5 @@ def test_doctor(capsys):
     assert facts["packages"]["numpy"] == np.__version__
     assert facts["backends"]["onnxruntime"] == facts["backends"]["torch"] == "works"
     assert "onnxruntime-gpu" in facts["backends"]["cuda"]
+    assert facts["cpus"] == cpus()
+    assert 0 < facts["free_memory_mib"] <= psutil.virtual_memory().total // 2**20

@@ -70,10 +70,10 @@ def held(service: Service) -> Iterator[tuple[threading.Event, list[int]]]:
     go, run = threading.Event(), service.batcher._run
     sizes: list[int] = []
 
-    def wait_and_run(model: Any, images: Any) -> Any:
+    def wait_and_run(model: Any, images: Any, progress: Any) -> Any:
         sizes.append(len(images))
         go.wait(60)
-        return run(model, images)
+        return run(model, images, progress)
 
     service.batcher._run = wait_and_run
     try:

@@ -72,7 +72,12 @@ def test_upload_compare_download(browser, address, photo, width):
 
     text = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
     page.set_input_files("#file", text)
-    page.get_by_text("415: the body is no picture").wait_for()
+    page.get_by_text("415: the body is no").wait_for()
+    assert page.is_hidden("#result")
+    assert page.get_attribute("#download", "href") is None
+    page.set_input_files("#file", picture)
+    page.get_by_text("83×60 → 166×120").wait_for()
+    assert page.is_visible("#result")
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.goto(f"{address}/docs")

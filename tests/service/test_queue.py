@@ -41,7 +41,7 @@ def test_equal_shapes_run_together_and_give_the_same_bytes(served, photo):
         rest = []
         for picture in (pictures[0], other, *pictures[1:]):  # one after another, in this order
             rest.append(clients.submit(served.post, picture))
-            until(lambda: len(served.service.batcher._jobs) == len(rest))
+            until(lambda: served.service.batcher.waiting == len(rest))
         go.set()
         answers = [first, rest[0], rest[2], rest[3], rest[1]]
         contents = [answer.result().content for answer in answers]
@@ -56,8 +56,8 @@ def test_a_client_that_leaves_is_not_upscaled(served, png):
         with socket.create_connection(("127.0.0.1", served.port)) as leaves:
             head = f"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nContent-Length: {len(png)}\r\n\r\n"
             leaves.sendall(head.encode() + png)
-            until(lambda: len(served.service.batcher._jobs) == 1)
-        until(lambda: not served.service.batcher._jobs and served.service.queue.inside == 1)
+            until(lambda: served.service.batcher.waiting == 1)
+        until(lambda: not served.service.batcher.waiting and served.service.queue.inside == 1)
         go.set()
         assert stays.result().status_code == 200
     assert sizes == [1]
@@ -112,7 +112,7 @@ def test_a_client_that_never_reads(served, png):
 def test_a_batch_that_fails_is_tried_one_by_one():
     started, go = threading.Event(), threading.Event()
 
-    def run(_, images):
+    def run(_, images, progress):
         started.set()
         go.wait(30)
         if any(image.max() > 1 for image in images):
@@ -123,15 +123,15 @@ def test_a_batch_that_fails_is_tried_one_by_one():
     blocking = batcher.submit("x", np.zeros((1, 1)))
     started.wait(30)
     jobs = [batcher.submit("x", np.full((2, 2), value)) for value in (0, 7, 1, 0)]
-    jobs[3].cancel()
+    jobs[3].stop()
     go.set()
-    assert [jobs[0].result(30).batch, jobs[2].result(30).image.max()] == [1, 1]
+    assert [jobs[0].future.result(30).batch, jobs[2].future.result(30).image.max()] == [1, 1]
     with pytest.raises(ValueError, match="poisoned"):
-        jobs[1].result(30)
+        jobs[1].future.result(30)
     with pytest.raises(CancelledError):
-        jobs[3].result(30)
-    batcher.close()
-    assert blocking.result(0).batch == 1
+        jobs[3].future.result(30)
+    batcher.close(30)
+    assert blocking.future.result(0).batch == 1
     assert not batcher.alive
 
 

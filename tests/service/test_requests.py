@@ -5,6 +5,7 @@ import zlib
 from importlib.resources import files
 from io import BytesIO
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,6 +99,59 @@ def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo)
     assert served.post(png).status_code == 200
 
 
+def test_parameters_that_are_not_known_are_refused(served, png):
+    for params, words in [
+        ({"scales": 2}, "no parameter 'scales'; there are scale, precision, format."),
+        ({"scale": 2, "": ""}, "no parameter ''; there are"),
+        ([("scale", 2), ("scale", 2)], "the parameter scale is given twice"),
+        ({"scale": "two"}, "scale is 'two': "),
+        ({"scale": ""}, "scale is '': "),
+    ]:
+        answer = served.post(png, params=params)
+        assert answer.status_code == 422
+        assert words in answer.json()["detail"]
+    answer = served.get("/v1/models?verbose=1")
+    assert answer.status_code == 422
+    assert "no parameter 'verbose'; this address takes none" in answer.json()["detail"]
+
+
+def test_a_slash_at_the_end_changes_nothing(served, png):
+    url = f"http://127.0.0.1:{served.port}"
+    answer = httpx.post(f"{url}/v1/upscale/", content=png, timeout=60)
+    assert (answer.status_code, answer.content) == (200, served.post(png).content)
+    for path in ("/v1/models", "/healthz"):
+        answer = served.get(f"{path}/")
+        assert (answer.status_code, answer.content) == (200, served.get(path).content)
+    assert 'hfdn_requests_total{status="200"}' in served.get("/metrics/").text
+
+
+def test_head_has_the_headers_of_get(served):
+    url = f"http://127.0.0.1:{served.port}"
+    for path in ("/", "/page.js", "/docs", "/openapi.json", "/v1/models", "/healthz"):
+        head, get = httpx.head(url + path), httpx.get(url + path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert [pair for pair in head.headers.multi_items() if pair[0] != "date"] == [
+            pair for pair in get.headers.multi_items() if pair[0] != "date"
+        ]
+        assert int(head.headers["content-length"]) == len(get.content) > 0
+    head, get = httpx.head(f"{url}/v1/upscale"), httpx.get(f"{url}/v1/upscale")
+    assert (head.status_code, head.headers["allow"]) == (405, "POST")
+    assert get.status_code == 405
+    with running(token="word") as asks:
+        head = httpx.head(f"http://127.0.0.1:{asks.port}/v1/models")
+        assert (head.status_code, head.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_an_error_of_the_service_is_json_too(served, png, monkeypatch):
+    def fail(*_):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(served.service.models, "choose", fail)
+    answer = served.post(png)
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "the service failed; its log says why."}
+
+
 def test_what_the_format_cannot_hold_is_not_upscaled(served, png, photo):
     def images():
         return re.findall(r"^hfdn_images_total.* (.+)$", served.get("/metrics").text, re.MULTILINE)
@@ -168,7 +222,8 @@ def test_what_may_be_asked(served, png):
     assert re.search(r'^hfdn_images_total\{precision="int8",scale="2"\} [1-9]', text, re.M)
     assert "hfdn_queue 0.0" in text
     api = served.get("/openapi.json").json()
-    assert set(api["paths"]) == {"/v1/upscale", "/v1/models", "/healthz", "/metrics"}
+    health = {"/livez", "/readyz", "/healthz"}
+    assert set(api["paths"]) == {"/v1/upscale", "/v1/models", "/metrics"} | health
     for path in ("/../../etc/passwd", "/page.js/../../app.py", "/static/x"):
         assert served.get(path).status_code == 404
 

@@ -41,6 +41,23 @@ def test_auto_takes_the_fastest_tiles_that_fit(photo):
         assert np.abs(free(photo, reports.clear).astype(int) - tiled).max() <= 1
 
 
+def test_nothing_larger_than_asked_runs_in_one_go(photo):
+    parts = opened(("onnxruntime", "fp32"), 4).tiling
+    with Upscaler.load(4, tile=100) as fixed, Upscaler.load(4, max_memory=90 * 2**20) as small:
+        assert fixed.plan((400, 400), largest=48).side == 100
+        assert small.plan((400, 400), largest=48).side < 48
+    with Upscaler.load(4) as up:
+        edge = 48 + 2 * parts.halo
+        assert up.plan((edge, edge), largest=48) == WHOLE
+        assert up.plan((edge, edge + 1), largest=48) == Plan(48, keeps=True)
+        areas = []
+        plan = up.plan(photo.shape, largest=32)
+        tiled = up.stream(photo, plan, lambda done, total: areas.append(done)).whole()
+        # Both passes over each tile.
+        assert len(areas) == 2 * tiling.count_tiles(*photo.shape[:2], 32, parts.halo) > 2
+        assert np.abs(up(photo).astype(int) - tiled).max() <= 1
+
+
 def test_features_are_kept_where_that_is_less_work():
     parts = opened(("onnxruntime", "fp32"), 2).tiling
     job = Footprint(1000, 1500, parts, channels=3)

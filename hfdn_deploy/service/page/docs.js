@@ -16,13 +16,13 @@ function table(head, rows) {
 
 function describe(path, method, facts) {
   const article = element("article", "", element("h2", `${method.toUpperCase()} ${path}`), element("p", facts.description ?? ""));
-  if (facts.security) article.append(element("p", "Asks for the bearer token, if the service has one."));
+  if (facts.security) article.append(element("p", "Asks for the bearer token."));
   if (facts.requestBody) {
     article.append(table(["body"], Object.keys(facts.requestBody.content).map((kind) => [kind])));
   }
   if (facts.parameters) {
-    const rows = facts.parameters.map((p) => [p.name, p.in, p.description ?? ""]);
-    article.append(table(["parameter", "in", ""], rows));
+    const rows = facts.parameters.map((p) => [p.name, (p.schema.enum ?? []).join(", "), p.description ?? ""]);
+    article.append(table(["parameter", "values", ""], rows));
   }
   const answers = Object.entries(facts.responses).map(([status, a]) => [status, a.description]);
   article.append(table(["status", ""], answers));

@@ -81,8 +81,20 @@ async function upscale() {
     const blob = await answer.blob();
     await show(picture, blob, answer.headers, performance.now() - start);
   } catch (error) {
-    if (mine === request && error.name !== "AbortError") say(error.message, "bad");
+    if (mine !== request || error.name === "AbortError") return;
+    clear();
+    say(error.message, "bad");
   }
+}
+
+// What is shown and offered for download must not be of another image than the message.
+function clear() {
+  $("result").hidden = true;
+  $("drop").classList.remove("small");
+  for (const id of ["before", "after"]) $(id).removeAttribute("src");
+  $("download").removeAttribute("href");
+  urls.forEach((old) => URL.revokeObjectURL(old));
+  urls = [];
 }
 
 async function show(sent, blob, facts, milliseconds) {

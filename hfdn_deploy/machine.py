@@ -1,0 +1,121 @@
+"""What the machine, or the container that this process is in, leaves it of memory and CPUs."""
+
+import ctypes
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+ROOT = Path("/")
+
+# By the version of control groups: the limits, what is in use, and the line of memory.stat that
+# counts pages of files which the kernel drops first. Docker and Kubernetes subtract those too.
+_MEMORY = (
+    (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+    (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def free_memory(root: Path = ROOT) -> int:
+    """Return the bytes that this process can still take without being killed for it.
+
+    That is what the machine has available, or less where a control group (a container) around
+    the process has a limit.
+
+    Args:
+        root: where /proc and the control groups are found.
+    """
+    return max(0, min([psutil.virtual_memory().available, *_free_in_groups(root)]))
+
+
+def cpus(root: Path = ROOT) -> int:
+    """Return how many CPUs this process can keep busy: its affinity, or its group's quota if less.
+
+    A quota of part of a CPU counts as a whole one.
+
+    Args:
+        root: where /proc and the control groups are found.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")
+    found = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min([found, *(max(1, math.ceil(quota)) for quota in _quotas(root))])
+
+
+def threads(root: Path = ROOT) -> int:
+    """Return the threads that a library should be told to use on the CPU; 0 for its own choice.
+
+    They are $OMP_NUM_THREADS, which a cluster sets to the cores of a worker, or else `cpus` where
+    these are fewer than the machine's physical cores, which libraries take by themselves.
+
+    Args:
+        root: where /proc and the control groups are found.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal():
+        return int(asked)
+    found = cpus(root)
+    return found if found < (psutil.cpu_count(logical=False) or os.cpu_count() or 1) else 0
+
+
+def _free_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes that each group around this process leaves below each of its limits."""
+    for group in find_groups(root, "memory"):
+        for limits, used, cached in _MEMORY:
+            for limit in limits:
+                with suppress(OSError, ValueError):  # "max", or no such file
+                    most = int((group / limit).read_text())
+                    lines = (group / "memory.stat").read_text().splitlines()
+                    counts = dict(line.split() for line in lines)
+                    yield most - int((group / used).read_text()) + int(counts.get(cached, 0))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the quota in CPUs of each group around this process that has one."""
+    for group in find_groups(root, "cpu"):
+        with suppress(OSError, ValueError):  # "max", or no such file
+            quota, period = map(int, (group / "cpu.max").read_text().split())
+            yield quota / period
+        with suppress(OSError):
+            quota, period = (
+                int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+            )
+            if quota > 0:
+                yield quota / period
+
+
+def find_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the group this process is in and of those around it, innermost first.
+
+    They are looked for in the hierarchy of version 2 and in that of this controller in version 1.
+    """
+    try:
+        own = (root / "proc/self/cgroup").read_text().splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in own)}
+    for mount in mounts:
+        place, _, kind = mount.partition(" - ")
+        top, folder = place.split()[3:5]
+        system, *_, options = kind.split()
+        if system == "cgroup2":
+            path = paths.get("")
+        elif system == "cgroup" and controller in options.split(","):
+            path = next((p for names, p in paths.items() if controller in names.split(",")), None)
+        else:
+            continue
+        if path is None:
+            continue
+        # In a container, the top of what is mounted may be the group itself.
+        inside = Path(path).relative_to(top) if Path(path).is_relative_to(top) else Path()
+        mounted = root / folder.lstrip("/")
+        yield from (mounted / part for part in (inside, *inside.parents))
+
+
+def trim_heap() -> None:
+    """Give the system back what was freed and the C library keeps; only glibc does."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,80 @@
+"""How long a model takes on this machine: measured when it is opened, then by what it does."""
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Self
+
+import numpy as np
+
+from hfdn_deploy.tiling import STEP, area, count_tiles
+from hfdn_deploy.upscaler import Upscaler
+
+# Between two tiles work can be stopped, and others have their turn.
+_STEP_SECONDS = 0.4
+# Smaller tiles would take longer for their halos; `python -m benchmarks tiling`.
+_SMALLEST, _LARGEST = 128, 2048
+# Sides of the images that are timed.
+_PROBES = 16, 64
+# Share of the last image in the average.
+_NEWS = 0.2
+
+
+@dataclass
+class Pace:
+    """What an image of any size will take."""
+
+    call: float
+    """Seconds of a run, whatever its size; so `pixel` are those of a low-resolution pixel."""
+    pixel: float
+    halo: int
+    """Low-resolution pixels around a tile."""
+    side: int
+    """Of the largest tile that is run in one go."""
+    factor: float = 1.0
+    """By what real images took longer than these say, averaged over the last ones."""
+
+    @classmethod
+    def measure(cls, up: Upscaler, side: int | None) -> Self:
+        """Time two small images.
+
+        Args:
+            up: the model.
+            side: of the tiles that were asked for; None to choose it by the time a tile takes.
+        """
+        small, large = (_seconds(up, probe) for probe in _PROBES)
+        areas = [probe**2 for probe in _PROBES]
+        pixel = max(large - small, large / 10) / (areas[1] - areas[0])
+        call = max(small - pixel * areas[0], 0.0)
+        halo = up.backend.tiling.halo if up.backend.tiling else 0
+        if side is None:
+            window = math.sqrt(max(_STEP_SECONDS - call, 0.0) / pixel)
+            side = min(max(int(window - 2 * halo) // STEP * STEP, _SMALLEST), _LARGEST)
+        return cls(call, pixel, halo, side)
+
+    def tiles(self, height: int, width: int) -> int:
+        """In how many an image is upscaled, unless memory asks for more."""
+        return count_tiles(height, width, self.side, self.halo)
+
+    def seconds(self, height: int, width: int) -> float:
+        """What an image is expected to take."""
+        return self.factor * self._expected(height, width)
+
+    def learn(self, height: int, width: int, seconds: float) -> None:
+        """Take into account what an image took."""
+        self.factor += _NEWS * (seconds / self._expected(height, width) - self.factor)
+
+    def _expected(self, height: int, width: int) -> float:
+        tiles = self.tiles(height, width)
+        # Each tile is run twice, up to what is pooled and from there.
+        runs = 1 if tiles == 1 else 2 * tiles
+        return runs * self.call + area(height, width, self.side, self.halo, self.halo) * self.pixel
+
+
+def _seconds(up: Upscaler, side: int) -> float:
+    """What a square image takes when its size has been met before."""
+    image = np.zeros((side, side, 3), np.uint8)
+    up(image)
+    start = perf_counter()
+    up(image)
+    return perf_counter() - start

@@ -1,0 +1,40 @@
+"""Memory that a backend keeps for its next image and gives back when asked."""
+
+import numpy as np
+import psutil
+import pytest
+
+from hfdn_deploy import Upscaler
+from hfdn_deploy.machine import trim_heap
+
+
+def mebibytes():
+    trim_heap()
+    return psutil.Process().memory_info().rss / 2**20
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_what_a_large_image_took_is_given_back(backend, photo):
+    large = np.tile(photo, (4, 4, 1))
+    with Upscaler.load(2, backend=backend) as up:
+        expected = up(photo)
+        up.backend.trim()
+        before = mebibytes()
+        up(large)
+        kept = mebibytes() - before
+        up.backend.trim()
+        # 80,000 pixels at more than 5,500 bytes.
+        assert kept > 250
+        assert mebibytes() - before < 40
+        np.testing.assert_array_equal(up(photo), expected)
+
+
+def test_sizes_leave_nothing_behind(photo):
+    sizes = [(height, width) for height in range(8, 22) for width in range(8, 22)]
+    with Upscaler.load(4, backend="openvino") as up:
+        for number, (height, width) in enumerate(sizes):
+            up(photo[:height, :width])
+            if number == 79:
+                before = mebibytes()
+        # OpenVINO's own cache of shapes would grow by a megabyte with each size.
+        assert mebibytes() - before < 30

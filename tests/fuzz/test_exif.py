@@ -1,0 +1,75 @@
+"""EXIF that somebody damaged, or wrote to do harm: it is turned upright, or left out."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL.ExifTags import IFD, Base
+from PIL.Image import Exif
+
+from hfdn_deploy.images import encode_image, read_header, upright_exif, write_image
+from tests.helpers.metadata import exif
+from tests.helpers.mutations import damaged
+from tests.helpers.profiles import fuzz
+
+TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.avif")
+PIXELS = np.zeros((2, 3, 3), np.uint8)
+
+
+def blocks() -> list[bytes]:
+    """EXIF of every orientation and one that does not exist, in both orders of bytes."""
+    found = []
+    for orientation in range(1, 10):
+        for order in "<>":
+            data = exif(orientation)
+            data.endian = order
+            found.append(data.tobytes().removeprefix(b"Exif\0\0"))
+    return found
+
+
+BLOCKS = blocks()
+
+
+def test_the_seeds_are_read():
+    assert [upright_exif(block)[1] for block in BLOCKS[::2]] == [1, 2, 3, 4, 5, 6, 7, 8, 1]
+
+
+def png_with(block: bytes) -> bytes:
+    """A PNG whose EXIF chunk holds this."""
+    data = bytearray(encode_image(PIXELS, Path("a.png")))
+    chunk = b"eXIf" + block
+    data[33:33] = struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return bytes(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@fuzz(2500)
+@given(block=damaged(BLOCKS), target=st.sampled_from(TARGETS))
+def test_any_exif_becomes_upright_or_is_left_out(block, target, folder):
+    upright, orientation = upright_exif(block)
+    assert orientation in range(1, 9)
+    if upright is not None:
+        assert upright_exif(upright)[1] == 1
+    source = folder / "image.png"
+    source.write_bytes(png_with(block))
+    header = read_header(source)
+    sides = {header.width, header.height}
+    assert sides == {2, 3}
+    assert (header.width == 2) == (orientation >= 5)
+    assert header.metadata.exif == upright
+    write_image(folder / target, np.zeros((20, 30, 3), np.uint8), header.metadata)
+    written = read_header(folder / target)
+    assert (written.width, written.height) == (30, 20)
+    if written.metadata.exif:
+        parsed = Exif()
+        parsed.load(written.metadata.exif)
+        assert parsed.get(Base.Orientation, 1) == 1
+        assert parsed.get_ifd(IFD.Exif).get(Base.ExifImageWidth, 30) == 30

@@ -1,0 +1,47 @@
+"""Control groups, such as containers have, made by a test: on most machines only root can."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from hfdn_deploy.machine import ROOT, find_groups
+
+# By controller: the file of version 2 or 1 that holds the limit, and how it is written.
+_LIMITS = {
+    "memory": {"memory.max": "{}", "memory.limit_in_bytes": "{}"},
+    "cpu": {"cpu.max": "{} 100000", "cpu.cfs_quota_us": "{}"},
+}
+
+
+@contextmanager
+def control_group(controller: str, limit: int) -> Iterator[Path]:
+    """Make a control group below this process's own; skip the test where that is not allowed.
+
+    Args:
+        controller: "memory" or "cpu".
+        limit: bytes of memory, or microseconds of CPU in each tenth of a second.
+    """
+    own = next(find_groups(ROOT, controller), None)
+    if own is None:
+        pytest.skip("there are no control groups here")
+    made = own / f"hfdn-test-{uuid4().hex}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        files = [name for name in _LIMITS[controller] if (made / name).exists()]
+        if not files:
+            pytest.skip(f"no limit of {controller} can be set here")
+        (made / files[0]).write_text(_LIMITS[controller][files[0]].format(limit))
+        yield made
+    finally:
+        made.rmdir()
+
+
+def inside(group: Path, command: list[str]) -> list[str]:
+    """Return a command that enters a control group, then runs the command given."""
+    return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]

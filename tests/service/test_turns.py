@@ -1,0 +1,279 @@
+"""Large images between others: turns, stops, estimates, health."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import pytest
+
+from hfdn_deploy import Upscaler
+from hfdn_deploy.errors import BackendError
+from hfdn_deploy.options import ModelOptions
+from hfdn_deploy.service import Batcher, ModelSettings, Pace, StoppedError
+from tests.helpers.paths import ROOT
+from tests.helpers.service import encoded, held, running, until
+
+SMALL = np.zeros((2, 2, 3), np.uint8)
+LARGE = np.zeros((200, 200, 3), np.uint8)
+
+
+@pytest.fixture
+def steps():
+    """A batcher whose large jobs go on tile by tile, as the test lets them, and what ran."""
+    ran, tile = [], threading.Semaphore(0)
+
+    def run(model, images, progress):
+        if images[0].shape == LARGE.shape:
+            for done in range(1, 5):
+                assert tile.acquire(timeout=30)
+                ran.append((model, done))
+                progress(done, 4)
+        else:
+            ran.append((model, len(images)))
+        return images
+
+    batcher = Batcher(run, lambda _: 8)
+    yield SimpleNamespace(batcher=batcher, ran=ran, tile=tile)
+    tile.release(100)
+    batcher.close(30)
+
+
+def test_models_take_turns(steps):
+    first = steps.batcher.submit("a", LARGE, 4, small=False)
+    until(lambda: not steps.batcher.waiting)
+    rest = [steps.batcher.submit("a", np.zeros((2, n, 3))) for n in (3, 4, 5)]
+    rest += [steps.batcher.submit("b", SMALL) for _ in range(2)]
+    rest += [steps.batcher.submit("c", LARGE, 4, small=False)]
+    steps.tile.release(8)
+    for job in (first, *rest):
+        job.future.result(30)
+    small = [(model, number) for model, number in steps.ran if model != "c"][1:]
+    # Two of b are one batch, and have their turn before the second of a; c waits for a's tiles.
+    assert [one for one in steps.ran if one[0] == "b"] == [("b", 2)]
+    assert small.index(("b", 2)) <= 2
+    assert steps.ran[-4:] == [("c", done) for done in (1, 2, 3, 4)]
+
+
+def test_small_images_run_between_the_tiles_of_a_large_one(steps):
+    large = steps.batcher.submit("a", LARGE, 8, small=False)
+    steps.tile.release()
+    until(lambda: steps.ran == [("a", 1)])
+    assert steps.batcher.seconds_ahead(small=False) == pytest.approx(8 * 3 / 4)
+    assert steps.batcher.seconds_ahead(small=True) == 0
+    other = steps.batcher.submit("a", LARGE, 8, small=False)
+    small = steps.batcher.submit("b", SMALL, 2)
+    # One and a half times its own: tiles have a third of the time.
+    assert steps.batcher.seconds_ahead(small=True) == pytest.approx(3)
+    steps.tile.release()
+    assert small.future.result(30).batch == 1
+    assert not large.future.done()
+    other.stop()
+    steps.tile.release(2)
+    large.future.result(30)
+    assert steps.ran == [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 4)]
+
+
+def test_a_job_is_stopped_after_the_tile_that_runs(steps):
+    large = steps.batcher.submit("a", LARGE, small=False)
+    steps.tile.release()
+    until(lambda: steps.ran == [("a", 1)])
+    large.stop()
+    small = steps.batcher.submit("a", SMALL)
+    steps.tile.release()
+    small.future.result(30)
+    assert steps.ran == [("a", 1), ("a", 2), ("a", 1)]
+    with pytest.raises(StoppedError):
+        large.future.result(30)
+
+
+def test_stopping_ends_what_waits_and_what_runs(steps):
+    jobs = [steps.batcher.submit("a", LARGE, small=False) for _ in range(2)]
+    until(lambda: steps.batcher.waiting == 1)
+    steps.batcher.stop()
+    for job in jobs:
+        with pytest.raises(StoppedError):
+            job.future.result(30)
+    with pytest.raises(StoppedError):
+        steps.batcher.submit("a", SMALL)
+    steps.tile.release()
+    steps.batcher.close(30)
+    assert steps.ran == [("a", 1)]
+    assert not steps.batcher.alive
+
+
+def test_an_image_costs_what_its_tiles_cost():
+    pace = Pace(call=0.001, pixel=1e-5, halo=20, side=128)
+    assert pace.tiles(168, 168) == 1
+    assert pace.seconds(168, 168) == pytest.approx(0.001 + 168**2 * 1e-5)
+    # 29 tiles of 128 and their halos, each run twice.
+    assert pace.tiles(1, 29 * 128 + 40) == 29
+    assert pace.seconds(1, 29 * 128 + 40) == pytest.approx(58 * 0.001 + 29 * 168 * 1e-5)
+    for _ in range(50):
+        pace.learn(168, 168, 3 * (0.001 + 168**2 * 1e-5))
+    assert pace.seconds(10, 10) == pytest.approx(3 * (0.001 + 100 * 1e-5), rel=1e-3)
+
+
+def test_a_model_is_timed(photo):
+    with Upscaler.load(2, precision="int8") as up:
+        pace = Pace.measure(up, None)
+        assert pace.side % 16 == 0
+        assert 128 <= pace.side <= 2048
+        assert pace.halo == 20
+        assert Pace.measure(up, 48).side == 48
+    assert 0 < pace.pixel < 1e-3
+    assert 0 <= pace.call < 1
+
+
+def test_what_cannot_be_done_in_time_is_refused_at_once(png):
+    flat = encoded(np.full((2000, 2000, 3), 90, np.uint8), ".png")
+    with running(answer_seconds=1) as served, ThreadPoolExecutor() as clients:
+        pace = served.service.models.choose(None, None).pace
+        pace.factor = 1e-5 / pace.pixel  # at least 40 s, on any machine
+        refused = served.post(flat)
+        assert refused.status_code == 413
+        took = re.search(r"in int8 would take about (\d+) s here, and 1 s are the", refused.text)
+        assert int(took[1]) >= 40
+        pace.factor = 0.5 / pace.seconds(24, 24) * pace.factor
+        with held(served.service) as (go, sizes):
+            first = clients.submit(served.post, png)
+            until(lambda: sizes == [1])
+            others = [clients.submit(served.post, png) for _ in range(2)]
+            statuses = {answer.result().status_code for answer in others}
+            go.set()
+            assert statuses == {503}
+            assert first.result().status_code in (200, 503)
+
+
+def test_a_long_image_lets_others_through_and_ends_with_its_client(photo, png):
+    models = ModelSettings((ModelOptions(model=2, precision="int8", tile=16),))
+    large = encoded(np.tile(photo, (6, 6, 1)), ".png")
+    with running(models) as served, ThreadPoolExecutor() as clients:
+        moved = []
+        run = served.service.batcher._run
+
+        def noted(model, images, progress):
+            def note(done, total):
+                moved.append((done, total))
+                progress(done, total)
+
+            return run(model, images, note)
+
+        served.service.batcher._run = noted
+        with httpx.Client(timeout=60) as client:
+            address = f"http://127.0.0.1:{served.port}/v1/upscale"
+            leaving = clients.submit(client.post, address, content=large, timeout=0.7)
+            until(lambda: moved)
+            assert served.post(png).status_code == 200
+            with pytest.raises(httpx.ReadTimeout):
+                leaving.result()
+        until(lambda: served.service.queue.inside == 0 and served.service.batcher.stuck == 0)
+        assert moved[-1][0] < moved[-1][1]
+        assert served.post(png).status_code == 200
+
+
+def test_health_tells_what_is_wrong(png):
+    with running(answer_seconds=0.2, queue=1) as served, ThreadPoolExecutor() as clients:
+        for path in ("/livez", "/readyz", "/healthz"):
+            assert served.get(path).json() == {"status": "ok"}
+        with held(served.service) as (_, sizes):
+            clients.submit(served.post, png)
+            until(lambda: sizes == [1])
+            until(lambda: served.get("/livez").status_code == 503)
+            for path in ("/livez", "/readyz", "/healthz"):
+                answer = served.get(path)
+                assert answer.status_code == 503
+                assert answer.json()["status"] == "degraded"
+                assert "has not finished a tile for" in answer.json()["reason"]
+        until(lambda: served.get("/readyz").status_code == 200)
+    with running(queue=1) as served, ThreadPoolExecutor() as clients, held(served.service):
+        clients.submit(served.post, png)
+        until(lambda: served.service.queue.inside == 1)
+        assert served.get("/readyz").json()["reason"] == "1 images are being served."
+        assert served.get("/livez").status_code == 200
+
+
+SERVE = """
+import signal, sys, threading, time
+from hfdn_deploy.options import ModelOptions
+from hfdn_deploy.service import *
+settings = Settings(
+    ModelSettings((ModelOptions(model=2, precision="int8", tile=16),)), Limits(shutdown_seconds=1)
+)
+with Service(settings) as service:
+    run = service.batcher._run
+    def started(model, images, progress):
+        print("started", file=sys.stderr, flush=True)
+        if {hangs}:
+            threading.Event().wait()
+        return run(model, images, lambda *report: (time.sleep(0.05), progress(*report)))
+    service.batcher._run = started
+    import logging
+    logging.basicConfig(level="INFO")
+    serve(service, "127.0.0.1", 0)
+"""
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_signal_ends_the_process_whatever_runs(photo, hangs):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE.format(hangs=hangs)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    while not (match := re.search(r"serving on (\S+)", line := process.stderr.readline())):
+        assert line, "it ended before it served"
+    with ThreadPoolExecutor() as clients:
+        body = encoded(np.tile(photo, (3, 3, 1)), ".png")
+        client = clients.submit(httpx.post, f"{match[1]}/v1/upscale", content=body, timeout=60)
+        while "started" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        answer = client.result()
+    assert answer.status_code == 503
+    assert "the service ends" in answer.json()["detail"]
+    said = process.communicate(timeout=30)[1]
+    # uvicorn passes the signal on when all has ended.
+    assert process.returncode == (BackendError.exit_code if hangs else -signal.SIGTERM)
+    assert ("it is cut off" in said) is hangs
+
+
+def test_models_that_are_not_used_are_closed(png):
+    models = ModelSettings(tuple(ModelOptions(model=s, precision="int8") for s in (4, 2, 3)))
+    with running(models) as served:
+
+        def opened():
+            return [model.scale for model in served.service.models._opened]
+
+        answers = [served.post(png, params={"scale": scale}).content for scale in (2, 4, 3)]
+        assert opened() == [2, 4, 3]
+        served.service.models.trim()
+        served.service.models._limit = served.service.models._resident() - 1
+        served.service.models.trim()
+        assert opened()[-1:] == [3]
+        assert 2 not in opened()
+        served.service.models._limit = 0
+        served.service.models.trim()
+        assert opened() == []
+        assert "hfdn_open_models 0.0" in served.get("/metrics").text
+        again = [served.post(png, params={"scale": scale}).content for scale in (2, 4, 3)]
+        assert again == answers
+
+
+def test_idle_memory_is_given_back(photo, png):
+    with running() as served:
+        resident = served.service.models._resident
+        large = encoded(np.tile(photo, (5, 5, 1)), ".png")
+        assert served.post(large).status_code == 200
+        kept = resident()
+        # 168 by 168 pixels of one tile took more than 90 MB.
+        until(lambda: resident() < kept - 60 * 2**20)
+        assert served.post(png).status_code == 200
