@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends import Backend
@@ -25,6 +24,7 @@ from hfdn_deploy.bench.timing import measure
 from hfdn_deploy.bundle import GRAPHS, MANIFEST, Bundle, Manifest, named_bundle
 from hfdn_deploy.engines import ENGINE_SUFFIXES, read_sidecar
 from hfdn_deploy.errors import BackendError, GateError, InputError
+from hfdn_deploy.machine import free_memory
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
@@ -227,7 +227,7 @@ def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
     width, height = size
     network = up.backend.tiling.memory or 0 if up.backend.tiling else 0
     need = width * height * max(network, _PHOTOGRAPH * up.scale**2)
-    if need > (free := psutil.virtual_memory().available):
+    if need > (free := free_memory()):
         raise InputError(
             f"{up.backend.name} would take {need / 2**30:,.1f} GiB for an input of "
             f"{width}×{height}, and {free / 2**30:.1f} GiB are free",

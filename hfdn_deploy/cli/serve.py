@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         InputError: the extra is not installed.
     """
     try:
-        from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, serve
+        from hfdn_deploy.service import Limits, ModelSettings, Settings, serve
     except ModuleNotFoundError as error:
         raise InputError(
             f"the service needs {error.name}: pip install 'hfdn-deploy[serve]'"
@@ -99,8 +99,7 @@ def run(args: argparse.Namespace) -> None:
         Limits(**{name: value for name, value in asked.items() if value is not None}),
         _token(args.host),
     )
-    with Service(settings) as service:
-        serve(service, args.host, args.port)
+    serve(settings, args.host, args.port)
 
 
 def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":
