@@ -25,6 +25,7 @@ from export.sessions import candidate
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import MACS, PIXELS, Measurement, load_original, make_pair, measure, products
 from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.cli import positive
 from hfdn_deploy.errors import BackendError, GateError
 from hfdn_deploy.upscaler import Upscaler
 
@@ -75,10 +76,12 @@ class Latencies:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks latency`."""
-    parser.add_argument("--scale", type=int, default=4)
-    parser.add_argument("--size", type=int, nargs=2, default=(160, 90), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
+    parser.add_argument(
+        "--size", type=positive, nargs=2, default=(160, 90), metavar=("WIDTH", "HEIGHT")
+    )
     parser.add_argument("--peers", action="store_true", help="the peers, too")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--json", type=Path, help="write every sample to a file")
     parser.add_argument("--plots", type=Path, help="folder for the two plots")
 
@@ -91,10 +94,12 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         with replaced(args.json) as temporary:
             temporary.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+        print(args.json)
     if args.plots:
         args.plots.mkdir(parents=True, exist_ok=True)
         for name, figure in plots(found).items():
             figure.savefig(args.plots / f"{name}.png", dpi=150)
+            print(args.plots / f"{name}.png")
 
 
 def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -> Latencies:

@@ -32,7 +32,7 @@ class Peak:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks memory`."""
-    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from hfdn_deploy.backends import OnnxRuntimeBackend
 from hfdn_deploy.bench import measure, photographs
+from hfdn_deploy.cli import positive
 from hfdn_deploy.upscaler import Upscaler
 
 SIZE = (180, 320)
@@ -34,8 +35,8 @@ class TimedSession:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks overhead`."""
-    parser.add_argument("--scale", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
+    parser.add_argument("--rounds", type=positive, default=20)
     parser.add_argument("--json", action="store_true")
 
 

@@ -207,3 +207,5 @@ def main(args: argparse.Namespace) -> None:
     else:
         print(markdown(scores))
         print("\n".join(complexity(bundle.manifest) for bundle in bundles))
+        if args.pictures:
+            print(f"crops: {args.pictures}")

@@ -22,6 +22,7 @@ from hfdn_deploy import bench
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import environment_facts, load_original
 from hfdn_deploy.bundle import pretrained_scales
+from hfdn_deploy.cli import positive
 from hfdn_deploy.images import encode_image
 from hfdn_deploy.upscaler import Upscaler
 
@@ -47,7 +48,7 @@ class Section:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks report`."""
     parser.add_argument("-o", "--output", type=Path, default=FOLDER / "results", metavar="FOLDER")
-    parser.add_argument("--rounds", type=int, default=5, help="of each timing")
+    parser.add_argument("--rounds", type=positive, default=5, help="of each timing")
 
 
 def main(args: argparse.Namespace) -> None:

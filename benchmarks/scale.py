@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hfdn_deploy.bench import photographs
+from hfdn_deploy.cli import positive
 from hfdn_deploy.images import Banded, Image, ImagePlanes, decode_image, encode_image, write_image
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
@@ -22,11 +23,17 @@ FORMATS = (".png", ".jpg", ".webp")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks scale`."""
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of a core each")
-    parser.add_argument("--images", type=int, default=240)
-    parser.add_argument("--side", type=int, default=128, help="of the square images, in pixels")
-    parser.add_argument("--rounds", type=int, default=3, help="in which the numbers take turns")
-    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument(
+        "--workers", type=positive, nargs="+", default=[1, 2], help="of a core each"
+    )
+    parser.add_argument("--images", type=positive, default=240)
+    parser.add_argument(
+        "--side", type=positive, default=128, help="of the square images, in pixels"
+    )
+    parser.add_argument(
+        "--rounds", type=positive, default=3, help="in which the numbers take turns"
+    )
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--json", action="store_true")
 

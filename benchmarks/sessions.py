@@ -12,6 +12,7 @@ import psutil
 from hfdn_deploy.backends import session_options
 from hfdn_deploy.bench import measure, photographs
 from hfdn_deploy.bundle import graph_for, pretrained
+from hfdn_deploy.cli import positive
 
 SIZE = (180, 320)
 
@@ -53,9 +54,9 @@ def variants() -> dict[str, Callable[[Any], None]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks sessions`."""
-    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--precision", nargs="+", default=["fp32", "int8"])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=positive, default=10)
     parser.add_argument("--json", action="store_true")
 
 

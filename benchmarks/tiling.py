@@ -15,19 +15,20 @@ from hfdn_deploy import tiling
 from hfdn_deploy.backends import Backend, SplitNetwork, Tiling
 from hfdn_deploy.bench import measure, photographs
 from hfdn_deploy.bundle import PRECISIONS, pretrained
+from hfdn_deploy.cli import positive
 from hfdn_deploy.graph import pooled_tensor, statistics_graph
 from hfdn_deploy.upscaler import Upscaler
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `python -m benchmarks tiling`."""
-    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--scale", type=int, default=2, choices=(2, 3, 4))
     parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])
-    parser.add_argument("--tile", nargs="+", type=int, default=[64, 128, 256, 384, 512])
-    parser.add_argument("--side", type=int, default=1000, help="of the picture, in pixels")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tile", nargs="+", type=positive, default=[64, 128, 256, 384, 512])
+    parser.add_argument("--side", type=positive, default=1000, help="of the picture, in pixels")
+    parser.add_argument("--rounds", type=positive, default=3)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from export.exporter import export_bundle, verify_bundle
 from export.triton import write_repository
 from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
-from hfdn_deploy.cli import run_command
+from hfdn_deploy.cli import printable, run_command, set_up_logging
 from hfdn_deploy.network import HFDNConfig
 
 
@@ -34,6 +34,9 @@ def _export(args: argparse.Namespace) -> None:
             f"INT8: {len(chosen.layers)} layers with {chosen.macs_share:.2%} of the MACs, "
             f"ranges by {chosen.calibrator}"
         )
+    if args.report:
+        print(printable(f"report: {args.report}"))
+    print(printable(f"bundle: {bundle.path}"))
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -42,7 +45,7 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _triton(args: argparse.Namespace) -> None:
     names = write_repository(named_bundle(args.bundle), args.output, args.device, args.engine)
-    print(f"{args.output}: {', '.join(names)}")
+    print(printable(f"{args.output}: {', '.join(names)}"))
 
 
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
@@ -54,7 +57,8 @@ def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
         assert entry.parity is not None
         gates = ", ".join(f"{g.name} {g.value:.2g} (≤ {g.limit:g})" for g in entry.parity.gates)
         cases, worst = entry.parity.cases, entry.parity.worst
-        print(f"{bundle / entry.file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
+        file = printable(bundle / entry.file)
+        print(f"{file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
 
 
 def _decibels(text: str) -> float:
@@ -84,7 +88,8 @@ def main(argv: list[str]) -> int:
             if getattr(args, option) is not None:
                 parser.error(f"--{option.replace('_', '-')} is for INT8; add int8 to --precisions")
     located = getattr(args, "locate", False)
-    logging.basicConfig(level=logging.INFO if located else None, format="%(message)s")
+    set_up_logging()
+    logging.getLogger("export").setLevel(logging.INFO if located else logging.WARNING)
     return run_command(lambda: args.command(args))
 
 
@@ -114,7 +119,7 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", type=int, help="of a .pth file, which does not say")
+    parser.add_argument("--scale", type=int, help="of a file that does not say, as a .pth")
     parser.add_argument(
         "--locate", action="store_true", help="if a gate fails, list by how much each node departs"
     )

@@ -1,14 +1,16 @@
 """`hfdn`, and `python -m hfdn_deploy`."""
 
-import sys
+from hfdn_deploy.interruption import end_at_signals
 
-from hfdn_deploy.cli import start
+end_at_signals()  # before anything else is imported
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    from hfdn_deploy.cli import start
+
     return start("hfdn_deploy.cli.commands")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

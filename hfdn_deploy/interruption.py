@@ -2,13 +2,15 @@
 
 import os
 import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
 
-Handler = Callable[[int, FrameType | None], object]
+TYPE_CHECKING = False  # of `typing`; a program imports this before it handles any signal
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], object]
 
 # Ctrl-C, `kill`, and a terminal that is closed, which Windows does not have.
 _NUMBERS = tuple(
@@ -23,8 +25,21 @@ INTERRUPTED = 130
 _MACHINERY = ("importlib", "importlib._bootstrap", "lazy_loader")
 
 
+def end_at_signals() -> None:
+    """End the process at once when a signal comes; for a program's first moments and its last.
+
+    Else Python would show where it was. What comes before this is called cannot be helped.
+    """
+    _set(dict.fromkeys(_unignored(), _end))
+
+
+def _end(number: int, frame: "FrameType | None") -> None:
+    report_interruption()
+    os._exit(INTERRUPTED)
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> "Iterator[None]":
     """Raise KeyboardInterrupt when a signal comes in the block, which the main thread runs.
 
     While a command line imports what it needs, nothing has begun, and the process ends at once:
@@ -33,12 +48,11 @@ def interruptible() -> Iterator[None]:
     """
     interrupted = False
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: "FrameType | None") -> None:
         nonlocal interrupted
         interrupted = True
         if _importer(frame).startswith("hfdn_deploy.cli"):
-            report_interruption()
-            os._exit(INTERRUPTED)
+            _end(number, frame)
         raise KeyboardInterrupt
 
     try:
@@ -52,10 +66,11 @@ def interruptible() -> Iterator[None]:
 
 def report_interruption() -> None:
     """Say that a signal ended the program."""
-    print("interrupted; nothing half-written is left.", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it
+        os.write(2, b"interrupted; nothing half-written is left.\n")
 
 
-def _importer(frame: FrameType | None) -> str:
+def _importer(frame: "FrameType | None") -> str:
     """Return the module that began the import under way; empty if there is none."""
     found = ""
     while frame and frame.f_back:
@@ -67,12 +82,12 @@ def _importer(frame: FrameType | None) -> str:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def deferred() -> "Iterator[None]":
     """Let a signal wait for the end of the block.
 
     For imports whose ImportError would let the program go on with something else.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if current_thread() is not main_thread():
         yield  # where no signal is handled
         return
     waiting: list[int] = []
@@ -85,15 +100,25 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def _handled(handler: Handler) -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in _NUMBERS}
-    # A shell has what it runs in the background ignore ctrl-C, and `nohup` the terminal's end.
-    # None is a handler that was not set by Python and could not be set again.
-    taken = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+def _handled(handler: "Handler") -> "Iterator[None]":
+    before = _unignored()
     try:
-        for number in taken:
-            signal.signal(number, handler)
+        _set(dict.fromkeys(before, handler))
         yield
     finally:
-        for number, old in taken.items():
-            signal.signal(number, old)
+        _set(before)
+
+
+def _unignored() -> "dict[int, Handler | int]":
+    """Return the handlers of the signals that this process may handle.
+
+    A shell has what it runs in the background ignore ctrl-C, and `nohup` the terminal's end.
+    """
+    found = {number: signal.getsignal(number) for number in _NUMBERS}
+    # None is a handler that was not set by Python and could not be set again.
+    return {n: old for n, old in found.items() if old not in (signal.SIG_IGN, None)}
+
+
+def _set(handlers: "dict[int, Handler | int]") -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

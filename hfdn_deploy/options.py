@@ -20,8 +20,9 @@ class ModelOptions:
     """
 
     model: int | str | os.PathLike[str] = 4
-    """A scale (2, 3 or 4: the bundle that comes with the package), a bundle's directory, an engine
-    (`.engine` or `.plan`, with its sidecar), or a `.safetensors` checkpoint (backend "torch")."""
+    """A scale (2, 3 or 4: the bundle that comes with the package; "x4" too, if there is no such
+    file), a bundle's directory, an engine (`.engine` or `.plan`, with its sidecar), or a
+    `.safetensors` checkpoint (backend "torch")."""
     backend: str = "auto"
     """A name in `hfdn_deploy.backends.BACKENDS`, or "auto": the fastest measured one that can run
     the model here."""

@@ -4,8 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -35,7 +34,8 @@ class Upscaler:
         with Upscaler.load(4) as up:
             big = up(image)
 
-    Several threads may use one at once, each with its own images; close it after the last.
+    Several threads may use one at once, each with its own images; close it after the last. It
+    belongs to its process: load another in each worker.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Upscaler:
         self._luma = LumaUpscaler(backend, ensemble)
         # Its threads start with the first image that is submitted.
         self._workers = ThreadPoolExecutor(backend.concurrency)
+        self._process = os.getpid()
 
     @classmethod
     def load(
@@ -77,24 +78,20 @@ class Upscaler:
                 `auto` takes the fastest measured that can run the model here; `choice` tells
                 which and why. "tensorrt" takes the engine of a bundle from the user's cache, and
                 builds it if need be.
-            precision: "fp32" (the default), "fp16", "int8" or, on OpenVINO, "bf16"; never
-                replaced by another. For "int8" a backend on a CPU takes the bundle's graph for
-                CPUs. An engine has one.
-            ensemble: HFDN+: average over the eight flips and rotations of the input, before
-                rounding; takes eight times as long.
+            precision: "fp32" (the default), "fp16", "int8" or, on OpenVINO, "bf16"; never replaced
+                by another. An engine has one.
+            ensemble: HFDN+: average over eight flips and rotations; takes eight times as long.
             allow_ungated: run a graph of a bundle even if its quality gate is missing or failed.
             trust: run an engine that this user did not build; it is native code.
-            tile: side of the tiles that a picture is upscaled in, in low-resolution pixels
-                without their halo; None for the picture whole; "auto" for the whole where that
-                fits into `max_memory` (with "tensorrt": into the engine's profile), or the
-                fastest tiles that do. An engine alone runs no tiles. The result is the same, to
-                rounding. Tiles take longer: the halos, and, where memory does not suffice to keep
-                what is computed on the way to the whole picture's mean, computing that again.
-            max_memory: bytes that the upscaling of a picture may take, in each thread; by default
+            tile: side of the tiles that an image is upscaled in, in low-resolution pixels without
+                their halo; None for the image whole; "auto" for the whole where that fits into
+                `max_memory` (with "tensorrt": into the engine's profile), or the fastest tiles
+                that do, which take longer. An engine alone runs no tiles. The result is the same.
+            max_memory: bytes that the upscaling of an image may take, in each thread; by default
                 half of what is free when the model is loaded, or, unless `tile` is "auto", all.
 
         Raises:
-            InputError: there is no such precision or tile.
+            InputError: there is no such model, precision or tile.
             BundleError, CheckpointError: the model is missing, damaged or something else.
             EngineError: the engine is for something else, was changed, or is not trusted.
             GateError: the graph did not pass its quality gate, and that is not allowed.
@@ -117,7 +114,7 @@ class Upscaler:
     def open(cls, options: ModelOptions) -> Self:
         """Open a model as a record of options says; errors as for `load`."""
         model, precision = options.model, options.precision
-        source = open_model(model, options.allow_ungated, options.trust)
+        source = open_model(options)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
@@ -127,7 +124,7 @@ class Upscaler:
                 f"{source.manifest.bundle}, or leave tile at 'auto' or None."
             )
         opened, choice = open_backend(options.backend, source, own)
-        logger.info("backend: %s", choice)
+        logger.info("backend: %s", choice if logger.isEnabledFor(logging.DEBUG) else opened.name)
         try:
             return cls(opened, choice, options.ensemble, options.tile, options.max_memory)
         except HFDNError:
@@ -205,6 +202,7 @@ class Upscaler:
         return self._stream(image, plan or self.plan(image.shape), progress)
 
     def _stream(self, image: Image | Rows, plan: Plan, progress: Progress | None) -> Banded:
+        self._check_process(self.backend.forks)
         planes = ImagePlanes(image)
         height, width, *channels = image.shape
         shape = self.scale * height, self.scale * width, *channels
@@ -220,6 +218,8 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
         """
+        self._check_process(self.backend.forks)
+        images = list(images)  # or an array of four dimensions
         for image in images:
             check_image(image)
         sizes = sorted({image.shape[:2] for image in images})
@@ -254,6 +254,7 @@ class Upscaler:
         Returns:
             A future that gives what `up(image)` would return or raise.
         """
+        self._check_process(False)
         if self._luma.closed:
             raise BackendError(CLOSED)
         return self._workers.submit(self, image)
@@ -271,8 +272,18 @@ class Upscaler:
         Raises:
             InputError, BackendError: as for a whole image.
         """
+        self._check_process(self.backend.forks)
         plan = plan or self.plan(luma.shape, held_as=np.float32)
         return self._luma.plane(luma, plan, progress)
+
+    def _check_process(self, forks: bool) -> None:
+        """Refuse what would wait for threads that stayed behind in a fork."""
+        if not forks and os.getpid() != self._process:
+            reason = f"{self.backend.name} was opened before this process forked"
+            raise BackendError(reason, "load it in the worker")
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError("an upscaler cannot be pickled or copied", "load it in the worker")
 
     def close(self) -> None:
         """Free the backend; the upscaler cannot be used afterwards. Closing twice is no error."""
@@ -284,10 +295,5 @@ class Upscaler:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,4 +1,6 @@
+import copy
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -248,6 +250,37 @@ def test_an_image_too_large_for_memory_is_refused_before_it_runs(bundle, tile):
         with pytest.raises(InputError, match=r"GiB of memory .* may be used"):
             up(np.broadcast_to(np.uint8(9), (side, side, 3)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1000  # KiB
+
+
+def test_it_belongs_to_its_process(bundle):
+    with Upscaler.load(bundle) as up:
+        for spread in (pickle.dumps, copy.copy):
+            with pytest.raises(InputError, match="load it in the worker"):
+                spread(up)
+
+
+def test_what_is_no_model():
+    for model in (None, 4.0):
+        with pytest.raises(InputError, match=f"{model} is not a model; give a scale or a path"):
+            Upscaler.load(model)
+    with pytest.raises(BackendError, match="it runs bundles, not checkpoints"):
+        Upscaler.load("net.PTH", "onnxruntime")
+
+
+def test_a_batch_may_be_one_array(bundle, photo):
+    images = np.stack([photo[:9, :8], photo[20:29, 30:38]])
+    with Upscaler.load(bundle) as up:
+        found = up.batch(images)
+        assert all(map(np.array_equal, found, map(up, images)))
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [("INFO", "onnxruntime"), ("DEBUG", "onnxruntime (asked for)")]
+)
+def test_the_backend_is_told(bundle, caplog, level, told):
+    caplog.set_level(level, "hfdn_deploy")
+    Upscaler.load(bundle, "onnxruntime").close()
+    assert caplog.messages == [f"backend: {told}"]
 
 
 def test_the_runtime_needs_no_torch(bundle):

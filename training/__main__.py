@@ -1,8 +1,10 @@
 """`python -m training`."""
 
-import sys
+from hfdn_deploy.interruption import end_at_signals
 
-from hfdn_deploy.cli import start
+end_at_signals()  # before anything else is imported
 
 if __name__ == "__main__":
-    sys.exit(start("training.cli"))
+    from hfdn_deploy.cli import start
+
+    raise SystemExit(start("training.cli"))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from hfdn_deploy.cli import positive, run_command
+from hfdn_deploy.cli import positive, positive_number, printable, run_command, set_up_logging
+from hfdn_deploy.errors import BackendError
 from training import ablation
 from training.data import Luma, Patches, load_folders
 from training.initial import CHECKPOINTS, initial_network
@@ -63,12 +64,24 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Read the arguments.
+
+    Raises:
+        BackendError: they name a device that is not here.
+    """
+    args = parser.parse_args(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise BackendError("PyTorch finds no CUDA device here", "leave out --device cuda")
+    return args
+
+
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, nargs="+", default=[DEFAULT_DATA])
     parser.add_argument("--steps", type=positive, help="instead of the recipe's")
     parser.add_argument("--batch", type=positive, help="instead of the recipe's")
-    parser.add_argument("--rate", type=float, help="instead of the recipe's")
+    parser.add_argument("--rate", type=positive_number, help="instead of the recipe's")
 
 
 def _recipe(args: argparse.Namespace, names: tuple[str, ...]) -> Recipe:
@@ -90,7 +103,7 @@ def _train(argv: list[str]) -> Callable[[], None]:
     parser.add_argument(
         "--fp32", dest="bf16", action="store_const", const=False, help="no bfloat16 (reproducible)"
     )
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
     recipe = _recipe(args, ("steps", "minutes", "batch", "rate", "seed", "bf16"))
 
     def run() -> None:
@@ -99,6 +112,7 @@ def _train(argv: list[str]) -> Callable[[], None]:
         network = initial_network(args.scale, args.init, recipe.seed).to(args.device)
         trainer = Trainer(network, recipe, args.output)
         trainer.run(patches, validation, args.every or EVERY[args.device])
+        print(printable(args.output / f"hfdn_x{args.scale}.safetensors"))
 
     return run
 
@@ -110,7 +124,7 @@ def _ablate(argv: list[str]) -> Callable[[], None]:
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--recipe", choices=RECIPES, default="fast")
     parser.add_argument("--seeds", type=positive, default=2, help="runs of each network")
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
     recipe = _recipe(args, ("steps", "batch", "rate"))
 
     def run() -> None:
@@ -120,6 +134,7 @@ def _ablate(argv: list[str]) -> Callable[[], None]:
             args.scale, recipe, args.seeds, patches, validation, args.output, args.device
         )
         print(ablation.markdown(results))
+        print(printable(f"\nruns: {args.output}", keep="\n"))
 
     return run
 
@@ -131,7 +146,7 @@ def _session(argv: list[str]) -> Callable[[], None]:
     parser.add_argument("output", type=Path, help="folder of the runs, resumed if it has any")
     parser.add_argument("minutes", type=_minutes, help="time for all three scales")
     _add_machine(parser)
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
 
     def left() -> float:
         return float(60 * args.minutes - (time.monotonic() - start))
@@ -149,7 +164,7 @@ def _publish(argv: list[str]) -> Callable[[], None]:
     def run() -> None:
         for folder in args.runs:
             for path in publish(folder, args.output):
-                print(path)
+                print(printable(path))
 
     return run
 
@@ -159,7 +174,7 @@ COMMANDS = {"ablate": _ablate, "session": _session, "publish": _publish}
 
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up_logging()
     if argv and argv[0] in COMMANDS:
-        return run_command(COMMANDS[argv[0]](argv[1:]))
-    return run_command(_train(argv))
+        return run_command(lambda: COMMANDS[argv[0]](argv[1:])())
+    return run_command(lambda: _train(argv)())

@@ -3,6 +3,7 @@
 Weights are stored in fp32; the average, as its distance from them, and the optimiser in 16 bits.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
@@ -52,9 +53,15 @@ def unpack(state: State, network: HFDN, average: HFDN, optimiser: Optimiser) -> 
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write a state; it is whole or absent."""
+    """Write a state; it is whole or absent.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    data = io.BytesIO()  # to a file, torch raises an error of its own where the disk is full
+    torch.save(state, data)
     with replaced(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(data.getbuffer())
 
 
 def read_state(path: Path, identity: Mapping[str, object]) -> State:

@@ -2,12 +2,13 @@ from .base import Backend, Features, Model, Parts, SplitNetwork, Tiling
 from .onnxruntime import OnnxRuntimeBackend, session_options
 from .opening import open_backend, open_model, why_unavailable
 from .openvino import OpenVINOBackend, compile_graph, why_not
-from .spec import BACKENDS, NAMES, BackendSpec, Obstacle, automatic
+from .spec import BACKENDS, CHECKPOINT_SUFFIXES, NAMES, BackendSpec, Obstacle, automatic
 from .tensorrt import TensorRTBackend
 from .torch import TorchBackend
 
 __all__ = [
     "BACKENDS",
+    "CHECKPOINT_SUFFIXES",
     "NAMES",
     "Backend",
     "BackendSpec",

@@ -35,6 +35,8 @@ class Backend(ABC):
     """Upscaling factor."""
     precision: str = "fp32"
     """Of the graph that runs."""
+    forks: ClassVar[bool] = False
+    """Whether `run` works in a process that was forked after the backend was opened; tried."""
     concurrency: int = 1
     """How many calls of `run` from as many threads overlap to some use."""
     tiling: "Tiling | None" = None

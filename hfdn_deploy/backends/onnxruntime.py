@@ -150,6 +150,7 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
     """ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
+    forks = True
     provider = "CPUExecutionProvider"
 
     def trim(self) -> None:

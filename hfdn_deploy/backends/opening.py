@@ -1,34 +1,47 @@
 """Which backend opens a model: the one that is asked for, or the fastest that can."""
 
-import os
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from hfdn_deploy.backends.base import Backend, Model
-from hfdn_deploy.backends.spec import BACKENDS, BackendSpec, ModelKind, Obstacle, automatic
-from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.backends.spec import (
+    BACKENDS,
+    CHECKPOINT_SUFFIXES,
+    BackendSpec,
+    ModelKind,
+    Obstacle,
+    automatic,
+)
+from hfdn_deploy.bundle import Bundle, named_bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
-from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.interruption import deferred
+from hfdn_deploy.options import ModelOptions
 
-CHECKPOINT_SUFFIX = ".safetensors"
 
-
-def open_model(model: int | str | os.PathLike[str], allow_ungated: bool, trust: bool) -> Model:
-    """What a user named, ready for `open_backend`; see `ModelOptions`.
+def open_model(options: ModelOptions) -> Model:
+    """What a user named, ready for `open_backend`.
 
     Raises:
-        BundleError: there is no such bundle or scale, or it is damaged.
-        EngineError: the engine is for something else, was changed, or is not trusted.
+        InputError: it is neither a scale nor a path.
+        BundleError, EngineError: the model is missing, damaged or not trusted.
     """
+    model = options.model
     if isinstance(model, int | np.integer):
-        return pretrained(int(model))
-    path = Path(model)
+        return pretrained(int(model), options.allow_ungated)
+    try:
+        path = Path(model)
+    except TypeError:
+        raise InputError(f"{model!r} is not a model", "give a scale or a path") from None
     if path.suffix.lower() in ENGINE_SUFFIXES:
-        return open_engine(path, trust, allow_ungated)
-    return path if path.suffix.lower() == CHECKPOINT_SUFFIX else Bundle(path, allow_ungated)
+        return open_engine(path, options.trust, options.allow_ungated)
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        return path
+    if path.exists():
+        return Bundle(path, options.allow_ungated)
+    return named_bundle(str(path), options.allow_ungated)
 
 
 def why_unavailable(name: str) -> Obstacle | None:

@@ -71,6 +71,7 @@ class OpenVINOBackend(GraphBackend):
     """
 
     name = "openvino"
+    forks = True
     # Two sessions for tiles, or what the first image sets up.
     overhead = 24 * 2**20
 

@@ -8,6 +8,8 @@ from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.errors import BackendError
 
 ModelKind = Literal["bundle", "engine", "checkpoint"]
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+"""In lower case."""
 
 
 @dataclass(frozen=True)

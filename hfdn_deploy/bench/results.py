@@ -147,7 +147,35 @@ def format_table(result: BenchResult) -> str:
             "- the options hold for end to end, PSNR cost and peak memory; the other columns are "
             "of one pass over the whole input"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_latencies(result)])
+
+
+def _latencies(result: BenchResult) -> list[str]:
+    """Return the figures that `trtexec` prints: throughput, and the tail of the latency."""
+    columns = {"mean": None, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "min": 0, "max": 100}
+    lines = [
+        "",
+        "Latency of the backend in ms, with transfers where there are any; throughput of one "
+        "image after the other:",
+        "",
+        f"| model | backend | precision | input | throughput | {' | '.join(columns)} |",
+        f"|{'---|' * (5 + len(columns))}",
+    ]
+    for row in result.rows:
+        found = Measurement(row.with_transfers or row.inference or ())
+        times = [
+            found.mean().middle if p is None else found.percentile(p) for p in columns.values()
+        ]
+        cells = [
+            row.model,
+            row.backend,
+            row.precision,
+            f"{row.size[0]}×{row.size[1]}",
+            f"{found.throughput():.2f} images/s",
+            *(f"{1000 * seconds:.1f}" for seconds in times),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _time(samples: tuple[float, ...] | None) -> str:

@@ -24,6 +24,7 @@ from hfdn_deploy.bench.timing import measure
 from hfdn_deploy.bundle import GRAPHS, MANIFEST, Bundle, Manifest, named_bundle
 from hfdn_deploy.engines import ENGINE_SUFFIXES, read_sidecar
 from hfdn_deploy.errors import BackendError, GateError, InputError
+from hfdn_deploy.machine import free_memory
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 # The outputs that `Manifest.macs_true` is for.
 PIXELS = 1280 * 720
+# Bytes that `make_pair` takes for each pixel of the original: three channels, one of them as float.
+_PHOTOGRAPH = 24
+# PSNR of what differs in less, or in nothing, which would be infinite.
+_EQUAL_DB = 100.0
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,8 @@ def _costs(
 
 
 def _psnr(up: Upscaler, picture: ImagePair) -> float:
-    return psnr(picture.original, to_levels(up.upscale_luma(picture.luma) * PEAK), up.scale)
+    sr = to_levels(up.upscale_luma(picture.luma) * PEAK)
+    return min(psnr(picture.original, sr, up.scale), _EQUAL_DB)
 
 
 def _peak(case: Candidate, size: tuple[int, int], photograph: NDArray[np.uint8]) -> int | None:
@@ -216,16 +222,34 @@ def _peak_here(case: Candidate, size: tuple[int, int], photograph: NDArray[np.ui
     return None
 
 
-def skip_unavailable(cases: Sequence[Candidate]) -> list[Candidate]:
+def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
+    """Raise InputError if an input of this size, run whole, or the photograph needs more memory."""
+    width, height = size
+    network = up.backend.tiling.memory or 0 if up.backend.tiling else 0
+    need = width * height * max(network, _PHOTOGRAPH * up.scale**2)
+    if need > (free := free_memory()):
+        raise InputError(
+            f"{up.backend.name} would take {need / 2**30:,.1f} GiB for an input of "
+            f"{width}×{height}, and {free / 2**30:.1f} GiB are free",
+            "choose a smaller --size",
+        )
+
+
+def skip_unavailable(
+    cases: Sequence[Candidate], sizes: Sequence[tuple[int, int]] = ()
+) -> list[Candidate]:
     """The cases that can be loaded here and passed their gates; why others did not is logged.
 
     Raises:
         BackendError: none can.
+        InputError: one of them would take more memory for one of the sizes than is free.
     """
     usable, reasons = [], []
     for case in cases:
         try:
-            case.load().close()
+            with case.load() as up:
+                for size in sizes:
+                    _check_fits(up, size)
             usable.append(case)
         except (BackendError, GateError) as error:
             reasons.append(f"left out {case.backend} in {case.precision}: {error}")

@@ -15,6 +15,7 @@ from .manifest import (
     TensorSpec,
     TensorStatistics,
     graph_for,
+    is_scale,
     why_failed,
 )
 from .schema import from_json, read_json
@@ -39,6 +40,7 @@ __all__ = [
     "external_tensors",
     "from_json",
     "graph_for",
+    "is_scale",
     "name_of",
     "named_bundle",
     "pretrained",

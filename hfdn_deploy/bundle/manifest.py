@@ -38,6 +38,11 @@ def graph_for(precision: str, dialect: str) -> str:
     return f"int8-{dialect}" if precision == "int8" and dialect != "cuda" else precision
 
 
+def is_scale(name: str) -> bool:
+    """Whether a name is "x4" or the like, which stands for a bundle of the package."""
+    return re.fullmatch(r"x[1-9]\d?", name) is not None
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """An input or output of a graph."""

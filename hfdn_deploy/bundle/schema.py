@@ -12,6 +12,8 @@ from hfdn_deploy.errors import HFDNError
 
 T = TypeVar("T")
 
+# Bytes of a document. The manifests of the package have 82 kB, a benchmark of an hour some MB.
+_LARGEST_FILE = 64 * 2**20
 # Numbers up to here are exact in JSON readers that know doubles alone.
 _LARGEST = 2**53
 
@@ -36,9 +38,11 @@ def read_json(
 
     Raises:
         OSError: the file cannot be read.
-        HFDNError: an `error`: the document is damaged or of another schema.
+        HFDNError: an `error`: the document is damaged, too large or of another schema.
     """
     check_regular(path, error)
+    if (size := path.stat().st_size) > _LARGEST_FILE:
+        raise error(f"{path} has {size:,} bytes, and at most {_LARGEST_FILE:,} are read; {renew}.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as reason:

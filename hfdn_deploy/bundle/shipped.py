@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from hfdn_deploy.bundle.bundle import Bundle
-from hfdn_deploy.bundle.manifest import MANIFEST
+from hfdn_deploy.bundle.manifest import MANIFEST, is_scale
 from hfdn_deploy.errors import BundleError
 
 _FOLDER = Path(str(files("hfdn_deploy.bundle") / "pretrained"))
@@ -16,7 +16,7 @@ def pretrained_scales() -> Sequence[int]:
     return sorted(int(path.parent.name[1:]) for path in _FOLDER.glob(f"x[0-9]/{MANIFEST}"))
 
 
-def pretrained(scale: int) -> Bundle:
+def pretrained(scale: int, allow_ungated: bool = False) -> Bundle:
     """Open the bundle for `scale` that comes with the package.
 
     Raises:
@@ -25,7 +25,7 @@ def pretrained(scale: int) -> Bundle:
     if scale not in pretrained_scales():
         known = ", ".join(map(str, pretrained_scales()))
         raise BundleError(f"no pretrained bundle for scale {scale}; there is one for {known}.")
-    return Bundle(_FOLDER / f"x{scale}")
+    return Bundle(_FOLDER / f"x{scale}", allow_ungated)
 
 
 def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
@@ -34,8 +34,10 @@ def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
     Raises:
         BundleError: it is not there or damaged.
     """
-    shipped = {f"x{scale}" for scale in pretrained_scales()}
-    return Bundle(_FOLDER / name if name in shipped else Path(name), allow_ungated)
+    path = Path(name)
+    if is_scale(name) and (int(name[1:]) in pretrained_scales() or not path.exists()):
+        return pretrained(int(name[1:]), allow_ungated)
+    return Bundle(path, allow_ungated)
 
 
 def name_of(bundle: Bundle) -> str:

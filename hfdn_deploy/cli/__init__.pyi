@@ -1,12 +1,17 @@
 from .commands import main
 from .info import describe
-from .options import positive
+from .logs import set_up_logging
+from .options import positive, positive_number
+from .printing import printable
 from .process import run_command, start
 
 __all__ = [
     "describe",
     "main",
     "positive",
+    "positive_number",
+    "printable",
     "run_command",
+    "set_up_logging",
     "start",
 ]

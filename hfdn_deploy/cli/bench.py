@@ -12,9 +12,13 @@ from hfdn_deploy.backends import NAMES
 from hfdn_deploy.bench import SCENARIOS
 from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.cli.options import add_run_arguments, positive, run_options
+from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.errors import GateError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hfdn_deploy.bench import Candidate
 
 
@@ -70,18 +74,20 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("name one JSON of an earlier run alone.")
         result = bench.read_result(Path(args.models[0]))
     else:
+        photograph = bench.load_original(args.image)  # a name that is wrong is told at once
         cases = bench.skip_unavailable(
-            bench.plan(args.models, args.backends, args.precisions, run_options(args))
+            bench.plan(args.models, args.backends, args.precisions, run_options(args)), args.size
         )
         if args.scenario:
-            _scenario(args, cases)
+            _scenario(args, cases, photograph)
             return
-        photograph = bench.load_original(args.image)
         result = bench.run(cases, args.size, photograph, args.rounds, args.seconds)
     if args.json:
         with replaced(args.json) as temporary:
             temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-    print(bench.format_table(result))
+    print(printable(bench.format_table(result), keep="\n"))
+    if args.json:
+        print(printable(f"\nevery sample: {args.json}", keep="\n"))
     if old:
         slower = bench.regressions(result, old)
         if slower:
@@ -89,14 +95,15 @@ def run(args: argparse.Namespace) -> None:
         print(f"\nno row is slower than in {args.compare} beyond the noise")
 
 
-def _scenario(args: argparse.Namespace, cases: "list[Candidate]") -> None:
-    from hfdn_deploy.bench import load_original, run_scenario
+def _scenario(
+    args: argparse.Namespace, cases: "list[Candidate]", photograph: "NDArray[np.uint8]"
+) -> None:
+    from hfdn_deploy.bench import run_scenario
 
-    photograph = load_original(args.image)
     for case in cases:
         for size in args.size:
             name = f"{case.backend}-{case.precision}-{size[0]}x{size[1]}"
             with case.load() as up:
                 folder = args.log / name
                 summary = run_scenario(up, photograph, size, args.scenario, args.seconds, folder)
-            print(f"## {name}, {args.scenario}\n\n{summary}")
+            print(f"## {name}, {args.scenario}\n\n{summary}\n\nlog: {printable(folder)}")

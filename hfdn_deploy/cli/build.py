@@ -1,11 +1,11 @@
 """`hfdn build`."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfdn_deploy.bundle import GRAPHS
+from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.engines import ENGINE_SUFFIXES, FLAVOURS, presets
 from hfdn_deploy.errors import InputError
 
@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> None:
         copy_engine(engine, args.output)
         engine = args.output
     manifest = read_sidecar(engine)
-    if args.json:
-        facts = {"engine": str(engine), "seconds": manifest.build_seconds, "bytes": manifest.bytes}
-        print(json.dumps(facts, indent=1))
-        return
-    print(f"{engine}: {manifest.precision}, {manifest.bytes:,} bytes, {manifest.made}")
+    facts = {"engine": str(engine), "seconds": manifest.build_seconds, "bytes": manifest.bytes}
+    args.report |= facts
+    if not args.json:
+        made = f"{manifest.precision}, {manifest.bytes:,} bytes, {manifest.made}"
+        print(printable(f"{engine}: {made}"))
 
 
 def _spec(args: argparse.Namespace, scale: int) -> "BuildSpec":

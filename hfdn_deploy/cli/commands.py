@@ -6,8 +6,10 @@ import os
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
+from hfdn_deploy.cli.logs import set_up_logging
+from hfdn_deploy.cli.printing import json_report, printable
 from hfdn_deploy.cli.process import run_command
 
 COMMANDS = {
@@ -16,8 +18,10 @@ COMMANDS = {
     "build": "build a TensorRT engine",
     "inspect": "say what runs in which precision (on a GPU)",
     "bench": "measure latency, quality and memory here",
+    "compare": "say how far two backends, precisions or bundles differ on an image",
     "serve": "upscale over HTTP, with a page for people",
     "doctor": "say what is installed and what works",
+    "cache": "list or clear the engines that are kept",
 }
 """What each command does; the module `hfdn_deploy.cli.COMMAND` has its options and runs it."""
 
@@ -25,17 +29,22 @@ COMMANDS = {
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
     args = _parser(argv).parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     # What OpenCV and Pillow say about a bad file, the error says in one sentence.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    return run_command(lambda: args.run(args))
+    return run_command(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    with json_report(bool(getattr(args, "json", False))) as args.report:
+        set_up_logging(args.log_level, getattr(args, "log_format", "text"))
+        args.run(args)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser that knows the options of the command in `argv`, and imports no other."""
-    parser = argparse.ArgumentParser(prog="hfdn", description=__doc__)
+    parser = _Parser(prog="hfdn", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     chosen = next((word for word in argv if not word.startswith("-")), None)
@@ -44,8 +53,19 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             module = import_module(f"hfdn_deploy.cli.{name}")
             module.add_arguments(command)
+            command.add_argument(
+                "-v", "--verbose", dest="log_level", action="store_const", const="debug",
+                default="info", help="say more, such as why this backend runs",
+            )  # fmt: skip
             command.set_defaults(run=module.run)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors may name files."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 class _Version(argparse.Action):

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the diagnosis."""
-    print_facts(_diagnose(), args.json)
+    args.report |= _diagnose()
+    if not args.json:
+        print_facts(args.report)
 
 
 def _diagnose() -> dict[str, Any]:

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="or x2, x3, x4 for the bundles of the package")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print what a file is."""
-    print_facts(describe(args.file), args.json)
+    args.report |= describe(args.file)
+    if not args.json:
+        print_facts(args.report)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -35,10 +37,16 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, damaged or of no known kind.
     """
+    from hfdn_deploy.backends import CHECKPOINT_SUFFIXES
+    from hfdn_deploy.bundle import is_scale
     from hfdn_deploy.engines import ENGINE_SUFFIXES
 
     if path.is_dir():
         return _bundle(path)
+    if is_scale(str(path)) and not path.exists():
+        from hfdn_deploy.bundle import named_bundle
+
+        return _bundle(named_bundle(str(path)).path)
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path.")
     check_regular(path, InputError)
@@ -49,7 +57,7 @@ def describe(path: Path) -> dict[str, Any]:
         return _engine(path)
     if suffix == ".safetensors":
         return _safetensors(path)
-    if suffix in (".pth", ".pt"):
+    if suffix in CHECKPOINT_SUFFIXES:
         # Its content says nothing before it is unpickled, which is not done here.
         return {"kind": "checkpoint", "format": "PyTorch, not read", "bytes": path.stat().st_size}
     return _image(path)

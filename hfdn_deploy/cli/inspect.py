@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.errors import InputError
 
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.engine} was built without details of its layers; build it anew.")
     for layer in layers:
         outputs = ", ".join(_format(tensor) for tensor in layer["Outputs"])
-        print(f"| {layer['Name']} | {layer['LayerType']} | {outputs} |")
+        print(printable(f"| {layer['Name']} | {layer['LayerType']} | {outputs} |"))
     formats = Counter(_format(tensor) for layer in layers for tensor in layer["Outputs"])
     reformats = sum("reformat" in layer["LayerType"].lower() for layer in layers)
     counts = ", ".join(f"{count} × {name}" for name, count in formats.most_common())

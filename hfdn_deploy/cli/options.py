@@ -1,6 +1,7 @@
 """The options that several commands share."""
 
 import argparse
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `model_options` reads."""
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
-    model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
+    model.add_argument("--model", type=Path, help="bundle (or x2, x3, x4), engine or checkpoint")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: the model's, or fp32")
     parser.add_argument("--backend", default="auto")
     add_run_arguments(parser)
@@ -31,7 +32,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--max-memory", type=_memory, metavar="SIZE",
-        help="that an image may take, such as 1.5GiB (default: half of what is free)",
+        help="that an image may take, such as 800M or 1.5GiB (default: half of what is free); "
+        "K, M, G and T are KiB, MiB, GiB and TiB; KB, MB, GB and TB are powers of 1000",
     )  # fmt: skip
     parser.add_argument(
         "--allow-ungated", action="store_true", help="run a graph that failed its quality gate"
@@ -79,13 +81,29 @@ def _tile(text: str) -> int | str | None:
     return int(text)
 
 
+def positive_number(text: str) -> float:
+    """Parse a number above 0 that is not infinite.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not one.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def _memory(text: str) -> int:
-    """Bytes of a size such as 800MiB, 1.5GiB or 2GB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text, re.ASCII)
+    """Bytes of a size such as 800M, 1.5GiB or 2GB; M is MiB, as elsewhere."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?B)?", text, re.ASCII | re.IGNORECASE)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 800MiB or 1.5GiB")
-    number, prefix, binary = found.groups()
-    size = int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(prefix) + 1))
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 800M or 1.5GiB")
+    number, prefix, unit = found.groups()
+    thousand = 1000 if unit and len(unit) == 1 else 1024
+    size = int(float(number) * thousand ** ("KMGT".index(prefix.upper()) + 1))
     if not size:
         raise argparse.ArgumentTypeError(f"{text!r} is no memory at all")
     return size

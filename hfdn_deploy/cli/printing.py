@@ -1,22 +1,54 @@
-"""Facts, for people and for programs."""
+"""What the commands print, for people and for programs."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from hfdn_deploy.errors import HFDNError, InputError
 
-def print_facts(facts: dict[str, Any], as_json: bool, indent: str = "") -> None:
-    """Print facts as JSON, or as lines a person reads, without the long lists."""
-    if as_json:
-        print(json.dumps(facts, indent=1))
-        return
+# Control characters, line separators, and those that change the direction of what follows.
+_HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Escape what would act on a terminal or begin another line, as a file's name may hold it.
+
+    Args:
+        text: what is to be printed.
+        keep: characters that may stay.
+    """
+    return _HIDDEN.sub(
+        lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], str(text)
+    )
+
+
+@contextmanager
+def json_report(wanted: bool) -> Iterator[dict[str, Any]]:
+    """Yield a dictionary; if wanted, print it as JSON at the end, with the error that came."""
+    report: dict[str, Any] = {}
+    try:
+        yield report
+    except (HFDNError, OSError) as error:
+        code = error.exit_code if isinstance(error, HFDNError) else InputError.exit_code
+        report |= {"error": str(error), "exit_code": code}
+        raise
+    finally:
+        if wanted and report:
+            print(json.dumps(report, indent=1))
+
+
+def print_facts(facts: dict[str, Any], indent: str = "") -> None:
+    """Print facts as lines that a person reads, without the long lists."""
     for name, value in facts.items():
         label = f"{indent}{name.replace('_', ' ')}:"
         if isinstance(value, dict):
-            print(label)
-            print_facts(value, as_json, indent + "  ")
+            print(printable(label))
+            print_facts(value, indent + "  ")
         elif isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value):
-            print(f"{label} {len(value)} (see --json)")
+            print(printable(f"{label} {len(value)} (see --json)"))
         elif isinstance(value, list | tuple):
-            print(label, ", ".join(map(str, value)) or "none")
+            print(printable(f"{label} {', '.join(map(str, value)) or 'none'}"))
         else:
-            print(label, "-" if value is None else value)
+            print(printable(f"{label} {'-' if value is None else value}"))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.errors import HFDNError, InputError, PartialError
 from hfdn_deploy.interruption import INTERRUPTED, interruptible, report_interruption
 
@@ -50,14 +51,14 @@ def run_command(command: Callable[[], int | None]) -> int:
             sys.stdout.flush()
         return code or 0
     except HFDNError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Or the interpreter would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        print(f"error: {error}; check the path and the disk.", file=sys.stderr)
+        print(f"error: {printable(error)}; check the path and the disk.", file=sys.stderr)
         return InputError.exit_code
     except KeyboardInterrupt:
         report_interruption()
@@ -71,7 +72,7 @@ def report_failures(errors: Sequence[object], number: int) -> None:
         PartialError: some did.
     """
     for error in errors:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {printable(error)}", file=sys.stderr)
     if errors:
         others = "; the others are written, and --resume will skip them" * (len(errors) < number)
         raise PartialError(f"{len(errors)} of {number} failed, see above{others}.")

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfdn_deploy.bundle import PRECISIONS
-from hfdn_deploy.cli.options import add_run_arguments, run_options
+from hfdn_deploy.cli.logs import FORMATS, LEVELS
+from hfdn_deploy.cli.options import (
+    add_run_arguments,
+    positive,
+    positive_number,
+    run_options,
+)
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.service import TOKEN, read_token
 
@@ -24,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0 for all (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
+    parser.add_argument("--port", type=_port, default=8000, help="0 for a free one (default: 8000)")
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
         "--scale", type=int, nargs="+", default=[4, 2, 3],
@@ -37,16 +43,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--batch", type=int, help="most images at once (default: 8)")
-    parser.add_argument("--queue", type=int, help="most images being served (default: 32)")
-    parser.add_argument("--max-bytes", type=int, help="of a body (default: 16 MiB)")
-    parser.add_argument("--max-pixels", type=int, help="of an image sent (default: 4 Mi)")
-    parser.add_argument("--max-output-pixels", type=int, help="of an answer (default: 64 Mi)")
-    parser.add_argument("--upload-timeout", type=float, help="seconds for a body (default: 15)")
-    parser.add_argument("--timeout", type=float, help="seconds for an answer (default: 60)")
+    parser.add_argument("--queue", type=positive, help="most images being served (default: 32)")
+    parser.add_argument("--max-bytes", type=positive, help="of a body (default: 16 MiB)")
+    parser.add_argument("--max-pixels", type=positive, help="of an image sent (default: 4 Mi)")
+    parser.add_argument("--max-output-pixels", type=positive, help="of an answer (default: 64 Mi)")
     parser.add_argument(
-        "--shutdown-timeout", type=float, help="seconds from a signal to the end (default: 10)"
+        "--upload-timeout", type=positive_number, help="seconds for a body (default: 15)"
     )
+    parser.add_argument(
+        "--timeout", type=positive_number, help="seconds for an answer (default: 60)"
+    )
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default="info", help="least that is logged (default: info)"
+    )
+    parser.add_argument(
+        "--log-format", choices=FORMATS, default="text",
+        help="json: an object a line, requests with fields of their own (default: text)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shutdown-timeout", type=positive_number,
+        help="seconds from a signal to the end (default: 10)",
+    )  # fmt: skip
     add_run_arguments(parser)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}; name one up to 65535")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -56,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         InputError: the extra is not installed.
     """
     try:
-        from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, serve
+        from hfdn_deploy.service import Limits, ModelSettings, Settings, serve
     except ModuleNotFoundError as error:
         raise InputError(
             f"the service needs {error.name}: pip install 'hfdn-deploy[serve]'"
@@ -75,8 +99,7 @@ def run(args: argparse.Namespace) -> None:
         Limits(**{name: value for name, value in asked.items() if value is not None}),
         _token(args.host),
     )
-    with Service(settings) as service:
-        serve(service, args.host, args.port)
+    serve(settings, args.host, args.port)
 
 
 def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":

@@ -1,19 +1,19 @@
 """`hfdn upscale`, here or in a cluster."""
 
 import argparse
-import json
 import logging
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hfdn_deploy.cli.options import add_model_arguments, model_options, positive
+from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.cli.process import report_failures
 from hfdn_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from hfdn_deploy.cluster import ImageResult
+    from hfdn_deploy.files import Job
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-metadata", action=argparse.BooleanOptionalAction, default=True,
         help="profile, EXIF, XMP, PNG text; a video's titles, chapters (default: keep)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+    parser.add_argument(
+        "--force", action="store_true",
+        help="overwrite outputs that exist; with --resume only those that are not done",
+    )  # fmt: skip
     parser.add_argument(
         "--resume", action="store_true",
-        help="skip images whose output exists and is no older",
+        help="skip what is done: the output is no older than its input and has the right size",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=positive, default=1, metavar="N",
@@ -96,33 +99,33 @@ def _run_here(args: argparse.Namespace) -> None:
     from hfdn_deploy.cli.progress import PixelBar
     from hfdn_deploy.files import Done, pending_jobs, plan_jobs, run_jobs
     from hfdn_deploy.upscaler import Upscaler
-    from hfdn_deploy.video import is_video
 
-    planned = plan_jobs(args.inputs, Path(args.output))
-    jobs = pending_jobs(planned, args.force, args.resume)
-    if len(jobs) < len(planned):
-        logger.info("%d of %d are done already", len(planned) - len(jobs), len(planned))
-    if args.quality is not None and any(is_video(job.source) for job in jobs):
-        logger.warning("--quality is for pictures; videos are H.264 at CRF 17 or VP9 at CRF 20")
-    done, failed = [], []
-    with Upscaler.open(model_options(args)) as up, PixelBar() as bar:
-        results = run_jobs(up, jobs, args.keep_metadata, args.quality, args.batch, bar.show)
-        for result in tqdm(results, total=len(jobs), unit="file", disable=None):
-            if isinstance(result, Done):
-                done.append(result)
-            elif len(planned) == 1:
-                raise result.error
-            else:
-                failed.append(result)
-    if args.json:
-        facts = {
-            "backend": up.backend.name,
-            "choice": up.choice,
-            "precision": up.backend.precision,
-            "scale": up.scale,
-            "skipped": len(planned) - len(jobs),
-        }
-        images = [
+    planned, unusable = plan_jobs(args.inputs, args.output)
+    jobs = pending_jobs(planned, args.force, args.resume, scale=_scale(args))
+    _say_what_is_kept(args, len(planned) - len(jobs), len(planned))
+    if args.quality is not None:
+        _warn_of_quality(jobs)
+    done = []
+    failed = [(one.name, one.error) for one in unusable]
+    facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))
+    facts["skipped"] = len(planned) - len(jobs)
+    if jobs:
+        with Upscaler.open(model_options(args)) as up, PixelBar() as bar:
+            facts |= {
+                "backend": up.backend.name,
+                "choice": up.choice,
+                "precision": up.backend.precision,
+                "scale": up.scale,
+            }
+            results = run_jobs(up, jobs, args.keep_metadata, args.quality, args.batch, bar.show)
+            for result in tqdm(results, total=len(jobs), unit="file", disable=None):
+                if isinstance(result, Done):
+                    done.append(result)
+                else:
+                    failed.append((str(result.job.source), result.error))
+    args.report |= {
+        **facts,
+        "images": [
             {
                 "input": str(result.job.source),
                 "output": str(result.job.target),
@@ -133,25 +136,69 @@ def _run_here(args: argparse.Namespace) -> None:
                 "seconds": round(result.seconds, 4),
             }
             for result in done
-        ]
-        failures = [{"input": str(f.job.source), "error": str(f.error)} for f in failed]
-        print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
-    report_failures([failure.error for failure in failed], len(jobs))
+        ],
+        "failures": [{"input": name, "error": str(error)} for name, error in failed],
+    }
+    if failed and len(planned) + len(unusable) == 1:
+        raise failed[0][1]
+    _tell(args, [str(result.job.target) for result in done])
+    report_failures([error for _, error in failed], len(jobs) + len(unusable))
+
+
+def _scale(args: argparse.Namespace) -> int | None:
+    """The model's scale without opening it, for --resume; None if that does not tell."""
+    if not args.resume:
+        return None
+    if args.model is None:
+        return 4 if args.scale is None else int(args.scale)
+    from hfdn_deploy.cli.info import describe
+
+    facts = describe(args.model)
+    scale: int | None = {**facts, **(facts.get("configuration") or {})}.get("scale")
+    return scale
+
+
+def _say_what_is_kept(args: argparse.Namespace, kept: int, number: int) -> None:
+    if kept:
+        logger.info("%d of %d are done already", kept, number)
+    if args.force and args.resume:
+        logger.info("--force --resume: what is done is kept, outputs that are not are overwritten")
+
+
+def _warn_of_quality(jobs: "Sequence[Job]") -> None:
+    from hfdn_deploy.images import FORMATS
+    from hfdn_deploy.video import is_video
+
+    if any(is_video(job.source) for job in jobs):
+        logger.warning("--quality is for pictures; videos are H.264 at CRF 17 or VP9 at CRF 20")
+    suffixes = {job.target.suffix.lower() for job in jobs}
+    if exact := sorted(s for s in suffixes if s in FORMATS and not FORMATS[s].lossy):
+        logger.warning("--quality is for JPEG, WebP and AVIF, and ignored for %s", ", ".join(exact))
+
+
+def _tell(args: argparse.Namespace, written: Sequence[str]) -> None:
+    """Name what was written, unless a program reads the output."""
+    if written and not args.json:
+        print(
+            printable(written[0] if len(written) == 1 else f"{args.output}: {len(written)} files")
+        )
 
 
 def _run_in_cluster(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     try:
-        from hfdn_deploy.cluster import plan, run
+        from hfdn_deploy.cluster import ImageResult, plan, run
     except ModuleNotFoundError as error:
         raise InputError(
             f"--cluster ray needs {error.name}: pip install 'hfdn-deploy[ray]'"
         ) from None
-    planned = plan(args.inputs, args.output, args.force, args.resume)
-    number, todo = len(planned.jobs) + len(planned.done), len(planned.jobs)
-    if planned.done:
-        logger.info("%d of %d are done already", len(planned.done), number)
+    planned = plan(args.inputs, args.output, args.force, args.resume, _scale(args))
+    if args.quality is not None:
+        _warn_of_quality(planned.jobs)
+    unusable, todo = planned.unusable, len(planned.jobs)
+    number = todo + len(planned.done)
+    _say_what_is_kept(args, len(planned.done), number)
     options = model_options(args)
     if args.model:
         options = replace(options, model=args.model.absolute())  # workers run in other folders
@@ -159,7 +206,7 @@ def _run_in_cluster(args: argparse.Namespace) -> None:
     asked = {name: value for name, value in asked.items() if value is not None}
     writing = {"keep_metadata": args.keep_metadata, "quality": args.quality}
     done: list[ImageResult] = []
-    failed: list[ImageResult] = []
+    failed = [ImageResult(one.name, "", str(one.error)) for one in unusable]
     backends: set[str] = set()
     with closing(run(planned, options, workers=args.workers, **writing, **asked)) as results:
         for result in tqdm(results, total=todo, unit="file", disable=None):
@@ -167,10 +214,10 @@ def _run_in_cluster(args: argparse.Namespace) -> None:
             if result.backend and (name := f"{result.backend}, {result.precision}") not in backends:
                 backends.add(name)
                 logger.info("backend: %s", name)
-    if failed and number == 1:
+    images, failures = [[asdict(one) for one in many] for many in (done, failed)]
+    facts = {"cluster": "ray", "skipped": len(planned.done)}
+    args.report |= {**facts, "images": images, "failures": failures}
+    if failed and number + len(unusable) == 1:
         raise InputError(str(failed[0].error))
-    if args.json:
-        images, failures = [[asdict(one) for one in many] for many in (done, failed)]
-        facts = {"cluster": "ray", "skipped": len(planned.done)}
-        print(json.dumps({**facts, "images": images, "failures": failures}, indent=1))
-    report_failures([failure.error for failure in failed], todo)
+    _tell(args, [f"{args.output}/{result.output}" for result in done])
+    report_failures([failure.error for failure in failed], todo + len(unusable))

@@ -9,11 +9,15 @@ from hfdn_deploy.cluster.storage import DISK, FileFacts, Storage, locate
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.files import (
     Job,
+    Unusable,
+    check_given,
     check_names,
     check_overwriting,
     find_sources,
+    keep_names,
     modified,
     pending_jobs,
+    raise_alone,
 )
 from hfdn_deploy.images import IMAGE_SUFFIXES
 from hfdn_deploy.video import is_video
@@ -29,29 +33,43 @@ class Plan:
     """Those still to be done."""
     done: dict[Job, FileFacts]
     """Those that are left out, and their outputs."""
+    unusable: list[Unusable]
+    """Inputs that give no job."""
     results: Results
 
 
-def plan(inputs: Sequence[str], output: str, force: bool = False, resume: bool = False) -> Plan:
+def plan(
+    inputs: Sequence[str],
+    output: str,
+    force: bool = False,
+    resume: bool = False,
+    scale: int | None = None,
+) -> Plan:
     """Find the images, before anything is written.
 
     Args:
         inputs: on a disk: files, folders (the images directly in them) and globs; in an object
             store: URIs of folders and files. All in one storage, which every worker must see.
         output: a folder or the URI of one; names are kept.
-        force: outputs that exist may be overwritten.
-        resume: leave out images whose output exists and is no older; it is never half of one.
+        force: outputs that exist may be overwritten; if `resume`, those that are not done.
+        resume: leave out images whose output is done: it is no older than its input and, where
+            both are on a disk, `scale` times as large.
+        scale: of the model; None if outputs of any size are done.
 
     Raises:
-        InputError: nothing to do, videos, several storages, a place that cannot be read, several
-            images for one output, or outputs that exist and may not be overwritten.
+        InputError: an empty name, one input that gives no job, videos, several storages, a store
+            that cannot be read, several images for one output, or outputs that exist and may not
+            be overwritten.
     """
+    check_given(inputs, output)
     target, folder = locate(output)
     if folder.suffix.lower() in IMAGE_SUFFIXES and not folder.is_dir():
         raise InputError(f"{output} is a file; a cluster fills a folder, so name one.")
     target.check_writable(folder)
-    source, changed = _sources(inputs)
-    jobs = [Job(path, folder / path.name) for path in changed]
+    source, changed, unusable = _sources(inputs)
+    jobs, others = keep_names(list(changed), folder)
+    unusable += others
+    raise_alone(jobs, unusable)
     for job in jobs:
         if is_video(job.source):
             raise InputError(f"{job.source} is a video; upscale videos with --cluster local.")
@@ -66,24 +84,28 @@ def plan(inputs: Sequence[str], output: str, force: bool = False, resume: bool =
         made = outputs.get(job.target)
         return changed[job.source], made.modified if made else None
 
-    pending = pending_jobs(jobs, force, resume, times)
+    pending = pending_jobs(jobs, force, resume, times, scale if source == target == DISK else None)
     left = set(pending)
     done = {job: outputs[job.target] for job in jobs if job not in left}
-    return Plan(source, target, pending, done, Results(target, folder))
+    return Plan(source, target, pending, done, unusable, Results(target, folder))
 
 
-def _sources(inputs: Sequence[str]) -> tuple[Storage, dict[Path, int | None]]:
-    """The images behind names, and when they were changed."""
+def _sources(inputs: Sequence[str]) -> tuple[Storage, dict[Path, int | None], list[Unusable]]:
+    """The images behind names, when they were changed, and the names that stand for none."""
     places = [locate(name) for name in inputs]
     source = places[0][0]
     if any(storage != source for storage, _ in places):
         raise InputError("the inputs are in several storages; give each a run of its own.")
     paths = [path for _, path in places]
     if source == DISK:
-        return source, {path: modified(path) for path in find_sources([str(p) for p in paths])}
+        files, unusable = find_sources([str(p) for p in paths])
+        return source, {path: modified(path) for path in files}, unusable
     images: dict[Path, int | None] = {}
-    for path in paths:
-        images |= {image: facts.modified for image, facts in source.images(path).items()}
-    if not images:
-        raise InputError(f"no image in {', '.join(inputs)}; name folders or files.")
-    return source, images
+    unusable = []
+    for name, path in zip(inputs, paths, strict=True):
+        found = source.images(path)
+        images |= {image: facts.modified for image, facts in found.items()}
+        if not found:
+            error = InputError(f"no image in {name}; name folders or files.")
+            unusable.append(Unusable(name, error))
+    return source, images, unusable

@@ -118,7 +118,10 @@ def _stream(
 ) -> Iterator[ImageResult]:
     """The results of those jobs that a worker lived through, as they come."""
     block = 1 if alone else max(1, min(_BLOCK, len(jobs) // (4 * number)))
-    rows = [{"source": str(job.source), "target": str(job.target)} for job in jobs]
+    rows = [
+        {"source": str(job.source), "target": str(job.target), "overwrite": job.overwrite}
+        for job in jobs
+    ]
     data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / block))
     data.context.enable_progress_bars = False
     data.context.max_errored_blocks = -1  # those that a worker died of
@@ -188,7 +191,7 @@ class _Worker:
             start = time.perf_counter()
             names = facts["input"], self._target.name(target)
             image, header = upscale_bytes(up, row["data"], *names, *self._writing)
-            self._target.write(target, image)
+            self._target.write(target, image, overwrite=row["overwrite"])
             facts |= {
                 "width": up.scale * header.width,
                 "height": up.scale * header.height,

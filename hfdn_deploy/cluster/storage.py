@@ -1,22 +1,17 @@
 """Folders on a disk that all machines see or in an object store, read and written whole."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from hfdn_deploy.atomic import replaced
+from hfdn_deploy.atomic import OCCUPIED, remove_abandoned, replaced
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES
 
 STORES = ("s3", "gs", "abfs")
 """Schemes of object stores, where a file appears whole or not at all."""
-
-
-PARTIAL = ".partial"
-"""A folder in that of the outputs, for files that are not whole yet."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +100,25 @@ class Storage:
             why = "is read-only for you" if there.is_dir() else "is no folder"
             raise InputError(f"{folder} cannot be written: {there} {why}; choose another place.")
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes, *, overwrite: bool = True) -> None:
         """Write a file, of which nobody ever sees a half.
 
+        Args:
+            path: the file.
+            data: its content.
+            overwrite: replace a file that is there; otherwise refuse, unless it has this content:
+                a worker wrote it and was killed before it could tell. A store is only asked
+                before, so of two runs at the same moment both may write.
+
         Raises:
-            InputError: the disk or the store refuses.
+            InputError: the disk or the store refuses, or a file is there that may not be replaced.
         """
+        if not overwrite and self.facts(path):
+            if self.read(path) != data:
+                raise InputError(f"{self.name(path)} {OCCUPIED}")
+            return
         if not self.scheme:
-            with replaced(path, path.parent / PARTIAL) as temporary:
+            with replaced(path, overwrite=overwrite) as temporary:
                 temporary.write_bytes(data)
             return
         try:
@@ -125,9 +131,9 @@ class Storage:
             ) from None
 
     def tidy(self, folder: Path) -> None:
-        """Remove what writers that were killed left behind in a folder; after the last writer."""
+        """Remove what writers that were killed left behind in a folder."""
         if not self.scheme:
-            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+            remove_abandoned(folder)
 
     def _unreadable(self, path: Path, error: OSError) -> InputError:
         return InputError(f"{self.name(path)} cannot be read: {_reason(error)}.")

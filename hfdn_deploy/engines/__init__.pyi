@@ -1,14 +1,15 @@
 from .builder import build_engine, optimization_profile
 from .cache import (
-    cache_folder,
     cached_engine,
     copy_engine,
     device_here,
     holds,
     resolve_targets,
 )
+from .contents import CacheEntry, cache_entries, remove_entry
 from .engine import Engine, open_engine
 from .flavour import FLAVOURS, choose_flavour, why_unavailable
+from .folders import cache_folder
 from .loaded import LoadedEngine
 from .runner import SLOTS, EngineRunner
 from .sidecar import EngineManifest, check_device, read_sidecar, sidecar_path
@@ -19,12 +20,14 @@ __all__ = [
     "FLAVOURS",
     "SLOTS",
     "BuildSpec",
+    "CacheEntry",
     "Engine",
     "EngineManifest",
     "EngineRunner",
     "LoadedEngine",
     "ShapeProfile",
     "build_engine",
+    "cache_entries",
     "cache_folder",
     "cached_engine",
     "check_device",
@@ -36,6 +39,7 @@ __all__ = [
     "optimization_profile",
     "presets",
     "read_sidecar",
+    "remove_entry",
     "resolve_targets",
     "sidecar_path",
     "why_unavailable",

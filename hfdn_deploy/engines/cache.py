@@ -8,21 +8,19 @@ FOLDER/KEY/engine/SHA256.engine     and its sidecar; both appear at once
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
-from hfdn_deploy.atomic import replaced
+from hfdn_deploy.atomic import remove_abandoned, replaced
 from hfdn_deploy.bundle import (
     Bundle,
     TensorSpec,
@@ -33,6 +31,7 @@ from hfdn_deploy.bundle import (
 from hfdn_deploy.cuda import Device
 from hfdn_deploy.engines.builder import build_engine
 from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.engines.folders import VARIABLE, cache_folder, is_own, make_own
 from hfdn_deploy.engines.sidecar import (
     SCHEMA,
     SUFFIX,
@@ -49,22 +48,18 @@ from hfdn_deploy.graph import part_of
 
 logger = logging.getLogger(__name__)
 
-VARIABLE = "HFDN_CACHE"
-
-
-def cache_folder() -> Path:
-    """Where engines are kept: `$HFDN_CACHE`, or what the system has for caches."""
-    return Path(os.environ.get(VARIABLE) or user_cache_path("hfdn-deploy")) / "engines"
-
 
 def holds(sha256: str) -> bool:
-    """Whether the engine with this hash was built by this user."""
-    try:
-        engines = list(cache_folder().glob(f"*/engine/{sha256}{SUFFIX}"))
-        # Others may be able to write to the folder, but not to make files that are ours.
-        return any(not hasattr(os, "getuid") or e.stat().st_uid == os.getuid() for e in engines)
-    except OSError:
-        return False
+    """Whether the engine with this hash was built by this user: it lies in the user's cache.
+
+    Raises:
+        InputError: there is no cache that nobody else can write.
+    """
+    for engine in cache_folder().glob(f"*/engine/{sha256}{SUFFIX}"):
+        with suppress(OSError):
+            if is_own(engine) and hashlib.sha256(engine.read_bytes()).hexdigest() == sha256:
+                return True
+    return False
 
 
 def device_here() -> Device | None:
@@ -122,10 +117,7 @@ def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec, part: str = "
     with _locked(folder / "lock"):
         if found := _whole_engine(folder / "engine"):
             return found
-        # What a build that was killed has left.
-        for rest in folder.glob(".*"):
-            if rest.is_dir():
-                shutil.rmtree(rest)
+        remove_abandoned(folder)
         return _build_into(folder / "engine", model, plan)
 
 
@@ -134,7 +126,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, waiting for who has it."""
     lock = FileLock(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own(path.parent)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -189,8 +181,11 @@ def _plan(
 
 
 def _whole_engine(folder: Path) -> Path | None:
-    """The engine in a folder of the cache, if it is there and whole."""
+    """The engine in a folder of the cache, if it is there, this user's own and whole."""
     for engine in folder.glob(f"*{SUFFIX}"):
+        if not (is_own(engine) and is_own(sidecar_path(engine))):
+            logger.warning("%s is somebody else's. It is built anew.", engine)
+            return None
         try:
             manifest = read_sidecar(engine)
             check_sidecar(engine, manifest)
@@ -207,6 +202,7 @@ def _build_into(folder: Path, model: bytes, plan: EngineManifest) -> Path:
     if plan.device and not FLAVOURS[plan.spec.flavour].compiles_at_run:
         name = re.sub(r"\W+", "-", f"{plan.version} {plan.device.name} {plan.device.driver}")
         times = cache_folder() / "timing" / f"{name}.cache"
+        make_own(times.parent)
     start = time.monotonic()
     part = "" if plan.part == "whole" else f"the {plan.part} part of "
     data = build_engine(f"{part}graph {plan.graph}", model, plan.inputs, plan.spec, times)
@@ -219,7 +215,7 @@ def _build_into(folder: Path, model: bytes, plan: EngineManifest) -> Path:
     ).sealed()
     engine = folder / f"{manifest.sha256}{SUFFIX}"
     with replaced(folder) as temporary:
-        temporary.mkdir()
+        temporary.mkdir(mode=0o700)
         (temporary / engine.name).write_bytes(data)
         sidecar_path(temporary / engine.name).write_text(manifest.to_json(), encoding="utf-8")
     return engine

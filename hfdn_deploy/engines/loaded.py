@@ -11,9 +11,9 @@ from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bundle import named_bundle
 from hfdn_deploy.engines.bindings import ICudaEngine, IExecutionContext, IRuntimeConfig, TensorRT
 from hfdn_deploy.engines.builder import message_log
-from hfdn_deploy.engines.cache import cache_folder
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.flavour import FLAVOURS
+from hfdn_deploy.engines.folders import cache_folder, is_own, make_own
 from hfdn_deploy.errors import BackendError, EngineError, InputError
 from hfdn_deploy.graph import part_of
 
@@ -231,7 +231,7 @@ class KernelCache:
         self._path = cache_folder() / "kernels" / f"{sha256}.cache"
         self._cache = engine.create_runtime_config().create_runtime_cache()
         # The library itself refuses what was made on another device or by another version.
-        if self._path.exists():
+        if is_own(self._path):
             self._cache.deserialize(self._path.read_bytes())
 
     def config(self, strategy: Any) -> IRuntimeConfig:
@@ -246,6 +246,7 @@ class KernelCache:
 
     def save(self) -> None:
         """Write the kernels to the user's cache."""
+        make_own(self._path.parent)
         with replaced(self._path) as temporary:
             temporary.write_bytes(bytes(self._cache.serialize()))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hfdn_deploy.atomic import check_vacant, remove_abandoned
 from hfdn_deploy.errors import InputError, named
 from hfdn_deploy.files.planning import Job
 from hfdn_deploy.images import (
@@ -57,6 +58,8 @@ def run_jobs(
 ) -> Iterator[Done | Failed]:
     """Upscale files; a bad one does not stop the others.
 
+    What runs that were killed left in the folders of the outputs is removed first.
+
     Args:
         up: runs.
         jobs: what to do, in this order, but for images of one size if there are batches.
@@ -69,6 +72,8 @@ def run_jobs(
     Raises:
         BackendError: the backend failed.
     """
+    for folder in {job.target.parent for job in jobs}:
+        remove_abandoned(folder)
     for job in jobs:
         if is_video(job.source):
             yield _video(up, job, keep_metadata)
@@ -86,7 +91,7 @@ def run_jobs(
                 continue
             metadata = one.header.metadata if keep_metadata else None
             try:
-                write_image(one.job.target, image, metadata, quality)
+                write_image(one.job.target, image, metadata, quality, overwrite=one.job.overwrite)
             except InputError as error:
                 yield Failed(one.job, error)
                 continue
@@ -96,7 +101,7 @@ def run_jobs(
 
 def _video(up: Upscaler, job: Job, keep_metadata: bool) -> Done | Failed:
     try:
-        facts = upscale_video(up, job.source, job.target, keep_metadata)
+        facts = upscale_video(up, job.source, job.target, keep_metadata, overwrite=job.overwrite)
     except InputError as error:
         return Failed(job, error)
     return Done(job, **facts)
@@ -148,9 +153,10 @@ def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
     """Read an image of a batch of `number`.
 
     Raises:
-        InputError: it is not usable, or it or its result is too large.
+        InputError: it is not usable, it or its result is too large, or its output is there.
     """
     reader = ImageReader(job.source)
+    check_vacant(job.target, overwrite=job.overwrite)
     plan = _plan(up, reader.header, reader.name, job.target, number)
     image = _read(reader, plan) if number == 1 else reader.read()
     return _Loaded(job, reader.header, plan, image)

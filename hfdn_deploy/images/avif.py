@@ -18,6 +18,7 @@ class Avif(Format):
     signature = b"....ftyp.{0,48}avi[fs]"
     pillow = AvifImageFile
     max_side = 32_768
+    lossy = True
 
     def _read_header(self) -> Header:
         header = super()._read_header()

@@ -1,5 +1,6 @@
 """What all image formats share; each is a subclass, in a module of its own."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
@@ -65,6 +66,8 @@ class Format:
     """Whether the resolution is all the metadata that the format holds."""
     max_block: ClassVar[int | None] = None
     """Bytes of EXIF or XMP, if they are limited."""
+    lossy: ClassVar[bool] = False
+    """Whether a quality changes what is written."""
     banded: ClassVar[bool] = False
     """Whether an image is written as its rows come, without holding it."""
 
@@ -187,12 +190,23 @@ class Format:
         }
         options = {name: value for name, value in blocks.items() if value}
         pixels = PillowImage.fromarray(image.whole())
-        pixels.save(file, cls.name, **options, **cls._encoder_options(quality))
+        stream: Any = _Stream(file)
+        pixels.save(stream, cls.name, **options, **cls._encoder_options(quality))
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
         """Pillow's options for this quality."""
         return {}
+
+
+class _Stream(io.RawIOBase):
+    """A file without a descriptor, by which Pillow would write without checking how much was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
 
 
 def turn_upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -11,12 +11,13 @@ class Jpeg(Format):
     """JPEG, by Pillow."""
 
     name = "JPEG"
-    suffixes = (".jpg", ".jpeg")
+    suffixes = (".jpg", ".jpeg", ".jpe", ".jfif")
     signature = rb"\xff\xd8\xff"
     pillow = JpegImageFile
     alpha = False
     max_side = 65_500
     max_block = 65_000
+    lossy = True
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hfdn_deploy.images.format import Format, Header
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.png_chunks import (
     SIGNATURE,
+    filtered_bytes,
     metadata_chunks,
     png_chunk,
     read_metadata,
@@ -28,11 +29,14 @@ from hfdn_deploy.images.png_chunks import (
 from hfdn_deploy.images.rows import Banded, Pixels, size_of
 
 _READ_BYTES = 2**16
+# Deflate makes at most 258 bytes of two bits (RFC 1951, 3.2.5).
+_LARGEST_RATIO = 1032
 
 # A PNG's colour type by channels, and the filter that guesses a pixel from three neighbours (PNG
 # specification, 11.2.1 and 9.4). It and this level of zlib's give Pillow's size in half the time.
 _COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
 _PAETH = 4
+_TOO_EARLY = "the pixels end too early"
 _LEVEL = 4
 
 
@@ -74,6 +78,37 @@ class Png(Format):
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
         return read_metadata(self._file, info.get("icc_profile"), info.get("dpi"))
 
+    def decode(self) -> Pixels:
+        """Decode all pixels; see `Format`. Those of 8 bits that end too early are refused here."""
+        self._check_length()
+        pixels = super().decode()
+        if self.header.dtype == "uint8":
+            self._check_last_row()
+        return pixels
+
+    @property
+    def _filtered_bytes(self) -> int:
+        return filtered_bytes(self._pillow.width, self._pillow.height, self._kind)
+
+    def _check_length(self) -> None:
+        """Raise EOFError if the stream is too short for the pixels, however well it is packed."""
+        packed = sum(length for kind, length in walk_chunks(self._file) if kind == b"IDAT")
+        if self._filtered_bytes > _LARGEST_RATIO * packed:
+            raise EOFError(_TOO_EARLY)
+
+    def _check_last_row(self) -> None:
+        """Raise EOFError if pixels are missing: Pillow, which has decoded them, leaves them black.
+
+        They are counted, for which they are inflated once more, only where the last row is black,
+        or is not the last one that is stored.
+        """
+        width, height = self._pillow.size
+        *_, interlaced = self._kind
+        if interlaced or not self._pillow.crop((0, height - 1, width, height)).getbbox():
+            stream = _Inflated(self._file)
+            for place in range(0, self._filtered_bytes, rows.BAND_BYTES):
+                stream.read(min(rows.BAND_BYTES, self._filtered_bytes - place))
+
     def _decode(self) -> Pixels:
         if self.header.dtype == "uint8":
             return self._decode_by_pillow()
@@ -89,6 +124,7 @@ class Png(Format):
         row_bytes = self.header.width * self.header.channels * depth // 8
         if depth < 8 or colour not in (0, 2) or interlaced or row_bytes > rows.LARGEST_PART:
             return None
+        self._check_length()
         return self._bands(row_bytes)
 
     def _bands(self, row_bytes: int) -> Iterator[Pixels]:
@@ -105,7 +141,7 @@ class Png(Format):
                 + png_chunk(b"IDAT", zlib.compress(b"\0" + above + filtered, 0))
                 + png_chunk(b"IEND", b"")
             )
-            pixels = Png(io.BytesIO(small)).decode()[1:]
+            pixels = Png(io.BytesIO(small))._decode()[1:]
             above = pixels[-1].astype(pixels.dtype.newbyteorder(">")).tobytes()
             yield pixels
 
@@ -148,7 +184,7 @@ class _Inflated:
             part = self._inflater.decompress(packed, size)
             # Behind the end of its stream zlib would keep all that it is given.
             if not part and (self._inflater.eof or not packed):
-                raise EOFError("the pixels end too early")
+                raise EOFError(_TOO_EARLY)
             parts.append(part)
             size -= len(part)
         return b"".join(parts)

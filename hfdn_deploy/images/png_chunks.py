@@ -1,5 +1,6 @@
 """The chunks of a PNG (PNG specification, 5.3), and the metadata in them."""
 
+import math
 import re
 import struct
 import zlib
@@ -17,6 +18,13 @@ _XMP = b"XML:com.adobe.xmp\0"
 # Text that is EXIF or XMP in disguise, and would contradict what is written.
 _STALE = re.compile(rb"XML:com\.adobe\.xmp\0|Raw profile type (exif|APP1|xmp)\0")
 _LARGEST_TEXT = 2**24
+# Samples of a pixel by colour type, and first column and row, and their steps, of each pass of an
+# interlaced image (PNG specification, 11.2.1 and 8.2).
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = [
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+]  # fmt: skip
 _INCHES_PER_METRE = 1 / 0.0254
 
 
@@ -35,6 +43,23 @@ def walk_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield kind, length
         place += len(start) + length + 4
         file.seek(place)
+
+
+def filtered_bytes(width: int, height: int, kind: bytes) -> int:
+    """Bytes of all rows, each behind the byte of its filter (PNG specification, 7.2 and 8).
+
+    Args:
+        width, height: in pixels, as they are stored.
+        kind: the header chunk behind them.
+    """
+    depth, colour, *_, interlaced = kind
+    passes = _ADAM7 if interlaced else [(0, 0, 1, 1)]
+    total = 0
+    for left, top, across, down in passes:
+        columns, rows = math.ceil((width - left) / across), math.ceil((height - top) / down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + math.ceil(columns * depth * _SAMPLES[colour] / 8))
+    return total
 
 
 def read_metadata(file: BinaryIO, icc: bytes | None, dpi: Any) -> tuple[Metadata, int]:

@@ -15,6 +15,7 @@ class WebP(Format):
     signature = b"RIFF....WEBP"
     pillow = WebPImageFile
     max_side = 16_383
+    lossy = True
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:

@@ -64,23 +64,26 @@ def write_image(
     image: Image | Banded,
     metadata: Metadata | None = None,
     quality: int | None = None,
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Write an image in the format that the suffix names.
 
     Args:
-        path: the file; missing folders are made, an existing file is replaced.
+        path: the file; missing folders are made.
         image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4)
             RGBA; uint8, uint16 (PNG, TIFF) or float32 (TIFF). WebP knows no grey and AVIF and
             16-bit PNG no grey with alpha: there they become colour. One that comes in bands is
             never held as a whole for PNG and TIFF; what its bands raise comes through.
         metadata: of the picture that this one was made from; its size is brought up to date.
         quality: 1 to 100 for JPEG (default 95), AVIF (default 90) and WebP (default lossless).
+        overwrite: replace a file that is there; otherwise refuse, also if it appears meanwhile.
 
     Raises:
-        InputError: the format is unknown, cannot hold this dtype, alpha or size, or the disk
-            refuses.
+        InputError: the format is unknown, cannot hold this dtype, alpha or size, the disk
+            refuses, or a file is there that may not be replaced.
     """
-    with replaced(path) as temporary, temporary.open("wb") as file:
+    with replaced(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         _write(file, path, image, metadata, quality)
 
 

@@ -1,7 +1,11 @@
-"""Checkpoints: safetensors with the configuration in the metadata; `.pth` read on request."""
+"""Checkpoints: safetensors with the configuration in the metadata; others read on request."""
 
 import json
+import logging
 import os
+import re
+import shlex
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +19,15 @@ from hfdn_deploy.errors import CheckpointError
 from hfdn_deploy.network.config import METADATA_KEY, HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
 
+logger = logging.getLogger(__name__)
+
+# Under which trainers keep a state dict, the one to prefer first: averaged weights are better.
+_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+# What DataParallel, torch.compile and trainers put before each name.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+# A count beside the weights of torch.optim.swa_utils.AveragedModel.
+_COUNT = "n_averaged"
+
 
 def save_checkpoint(path: Path, network: HFDN) -> None:
     """Write weights (fp32) and configuration to a safetensors file, atomically."""
@@ -27,11 +40,14 @@ def save_checkpoint(path: Path, network: HFDN) -> None:
 def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = None) -> HFDN:
     """Read a checkpoint into a network in evaluation mode on the CPU.
 
+    Weights that a trainer has wrapped, renamed or stored in fewer bits are taken out, and a log
+    message says which.
+
     Args:
         path: a `.safetensors` file, or a `.pth`/`.pt` file holding a state dict (tensors only:
             pickled code is never run).
-        config: the network expected. Needed for `.pth`, which does not say; checked against
-            the metadata of `.safetensors`.
+        config: the network expected. Needed for a file that does not say, which only a
+            `.safetensors` of ours does; checked against its metadata.
 
     Raises:
         CheckpointError: unreadable, no HFDN, another configuration, or missing, extra or
@@ -39,11 +55,13 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
     """
     path = Path(path)
     check_regular(path, CheckpointError)
+    suffix = path.suffix.lower()
+    taken: list[str] = []
     found: HFDNConfig | None
-    if path.suffix == ".safetensors":
-        found, tensors = _read_safetensors(path)
-    elif path.suffix in (".pth", ".pt"):
-        found, tensors = config, _read_pth(path)
+    if suffix == ".safetensors":
+        found, tensors = _read_safetensors(path, config)
+    elif suffix in (".pth", ".pt"):
+        found, tensors = config, _unwrap(path, _read_pth(path), taken)
     else:
         raise CheckpointError(f"{path} is no checkpoint: expected .safetensors, .pth or .pt.")
     if found is None:
@@ -57,12 +75,18 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
         ]
         raise CheckpointError(f"{path} holds an HFDN with {' and '.join(differences)}.")
     network = HFDN(found)
+    tensors = _plain(path, _without_prefixes(tensors, taken), taken)
     _check_tensors(path, tensors, network.state_dict())
+    if taken:
+        logger.info("%s: took %s", path, ", ".join(taken))
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False)
 
 
-def _read_safetensors(path: Path) -> tuple[HFDNConfig, dict[str, Tensor]]:
+def _read_safetensors(
+    path: Path, config: HFDNConfig | None
+) -> tuple[HFDNConfig, dict[str, Tensor]]:
+    """Return what the file says it holds, or else `config`, and its tensors."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -71,27 +95,82 @@ def _read_safetensors(path: Path) -> tuple[HFDNConfig, dict[str, Tensor]]:
         raise CheckpointError(f"{path} does not exist; check the path.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
+    if config and METADATA_KEY not in metadata:
+        return config, tensors
     try:
         return HFDNConfig.from_dict(json.loads(metadata[METADATA_KEY])), tensors
     except (KeyError, ValueError, RecursionError):
         raise CheckpointError(
-            f"{path} has no HFDN configuration in its metadata: it is another network's file."
+            f"{path} has no HFDN configuration in its metadata; name its scale if it is an HFDN's."
         ) from None
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _read_pth(path: Path) -> dict[str, Tensor]:
+def _read_pth(path: Path) -> object:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is refused an error tells
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; check the path.") from None
     except Exception as error:  # torch raises half a dozen kinds for a foreign file
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise CheckpointError(f"{path} is no file of plain tensors ({reason}).") from None
+        text = re.sub(r"\x1b\[\d*m", "", str(error))
+        if pickled := re.search(r"GLOBAL ([\w.]+)", text):
+            target = str(path.with_name(f"{path.stem}-tensors.pth"))
+            code = (
+                f"import torch; x = torch.load({str(path)!r}, 'cpu', weights_only=False); "
+                f"torch.save(x.state_dict() if hasattr(x, 'state_dict') else x['state_dict'], "
+                f"{target!r})"
+            )
+            raise CheckpointError(
+                f"{path} is no file of plain tensors: it pickles {pickled[1]}, and to unpickle it "
+                "runs whatever code it names. If you trust it, take the tensors out where it was "
+                f"made: {shlex.join(['python', '-c', code])}"
+            ) from None
+        reason = text.rpartition("error: ")[2].strip().partition("\n")[0].rstrip(". ")
+        raise CheckpointError(
+            f"{path} is no file of plain tensors ({reason or type(error).__name__}); copy it anew."
+        ) from None
+
+
+def _unwrap(path: Path, state: object, taken: list[str]) -> dict[str, Tensor]:
+    """Return the state dict in what was saved, and note under which names it was."""
+    while isinstance(state, Mapping) and not all(isinstance(v, Tensor) for v in state.values()):
+        inner = [name for name in _WRAPPERS if isinstance(state.get(name), Mapping)]
+        if not inner:
+            break
+        taken.append(inner[0] + (f" (not {', '.join(inner[1:])})" if inner[1:] else ""))
+        state = state[inner[0]]
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path} holds no state dict (names to tensors); save that alone.")
-    return dict(state)
+        keys = f", only {_some([*map(str, state)])}" if isinstance(state, Mapping) else ""
+        raise CheckpointError(
+            f"{path} holds no state dict (names to tensors){keys}; save that alone."
+        )
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _without_prefixes(tensors: dict[str, Tensor], taken: list[str]) -> dict[str, Tensor]:
+    """Return the tensors without what stands before all their names, and note it."""
+    prefixes = (p for p in _PREFIXES if all(n.startswith(p) or n == _COUNT for n in tensors))
+    if not tensors or (prefix := next(prefixes, None)) is None:
+        return tensors
+    taken.append(f"names behind {prefix!r}")
+    shorter = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n != _COUNT}
+    return _without_prefixes(shorter, taken)
+
+
+def _plain(path: Path, tensors: Mapping[str, Tensor], taken: list[str]) -> dict[str, Tensor]:
+    """Return the tensors in fp32, and note what they were."""
+    for name, tensor in tensors.items():
+        kind = tensor.device.type, tensor.layout, tensor.is_floating_point()
+        if kind != ("cpu", torch.strided, True):
+            where = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+            raise CheckpointError(f"{path}: {name} is {where}; save numbers in floating point.")
+    others = {str(t.dtype).removeprefix("torch.") for t in tensors.values()} - {"float32"}
+    if others:
+        taken.append(f"{' and '.join(sorted(others))} as float32")
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def _check_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

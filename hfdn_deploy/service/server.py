@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.service.app import create_app
-from hfdn_deploy.service.service import Service
+from hfdn_deploy.service.service import Service, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -120,14 +120,17 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def serve(service: Service, host: str, port: int) -> None:
-    """Serve until ctrl-C or SIGTERM, finish what can be in time, and close the service.
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Open the models and serve until ctrl-C or SIGTERM; then finish what can be in time.
+
+    Clients that come before the models are open wait.
 
     Raises:
         InputError: as `listen`.
+        HFDNError: as `Service`.
     """
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    with listen(host, port) as sock:
+    with listen(host, port) as sock, Service(settings) as service:
         name = f"[{host}]" if ":" in host else host
         logger.info("serving on http://%s:%d (ctrl-C ends it)", name, sock.getsockname()[1])
         # uvicorn passes the signal on when it has shut down, which is no error here.

@@ -1,5 +1,6 @@
 """How a backend upscales an image: as it was asked to, or as memory allows."""
 
+import logging
 from numbers import Real
 
 import numpy as np
@@ -9,6 +10,9 @@ from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.machine import free_memory
 from hfdn_deploy.options import Tile
 from hfdn_deploy.tiling.memory import WHOLE, Footprint, Plan
+from hfdn_deploy.tiling.tiles import STEP
+
+logger = logging.getLogger(__name__)
 
 
 class Planner:
@@ -43,6 +47,13 @@ class Planner:
                 f"the memory use of {backend.name} has not been measured; leave max_memory out, or "
                 "give a tile's side instead."
             )
+        if isinstance(tile, int) and self._tiling and tile < STEP:
+            halo = self._tiling.halo
+            logger.warning(
+                "tiles of %d with a halo of %d compute about %.0f times the pixels of an image; "
+                "tiles of %d or more compute at most %.0f times as many.",
+                tile, halo, (1 + 2 * halo / tile) ** 2, STEP, (1 + 2 * halo / STEP) ** 2,
+            )  # fmt: skip
         self._tile = tile
         # Asked once: what earlier images left to the backend for the next would not count later.
         free = free_memory()

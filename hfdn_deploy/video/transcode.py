@@ -26,7 +26,9 @@ from hfdn_deploy.video.source import Item, VideoSource, is_full_range, open_sour
 DEPTH = 4
 
 
-def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> dict[str, Any]:
+def transcode(
+    up: Upscaler, path: Path, target: Path, keep_metadata: bool, overwrite: bool
+) -> dict[str, Any]:
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
     frames = 0
     with open_source(path) as source:
@@ -34,7 +36,7 @@ def transcode(up: Upscaler, path: Path, target: Path, keep_metadata: bool) -> di
         with named(path):
             plan = up.plan(luma, held_as=np.float32)
         with (
-            replaced(target) as temporary,
+            replaced(target, overwrite=overwrite) as temporary,
             open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
             overlapped(source.items, DEPTH) as decoded,
             overlapped((_upscale(up, item, source, plan) for item in decoded), DEPTH) as upscaled,

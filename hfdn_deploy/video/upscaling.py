@@ -28,7 +28,12 @@ def check_video_format(path: Path) -> None:
 
 
 def upscale_video(
-    up: Upscaler, source: Path, target: Path, keep_metadata: bool = True
+    up: Upscaler,
+    source: Path,
+    target: Path,
+    keep_metadata: bool = True,
+    *,
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Upscale a video file; README says what is kept and how.
 
@@ -37,6 +42,7 @@ def upscale_video(
         source: a video of 8 or 10-bit YUV or grey frames.
         target: its suffix chooses the container, and with it the codec: VP9 for .webm, else H.264.
         keep_metadata: carry titles, chapters, places, dates and the like over.
+        overwrite: replace a target that is there; otherwise refuse, also if it appears meanwhile.
 
     Returns:
         JSON-ready facts: width and height of the result in pixels, frames, seconds, and the side
@@ -44,8 +50,8 @@ def upscale_video(
 
     Raises:
         InputError: the source is damaged, truncated or of a kind that cannot be upscaled, the
-            target cannot hold it, or the disk refuses. Nothing is left at the target then, or
-            what was there before.
+            target cannot hold it or is there, or the disk refuses. Nothing is left at the target
+            then, or what was there before.
         BackendError: PyAV is not installed, or the backend failed.
     """
     check_video_format(target)
@@ -58,6 +64,6 @@ def upscale_video(
             f"video needs PyAV ({error}): pip install 'hfdn-deploy[video]'"
         ) from None
     start = time.perf_counter()
-    facts: dict[str, Any] = transcode.transcode(up, source, target, keep_metadata)
+    facts: dict[str, Any] = transcode.transcode(up, source, target, keep_metadata, overwrite)
     seconds = round(time.perf_counter() - start, 4)
     return {**facts, "seconds": seconds}

@@ -55,6 +55,16 @@ def test_the_format_table(result):
     assert "median (middle half); ensemble True; tile 64\n" in format_table(ensemble)
 
 
+def test_the_tail_of_the_latency(result):
+    """As numpy has the percentiles of 2, 2.04, 1.98 and 2.02 s; four runs took 8.04 s."""
+    cells = "0.50 images/s | 2010.0 | 2010.0 | 2034.0 | 2037.0 | 2039.4 | 1980.0 | 2040.0 |"
+    text = format_table(result)
+    assert "| throughput | mean | p50 | p90 | p95 | p99 | min | max |" in text
+    assert f"| x4 | onnxruntime | fp32 | 320×180 | {cells}" in text
+    faster = replace(result.rows[0], with_transfers=tuple(x / 2 for x in result.rows[0].end_to_end))
+    assert "| 1.00 images/s | 1005.0 |" in format_table(replace(result, rows=(faster,)))
+
+
 def test_a_row_that_may_be_as_fast_as_the_first_says_so(result):
     noisy = replace(result.rows[1], inference=(1.0, 4.0, 1.0, 4.0))
     text = format_table(replace(result, rows=(result.rows[0], noisy)))
@@ -99,6 +109,36 @@ def test_what_is_no_result_is_refused(tmp_path, capsys, text):
     (tmp_path / "x.json").write_text(text)
     assert main(["bench", str(tmp_path / "x.json")]) == 2
     assert "name a JSON that this `hfdn bench` wrote" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--size", "1000000x1000000"], "for an input of 1000000×1000000, and "),
+        (["--image", "missing.png"], "missing.png cannot be read"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(capsys, caplog, arguments, words):
+    caplog.set_level("INFO")
+    command = ["bench", "x4", "--backends", "onnxruntime", "--precisions", "fp32"]
+    assert main([*command, *arguments]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert not printed.out
+    assert ("backend:" in caplog.text) == ("--size" in arguments)  # else none was opened
+
+
+def test_an_image_of_one_pixel_costs_nothing(tmp_path, capsys, monkeypatch):
+    for name, result in (("products", {}), ("_peak", None)):  # which take their time
+        monkeypatch.setattr(f"hfdn_deploy.bench.suite.{name}", lambda *_, result=result: result)
+    write_image(tmp_path / "a.png", np.full((1, 1, 3), 77, np.uint8))
+    command = ["bench", "x2", "--backends", "onnxruntime", "--precisions", "fp32"]
+    command += ["--size", "8x8", "--rounds", "1", "--seconds", "0"]
+    command += ["--image", str(tmp_path / "a.png"), "--json", str(tmp_path / "b.json")]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert f"every sample: {tmp_path / 'b.json'}" in printed
+    assert [row.psnr_cost_db for row in read_result(tmp_path / "b.json").rows] == [0]
 
 
 def test_the_plan(bundle, tmp_path):

@@ -13,6 +13,21 @@ from hfdn_deploy.images import imresize, read_image, write_image
 from tests.helpers.paths import SHARED
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("latency --size 0 0", "argument --size: '0' is no whole number above 0"),
+        ("latency --scale 5", "argument --scale: invalid choice: 5"),
+        ("tiling --side -1", "argument --side: '-1' is no whole number above 0"),
+    ],
+)
+def test_arguments_out_of_range(capsys, command, words):
+    with pytest.raises(SystemExit) as caught:
+        main(command.replace(" -1", "=-1").split())
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 def test_quality_follows_the_protocol(tmp_path, photo, bundle, capsys):
     (tmp_path / "Tiny").mkdir()
     write_image(tmp_path / "Tiny" / "a.png", photo)

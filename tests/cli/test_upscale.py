@@ -7,6 +7,7 @@ from PIL import Image
 from hfdn_deploy.cli import main
 from hfdn_deploy.images import read_image, write_image
 from tests.helpers.commands import refused
+from tests.helpers.images import raw_png
 
 
 def test_one_file(picture, bundle, tmp_path, photo, capsys):
@@ -33,6 +34,7 @@ def test_folders_and_globs_keep_names(tmp_path, photo, bundle):
 
 def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "short.png").write_bytes(raw_png((8, 8), (8, 0, 0), b"\0" + bytes([9] * 8)))
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     out = tmp_path / "out.png"
@@ -40,6 +42,7 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
     for arguments, code, words in [
         ([tmp_path / "missing.png", "-o", out, *model], 2, "missing.png cannot be read"),
         ([tmp_path / "text.png", "-o", out, *model], 2, "no image"),
+        ([tmp_path / "short.png", "-o", out, *model], 2, "short.png is truncated or damaged"),
         ([tmp_path / "empty", "-o", out, *model], 2, "no image in"),
         ([tmp_path / "*.xyz", "-o", out, *model], 2, "no image in"),
         ([picture, picture, "-o", out, *model], 2, "one file for 2 images"),

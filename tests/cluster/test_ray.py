@@ -20,6 +20,7 @@ from hfdn_deploy.cluster import ray as on_ray
 from hfdn_deploy.images import write_image
 from hfdn_deploy.options import ModelOptions
 from tests.helpers.cluster import MODEL, OPTIONS, contents
+from tests.helpers.disks import abandon
 
 
 def lines(folder):
@@ -34,7 +35,7 @@ def check(folder, local):
     found = contents(folder)
     del found["results.jsonl"]
     assert found == local
-    assert not (folder / ".partial").exists()
+    assert not list(folder.glob(".*"))
     done = {name: line for name, line in lines(folder).items() if line.error is None}
     assert {name: line.sha256 for name, line in done.items()} == {
         name: hashlib.sha256(data).hexdigest() for name, data in local.items()
@@ -78,8 +79,7 @@ def test_outputs_that_a_killed_run_did_not_list_are_listed(pictures, local, tmp_
     """Nothing is left to do here but that, so no cluster is needed."""
     for name in local:
         (tmp_path / name).write_bytes(local[name])
-    (tmp_path / ".partial").mkdir()
-    (tmp_path / ".partial" / "half").write_bytes(b"of a file")
+    abandon(tmp_path / "half.png", b"half of a file")
     inputs = [str(pictures / name) for name in local]
     line = ImageResult("0", "0.png", bytes=len(local["0.png"]), sha256="as it was", seconds=1.0)
     (tmp_path / "results.jsonl").write_text(json.dumps(vars(line)) + "\n")
@@ -91,7 +91,7 @@ def test_outputs_that_a_killed_run_did_not_list_are_listed(pictures, local, tmp_
     assert {name: one.sha256 for name, one in found.items()} == {
         name: hashlib.sha256(data).hexdigest() for name, data in local.items() if name != "0.png"
     }
-    assert not (tmp_path / ".partial").exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def busy_workers():
@@ -227,7 +227,7 @@ def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_pa
     found = contents(out)
     found.pop("results.jsonl", None)
     assert found.items() <= local.items()
-    assert not (out / ".partial").exists()
+    assert not list(out.glob(".*"))
 
 
 @pytest.mark.slow

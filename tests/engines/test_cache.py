@@ -23,6 +23,7 @@ from hfdn_deploy.engines import (
 )
 from hfdn_deploy.engines import cache as engine_cache
 from hfdn_deploy.errors import BackendError, GateError, InputError
+from tests.helpers.disks import abandon
 
 # Takes seconds, so that there is a middle to interrupt.
 LONG = [
@@ -75,12 +76,11 @@ def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(cache, tmp_p
     assert not list(cache.glob("*/engine"))
     # What a build that is killed while it writes would leave.
     (folder,) = cache.glob("*/")
-    (folder / ".half").mkdir()
-    (folder / ".half" / "x.engine").write_bytes(b"half")
+    abandon(folder / "x.engine", b"half")
     process = start(*LONG, "-o", output)
     assert process.wait(timeout=120) == 0
     assert read_sidecar(output).bytes == output.stat().st_size
-    assert not (folder / ".half").exists()
+    assert not list(folder.glob(".*"))
 
 
 def test_the_key_holds_what_the_engine_depends_on(cache):

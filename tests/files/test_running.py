@@ -1,13 +1,16 @@
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from hfdn_deploy import InputError, Upscaler
+from hfdn_deploy.atomic import remove_abandoned
 from hfdn_deploy.files import Done, Failed, Job, pending_jobs, plan_jobs, run_jobs
 from hfdn_deploy.images import read_image, write_image
 from hfdn_deploy.tiling import WHOLE, Footprint
+from tests.helpers.disks import abandon, writing
 
 
 @pytest.fixture
@@ -21,39 +24,39 @@ def folders(tmp_path):
 
 def test_collisions_are_refused_where_case_does_not_count(folders):
     with pytest.raises(InputError, match=r"x\.png and .*X\.PNG would both become"):
-        plan_jobs([str(folders / "a"), str(folders / "b")], folders / "out")
+        plan_jobs([str(folders / "a"), str(folders / "b")], str(folders / "out"))
     (folders / "a" / "e\u0301.png").touch()
     (folders / "c").mkdir()
     (folders / "c" / "\xe9.png").touch()
     with pytest.raises(InputError, match="would both become"):
-        plan_jobs([str(folders / "a"), str(folders / "c")], folders / "out")
+        plan_jobs([str(folders / "a"), str(folders / "c")], str(folders / "out"))
     assert not (folders / "out").exists()
 
 
 def test_no_input_is_overwritten_not_even_anothers(folders):
     with pytest.raises(InputError, match="would overwrite an input"):
-        plan_jobs([str(folders / "a" / "x.png")], folders / "a" / "x.png")
+        plan_jobs([str(folders / "a" / "x.png")], str(folders / "a" / "x.png"))
     (folders / "a" / "link.png").hardlink_to(folders / "b" / "X.PNG")
     (folders / "c").mkdir()
     (folders / "c" / "y.jpg").symlink_to(folders / "a" / "y.jpg")
     with pytest.raises(InputError, match="would overwrite an input"):
-        plan_jobs([str(folders / "b" / "X.PNG"), str(folders / "a" / "y.jpg")], folders / "c")
+        plan_jobs([str(folders / "b" / "X.PNG"), str(folders / "a" / "y.jpg")], str(folders / "c"))
 
 
 def test_no_output_is_a_folder(folders):
     """`--resume` would take it for done."""
     (folders / "out" / "x.png").mkdir(parents=True)
     with pytest.raises(InputError, match=r"x\.png is a folder; move it away"):
-        plan_jobs([str(folders / "a")], folders / "out")
+        plan_jobs([str(folders / "a")], str(folders / "out"))
 
 
 def test_videos_are_named_one_by_one(folders, caplog):
     for name in ("v.mp4", "w.MKV"):
         (folders / "a" / name).touch()
-    jobs = plan_jobs([str(folders / "a")], folders / "out")
+    jobs, _ = plan_jobs([str(folders / "a")], str(folders / "out"))
     assert [job.source.name for job in jobs] == ["x.png", "y.jpg"]
     assert "a: videos in it are left out (2); name them" in caplog.text
-    jobs = plan_jobs([str(folders / "a" / "*.mp4")], folders / "out")
+    jobs, _ = plan_jobs([str(folders / "a" / "*.mp4")], str(folders / "out"))
     assert [job.target for job in jobs] == [folders / "out" / "v.mp4"]
 
 
@@ -101,7 +104,7 @@ def test_batches_hold_images_of_one_size(tmp_path, photo, bundle):
 def test_a_batch_is_no_larger_than_memory_allows(tmp_path, photo):
     for i in range(5):
         write_image(tmp_path / f"{i}.png", photo)
-    jobs = plan_jobs([str(tmp_path)], tmp_path / "out")
+    jobs, _ = plan_jobs([str(tmp_path)], str(tmp_path / "out"))
     with Upscaler.load(2, "onnxruntime") as up:
         two = Footprint(
             *photo.shape[:2], up.backend.tiling, channels=3, number=2, held=8 * photo.nbytes
@@ -126,6 +129,68 @@ def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundl
     assert "a.jpg: .jpg cannot hold transparency" in failures[0]
     assert "b.jpg: .jpg cannot hold uint16 pixels" in failures[1]
     assert "c.jpg: .jpg cannot hold an image of 80000×4" in failures[2]
+
+
+def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path, photo):
+    """Two runs into one folder: what the other one wrote stays, to the byte."""
+    others = b"of another run"
+    for name in ("a.png", "b.jpg", "c.tif", "d.png"):
+        write_image(tmp_path / "in" / name, photo[:9, :9])
+    out = tmp_path / "out"
+    jobs, _ = plan_jobs([str(tmp_path / "in")], str(out))
+    jobs = pending_jobs(jobs, False, False)
+    with Upscaler.load(2, precision="int8") as up:
+        run = up.backend.run
+
+        def run_beside_another(lr):
+            out.mkdir(exist_ok=True)
+            for name in ("a.png", "b.jpg", "c.tif"):  # while the first is computed
+                (out / name).write_bytes(others)
+            return run(lr)
+
+        up.backend.run = run_beside_another
+        results = list(run_jobs(up, jobs))
+    assert [type(result) for result in results] == [Failed, Failed, Failed, Done]
+    for result in results[:3]:
+        reason = "is there already, perhaps from another run; --force overwrites it."
+        assert str(result.error) == f"{result.job.target} {reason}"
+        assert result.job.target.read_bytes() == others
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg", "c.tif", "d.png"]
+    with Upscaler.load(2, precision="int8") as up:
+        forced = list(run_jobs(up, pending_jobs(jobs, True, False)))
+    assert [type(result) for result in forced] == [Done] * 4
+    assert read_image(out / "a.png").shape == (18, 18, 3)
+
+
+def test_of_two_commands_one_writes(tmp_path, photo):
+    write_image(tmp_path / "a.png", photo)
+    command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(tmp_path / "a.png")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += ["-o", str(tmp_path / "out.png"), "--scale", "2", "--precision", "int8"]
+    processes = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2], errors
+    assert sum("out.png is there already, perhaps" in error for error in errors) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "out.png"}
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path, photo):
+    write_image(tmp_path / "in" / "a.png", photo[:9, :9])
+    out = tmp_path / "out"
+    abandon(out / "killed.png", b"half")
+    (out / ".hfdn-of-nobody").mkdir()
+    jobs, _ = plan_jobs([str(tmp_path / "in")], str(out))
+    with writing(out / "live.png", b"half"):
+        with Upscaler.load(2, precision="int8") as up:
+            (result,) = run_jobs(up, jobs)
+        assert isinstance(result, Done)
+        assert [path.name for path in out.glob(".hfdn-*/*.png")] == ["live.png"]
+    assert (out / "a.png").exists()
+    remove_abandoned(out)
+    assert {path.name for path in out.iterdir()} == {"a.png", ".hfdn-of-nobody"}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Each is read right or refused with one of our errors.
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -20,6 +21,7 @@ from hfdn_deploy.engines import (
     BuildSpec,
     cached_engine,
     copy_engine,
+    holds,
     open_engine,
     presets,
     sidecar_path,
@@ -189,3 +191,33 @@ def test_damaged_sidecars_and_engines(engine, data):
     except HFDNError:
         return
     assert part == content[start : start + 4096]
+
+
+@fuzz(CASES)
+@given(data=st.data())
+def test_a_cache_holds_what_nobody_else_can_have_put_there(tmp_path_factory, data):
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system has no owners of files")
+    root = tmp_path_factory.mktemp("cache")
+    content = b"an engine"
+    sha256 = hashlib.sha256(content).hexdigest()
+    key = root / "engines" / "key"
+    folders = [root, key.parent, key, key / "engine"]
+    for folder in folders[1:]:
+        folder.mkdir()
+    engine = folders[-1] / f"{sha256}.engine"
+    own = data.draw(st.booleans()) or data.draw(st.booleans())
+    engine.write_bytes(content if own else b"another")
+    for path in folders:
+        mode = data.draw(st.sampled_from((0o700, 0o755, 0o700, 0o750, 0o775, 0o707, 0o1777)))
+        path.chmod(mode)
+        own = own and not mode & 0o022
+    if os.geteuid() == 0:
+        for path in (*folders, engine):
+            owner = data.draw(st.sampled_from((0, 0, 0, 0, 65534)))
+            os.chown(path, owner, -1)
+            own = own and owner == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HFDN_CACHE", str(root))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
+        assert holds(sha256) == own

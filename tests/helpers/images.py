@@ -27,6 +27,30 @@ def png(pixels: NDArray[Any], colour_type: int, depth: int, *chunks: bytes) -> b
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by a PNG's colour type."""
+
+
+def raw_png(size: tuple[int, int], kind: tuple[int, int, int], filtered: bytes) -> bytes:
+    """Return a PNG with these rows, each behind the byte of its filter, however many they are.
+
+    Args:
+        size: width and height that the header says.
+        kind: depth, colour type, and 1 if it is interlaced.
+        filtered: what is compressed.
+    """
+    depth, colour, interlaced = kind
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)
+    palette = (bytes(range(192)) * 4)[: 3 * 2**depth]
+    parts = [
+        chunk(b"IHDR", header),
+        chunk(b"PLTE", palette) if colour == 3 else b"",
+        chunk(b"IDAT", zlib.compress(filtered)),
+        chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def deep(photo: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
     """Return the photograph with all bits of this dtype in use."""
     noise = np.random.default_rng(0).random(photo.shape)

@@ -42,6 +42,8 @@ def running(
     models: ModelSettings = MODELS, token: str | None = None, **limits: Any
 ) -> Iterator[Running]:
     """Serve while the block runs; `limits` are fields of `Limits`."""
+    # On a busy machine the estimates are high.
+    limits = {"answer_seconds": 600.0, **limits}
     with Service(Settings(models, Limits(**limits), token)) as service, listen("", 0) as sock:
         server = make_server(service)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})

@@ -7,9 +7,17 @@ import pytest
 from PIL import Image
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import (
+    decode_image,
+    open_image,
+    read_header,
+    read_image,
+    size_of,
+    write_image,
+)
 from hfdn_deploy.images import png as png_module
-from hfdn_deploy.images import read_header, read_image, size_of, write_image
-from tests.helpers.images import chunk, png
+from hfdn_deploy.images.png_chunks import filtered_bytes
+from tests.helpers.images import SAMPLES, chunk, png, raw_png
 
 
 def packed(depth, first, second):
@@ -74,6 +82,81 @@ def test_what_follows_pixels_that_end_too_early_is_not_read(tmp_path):
         with pytest.raises(EOFError, match="end too early"):
             list(bands)
         assert file.tell() < 2 * 10**5
+
+
+KINDS = [
+    (depth, colour)
+    for colour, depths in {
+        0: (1, 2, 4, 8, 16),
+        2: (8, 16),
+        3: (1, 2, 4, 8),
+        4: (8, 16),
+        6: (8, 16),
+    }.items()
+    for depth in depths
+]
+
+
+@pytest.mark.parametrize(("depth", "colour"), KINDS)
+@pytest.mark.parametrize("level", [0, 0x99], ids=["black", "grey"])
+def test_pixels_that_end_too_early_are_refused_in_every_kind(depth, colour, level):
+    """After any row, where Pillow says nothing, and inside one."""
+    row = b"\0" + bytes([level]) * (8 * depth * SAMPLES[colour] // 8)
+    kind = depth, colour, 0
+    assert decode_image(raw_png((8, 9), kind, 9 * row), "a.png").shape[:2] == (9, 8)
+    for filtered in (b"", *(n * row for n in range(1, 9)), 9 * row[:-1], (9 * row)[:-1]):
+        with pytest.raises(InputError, match=r"a\.png is truncated or damaged"):
+            decode_image(raw_png((8, 9), kind, filtered), "a.png")
+
+
+def test_interlaced_pixels_that_end_too_early_are_refused():
+    # Of 8×8 pixels in RGB: the rows of each pass, and their bytes behind that of the filter.
+    passes = [(1, 3), (1, 3), (1, 6), (2, 6), (2, 12), (4, 12), (4, 24)]
+    rows = [b"\0" + bytes([0x99]) * size for number, size in passes for _ in range(number)]
+    kind = 8, 2, 1
+    image = decode_image(raw_png((8, 8), kind, b"".join(rows)), "a.png")
+    np.testing.assert_array_equal(image, np.full((8, 8, 3), 0x99))
+    for end in range(len(rows)):
+        with pytest.raises(InputError, match=r"a\.png is truncated or damaged"):
+            decode_image(raw_png((8, 8), kind, b"".join(rows[:end])), "a.png")
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("depth", "colour"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (9, 1), (1, 9), (33, 17)])
+def test_black_pixels_are_counted_right(size, depth, colour, interlaced):
+    """One byte less than are counted is too few, for OpenCV and Pillow, too."""
+    kind = depth, colour, interlaced
+    count = filtered_bytes(*size, bytes([depth, colour, 0, 0, interlaced]))
+    image = decode_image(raw_png(size, kind, bytes(count)), "a.png")
+    assert image.shape[:2] == size[::-1]
+    with pytest.raises(InputError, match=r"a\.png is truncated or damaged"):
+        decode_image(raw_png(size, kind, bytes(count - 1)), "a.png")
+
+
+def test_pixels_are_counted_only_where_the_last_row_is_black(tmp_path, photo, monkeypatch):
+    counted, read = [], png_module._Inflated.read
+    monkeypatch.setattr(
+        png_module._Inflated, "read", lambda self, size: counted.append(size) or read(self, size)
+    )
+    write_image(tmp_path / "a.png", photo)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
+    assert counted == []
+    dark = photo.copy()
+    dark[-1] = 0
+    write_image(tmp_path / "a.png", dark)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), dark)
+    assert counted == [60 * (1 + 3 * 83)]
+
+
+def test_a_stream_that_cannot_hold_the_pixels_is_not_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "long.png"
+    path.write_bytes(raw_png((1, 4_194_304), (8, 2, 0), bytes(100)))
+    assert path.stat().st_size == 69
+    monkeypatch.setattr(png_module.Png, "_decode", None)
+    for read in (read_image, open_image):
+        with pytest.raises(InputError, match=r"long\.png is truncated.*pixels end too early"):
+            read(path)
 
 
 def test_a_png_is_as_small_as_pillows(tmp_path, photo):

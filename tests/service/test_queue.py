@@ -138,7 +138,7 @@ def test_a_batch_that_fails_is_tried_one_by_one():
 def test_a_signal_ends_the_command_when_it_has_answered(photo):
     command = [sys.executable, "-m", "hfdn_deploy", "serve", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--scale", "2", "--precision", "int8"],
+        [*command, "--scale", "2", "--precision", "int8", "--shutdown-timeout", "100"],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,

@@ -14,6 +14,7 @@ from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import decode_header, decode_image
 from hfdn_deploy.service import Limits, RequestError
+from tests.helpers.images import SAMPLES, raw_png
 from tests.helpers.service import encoded, running
 
 
@@ -62,6 +63,13 @@ def bomb(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
 
 
+def without_a_row():
+    """PNGs of 8×8 pixels, grey, RGB, palette, grey with alpha and RGBA, that lack the last row."""
+    for colour, samples in SAMPLES.items():
+        row = b"\0" + b"\x80" * (8 * samples)
+        yield raw_png((8, 8), (8, colour, 0), 7 * row)
+
+
 def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo):
     rgba = encoded(np.dstack([photo[:8, :8], photo[:8, :8, :1]]), ".png")
     form = {"files": {"image": png}}
@@ -73,6 +81,8 @@ def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo)
         (415, "send a PNG", None, {"files": {"image": b"hello, world"}}),
         (400, "truncated or damaged", bomb(1001, 1000), {}),
         (400, "truncated or damaged", png[:-200], {}),
+        (400, "truncated or damaged", raw_png((1, 4_000_000), (8, 2, 0), bytes(100)), {}),
+        *((400, "truncated or damaged", short, {}) for short in without_a_row()),
         (400, "there is no picture", b"", {}),
         (400, "there is no picture", None, {"files": {"photo": png}}),
         (400, "in the query", None, {**form, "data": {"scale": "2"}}),

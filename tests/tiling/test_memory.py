@@ -173,3 +173,14 @@ def test_the_model_of_memory_holds(model, backend, precision, size, plan):
     peak = measure(model, backend, precision, size, plan)
     assert peak.measured > 50 * 2**20
     assert peak.predicted == pytest.approx(peak.measured, rel=0.25)
+
+
+def test_small_tiles_are_warned_of(caplog):
+    caplog.set_level("WARNING")
+    Upscaler.load(2, "onnxruntime", tile=16).close()
+    assert not caplog.records
+    Upscaler.load(2, "onnxruntime", tile=1).close()
+    assert caplog.messages == [
+        "tiles of 1 with a halo of 20 compute about 1681 times the pixels of an image; "
+        "tiles of 16 or more compute at most 12 times as many."
+    ]

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.files import Job, check_names
+from hfdn_deploy.files import plan_jobs
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import upscale_video
 from tests.helpers.clips import flat, noise, read_clip, refused, samples, write_clip
+from tests.helpers.disks import room_for, sizes_below
 
 
 def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
@@ -26,7 +27,7 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert "no video format '.avi'" in refused(up, clip, tmp_path / "out.avi")
     for name in ("in.avi", "in.png"):
         with pytest.raises(InputError, match=f"{name}: no video format"):
-            check_names([Job(tmp_path / name, out)])
+            plan_jobs([str(tmp_path / name)], str(out))
     assert "missing.mp4: No such file" in refused(up, tmp_path / "missing.mp4", out)
     (tmp_path / "text.mp4").write_text("no video")
     assert "cannot be decoded" in refused(up, tmp_path / "text.mp4", out)
@@ -177,7 +178,7 @@ def start(folder, *arguments, before=lambda: None):
 def test_interruption_leaves_no_output(tmp_path, number):
     write_clip(tmp_path / "in.mp4", noise(300))
     process = start(tmp_path, "in.mp4", "-o", "out.mp4", "--scale", "2")
-    while not list(tmp_path.glob(".*.mp4")):
+    while not list(tmp_path.glob(".hfdn-*/*.mp4")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
@@ -215,3 +216,31 @@ def test_without_pyav(tmp_path):
     assert run.returncode == 4
     assert "pip install 'hfdn-deploy[video]'" in run.stderr
     assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sound"),
+    [(".mp4", "aac"), (".mov", "aac"), (".mkv", "libopus"), (".webm", "libopus")],
+)
+def test_on_a_disk_that_fills_a_video_is_whole_or_missing(up, tmp_path, suffix, sound):
+    source = write_clip(tmp_path / "in.mkv", noise(3), sound=sound)
+    target = tmp_path / "out" / f"out{suffix}"
+    upscale_video(up, source, target)
+    whole = target.stat().st_size
+    target.unlink()
+    for size in sizes_below(whole, 5):
+        with room_for(size):
+            assert "cannot be written: File too large" in refused(up, source, target)
+        assert not list(target.parent.iterdir()), size
+    with room_for(whole):
+        upscale_video(up, source, target)
+    assert len(read_clip(target).frames) == 3
+
+
+def test_a_video_that_appears_meanwhile_is_not_overwritten(up, tmp_path):
+    source = write_clip(tmp_path / "in.mkv", noise(2))
+    target = tmp_path / "out.mkv"
+    target.write_bytes(b"of another run")
+    with pytest.raises(InputError, match=r"out\.mkv is there already"):
+        upscale_video(up, source, target, overwrite=False)
+    assert target.read_bytes() == b"of another run"

@@ -1,0 +1,116 @@
+"""`hfdn compare`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfdn_deploy.backends import NAMES
+from hfdn_deploy.bundle import PRECISIONS
+from hfdn_deploy.cli.options import add_model_arguments, model_options
+from hfdn_deploy.cli.printing import print_facts
+from hfdn_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hfdn_deploy.images import Image
+    from hfdn_deploy.options import ModelOptions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = (
+        "For example: hfdn compare fp32 openvino,int8 --input photo.png -o difference.png"
+    )
+    for name in ("a", "b"):
+        parser.add_argument(
+            name, metavar=name.upper(),
+            help="backend, precision, or bundle (x2, x3, x4 for the package's), engine or "
+            "checkpoint; or several of them with commas; the rest is as the options say",
+        )  # fmt: skip
+    parser.add_argument("--input", type=Path, required=True, metavar="IMAGE")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT",
+        help="image of the absolute differences, the largest of which is white",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
+    add_model_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Upscale an image twice, and say how far the results differ.
+
+    Raises:
+        InputError: the image is not usable, the models have different scales, or OUT exists.
+        HFDNError: a model cannot be opened or run.
+    """
+    from hfdn_deploy.images import check_format, read_image, write_image
+
+    if args.output:
+        check_format(args.output)
+        if args.output.exists() and not args.force:
+            raise InputError(f"{args.output} exists; --force overwrites it.")
+    image = read_image(args.input)
+    if args.output and args.output.exists() and args.output.samefile(args.input):
+        raise InputError(f"{args.output} is the input; name another output.")
+    options = model_options(args)
+    (first, a), (second, b) = (_upscaled(name, options, image) for name in (args.a, args.b))
+    if a.shape != b.shape:
+        raise InputError(f"{args.a} is ×{first['scale']} and {args.b} ×{second['scale']}", _ALIKE)
+    levels, facts = _differences(a, b)
+    args.report |= {"a": first, "b": second, **facts}
+    if args.output:
+        write_image(args.output, levels)
+        args.report["written"] = str(args.output)
+    if not args.json:
+        print_facts(args.report)
+
+
+_ALIKE = "compare models of one scale"
+
+
+def _upscaled(name: str, options: "ModelOptions", image: "Image") -> "tuple[dict[str, Any], Image]":
+    """What ran, and the result."""
+    from hfdn_deploy.upscaler import Upscaler
+
+    options = variant(name, options)
+    with Upscaler.open(options) as up:
+        facts = {"model": str(options.model), "scale": up.scale, "backend": up.backend.name}
+        return {**facts, "precision": up.backend.precision}, up(image)
+
+
+def variant(name: str, options: "ModelOptions") -> "ModelOptions":
+    """Return options changed as a name says: backends, precisions and models, with commas."""
+    for word in [name] if Path(name).exists() else name.split(","):
+        if word in ("auto", *NAMES):
+            options = replace(options, backend=word)
+        elif word in PRECISIONS:
+            options = replace(options, precision=word)
+        else:
+            options = replace(options, model=Path(word))
+    return options
+
+
+def _differences(a: "Image", b: "Image") -> "tuple[NDArray[np.uint8], dict[str, Any]]":
+    """The absolute differences, stretched to 8 bits, and figures in levels of 255."""
+    import numpy as np
+
+    from hfdn_deploy.bench import PEAK, psnr
+    from hfdn_deploy.images import WHITE
+
+    x, y = (image.astype(np.float64) * (PEAK / WHITE[image.dtype.name]) for image in (a, b))
+    apart = np.abs(x - y)
+    largest = float(apart.max())
+    decibels = psnr(x.reshape(len(x), -1), y.reshape(len(y), -1))
+    facts = {
+        "psnr_db": None if np.isinf(decibels) else round(decibels, 3),
+        "largest_difference": round(largest, 4),
+        "mean_difference": round(float(apart.mean()), 6),
+        "values_that_differ": round(float((apart > 0).mean()), 6),
+    }
+    # Without alpha, which is upscaled alike on all backends and would hide the rest.
+    colour = apart[..., :-1] if apart.ndim == 3 and apart.shape[2] in (2, 4) else apart
+    return np.round(colour * (PEAK / largest if largest else 0)).astype(np.uint8), facts

@@ -1,0 +1,208 @@
+"""What the names on a command line stand for: none vanishes without a word."""
+
+import json
+import logging
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfdn_deploy import InputError
+from hfdn_deploy.cli import main
+from hfdn_deploy.cluster import plan
+from hfdn_deploy.files import Job, pending_jobs, plan_jobs
+from hfdn_deploy.images import read_header, write_image
+from tests.helpers.commands import refused
+
+SCALE = ("--scale", "2", "--precision", "int8")
+
+
+def image(path):
+    write_image(path, np.full((4, 6, 3), 90, np.uint8))
+    return path
+
+
+@contextmanager
+def as_somebody_without_rights():
+    """Root may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def locked():
+    """A folder, in one that everybody may enter, that nobody else than root may."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        place = Path(folder) / "locked"
+        image(place / "a.png")
+        place.chmod(0)
+        yield place
+        place.chmod(0o700)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Inputs that give no image, each with the words that say so, around one that does."""
+    image(tmp_path / "good.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").touch()
+    return {
+        tmp_path / "*.xyz": "no file matches it; name files or folders",
+        tmp_path / "empty": "no image in",
+        tmp_path / "notes.txt": "no image format '.txt'",
+        tmp_path / "missing.png": "missing.png cannot be read: No such file",
+        tmp_path / "good.png": None,
+    }
+
+
+def test_each_input_that_gives_no_image_is_a_failure(inputs, tmp_path, capsys):
+    out = tmp_path / "out"
+    code = main(["upscale", *map(str, inputs), "-o", str(out), *SCALE, "--json"])
+    printed = capsys.readouterr()
+    assert code == 1
+    assert "error: 4 of 5 failed, see above; the others are written" in printed.err
+    report = json.loads(printed.out)
+    failures = {failure["input"]: failure["error"] for failure in report["failures"]}
+    expected = {str(name): words for name, words in inputs.items() if words}
+    assert failures.keys() == expected.keys()
+    for name, words in expected.items():
+        assert words in failures[name]
+        assert f"failed: {failures[name]}\n" in printed.err
+    assert [path.name for path in out.iterdir()] == ["good.png"]
+
+
+def test_a_cluster_plans_with_the_same_failures(inputs, tmp_path):
+    planned = plan(list(map(str, inputs)), str(tmp_path / "out"))
+    assert [job.source.name for job in planned.jobs] == ["missing.png", "good.png"]
+    found = {one.name: str(one.error) for one in planned.unusable}
+    assert set(found) == {str(tmp_path / name) for name in ("*.xyz", "empty", "notes.txt")}
+    for name, error in found.items():
+        assert inputs[Path(name)] in error
+
+
+def test_where_all_fail_no_model_is_opened(inputs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hfdn_deploy.upscaler.Upscaler.open", None)
+    names = [str(tmp_path / name) for name in ("*.xyz", "empty")]
+    assert main(["upscale", *names, "-o", str(tmp_path / "out"), *SCALE]) == 1
+    assert "error: 2 of 2 failed, see above.\n" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_read(locked, tmp_path):
+    image(tmp_path / "good.png")
+    with as_somebody_without_rights():
+        with pytest.raises(InputError, match="locked cannot be read: Permission denied; check"):
+            plan_jobs([str(locked)], "out")
+        _, unusable = plan_jobs([str(locked / "a.png"), str(locked), "x*"], "out")
+    reasons = [str(one.error).replace(str(locked), "LOCKED") for one in unusable]
+    assert "LOCKED/a.png cannot be read: Permission denied" in reasons[0]
+    assert "LOCKED cannot be read: Permission denied" in reasons[1]
+    assert "no file matches it" in reasons[2]
+
+
+@pytest.mark.parametrize("where", ["input", "output"])
+def test_an_empty_name_is_refused(tmp_path, capsys, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    image(tmp_path / "a.png")
+    names = ["", "-o", "out"] if where == "input" else ["a.png", "-o", ""]
+    for cluster in ("local", "ray"):
+        code, error = refused(capsys, "upscale", *names, *SCALE, "--cluster", cluster)
+        assert code == 2
+        assert "name" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_a_folder_holds_besides_images_is_named(tmp_path, caplog):
+    for name in ("a.png", "b.jfif", "c.JPE", ".hidden.txt", *(f"{i}.txt" for i in range(6))):
+        (tmp_path / name).touch()
+    (tmp_path / "d.png").symlink_to("nowhere")
+    (tmp_path / "folder.png").mkdir()
+    jobs, unusable = plan_jobs([str(tmp_path)], "out")
+    assert [job.source.name for job in jobs] == ["a.png", "b.jfif", "c.JPE", "d.png"]
+    assert not unusable
+    assert "left out, no images by suffix (6): 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, …" in caplog.text
+
+
+def test_a_glob_takes_files_and_leaves_folders(tmp_path):
+    image(tmp_path / "in" / "a.png")
+    image(tmp_path / "in" / "below" / "b.png")
+    jobs, _ = plan_jobs([str(tmp_path / "in" / "**")], "out")
+    assert [job.source.name for job in jobs] == ["a.png", "b.png"]
+
+
+def test_what_is_a_folder_and_what_a_file(tmp_path):
+    for name in ("a.png", "b.png"):
+        image(tmp_path / "in" / name)
+    (tmp_path / "there.v2").mkdir()
+    one, folder, all_ = (str(tmp_path / name) for name in ("in/a.png", "in", "in/*"))
+    for given, output, target in [
+        ([one], "v1.5/", "v1.5/a.png"),
+        ([one], "x.png/", "x.png/a.png"),
+        ([one], "out", "out/a.png"),
+        ([one], str(tmp_path / "there.v2"), str(tmp_path / "there.v2" / "a.png")),
+        ([one], "x.png", "x.png"),
+        ([folder], "v1.5", "v1.5/a.png"),
+        ([all_], "v1.5", "v1.5/a.png"),
+        ([one, str(tmp_path / "in" / "b.png")], "v1.5", "v1.5/a.png"),
+    ]:
+        assert plan_jobs(given, output)[0][0].target == Path(target), (given, output)
+    for given, output, words in [
+        ([one], "v1.5", "no image format '.5'"),
+        ([folder], "x.png", "one file for 2 images"),
+        ([one], "-", "the output is '-'"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            plan_jobs(given, output)
+
+
+def test_outputs_of_another_size_are_not_done(tmp_path):
+    job = Job(image(tmp_path / "a.png"), tmp_path / "out.png")
+    write_image(job.target, np.zeros((8, 12), np.uint8))
+    assert pending_jobs([job], False, True, scale=2) == []
+    assert pending_jobs([job], False, True) == []
+    with pytest.raises(InputError, match=r"out\.png: not 3 times as large as its input; --force"):
+        pending_jobs([job], False, True, scale=3)
+    assert pending_jobs([job], True, True, scale=3) == [job]
+    job.target.write_bytes(b"half")
+    with pytest.raises(InputError, match=r"out\.png: no image that can be read"):
+        pending_jobs([job], False, True, scale=2)
+
+
+def test_force_and_resume_redo_what_is_not_done(tmp_path, capsys, caplog):
+    for name in ("a", "b", "c"):
+        image(tmp_path / "in" / f"{name}.png")
+    out = tmp_path / "out"
+    command = ["upscale", str(tmp_path / "in"), "-o", str(out)]
+    assert main([*command, *SCALE]) == 0
+    write_image(out / "b.png", np.zeros((12, 18), np.uint8))
+    (out / "c.png").unlink()
+    before = (out / "a.png").stat().st_mtime_ns
+    caplog.set_level(logging.INFO)
+    assert main([*command, *SCALE, "--resume", "--force"]) == 0
+    assert "1 of 3 are done already" in caplog.text
+    assert "--force --resume: what is done is kept, outputs that are not" in caplog.text
+    assert (out / "a.png").stat().st_mtime_ns == before
+    assert [read_header(path).height for path in sorted(out.iterdir())] == [8, 8, 8]
+
+
+def test_resuming_what_is_done_opens_no_model(tmp_path, bundle, capsys, monkeypatch):
+    image(tmp_path / "in" / "a.png")
+    command = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--json"]
+    for model in (SCALE, ["--model", str(bundle), "--force"]):
+        assert main([*command, *model]) == 0
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr("hfdn_deploy.upscaler.Upscaler.open", None)
+            assert main([*command, *model, "--resume"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["skipped"], report["images"], report["backend"]) == (1, [], None)

@@ -1,0 +1,25 @@
+import pytest
+
+torch = pytest.importorskip("torch", exc_type=ModuleNotFoundError)
+
+from training.cli import main  # noqa: E402
+
+
+@pytest.mark.parametrize("command", [[], ["ablate"]])
+@pytest.mark.parametrize("rate", ["nan", "0", "-1", "inf"])
+def test_what_is_no_rate(tmp_path, capsys, command, rate):
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--scale", "2", "--output", str(tmp_path / "run"), "--rate", rate])
+    assert caught.value.code == 2
+    assert f"argument --rate: '{rate}' is not a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("command", ["--scale 2 --output", "ablate --output", "session a b 1 run"])
+def test_a_device_that_is_not_here(tmp_path, capsys, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    words = command.removesuffix(" run").split() + (["run"] if command.endswith("put") else [])
+    assert main([*words, "--device", "cuda"]) == 4
+    error = capsys.readouterr().err
+    assert error == "error: PyTorch finds no CUDA device here; leave out --device cuda.\n"
+    assert not list(tmp_path.iterdir())
