@@ -1,7 +1,5 @@
 """EXIF that somebody damaged, or wrote to do harm: it is turned upright, or left out."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL.ExifTags import IFD, Base
 from PIL.Image import Exif
 
 from hfdn_deploy.images import encode_image, read_header, upright_exif, write_image
+from tests.helpers.images import chunk
 from tests.helpers.metadata import exif
 from tests.helpers.mutations import damaged
 from tests.helpers.profiles import fuzz
@@ -41,8 +40,7 @@ def test_the_seeds_are_read():
 def png_with(block: bytes) -> bytes:
     """A PNG whose EXIF chunk holds this."""
     data = bytearray(encode_image(PIXELS, Path("a.png")))
-    chunk = b"eXIf" + block
-    data[33:33] = struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data[33:33] = chunk(b"eXIf", block)
     return bytes(data)
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hfdn_deploy import InputError
 from hfdn_deploy.images import open_image, read_image
+from tests.helpers.images import SAMPLES, chunk
 from tests.helpers.profiles import fuzz
 
-# Values for a pixel and the depths that may have so many bits, by colour type (PNG, 11.2.1).
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# The depths that a PNG may have, by its colour type (PNG specification, 11.2.1).
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # First column and row, and steps, of the seven passes of an interlaced image (8.2).
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
@@ -35,10 +35,6 @@ class Case:
     """Whether pixels are missing."""
     sound: bool
     """Whether nothing is wrong with it at all."""
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def row_lengths(width: int, height: int, bits: int, interlaced: bool) -> list[int]:
