@@ -191,7 +191,8 @@ def _whole_engine(folder: Path) -> Path | None:
             check_sidecar(engine, manifest)
             read_engine(engine, manifest)
         except EngineError as error:
-            logger.warning("%s It is built anew.", error)
+            # As text: a record that is kept would keep the frames of the error, and the model.
+            logger.warning("%s It is built anew.", str(error))
             return None
         return engine
     return None
