@@ -19,7 +19,7 @@ test-fast: $(VENV)/ready
 
 # Ends with the cases of every target; a hang ends it too.
 fuzz: $(VENV)/ready
-	FUZZ_PROFILE=long timeout 1200 $(BIN)/python -m pytest tests/fuzz \
+	FUZZ_PROFILE=long timeout 2400 $(BIN)/python -m pytest tests/fuzz \
 		--hypothesis-show-statistics --show-capture=no
 
 lint: $(VENV)/ready

@@ -1,12 +1,13 @@
 """How long a model takes on this machine: measured when it is opened, then by what it does."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Self
 
 import numpy as np
 
+from hfdn_deploy.images import Image
 from hfdn_deploy.tiling import STEP, area, count_tiles
 from hfdn_deploy.upscaler import Upscaler
 
@@ -17,7 +18,9 @@ _SMALLEST, _LARGEST = 128, 2048
 # Sides of the images that are timed.
 _PROBES = 16, 64
 # Share of the last image in the average.
-_NEWS = 0.2
+_NEWS = 0.3
+# Seconds between two times that a model is timed because of what it refuses.
+_DOUBT = 5.0
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Pace:
     """Of the largest tile that is run in one go."""
     factor: float = 1.0
     """By what real images took longer than these say, averaged over the last ones."""
+    timed: float = field(default_factory=perf_counter)
+    """When a small image was last timed."""
 
     @classmethod
     def measure(cls, up: Upscaler, side: int | None) -> Self:
@@ -64,6 +69,13 @@ class Pace:
         """Take into account what an image took."""
         self.factor += _NEWS * (seconds / self._expected(height, width) - self.factor)
 
+    def probe(self) -> Image | None:
+        """An image to time, now and then: the machine may have been busy when it was last done."""
+        if perf_counter() < self.timed + _DOUBT:
+            return None
+        self.timed = perf_counter()
+        return _square(_PROBES[-1])
+
     def _expected(self, height: int, width: int) -> float:
         tiles = self.tiles(height, width)
         # Each tile is run twice, up to what is pooled and from there.
@@ -73,8 +85,12 @@ class Pace:
 
 def _seconds(up: Upscaler, side: int) -> float:
     """What a square image takes when its size has been met before."""
-    image = np.zeros((side, side, 3), np.uint8)
+    image = _square(side)
     up(image)
     start = perf_counter()
     up(image)
     return perf_counter() - start
+
+
+def _square(side: int) -> Image:
+    return np.zeros((side, side, 3), np.uint8)

@@ -3,6 +3,8 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -138,6 +140,7 @@ class Service:
         most = self.limits.answer_seconds
         seconds = model.pace.seconds(height, width)
         if seconds > most:
+            self._time_anew(model)
             raise RequestError(
                 413,
                 f"{width}×{height} pixels at scale {model.scale} in {model.precision} would take "
@@ -152,6 +155,21 @@ class Service:
                 f"limit; try again in {later} s.",
                 {"Retry-After": str(later)},
             )
+
+    def _time_anew(self, model: Model) -> None:
+        """Have a small image upscaled now and then, or estimates that are too high would stay."""
+        image = model.pace.probe()
+        if image is None:
+            return
+        height, width = image.shape[:2]
+
+        def learn(future: Future[Upscaled]) -> None:
+            if not future.cancelled() and not future.exception():
+                result = future.result()
+                model.pace.learn(height, width, result.took / result.batch)
+
+        with suppress(StoppedError):
+            self.batcher.submit(model, image).future.add_done_callback(learn)
 
     async def _run(
         self, model: Model, image: Image, gone: Callable[[], Awaitable[None]]
@@ -190,6 +208,7 @@ class Service:
             raise RequestError(413, str(error)) from None
         finally:
             job.stop()
+            done.cancel()
             left.cancel()
 
     def _stopped(self) -> RequestError:

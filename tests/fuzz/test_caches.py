@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -47,8 +46,6 @@ def caches(tmp_path_factory):
     folder = tmp_path_factory.mktemp("caches")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hfdn_deploy.engines.cache.build_engine", lambda *_: BUILT)
-        # pytest keeps what is logged, and with its errors the graphs of all cases.
-        patch.setattr(logging.getLogger("hfdn_deploy.engines.cache"), "disabled", True)
         patch.setenv("HFDN_CACHE", str(folder / "sound"))
         built = cached_engine(SOURCE, "fp32", SPEC)
         assert open_engine(built).data == BUILT

@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hfdn_deploy import InputError
-from hfdn_deploy.images import (
-    decode_image,
-    open_image,
-    read_header,
-    read_image,
-    size_of,
-    write_image,
-)
-from tests.helpers.images import SAMPLES, raw_png
+from hfdn_deploy.images import open_image, read_header, read_image, size_of, write_image
 from tests.helpers.metadata import SRGB, XMP, exif
 from tests.helpers.mutations import damaged
 from tests.helpers.profiles import fuzz
@@ -129,40 +121,6 @@ def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, 
     assert size_of(image)[2] == header.channels
     assert image.dtype.name == header.dtype
     assert header.dtype in ("uint8", "uint16", "float32")
-
-
-# First row and column of each pass of an interlaced PNG, and their steps (PNG specification, 8.2).
-ADAM7 = (
-    (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
-    (1, 0, 2, 1),
-)  # fmt: skip
-
-
-@fuzz(5000)
-@given(data=st.data())
-def test_a_png_stream_holds_all_pixels_or_is_refused(data):
-    """Whatever the kind, the filters, and what the rows that are there hold."""
-    colour = data.draw(st.sampled_from(sorted(SAMPLES)))
-    depths = {0: (1, 2, 4, 8, 16), 3: (1, 2, 4, 8)}.get(colour, (8, 16))
-    kind = data.draw(st.sampled_from(depths)), colour, data.draw(st.integers(0, 1))
-    width, height = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
-    grid = np.empty((height, width))
-    passes = ADAM7 if kind[2] else ((0, 0, 1, 1),)
-    shapes = [grid[top::down, left::across].shape for top, left, down, across in passes]
-    sizes = [-(-w * kind[0] * SAMPLES[colour] // 8) for h, w in shapes if w for _ in range(h)]
-    fill = data.draw(st.sampled_from([b"\0", b"\x01", b"\xff", b"\0\x07\x80"]))
-    filters = data.draw(st.lists(st.integers(0, 4), min_size=len(sizes), max_size=len(sizes)))
-    rows = [bytes([f]) + (fill * s)[:s] for f, s in zip(filters, sizes, strict=True)]
-    whole = b"".join(rows)
-    ends = [sum(map(len, rows[:n])) for n in range(len(rows))]
-    cut = data.draw(st.one_of(st.sampled_from(ends), st.integers(0, len(whole))))
-    image = decode_image(raw_png((width, height), kind, whole), "a.png")
-    assert image.shape[:2] == (height, width)
-    if cut < len(whole):
-        with pytest.raises(InputError, match="truncated or damaged"):
-            decode_image(raw_png((width, height), kind, whole[:cut]), "a.png")
-    longer = raw_png((width, height), kind, whole + fill * data.draw(st.integers(0, 9)))
-    np.testing.assert_array_equal(decode_image(longer, "a.png"), image)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,8 @@ def pngs(draw) -> Case:
     damage = draw(st.sampled_from(["", "", "cut", "long", "filter", "check", "stream", "palette"]))
     lengths = row_lengths(width, height, SAMPLES[colour] * depth, interlaced)
     values = np.random.default_rng(draw(st.integers(0, 99)))
-    rows = [bytes([values.integers(FILTERS)]) + values.bytes(length) for length in lengths]
+    content = draw(st.sampled_from([values.bytes, bytes]))  # what is missing would be black, too
+    rows = [bytes([values.integers(FILTERS)]) + content(length) for length in lengths]
     if damage == "filter":
         row = draw(st.integers(0, len(rows) - 1))
         rows[row] = bytes([draw(st.integers(FILTERS, 255))]) + rows[row][1:]
