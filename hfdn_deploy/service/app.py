@@ -53,6 +53,7 @@ def create_app(service: Service) -> FastAPI:
         title="HFDN super-resolution",
         version=__version__,
         lifespan=lifespan,
+        redirect_slashes=False,  # to an address that a client behind a proxy cannot reach
         docs_url=None,  # FastAPI's own page would load scripts from the network
         redoc_url=None,
     )

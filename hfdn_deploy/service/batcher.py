@@ -132,7 +132,7 @@ class Batcher(Generic[K]):
     @property
     def stuck(self) -> float:
         """Seconds for which a worker has done nothing but one tile or one batch."""
-        moved = [worker.moved for worker in self._workers if worker.moved is not None]
+        moved = [moved for worker in self._workers if (moved := worker.moved) is not None]
         return time.perf_counter() - min(moved) if moved else 0.0
 
     def submit(self, model: K, image: Image, seconds: float = 0.0, small: bool = True) -> Job[K]:
@@ -206,7 +206,7 @@ class Batcher(Generic[K]):
                     _IDLE_SECONDS if busy else None,
                 )
                 batch = self._take()
-                if not batch and self._closed:
+                if not batch and self._closed and not any(self._jobs.values()):
                     return
             if batch:
                 self._finish(batch, worker)

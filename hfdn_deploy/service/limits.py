@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from hfdn_deploy.errors import HFDNError, InputError
 
 MEBI = 2**20
+# Seconds that every clock here can wait for.
+_LONGEST = 1e6
 
 
 class RequestError(HFDNError):
@@ -45,6 +47,8 @@ class Limits:
         for name, value in vars(self).items():
             if not value > 0:
                 raise InputError(f"the limit {name} is {value}; it must be more than 0.")
+            if name.endswith("seconds") and value > _LONGEST:
+                raise InputError(f"the limit {name} is {value}; it must be at most {_LONGEST:g}.")
 
     def check_size(self, width: int, height: int, scale: int) -> None:
         """Refuse a picture for its size, known from its header.

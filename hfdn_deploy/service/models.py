@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import psutil
@@ -69,8 +70,9 @@ class Models:
             raise InputError(f"a batch of {settings.batch} images is none; ask for 1 or more.")
         self._lock = threading.Lock()
         self._process = psutil.Process()
-        # Resident bytes of this process that call for models to be closed.
-        self._limit = self._resident() + int(min(_MOST, _SHARE * free_memory()))
+        # Resident bytes of this process without models, and with them before any is closed.
+        self._base = self._resident()
+        self._allowed = int(min(_MOST, _SHARE * free_memory()))
         # In the order in which they were used, the last one last.
         self._opened: list[Model] = []
         self._known: dict[tuple[int, str], Model] = {}
@@ -110,8 +112,9 @@ class Models:
             if scale in (own_scale, None) and precision in (own_precision, None):
                 return model
         known = ", ".join(f"scale {s} in {p}" for s, p in self._known)
-        asked = [f"scale {scale}"] * (scale is not None) + [f"in {precision}"] * bool(precision)
-        raise RequestError(422, f"there is no model of {' '.join(asked)}; there is {known}.")
+        asked = {"scale": scale, "precision": precision}
+        wanted = " and ".join(f"{name} {value}" for name, value in asked.items() if value)
+        raise RequestError(422, f"there is no model of {wanted}; there is {known}.")
 
     @property
     def workers(self) -> int:
@@ -135,12 +138,26 @@ class Models:
             BackendError: it cannot be opened again, and as `Upscaler.batch`.
             InputError: as `Upscaler.batch`.
         """
+        away = 0.0
+
+        def noted(done: int, total: int) -> None:
+            nonlocal away
+            left = perf_counter()
+            progress(done, total)
+            away += perf_counter() - left
+
         with self._using(model) as up:
+            start = perf_counter()
             if len(images) > 1:
-                return up.batch(images)
-            (image,) = images
-            plan = up.plan(image.shape, held_as=image.dtype, largest=model.pace.side)
-            return [up.stream(image, plan, progress).whole()]
+                results = up.batch(images)
+            else:
+                (image,) = images
+                plan = up.plan(image.shape, held_as=image.dtype, largest=model.pace.side)
+                results = [up.stream(image, plan, noted).whole()]
+            seconds = perf_counter() - start - away
+        height, width = images[0].shape[:2]
+        model.pace.learn(height, width, seconds / len(images))
+        return results
 
     @contextmanager
     def _using(self, model: Model) -> Iterator[Upscaler]:
@@ -159,7 +176,7 @@ class Models:
         finally:
             with self._lock:
                 model.users -= 1
-                if self._resident() > self._limit:
+                if self._excess() > 0:
                     self._fit()
 
     def trim(self) -> None:
@@ -168,7 +185,10 @@ class Models:
             self._fit()
 
     def _fit(self) -> None:
-        """Trim what does not run; if that is all, close what was used longest ago if need be."""
+        """Trim what does not run; if that is all, close what was used longest ago if need be.
+
+        What was used last stays open. What closing does not free is none of the models'.
+        """
         idle = [model for model in self._opened if not model.users]
         for model in idle:
             if model.up:
@@ -176,18 +196,22 @@ class Models:
         trim_heap()
         if len(idle) < len(self._opened):
             return  # what runs takes memory that comes back
-        for model in idle:
-            if self._resident() <= self._limit:
-                break
+        for model in idle[:-1]:
+            if self._excess() <= 0:
+                return
             self._close(model)
             gc.collect()  # a backend and its tiling know each other
             trim_heap()
+        self._base += max(0, self._excess())
 
     def _close(self, model: Model) -> None:
         self._opened.remove(model)
         if model.up:
             model.up.close()
             model.up = None
+
+    def _excess(self) -> int:
+        return self._resident() - self._base - self._allowed
 
     def _resident(self) -> int:
         return int(self._process.memory_info().rss)

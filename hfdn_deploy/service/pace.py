@@ -17,8 +17,9 @@ _STEP_SECONDS = 0.4
 _SMALLEST, _LARGEST = 128, 2048
 # Sides of the images that are timed.
 _PROBES = 16, 64
-# Share of the last image in the average.
-_NEWS = 0.3
+# Share in the average of the last image, and of one that took less than so many seconds; and by how
+# much one may seem slower or faster than the average.
+_NEWS, _TELLING, _ODD = 0.3, 0.02, 2.0
 # Seconds between two times that a model is timed because of what it refuses.
 _DOUBT = 5.0
 
@@ -49,8 +50,8 @@ class Pace:
         """
         small, large = (_seconds(up, probe) for probe in _PROBES)
         areas = [probe**2 for probe in _PROBES]
-        pixel = max(large - small, large / 10) / (areas[1] - areas[0])
-        call = max(small - pixel * areas[0], 0.0)
+        pixel = max(large - small, large / 2) / (areas[1] - areas[0])
+        call = max(small - pixel * areas[0], small / 2)
         halo = up.backend.tiling.halo if up.backend.tiling else 0
         if side is None:
             window = math.sqrt(max(_STEP_SECONDS - call, 0.0) / pixel)
@@ -62,12 +63,14 @@ class Pace:
         return count_tiles(height, width, self.side, self.halo)
 
     def seconds(self, height: int, width: int) -> float:
-        """What an image is expected to take."""
-        return self.factor * self._expected(height, width)
+        """What an image is expected to take now."""
+        return self.factor * self.quiet_seconds(height, width)
 
     def learn(self, height: int, width: int, seconds: float) -> None:
         """Take into account what an image took."""
-        self.factor += _NEWS * (seconds / self._expected(height, width) - self.factor)
+        expected = self.quiet_seconds(height, width)
+        seen = min(max(seconds / expected, self.factor / _ODD), self.factor * _ODD)
+        self.factor += _NEWS * min(1.0, expected / _TELLING) * (seen - self.factor)
 
     def probe(self) -> Image | None:
         """An image to time, now and then: the machine may have been busy when it was last done."""
@@ -76,7 +79,8 @@ class Pace:
         self.timed = perf_counter()
         return _square(_PROBES[-1])
 
-    def _expected(self, height: int, width: int) -> float:
+    def quiet_seconds(self, height: int, width: int) -> float:
+        """What an image would take if the machine were as it was when the model was opened."""
         tiles = self.tiles(height, width)
         # Each tile is run twice, up to what is pooled and from there.
         runs = 1 if tiles == 1 else 2 * tiles
@@ -84,12 +88,15 @@ class Pace:
 
 
 def _seconds(up: Upscaler, side: int) -> float:
-    """What a square image takes when its size has been met before."""
+    """What a square image takes when its size has been met before, and nothing disturbs it."""
     image = _square(side)
     up(image)
-    start = perf_counter()
-    up(image)
-    return perf_counter() - start
+    times = []
+    for _ in range(3):
+        start = perf_counter()
+        up(image)
+        times.append(perf_counter() - start)
+    return min(times)
 
 
 def _square(side: int) -> Image:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import os
 import socket
 import threading
@@ -23,21 +22,25 @@ logger = logging.getLogger(__name__)
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-# Of the time for a shutdown, what was taken has so much to be finished, and its answers to be sent.
-_FINISHING, _SENDING = 0.6, 0.8
+# Of the time for a shutdown, what was taken has so much to be finished, and its answers to be sent;
+# then there is the rest for the interpreter's own end.
+_FINISHING, _SENDING, _LEAVING = 0.6, 0.75, 0.9
+# Bytes of an answer in a second.
+_LEAST_RATE = 2**14
 
 
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol, which waits forever in two places where this one does not.
 
     A client that sends half a request's headers, or nothing, is answered 408 or left; one that
-    takes none of its answer is cut off. Both after one to two times `patience` seconds.
+    takes less than 16 KiB of its answer in a second is cut off. Both after one to two times
+    `patience` seconds.
     """
 
     def __init__(self, *args: Any, patience: float, **options: Any) -> None:
         super().__init__(*args, **options)
         self._patience = patience
-        self._before: object = None
+        self._before: tuple[bool, object, int] = (False, None, 0)
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,14 +56,14 @@ class BoundedProtocol(H11Protocol):
         """Compare with the last look: what should have moved on meanwhile has to."""
         idle = self.cycle is None or self.cycle.response_complete
         unsent = self.transport.get_write_buffer_size()
-        now = (idle, self.cycle, unsent)
-        if now == self._before and unsent:
+        was_idle, cycle, left = self._before
+        if left and cycle is self.cycle and left - unsent < self._patience * _LEAST_RATE:
             self.transport.abort()
-        elif now == self._before and idle:
+        elif idle and was_idle and cycle is self.cycle and not unsent:
             if self.conn.trailing_data[0]:
                 self.transport.write(_TIMEOUT)
             self.transport.close()
-        self._before = now
+        self._before = idle, self.cycle, unsent
         self._timer = self.loop.call_later(self._patience, self._check)
 
 
@@ -73,12 +76,15 @@ class BoundedServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop to listen, and set the clock."""
-        if not self.should_exit:
-            seconds = self._service.limits.shutdown_seconds
-            for share, action in ((_FINISHING, self._service.batcher.stop), (1.0, _leave)):
-                timer = threading.Timer(share * seconds, action)
-                timer.daemon = True
-                timer.start()
+        if self.should_exit:
+            # uvicorn would cut off what runs; so each still gets its answer.
+            self._service.batcher.stop()
+            return
+        seconds = self._service.limits.shutdown_seconds
+        for share, action in ((_FINISHING, self._service.batcher.stop), (_LEAVING, _leave)):
+            timer = threading.Timer(share * seconds, action)
+            timer.daemon = True
+            timer.start()
         super().handle_exit(sig, frame)
 
 
@@ -100,7 +106,8 @@ def make_server(service: Service) -> BoundedServer:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=limits.connections,
-        timeout_graceful_shutdown=math.ceil(_SENDING * limits.shutdown_seconds),
+        # It waits for fractions of a second, too.
+        timeout_graceful_shutdown=cast(int, _SENDING * limits.shutdown_seconds),
     )
     return BoundedServer(config, service)
 

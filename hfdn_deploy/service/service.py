@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,9 @@ from hfdn_deploy.service.metrics import Metrics
 from hfdn_deploy.service.models import Model, Models, ModelSettings
 from hfdn_deploy.service.pictures import Format, decode, encode
 from hfdn_deploy.service.uploads import CLIENT_GONE
+
+STUCK_SECONDS = 60.0
+"""How long a tile, a batch or the opening of a model may take at least."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,9 @@ class Service:
     @property
     def dead(self) -> str:
         """Why only a restart helps; empty if it lives."""
-        if self.batcher.stuck > self.limits.answer_seconds:
-            return (
-                f"the backend has not finished a tile for {self.batcher.stuck:.0f} s; restart the "
-                "service."
-            )
+        stuck = self.batcher.stuck
+        if stuck > max(STUCK_SECONDS, self.limits.answer_seconds):
+            return f"the backend has not finished a tile for {stuck:.0f} s; restart the service."
         return "" if self.batcher.alive else "the service takes no images any more; restart it."
 
     @property
@@ -141,17 +141,20 @@ class Service:
         seconds = model.pace.seconds(height, width)
         if seconds > most:
             self._time_anew(model)
+            # That may change where the machine was less busy once.
+            ever = model.pace.quiet_seconds(height, width) <= most
             raise RequestError(
-                413,
+                503 if ever else 413,
                 f"{width}×{height} pixels at scale {model.scale} in {model.precision} would take "
-                f"about {seconds:.0f} s here, and {most:g} s are the limit; send a smaller image.",
+                f"about {seconds:.2g} s here, and {most:g} s are the limit; send a smaller image.",
+                {"Retry-After": str(math.ceil(most))} if ever else None,
             )
         ahead = self.batcher.seconds_ahead(model.pace.tiles(height, width) == 1)
         if ahead + seconds > most:
             later = math.ceil(ahead + seconds - most)
             raise RequestError(
                 503,
-                f"the image would be done in about {ahead + seconds:.0f} s, and {most:g} s are the "
+                f"the image would be done in about {ahead + seconds:.2g} s, and {most:g} s are the "
                 f"limit; try again in {later} s.",
                 {"Retry-After": str(later)},
             )
@@ -159,17 +162,9 @@ class Service:
     def _time_anew(self, model: Model) -> None:
         """Have a small image upscaled now and then, or estimates that are too high would stay."""
         image = model.pace.probe()
-        if image is None:
-            return
-        height, width = image.shape[:2]
-
-        def learn(future: Future[Upscaled]) -> None:
-            if not future.cancelled() and not future.exception():
-                result = future.result()
-                model.pace.learn(height, width, result.took / result.batch)
-
-        with suppress(StoppedError):
-            self.batcher.submit(model, image).future.add_done_callback(learn)
+        if image is not None:
+            with suppress(StoppedError):
+                self.batcher.submit(model, image)
 
     async def _run(
         self, model: Model, image: Image, gone: Callable[[], Awaitable[None]]
@@ -191,9 +186,7 @@ class Service:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if done.done():
-                result = done.result()
-                model.pace.learn(height, width, result.took / result.batch)
-                return result
+                return done.result()
             if left.done():
                 raise RequestError(CLIENT_GONE, "the client left while it waited.")
             raise RequestError(

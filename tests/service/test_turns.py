@@ -116,6 +116,11 @@ def test_an_image_costs_what_its_tiles_cost():
     # 29 tiles of 128 and their halos, each run twice.
     assert pace.tiles(1, 29 * 128 + 40) == 29
     assert pace.seconds(1, 29 * 128 + 40) == pytest.approx(58 * 0.001 + 29 * 168 * 1e-5)
+    # What a tiny image took tells little, and what is odd is not believed at once.
+    pace.learn(1, 1, 2.0)
+    assert pace.factor < 1.02
+    pace.learn(168, 168, 100)
+    assert pace.factor < 1.4
     for _ in range(50):
         pace.learn(168, 168, 3 * (0.001 + 168**2 * 1e-5))
     assert pace.seconds(10, 10) == pytest.approx(3 * (0.001 + 100 * 1e-5), rel=1e-3)
@@ -136,18 +141,19 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(png):
     flat = encoded(np.full((2000, 2000, 3), 90, np.uint8), ".png")
     with running(answer_seconds=1) as served, ThreadPoolExecutor() as clients:
         pace = served.service.models.choose(None, None).pace
-        pace.factor = 1e-5 / pace.pixel  # at least 40 s, on any machine
+        pace.call, pace.pixel, pace.side, pace.factor = 0.02, 1e-5, 2048, 1.0
         refused = served.post(flat)
         assert refused.status_code == 413
-        took = re.search(r"in int8 would take about (\d+) s here, and 1 s are the", refused.text)
-        assert int(took[1]) >= 40
-        # As for a machine that was busy when it started: refusing teaches, in time.
-        wrong = pace.factor = 1e3 * pace.factor
+        assert "in int8 would take about 40 s here, and 1 s are the limit" in refused.text
+        assert "retry-after" not in refused.headers
+        # As on a machine that was busy for a while: it may be done later, and refusing teaches.
+        pace.pixel, pace.factor = 1e-7, 1e4
         pace.timed -= 60
-        assert served.post(flat).status_code == 413
-        until(lambda: pace.factor < 0.8 * wrong)
-        pace.factor = 1e-5 / pace.pixel
-        pace.factor = 0.5 / pace.seconds(24, 24) * pace.factor
+        refused = served.post(flat)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"
+        until(lambda: pace.factor < 0.9e4)
+        pace.factor = 0.5 / pace.quiet_seconds(16, 24)
         with held(served.service) as (go, sizes):
             first = clients.submit(served.post, png)
             until(lambda: sizes == [1])
@@ -183,7 +189,8 @@ def test_a_long_image_lets_others_through_and_ends_with_its_client(photo, png):
         assert served.post(png).status_code == 200
 
 
-def test_health_tells_what_is_wrong(png):
+def test_health_tells_what_is_wrong(png, monkeypatch):
+    monkeypatch.setattr("hfdn_deploy.service.service.STUCK_SECONDS", 0.2)
     with running(answer_seconds=0.2, queue=1) as served, ThreadPoolExecutor() as clients:
         for path in ("/livez", "/readyz", "/healthz"):
             assert served.get(path).json() == {"status": "ok"}
@@ -260,14 +267,18 @@ def test_models_that_are_not_used_are_closed(png):
         answers = [served.post(png, params={"scale": scale}).content for scale in (2, 4, 3)]
         assert opened() == [2, 4, 3]
         served.service.models.trim()
-        served.service.models._limit = served.service.models._resident() - 1
-        served.service.models.trim()
+        models = served.service.models
+        models._base, models._allowed = 0, models._resident() - 1
+        models.trim()
         assert opened()[-1:] == [3]
         assert 2 not in opened()
-        served.service.models._limit = 0
-        served.service.models.trim()
-        assert opened() == []
-        assert "hfdn_open_models 0.0" in served.get("/metrics").text
+        models._base, models._allowed = 0, 2**20
+        models.trim()
+        # That does not help, so it is not tried again and again.
+        assert opened() == [3]
+        assert models._excess() <= 2**20
+        assert "hfdn_open_models 1.0" in served.get("/metrics").text
+        models.trim()
         again = [served.post(png, params={"scale": scale}).content for scale in (2, 4, 3)]
         assert again == answers
 
