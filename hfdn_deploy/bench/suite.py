@@ -223,8 +223,15 @@ def _peak_here(case: Candidate, size: tuple[int, int], photograph: NDArray[np.ui
 
 
 def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
-    """Raise InputError if an input of this size, run whole, or the photograph needs more memory."""
+    """Refuse an input that is too small to measure, or that needs more memory, run whole.
+
+    Raises:
+        InputError: it is one of these.
+    """
     width, height = size
+    if min(size) <= 2:
+        reason = f"PSNR leaves out a border, and of an input of {width}×{height} nothing is left"
+        raise InputError(reason, "choose a --size of 3x3 or more")
     network = up.backend.tiling.memory or 0 if up.backend.tiling else 0
     need = width * height * max(network, _PHOTOGRAPH * up.scale**2)
     if need > (free := free_memory()):
@@ -242,7 +249,7 @@ def skip_unavailable(
 
     Raises:
         BackendError: none can.
-        InputError: one of them would take more memory for one of the sizes than is free.
+        InputError: a size is too small, or would take more memory than is free with one of them.
     """
     usable, reasons = [], []
     for case in cases:

@@ -1,6 +1,7 @@
 """`hfdn`: upscale images and videos, build engines, measure, serve, and say what a file is."""
 
 import argparse
+import json
 import logging
 import os
 import warnings
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 from hfdn_deploy.cli.logs import set_up_logging
 from hfdn_deploy.cli.printing import json_report, printable
 from hfdn_deploy.cli.process import run_command
+from hfdn_deploy.errors import InputError
 
 COMMANDS = {
     "upscale": "upscale images and videos",
@@ -58,13 +60,18 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
                 default="info", help="say more, such as why this backend runs",
             )  # fmt: skip
             command.set_defaults(run=module.run)
+            command.wants_json = "--json" in argv and name != "bench"  # which writes a file
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors may name files."""
+    """A parser whose errors may name files, and are JSON where a program asks for that."""
+
+    wants_json = False
 
     def error(self, message: str) -> NoReturn:
+        if self.wants_json:
+            print(json.dumps({"error": message, "exit_code": InputError.exit_code}, indent=1))
         super().error(printable(message))
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hfdn_deploy.atomic import check_vacant
 from hfdn_deploy.backends import NAMES
 from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.cli.options import add_model_arguments, model_options
@@ -51,8 +52,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.output:
         check_format(args.output)
-        if args.output.exists() and not args.force:
-            raise InputError(f"{args.output} exists; --force overwrites it.")
+        check_vacant(args.output, overwrite=args.force)
     image = read_image(args.input)
     if args.output and args.output.exists() and args.output.samefile(args.input):
         raise InputError(f"{args.output} is the input; name another output.")
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     levels, facts = _differences(a, b)
     args.report |= {"a": first, "b": second, **facts}
     if args.output:
-        write_image(args.output, levels)
+        write_image(args.output, levels, overwrite=args.force)
         args.report["written"] = str(args.output)
     if not args.json:
         print_facts(args.report)

@@ -230,14 +230,9 @@ def copy_engine(engine: Path, output: Path) -> None:
     """
     beside = output.with_name(output.name + ".json")
     # Or two builds with one output might mix their files.
-    with _locked(cache_folder() / "copy.lock"):
-        try:
-            # An engine never lies beside the sidecar of another.
-            beside.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{beside} cannot be replaced ({error.strerror}); choose another place."
-            ) from None
-        for source, target in ((engine, output), (sidecar_path(engine), beside)):
-            with replaced(target) as temporary:
-                shutil.copyfile(source, temporary)
+    lock = _locked(cache_folder() / "copy.lock")
+    with lock, replaced(beside) as sidecar, replaced(output) as copy:
+        shutil.copyfile(sidecar_path(engine), sidecar)
+        shutil.copyfile(engine, copy)
+        # An engine never lies beside the sidecar of another.
+        beside.unlink(missing_ok=True)

@@ -120,8 +120,8 @@ def _read_pth(path: Path) -> object:
             target = str(path.with_name(f"{path.stem}-tensors.pth"))
             code = (
                 f"import torch; x = torch.load({str(path)!r}, 'cpu', weights_only=False); "
-                f"torch.save(x.state_dict() if hasattr(x, 'state_dict') else x['state_dict'], "
-                f"{target!r})"
+                f"w = [x[k] for k in {_WRAPPERS} if isinstance(x, dict) and k in x]; x = [*w, x][0]; "
+                f"torch.save(getattr(x, 'state_dict', lambda: x)(), {target!r})"
             )
             raise CheckpointError(
                 f"{path} is no file of plain tensors: it pickles {pickled[1]}, and to unpickle it "

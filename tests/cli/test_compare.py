@@ -50,13 +50,16 @@ def test_a_model_and_itself(tmp_path, photo, capsys):
 
 def test_refusals(tmp_path, photo, capsys):
     picture = tmp_path / "a.png"
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "nothing.png")
     write_image(picture, photo[:9, :8])
     for arguments, code, words in [
         (["x2", "x4", "--input", picture], 2, "x2 is ×2 and x4 ×4; compare models of one scale."),
         (["x2", "no/bundle", "--input", picture], 2, "no/bundle is no bundle"),
         (["fp32", "fp16", "--input", picture, "--backend", "openvino"], 4, "not fp16"),
         (["fp32", "int8", "--input", picture, "-o", "a.gif"], 2, "no image format '.gif'"),
-        (["fp32", "int8", "--input", picture, "-o", picture], 2, "exists; --force overwrites it"),
+        (["fp32", "int8", "--input", picture, "-o", picture], 2, "there already, perhaps"),
+        (["fp32", "int8", "--input", picture, "-o", link], 2, "there already, perhaps"),
         (["fp32", "int8", "--input", picture, "-o", picture, "--force"], 2, "is the input"),
     ]:
         found = refused(capsys, "compare", *arguments)

@@ -84,6 +84,13 @@ def test_a_failure_is_json_where_json_is_asked_for(tmp_path, capsys):
         if command[0] == "upscale":
             assert [f["error"] for f in report["failures"]] == [report["error"]]
     assert not (tmp_path / "b.json").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["upscale", "a.png", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report == {
+        "error": "the following arguments are required: -o/--output",
+        "exit_code": 2,
+    }
 
 
 def test_a_manifest_that_is_too_large_is_not_read(tmp_path, capsys):

@@ -23,7 +23,7 @@ from hfdn_deploy.engines import (
 )
 from hfdn_deploy.engines import cache as engine_cache
 from hfdn_deploy.errors import BackendError, GateError, InputError
-from tests.helpers.disks import abandon
+from tests.helpers.disks import abandon, room_for
 
 # Takes seconds, so that there is a middle to interrupt.
 LONG = [
@@ -159,9 +159,21 @@ def test_an_output_whose_sidecar_cannot_be_written_gets_no_engine(tmp_path):
     engine = cached_engine(pretrained(4), "fp16", spec())
     output = tmp_path / "x.engine"
     sidecar_path(output).mkdir()
-    with pytest.raises(InputError, match="cannot be replaced"):
+    with pytest.raises(InputError, match="cannot be written"):
         copy_engine(engine, output)
     assert not output.exists()
+
+
+def test_a_copy_that_fails_leaves_what_was_there(tmp_path):
+    engine = cached_engine(pretrained(4), "fp16", spec())
+    output = tmp_path / "out" / "x.engine"
+    output.parent.mkdir()
+    before = {output: b"engine", sidecar_path(output): b"sidecar"}
+    for path, content in before.items():
+        path.write_bytes(content)
+    with room_for(engine.stat().st_size - 1), pytest.raises(InputError, match="cannot be written"):
+        copy_engine(engine, output)
+    assert {path: path.read_bytes() for path in output.parent.iterdir()} == before
 
 
 def test_targets_must_be_named_where_there_is_no_gpu():

@@ -2,6 +2,7 @@ import pickle
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import safetensors.torch
@@ -106,11 +107,19 @@ def test_averaged_weights_are_preferred(tmp_path):
     assert not torch.equal(loaded.fusion.weight, plain.fusion.weight)
 
 
-def test_a_pickled_module_is_refused_with_a_command(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda network: network,
+        lambda network: {"model": network, "epoch": 3},
+        lambda network: {"params_ema": network.state_dict(), "opt": Namespace(scale=4)},
+    ],
+)
+def test_a_pickled_module_is_refused_with_a_command(tmp_path, monkeypatch, wrap):
     monkeypatch.chdir(tmp_path)
     network = make_network()
-    torch.save(network, "it's.pth")
-    with pytest.raises(CheckpointError, match="it pickles hfdn_deploy") as caught:
+    torch.save(wrap(network), "it's.pth")
+    with pytest.raises(CheckpointError, match="it pickles (hfdn_deploy|argparse)") as caught:
         load_checkpoint("it's.pth", network.config)
     message = str(caught.value)
     assert "\x1b" not in message
