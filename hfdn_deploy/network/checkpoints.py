@@ -120,7 +120,8 @@ def _read_pth(path: Path) -> object:
             target = str(path.with_name(f"{path.stem}-tensors.pth"))
             code = (
                 f"import torch; x = torch.load({str(path)!r}, 'cpu', weights_only=False); "
-                f"w = [x[k] for k in {_WRAPPERS} if isinstance(x, dict) and k in x]; x = [*w, x][0]; "
+                f"inner = [x[k] for k in {_WRAPPERS} if isinstance(x, dict) and k in x]; "
+                "x = [*inner, x][0]; "
                 f"torch.save(getattr(x, 'state_dict', lambda: x)(), {target!r})"
             )
             raise CheckpointError(

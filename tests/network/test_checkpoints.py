@@ -119,7 +119,7 @@ def test_a_pickled_module_is_refused_with_a_command(tmp_path, monkeypatch, wrap)
     monkeypatch.chdir(tmp_path)
     network = make_network()
     torch.save(wrap(network), "it's.pth")
-    with pytest.raises(CheckpointError, match="it pickles (hfdn_deploy|argparse)") as caught:
+    with pytest.raises(CheckpointError, match=r"it pickles (hfdn_deploy|argparse)") as caught:
         load_checkpoint("it's.pth", network.config)
     message = str(caught.value)
     assert "\x1b" not in message
