@@ -6,7 +6,6 @@ all three scales in a given time, and `publish` writes averaged weights in half 
 
 import argparse
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,21 +32,6 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m training {command}".strip(), description=__doc__
     )
-
-
-def _minutes(text: str) -> float:
-    """An argument that is a time above 0.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not.
-    """
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
-    return minutes
 
 
 def _images(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
@@ -94,7 +78,7 @@ def _train(argv: list[str]) -> Callable[[], None]:
     _add_recipe(parser)
     _add_machine(parser)
     parser.add_argument(
-        "--minutes", type=_minutes, help="instead of steps: the schedule follows the clock"
+        "--minutes", type=positive_number, help="instead of steps: the schedule follows the clock"
     )
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4))
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
@@ -144,7 +128,7 @@ def _session(argv: list[str]) -> Callable[[], None]:
     parser = _parser("session")
     parser.add_argument("data", type=Path, help="folder of training images")
     parser.add_argument("output", type=Path, help="folder of the runs, resumed if it has any")
-    parser.add_argument("minutes", type=_minutes, help="time for all three scales")
+    parser.add_argument("minutes", type=positive_number, help="time for all three scales")
     _add_machine(parser)
     args = _parse(parser, argv)
 

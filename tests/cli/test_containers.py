@@ -12,7 +12,7 @@ import pytest
 from hfdn_deploy.images import decode_header, read_header, write_image
 from tests.helpers.groups import control_group, inside
 from tests.helpers.paths import ROOT
-from tests.helpers.service import encoded
+from tests.helpers.service import encoded, serving
 
 GIBI = 2**30
 HFDN = [sys.executable, "-m", "hfdn_deploy"]
@@ -57,20 +57,11 @@ def test_vga_fits_into_a_gibibyte_in_tiles(vga, tmp_path):
 @pytest.mark.slow
 def test_a_service_of_all_models_answers_vga_in_a_gibibyte(vga):
     body = encoded(vga, ".png")
-    with (
-        control_group("memory", GIBI) as group,
-        subprocess.Popen(
-            inside(group, [*HFDN, "serve", "--port", "0"]),
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        ) as process,
-    ):
+    with control_group("memory", GIBI) as group:
+        process, address = serving(inside(group, [*HFDN, "serve", "--port", "0"]))
         try:
-            while not (found := re.search(r"serving on (\S+)", line := process.stderr.readline())):
-                assert line, "it ended before it served"
             for scale in (4, 2, 3):
-                url = f"{found[1]}/v1/upscale?scale={scale}&precision=int8"
+                url = f"{address}/v1/upscale?scale={scale}&precision=int8"
                 answer = httpx.post(url, content=body, timeout=300)
                 if answer.status_code != 200:
                     assert answer.status_code in (413, 503)

@@ -78,44 +78,37 @@ def test_interruption_while_modules_are_imported(tmp_path, command, number):
     assert process.returncode == 130
 
 
+def check_interrupted(*arguments, modules):
+    """Run Python, with modules that stand before others, which an interruption ends."""
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(modules)},
+    )
+    assert process.stderr == "interrupted; nothing half-written is left.\n"
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("program", ["hfdn_deploy", "export", "training", "benchmarks"])
 def test_interruption_before_anything_is_imported(tmp_path, program):
     """`lazy_loader` is the first module that the command line itself imports."""
     (tmp_path / "lazy_loader.py").write_text("import signal\nsignal.raise_signal(2)\n")
-    process = subprocess.run(
-        [sys.executable, "-m", program, "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
-    assert process.stderr == "interrupted; nothing half-written is left.\n"
-    assert process.returncode == 130
+    check_interrupted("-m", program, "--help", modules=tmp_path)
 
 
 def test_interruption_at_the_very_end(tmp_path):
     code = "import atexit, signal; atexit.register(signal.raise_signal, 2)\n"
     code += "from runpy import run_module; run_module('hfdn_deploy', run_name='__main__')"
-    process = subprocess.run(
-        [sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert process.stderr == "interrupted; nothing half-written is left.\n"
-    assert process.returncode == 130
+    check_interrupted("-c", code, "--help", modules=tmp_path)
 
 
 def test_interruption_that_an_import_turns_into_another_error(tmp_path):
     text = "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\n"
     text += "except KeyboardInterrupt:\n    raise ImportError('initialization failed') from None\n"
     (tmp_path / "psutil.py").write_text(text)
-    process = subprocess.run(
-        [sys.executable, "-m", "hfdn_deploy", "info", "setup.cfg"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
-    assert process.stderr == "interrupted; nothing half-written is left.\n"
-    assert process.returncode == 130
+    check_interrupted("-m", "hfdn_deploy", "info", "setup.cfg", modules=tmp_path)
 
 
 @pytest.mark.parametrize(("owner", "name"), [(backends, "onnxruntime"), (engines, "tensorrt")])

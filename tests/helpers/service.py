@@ -1,8 +1,11 @@
 """A service on a loopback port."""
 
+import os
+import re
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ import uvicorn
 from hfdn_deploy.images import Image, encode_image
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Limits, ModelSettings, Service, Settings, listen, make_server
+from tests.helpers.paths import ROOT
 
 MODELS = ModelSettings((ModelOptions(model=2, precision="int8"),))
 
@@ -55,6 +59,21 @@ def running(
         finally:
             server.should_exit = True
             thread.join()
+
+
+def serving(command: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
+    """Start a process that serves, and return it and its address when it does."""
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr
+    while not (found := re.search(r"serving on (\S+)", line := process.stderr.readline())):
+        assert line, "it ended before it served"
+    return process, found[1]
 
 
 def until(condition: Callable[[], Any]) -> None:

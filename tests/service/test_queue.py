@@ -1,8 +1,5 @@
-import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -14,8 +11,7 @@ import pytest
 
 from hfdn_deploy.cli import main
 from hfdn_deploy.service import Batcher
-from tests.helpers.paths import ROOT
-from tests.helpers.service import encoded, held, running, until
+from tests.helpers.service import encoded, held, running, serving, until
 
 
 def test_a_full_queue_says_when_to_come_again(png):
@@ -137,16 +133,8 @@ def test_a_batch_that_fails_is_tried_one_by_one():
 
 def test_a_signal_ends_the_command_when_it_has_answered(photo):
     command = [sys.executable, "-m", "hfdn_deploy", "serve", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--scale", "2", "--precision", "int8", "--shutdown-timeout", "100"],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    while not (match := re.search(r"serving on (\S+)", line := process.stderr.readline())):
-        assert line, "it ended before it served"
-    url = match[1]
+    command += ["--scale", "2", "--precision", "int8", "--shutdown-timeout", "100"]
+    process, url = serving(command)
     picture = encoded(np.tile(photo, (3, 3, 1)), ".png")
     with ThreadPoolExecutor() as clients:
         client = clients.submit(httpx.post, f"{url}/v1/upscale", content=picture, timeout=60)

@@ -1,10 +1,7 @@
 """Large images between others: turns, stops, estimates, health."""
 
-import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +15,7 @@ from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Batcher, ModelSettings, Pace, StoppedError
-from tests.helpers.paths import ROOT
-from tests.helpers.service import encoded, held, running, until
+from tests.helpers.service import encoded, held, running, serving, until
 
 SMALL = np.zeros((2, 2, 3), np.uint8)
 LARGE = np.zeros((200, 200, 3), np.uint8)
@@ -217,7 +213,7 @@ from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.service import Limits, ModelSettings, Settings, serve
 from hfdn_deploy.service.models import Models
 settings = Settings(
-    ModelSettings((ModelOptions(model=2, precision="int8", tile=16),)), Limits(shutdown_seconds=1)
+    ModelSettings((ModelOptions(model=2, precision="int8", tile=16),)), Limits(shutdown_seconds=4)
 )
 run = Models.run
 def started(models, model, images, progress):
@@ -233,18 +229,10 @@ serve(settings, "127.0.0.1", 0)
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_signal_ends_the_process_whatever_runs(photo, hangs):
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE.format(hangs=hangs)],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    while not (match := re.search(r"serving on (\S+)", line := process.stderr.readline())):
-        assert line, "it ended before it served"
+    process, url = serving([sys.executable, "-c", SERVE.format(hangs=hangs)])
     with ThreadPoolExecutor() as clients:
         body = encoded(np.tile(photo, (3, 3, 1)), ".png")
-        client = clients.submit(httpx.post, f"{match[1]}/v1/upscale", content=body, timeout=60)
+        client = clients.submit(httpx.post, f"{url}/v1/upscale", content=body, timeout=60)
         while "started" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGTERM)
