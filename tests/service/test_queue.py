@@ -105,6 +105,23 @@ def test_a_client_that_never_reads(served, png):
     assert served.post(png).status_code == 200
 
 
+def test_a_client_that_reads_a_few_bytes_at_a_time(served, png):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 700, 3), np.uint8)
+    body = encoded(noise, ".png")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", served.port))
+        head = f"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        taken = client.recv(100)
+        assert taken.startswith(b"HTTP/1.1 200")
+        while served.server.server_state.connections:  # the answer has more than 3 MB
+            taken += client.recv(100)
+            assert len(taken) < 10**6
+            time.sleep(0.05)
+    assert served.post(png).status_code == 200
+
+
 def test_a_batch_that_fails_is_tried_one_by_one():
     started, go = threading.Event(), threading.Event()
 
