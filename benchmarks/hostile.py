@@ -102,7 +102,7 @@ def main(args: argparse.Namespace) -> None:
 def percentiles(seconds: list[float]) -> dict[str, float]:
     """Of latencies: p50, p99 and the largest."""
     p50, p99 = (float(np.percentile(seconds, part)) for part in (50, 99))
-    return {"p50": p50, "p99": p99, "most": max(seconds)}
+    return {"p50": round(p50, 3), "p99": round(p99, 3), "most": round(max(seconds), 3)}
 
 
 def make_attacks(photograph: np.ndarray) -> dict[str, Attack]:
