@@ -33,7 +33,7 @@ def test_the_health_check_fails_when_the_service_is_stuck(monkeypatch):
 
     with running(answer_seconds=5) as served:
         assert check(served.port) == (0, "")
-        monkeypatch.setattr(type(served.service.batcher), "stuck", 6.0)
+        monkeypatch.setattr(type(served.service.batcher), "stuck", 61.0)
         code, errors = check(served.port)
         assert code == 1
         assert "503" in errors

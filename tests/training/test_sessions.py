@@ -108,7 +108,7 @@ def test_fp32_is_not_tf32(tmp_path):
 def test_minutes_are_a_time(tmp_path, minutes, capsys):
     with pytest.raises(SystemExit):
         main(["--scale", "4", "--output", str(tmp_path), "--minutes", minutes])
-    assert "minutes above 0" in capsys.readouterr().err
+    assert "is not a number above 0" in capsys.readouterr().err
 
 
 def test_published_weights_are_half_the_size_and_as_good(tmp_path, image):
