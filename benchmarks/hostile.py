@@ -27,7 +27,7 @@ from benchmarks.service import (
 )
 from hfdn_deploy.bench import photographs
 from hfdn_deploy.errors import GateError
-from hfdn_deploy.images import encode_image
+from hfdn_deploy.images import encode_image, png_chunk
 from hfdn_deploy.upscaler import Upscaler
 
 ROUNDS = 4  # with and without take turns, so that drift hits both alike
@@ -120,15 +120,9 @@ def make_attacks(photograph: np.ndarray) -> dict[str, Attack]:
 
 def long_png() -> bytes:
     """69 bytes that say they are 1×4,194,304 pixels, and end early."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     header = struct.pack(">IIBBBBB", 1, 2**22, 8, 2, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*one) for one in chunks)
 
 
 def _post(port: int, data: bytes) -> str:

@@ -1,6 +1,7 @@
 from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image, check_shape
 from .format import Header
 from .metadata import upright_exif
+from .png_chunks import png_chunk
 from .reading import (
     ImageReader,
     ImageTooLargeError,
@@ -42,6 +43,7 @@ __all__ = [
     "format_of",
     "imresize",
     "open_image",
+    "png_chunk",
     "read_header",
     "read_image",
     "size_of",

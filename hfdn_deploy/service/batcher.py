@@ -244,7 +244,6 @@ class Batcher(Generic[K]):
         """Run a batch; each job gets its result or its error."""
         start = worker.moved = time.perf_counter()
         others = 0.0  # what small jobs took meanwhile
-        single = batch[0] if len(batch) == 1 else None
 
         def between_tiles(done: int, total: int) -> None:
             nonlocal others
@@ -259,17 +258,16 @@ class Batcher(Generic[K]):
 
         with self._changed:
             self._running += batch
+        failure: Exception | None = None
         try:
             images = self._run(batch[0].model, [job.image for job in batch], between_tiles)
         except Exception as error:
-            failure: Exception | None = error
-        else:
-            failure = None
+            failure = error
         finally:
             with self._changed:
                 self._running = [job for job in self._running if job not in batch]
             worker.moved = None
-        if failure and not single:
+        if failure and len(batch) > 1:
             logger.warning("a batch of %d failed (%s); each runs alone.", len(batch), failure)
             for job in batch:
                 self._finish([job], worker)

@@ -2,8 +2,9 @@ import argparse
 
 import pytest
 
-from hfdn_deploy.cli import main, positive_number
+from hfdn_deploy.cli import positive_number
 from hfdn_deploy.cli.options import _memory
+from tests.helpers.commands import misused
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,4 @@ def test_what_is_no_number_above_0(text):
     ],
 )
 def test_refusals_before_anything_is_opened(arguments, words, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments.split())
-    assert caught.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in misused(capsys, arguments.split())

@@ -1,5 +1,7 @@
 """Commands run in this process."""
 
+from collections.abc import Callable
+
 import pytest
 
 from hfdn_deploy.cli import main
@@ -13,3 +15,15 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     return code, lines[0]
+
+
+def misused(
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    program: Callable[[list[str]], object] = main,
+) -> str:
+    """Return what a command line says on stderr of arguments that it does not take."""
+    with pytest.raises(SystemExit) as caught:
+        program(arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err

@@ -1,7 +1,5 @@
 import http.client
 import re
-import struct
-import zlib
 from importlib.resources import files
 from io import BytesIO
 
@@ -52,15 +50,7 @@ def test_form_and_formats(served, photo, png):
 
 def bomb(width, height):
     """A PNG that says it has so many pixels; deflate makes their zeros small."""
-
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(10**6))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
+    return raw_png((width, height), (8, 0, 0), bytes(10**6))
 
 
 def without_a_row():

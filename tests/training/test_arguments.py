@@ -2,16 +2,16 @@ import pytest
 
 torch = pytest.importorskip("torch", exc_type=ModuleNotFoundError)
 
+from tests.helpers.commands import misused  # noqa: E402
 from training.cli import main  # noqa: E402
 
 
 @pytest.mark.parametrize("command", [[], ["ablate"]])
 @pytest.mark.parametrize("rate", ["nan", "0", "-1", "inf"])
 def test_what_is_no_rate(tmp_path, capsys, command, rate):
-    with pytest.raises(SystemExit) as caught:
-        main([*command, "--scale", "2", "--output", str(tmp_path / "run"), "--rate", rate])
-    assert caught.value.code == 2
-    assert f"argument --rate: '{rate}' is not a number above 0" in capsys.readouterr().err
+    arguments = [*command, "--scale", "2", "--output", str(tmp_path / "run"), "--rate", rate]
+    said = misused(capsys, arguments, main)
+    assert f"argument --rate: '{rate}' is not a number above 0" in said
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
