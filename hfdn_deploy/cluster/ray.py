@@ -35,7 +35,7 @@ from hfdn_deploy.cluster.planning import Plan, plan
 from hfdn_deploy.cluster.results import ImageResult
 from hfdn_deploy.cluster.storage import Storage
 from hfdn_deploy.errors import BackendError, HFDNError, InputError, first_line
-from hfdn_deploy.files import Job, upscale_bytes
+from hfdn_deploy.files import Job, Writing, upscale_bytes
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
@@ -53,12 +53,11 @@ _RETRIES = 3
 def run(
     plan: Plan,
     options: ModelOptions,
+    writing: Writing | None = None,
     *,
     workers: int | None = None,
     cpus: float = 1,
     gpus: float = 0,
-    keep_metadata: bool = True,
-    quality: int | None = None,
 ) -> Generator[ImageResult]:
     """Upscale the images of a plan; yields their results as they come, in any order.
 
@@ -70,10 +69,10 @@ def run(
     Args:
         plan: what to do.
         options: of the upscaler, which each worker opens once.
+        writing: how the outputs are written.
         workers: how many; by default as many as the cluster has room for.
         cpus: cores for a worker, which on a CPU computes in as many threads.
         gpus: GPUs for a worker; several workers share one if it is less than 1.
-        keep_metadata, quality: as for `jobs.run_jobs`.
 
     Raises:
         InputError: the storage refuses the list of results.
@@ -84,7 +83,7 @@ def run(
         some = "" if workers is None else f"{workers} "
         raise InputError(f"there are no {some}workers of {cpus:g} cores and {gpus:g} GPUs.")
     results = plan.results
-    worker = _Worker(options, plan.source, plan.target, keep_metadata, quality)
+    worker = _Worker(options, plan.source, plan.target, writing or Writing())
     todo = {job.target.name: job for job in plan.jobs}
     try:
         results.adopt(plan.done, plan.source)
@@ -154,17 +153,12 @@ class _Worker:
     """What is done to an image in the cluster."""
 
     def __init__(
-        self,
-        options: ModelOptions,
-        source: Storage,
-        target: Storage,
-        keep_metadata: bool,
-        quality: int | None,
+        self, options: ModelOptions, source: Storage, target: Storage, writing: Writing
     ) -> None:
         self._options = options
         self._source = source
         self._target = target
-        self._writing = (keep_metadata, quality)
+        self._writing = writing
 
     @cached_property
     def _up(self) -> Upscaler:
@@ -190,7 +184,7 @@ class _Worker:
                 raise InputError(row["error"])
             start = time.perf_counter()
             names = facts["input"], self._target.name(target)
-            image, header = upscale_bytes(up, row["data"], *names, *self._writing)
+            image, header = upscale_bytes(up, row["data"], *names, self._writing)
             self._target.write(target, image, overwrite=row["overwrite"])
             facts |= {
                 "width": up.scale * header.width,

@@ -10,12 +10,14 @@ from .planning import (
 )
 from .running import Done, Failed, run_jobs, upscale_bytes
 from .sources import Unusable, check_given, find_sources
+from .writing import Writing
 
 __all__ = [
     "Done",
     "Failed",
     "Job",
     "Unusable",
+    "Writing",
     "check_given",
     "check_names",
     "check_overwriting",

@@ -8,6 +8,7 @@ from pathlib import Path
 from hfdn_deploy.atomic import check_vacant, remove_abandoned
 from hfdn_deploy.errors import InputError, named
 from hfdn_deploy.files.planning import Job
+from hfdn_deploy.files.writing import DEFAULTS, Writing
 from hfdn_deploy.images import (
     Banded,
     Header,
@@ -51,8 +52,7 @@ class Failed:
 def run_jobs(
     up: Upscaler,
     jobs: Sequence[Job],
-    keep_metadata: bool = True,
-    quality: int | None = None,
+    writing: Writing = DEFAULTS,
     batch: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Done | Failed]:
@@ -63,9 +63,7 @@ def run_jobs(
     Args:
         up: runs.
         jobs: what to do, in this order, but for images of one size if there are batches.
-        keep_metadata: carry ICC profile, EXIF and the like over; of a video, titles, chapters
-            and the like.
-        quality: of JPEG, WebP and AVIF, see `write_image`.
+        writing: how the outputs are written.
         batch: the most images of one size that run at once.
         progress: see `Upscaler`.
 
@@ -76,7 +74,7 @@ def run_jobs(
         remove_abandoned(folder)
     for job in jobs:
         if is_video(job.source):
-            yield _video(up, job, keep_metadata)
+            yield _video(up, job, writing)
     for group in _groups(up, [job for job in jobs if not is_video(job.source)], batch):
         start = time.perf_counter()
         loaded: list[_Loaded] = []
@@ -89,9 +87,8 @@ def run_jobs(
             if isinstance(image, InputError):
                 yield Failed(one.job, image)
                 continue
-            metadata = one.header.metadata if keep_metadata else None
             try:
-                write_image(one.job.target, image, metadata, quality, overwrite=one.job.overwrite)
+                _write(one, image, writing)
             except InputError as error:
                 yield Failed(one.job, error)
                 continue
@@ -99,21 +96,23 @@ def run_jobs(
             yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.plan.side)
 
 
-def _video(up: Upscaler, job: Job, keep_metadata: bool) -> Done | Failed:
+def _write(one: "_Loaded", image: Image | Banded, writing: Writing) -> None:
+    metadata = one.header.metadata if writing.keep_metadata else None
+    write_image(one.job.target, image, metadata, writing.quality, overwrite=one.job.overwrite)
+
+
+def _video(up: Upscaler, job: Job, writing: Writing) -> Done | Failed:
     try:
-        facts = upscale_video(up, job.source, job.target, keep_metadata, overwrite=job.overwrite)
+        facts = upscale_video(
+            up, job.source, job.target, writing.keep_metadata, overwrite=job.overwrite
+        )
     except InputError as error:
         return Failed(job, error)
     return Done(job, **facts)
 
 
 def upscale_bytes(
-    up: Upscaler,
-    data: bytes,
-    source: str,
-    target: str,
-    keep_metadata: bool = True,
-    quality: int | None = None,
+    up: Upscaler, data: bytes, source: str, target: str, writing: Writing = DEFAULTS
 ) -> tuple[bytes, Header]:
     """The file that `run_jobs` would write, from the file that it would read.
 
@@ -121,7 +120,7 @@ def upscale_bytes(
         up: runs.
         data: an image file.
         source, target: names of input and output, for the errors and the format.
-        keep_metadata, quality: as for `run_jobs`.
+        writing: how the output is written.
 
     Returns:
         The new file, and what the old one's header says.
@@ -135,8 +134,8 @@ def upscale_bytes(
     image = _read(reader, plan)
     with named(source):
         stream = up.stream(image, plan)
-    metadata = reader.header.metadata if keep_metadata else None
-    return encode_image(stream, Path(target), metadata, quality), reader.header
+    metadata = reader.header.metadata if writing.keep_metadata else None
+    return encode_image(stream, Path(target), metadata, writing.quality), reader.header
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ import pytest
 from hfdn_deploy import InputError
 from hfdn_deploy.cluster import locate
 from hfdn_deploy.cluster import ray as on_ray
+from hfdn_deploy.files import Writing
 from hfdn_deploy.images import write_image
 from tests.helpers.cluster import OPTIONS
 from tests.helpers.disks import room_for, sizes_below
@@ -25,7 +26,7 @@ def test_a_worker_whose_disk_fills_says_so(tmp_path, photo):
     """In this process, as Ray's workers do it in theirs."""
     write_image(tmp_path / "in" / "a.jpg", photo)
     planned = on_ray.plan([str(tmp_path / "in")], str(tmp_path / "out"))
-    worker = on_ray._Worker(OPTIONS, planned.source, planned.target, True, None)
+    worker = on_ray._Worker(OPTIONS, planned.source, planned.target, Writing())
     (job,) = planned.jobs
     row = {"source": str(job.source), "target": str(job.target), "overwrite": job.overwrite}
     with room_for(3000):
