@@ -1,6 +1,6 @@
 from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image, check_shape
+from .exif import upright_exif
 from .format import Header
-from .metadata import upright_exif
 from .png_chunks import png_chunk
 from .reading import (
     ImageReader,

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images.metadata import Metadata, upright_exif, upright_xmp, valid_dpi
+from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_dpi
 from hfdn_deploy.images.rows import Banded, Pixels
 
 # Channels by Pillow's mode; a colour or palette entry may be transparent besides.
@@ -62,8 +62,8 @@ class Format:
     """Bytes of all pixels."""
     if_too_large: ClassVar[str] = "choose .png or .tif"
     """What to do about an image that is larger."""
-    only_density: ClassVar[bool] = False
-    """Whether the resolution is all the metadata that the format holds."""
+    holds: ClassVar[frozenset[str]] = frozenset(("icc", "exif", "xmp"))
+    """The fields of `Metadata` that the format can hold."""
     max_block: ClassVar[int | None] = None
     """Bytes of EXIF or XMP, if they are limited."""
     lossy: ClassVar[bool] = False
@@ -84,7 +84,9 @@ class Format:
         """
         self._file = file
         file.seek(0)
-        self.header = self._read_header()
+        header = self._read_header()
+        metadata = replace(header.metadata, size=(header.width, header.height))
+        self.header = replace(header, metadata=metadata)
 
     def _read_header(self) -> Header:
         image = self._open_pillow()
@@ -98,6 +100,7 @@ class Format:
 
     def _open_pillow(self) -> ImageFile:
         """Have Pillow read the header; `_pillow` will decode the pixels."""
+        self._file.seek(0)
         self._pillow = self.pillow(self._file, "")
         if self._pillow.mode not in CHANNELS:
             raise InputError(
@@ -107,15 +110,12 @@ class Format:
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
         """Metadata and orientation from what Pillow knows."""
-        exif, orientation = upright_exif(info.get("exif"))
-        metadata = Metadata(
-            info.get("icc_profile"),
-            exif,
-            upright_xmp(info.get("xmp")),
-            valid_dpi(info.get("dpi")),
-            damaged=bool(info.get("exif")) and exif is None,
+        return metadata_of(
+            info.get("exif"),
+            info.get("xmp"),
+            icc=info.get("icc_profile"),
+            dpi=valid_dpi(info.get("dpi")),
         )
-        return metadata, orientation
 
     def decode(self) -> Pixels:
         """Decode all pixels, upright: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4); once.
@@ -182,16 +182,16 @@ class Format:
         Raises:
             Exception: whatever the encoder raises where a limit of the format is passed.
         """
-        blocks = {
-            "dpi": metadata.dpi,
-            "icc_profile": metadata.icc,
-            "exif": metadata.exif and b"Exif\0\0" + metadata.exif,
-            "xmp": metadata.xmp,
-        }
-        options = {name: value for name, value in blocks.items() if value}
+        options = cls._encoder_options(quality) | cls._metadata_options(metadata)
         pixels = PillowImage.fromarray(image.whole())
         stream: Any = _Stream(file)
-        pixels.save(stream, cls.name, **options, **cls._encoder_options(quality))
+        pixels.save(stream, cls.name, **options)
+
+    @classmethod
+    def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:
+        """Pillow's options for what the format can hold of the metadata."""
+        options = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+        return {name: value for name, value in options.items() if value}
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:

@@ -1,95 +1,93 @@
-"""What a picture file says beside its pixels, and carrying it over to the upscaled picture."""
+"""What an image file says beside its pixels, and carrying it over to the upscaled image."""
 
-import math
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from PIL.ExifTags import IFD, Base
-from PIL.Image import Exif
+from hfdn_deploy.images.exif import resized_exif, upright_exif
+from hfdn_deploy.images.photoshop import without_thumbnails
+from hfdn_deploy.images.xmp import resized_xmp, upright_xmp
 
-# Of a TIFF's tags only these describe the picture; the others describe the file.
-_DESCRIPTIVE = frozenset(
-    (
-        Base.ImageDescription, Base.Make, Base.Model, Base.Orientation, Base.XResolution,
-        Base.YResolution, Base.ResolutionUnit, Base.Software, Base.DateTime, Base.Artist,
-        Base.HostComputer, Base.Copyright, Base.Rating, Base.RatingPercent, Base.XPTitle,
-        Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject, IFD.Exif, IFD.GPSInfo,
-    )
-)  # fmt: skip
-_TIFF_XMP, _TIFF_ICC = 700, 34675
+Chunk = tuple[bytes, bytes]
+"""Of a PNG: type and data."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """All of it as bytes that go into a file, and safe to write: it was parsed or is opaque."""
+    """All of it as bytes that go into a file as they are.
 
-    icc: bytes | None = None
+    A `Format` says in `holds` which of these fields it can hold; `says` is what users call them.
+    """
+
+    icc: bytes | None = field(default=None, metadata={"says": "colour profile"})
     """ICC colour profile."""
-    exif: bytes | None = None
-    """EXIF as a TIFF block; its orientation is 1, and it has no thumbnail."""
-    xmp: bytes | None = None
-    """XMP packet; its orientation is 1."""
+    cicp: tuple[int, int] | None = None
+    """Colour primaries and transfer of RGB pixels, by their code points in ITU-T H.273."""
+    gamma: tuple[Chunk, ...] = ()
+    """The chunks gAMA, cHRM and sRGB of a PNG."""
+    exif: bytes | None = field(default=None, metadata={"says": "EXIF"})
+    """EXIF as a TIFF block; its orientation is 1."""
+    xmp: bytes | None = field(default=None, metadata={"says": "XMP"})
+    """XMP packet."""
+    extended_xmp: bytes | None = field(default=None, metadata={"says": "extended XMP"})
+    """The second packet, to which the first refers by its hash."""
+    photoshop: bytes | None = field(default=None, metadata={"says": "IPTC"})
+    """Photoshop's image resources, with IPTC among them."""
+    iptc: bytes | None = field(default=None, metadata={"says": "IPTC"})
+    """IPTC records that stand by themselves."""
+    comments: tuple[bytes, ...] = field(default=(), metadata={"says": "comment"})
+    texts: tuple[Chunk, ...] = field(default=(), metadata={"says": "PNG text"})
+    """Text chunks of a PNG, and its time."""
+    segments: tuple[Chunk, ...] = field(default=(), metadata={"says": "application data of JPEG"})
+    """Other application segments of a JPEG: marker and data."""
     dpi: tuple[float, float] | None = None
     """Dots per inch, horizontal and vertical."""
-    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """Text and colour chunks of a PNG by type, which only a PNG can hold."""
-    damaged: bool = False
-    """Whether there was EXIF that cannot be parsed."""
+    aspect: tuple[int, int] | None = None
+    """Densities without a unit, horizontal and vertical, of pixels that are not squares."""
+    size: tuple[int, int] | None = None
+    """Width and height in pixels of the image that all this describes."""
+    lost: tuple[str, ...] = ()
+    """Sentences on what cannot be carried over."""
+
+
+def metadata_of(
+    exif: bytes | None, xmp: Any = None, *, turn: int | None = None, **others: Any
+) -> tuple[Metadata, int]:
+    """Metadata of an upright image, and the orientation 1 to 8 of the one that was stored.
+
+    Args:
+        exif: as it is stored.
+        xmp: the packet.
+        turn: the orientation, where EXIF does not say it.
+        others: other fields of `Metadata`.
+    """
+    upright, orientation = upright_exif(exif)
+    if turn is not None:
+        orientation = turn
+    if exif and upright is None:
+        others["lost"] = (
+            *others.get("lost", ()),
+            "the EXIF of its original is damaged, and left out",
+        )
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    metadata = Metadata(exif=upright, xmp=xmp or None, **others)
+    if orientation != 1:
+        metadata = replace(
+            metadata,
+            xmp=metadata.xmp and upright_xmp(metadata.xmp),
+            photoshop=metadata.photoshop and without_thumbnails(metadata.photoshop),
+        )
+    return metadata, orientation
 
 
 def for_size(metadata: Metadata, width: int, height: int) -> Metadata:
-    """The same, with EXIF that names this size in pixels, if it named one."""
-    if metadata.exif is None:
-        return metadata
-    exif = Exif()
-    exif.load(metadata.exif)
-    details = exif.get_ifd(IFD.Exif)
-    for tag, side in ((Base.ExifImageWidth, width), (Base.ExifImageHeight, height)):
-        if tag in details:
-            details[tag] = side
-    return replace(metadata, exif=_block(exif))
-
-
-def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
-    """EXIF with orientation 1 and without a thumbnail, and the orientation 1 to 8 it had.
-
-    EXIF that cannot be parsed is left out: the picture is none the worse. So are tags about the
-    file rather than the picture, which would contradict those of a TIFF that they go into.
-    """
-    if not raw:
-        return None, 1
-    exif = Exif()
-    try:
-        exif.load(raw)
-        for tag in set(exif) - _DESCRIPTIVE:
-            del exif[tag]
-        return _upright(exif)
-    except Exception:  # Pillow's parser raises nearly anything
-        return None, 1
-
-
-def tiff_metadata(tags: Exif) -> Metadata:
-    """Metadata from a TIFF's tags, which are used up."""
-    try:
-        for tag in set(tags) - _DESCRIPTIVE - {_TIFF_XMP, _TIFF_ICC}:
-            del tags[tag]
-        icc, xmp = (_bytes(tags.get(tag)) for tag in (_TIFF_ICC, _TIFF_XMP))
-        for tag in {_TIFF_XMP, _TIFF_ICC} & set(tags):
-            del tags[tag]
-        inch = {2: 1.0, 3: 2.54}.get(tags.get(Base.ResolutionUnit, 2), math.nan)
-        density = (tags.get(tag) for tag in (Base.XResolution, Base.YResolution))
-        dpi = valid_dpi([float(value) * inch if value else 0 for value in density])
-        exif, _ = _upright(tags)
-    except Exception:  # as above
-        return Metadata(damaged=True)
-    return Metadata(icc, exif, upright_xmp(xmp), dpi)
-
-
-def upright_xmp(xmp: Any) -> bytes | None:
-    """An XMP packet whose orientation, if it has one, is 1."""
-    data = _bytes(xmp)
-    return data and re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[0-9]", rb"\g<1>1", data)
+    """The same, with sizes in pixels, where there are any, for an image of this size."""
+    before = metadata.size or (width, height)
+    return replace(
+        metadata,
+        exif=metadata.exif and resized_exif(metadata.exif, width, height),
+        xmp=metadata.xmp and resized_xmp(metadata.xmp, before, (width, height)),
+        size=(width, height),
+    )
 
 
 def valid_dpi(dpi: Any) -> tuple[float, float] | None:
@@ -101,21 +99,6 @@ def valid_dpi(dpi: Any) -> tuple[float, float] | None:
     return (x, y) if all(1 <= value < 1e5 for value in (x, y)) else None
 
 
-def _upright(exif: Exif) -> tuple[bytes, int]:
-    orientation = exif.get(Base.Orientation, 1)
-    if Base.Orientation in exif:
-        exif[Base.Orientation] = 1
-    return _block(exif), orientation if orientation in range(1, 9) else 1
-
-
-def _block(exif: Exif) -> bytes:
-    return exif.tobytes().removeprefix(b"Exif\0\0")
-
-
-def _bytes(value: Any) -> bytes | None:
-    """A tag's value if it is bytes, which Pillow may give as text or as a tuple of numbers."""
-    if isinstance(value, str):
-        value = value.encode()
-    elif isinstance(value, tuple) and all(v in range(256) for v in value):
-        value = bytes(value)
-    return value if isinstance(value, bytes) and value else None
+def valid_aspect(x: int, y: int) -> tuple[int, int] | None:
+    """Two densities without a unit, unless they say nothing."""
+    return (x, y) if 0 < x < 2**16 and 0 < y < 2**16 and x != y else None

@@ -6,12 +6,13 @@ To be read, rows become a small PNG under the row above them, for the decoder of
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from hfdn_deploy.errors import InputError
@@ -25,6 +26,7 @@ from hfdn_deploy.images.png_chunks import (
     png_chunk,
     read_metadata,
     walk_chunks,
+    without_texts,
 )
 from hfdn_deploy.images.rows import Banded, Pixels, size_of
 
@@ -39,6 +41,8 @@ _PAETH = 4
 _TOO_EARLY = "the pixels end too early"
 _LEVEL = 4
 
+T = TypeVar("T")
+
 
 class Png(Format):
     """PNG: Pillow reads the header and pixels of 8 bits, OpenCV those of 16."""
@@ -48,17 +52,13 @@ class Png(Format):
     signature = rb"\x89PNG\r\n\x1a\n"
     pillow = PngImageFile
     dtypes = ("uint8", "uint16")
+    holds = frozenset((
+        "icc", "cicp", "gamma", "exif", "xmp", "photoshop", "texts", "dpi", "aspect",
+    ))  # fmt: skip
     banded = True
 
     def _read_header(self) -> Header:
-        try:
-            header = super()._read_header()
-        except ValueError as error:
-            if "MAX_TEXT" not in str(error):
-                raise
-            raise InputError(
-                "holds a text or profile of more than 1 MiB, which is not read; save it without"
-            ) from None
+        header = super()._read_header()
         # The header chunk behind width and height: bits, colour type, three methods.
         self._file.seek(8 + 8 + 8)
         self._kind = self._file.read(5)
@@ -75,8 +75,29 @@ class Png(Format):
         channels = 2 if colour == _COLOUR[2] else header.channels
         return replace(header, dtype="uint16", channels=channels)
 
+    def _open_pillow(self) -> ImageFile:
+        return self._whatever_its_texts(super()._open_pillow)
+
+    def _decode_by_pillow(self) -> Pixels:
+        return self._whatever_its_texts(super()._decode_by_pillow)
+
+    def _whatever_its_texts(self, action: Callable[[], T]) -> T:
+        """Do it, from a copy without texts and profiles where Pillow finds one too long."""
+        try:
+            return action()
+        except ValueError as error:
+            if "MAX_TEXT" not in str(error):
+                raise
+        file = self._file
+        self._file = io.BytesIO(without_texts(file))
+        try:
+            super()._open_pillow()
+            return action()
+        finally:
+            self._file = file
+
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
-        return read_metadata(self._file, info.get("icc_profile"), info.get("dpi"))
+        return read_metadata(self._file, info.get("dpi"))
 
     def decode(self) -> Pixels:
         """Decode all pixels; see `Format`. Those of 8 bits that end too early are refused here."""

@@ -5,19 +5,26 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, BinaryIO
 
-from hfdn_deploy.images.metadata import Metadata, upright_exif, upright_xmp, valid_dpi
+from hfdn_deploy.images.metadata import Chunk, Metadata, metadata_of, valid_aspect, valid_dpi
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
+_GAMMA = (b"gAMA", b"cHRM", b"sRGB")
+# RGB in full range, which follow primaries and transfer.
+_RGB = b"\0\1"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_AS_THEY_ARE = (b"tIME",)
 _XMP = b"XML:com.adobe.xmp\0"
-# Text that is EXIF or XMP in disguise, and would contradict what is written.
-_STALE = re.compile(rb"XML:com\.adobe\.xmp\0|Raw profile type (exif|APP1|xmp)\0")
-_LARGEST_TEXT = 2**24
+_XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+# ImageMagick's way to have profiles in texts, in hexadecimal digits.
+_RAW = b"Raw profile type "
+_RAW_KINDS = (b"exif", b"APP1", b"xmp", b"iptc", b"8bim", b"icc", b"icm")
+# Text that is written as what it stands for.
+_REWRITTEN = re.compile(re.escape(_XMP) + rb"|" + _RAW + rb"(" + rb"|".join(_RAW_KINDS) + rb")\0")
+_DENSITY = struct.Struct(">IIB")
+_LARGEST_TEXT = 2**26
 # Samples of a pixel by colour type, and first column and row, and their steps, of each pass of an
 # interlaced image (PNG specification, 11.2.1 and 8.2).
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -62,36 +69,81 @@ def filtered_bytes(width: int, height: int, kind: bytes) -> int:
     return total
 
 
-def read_metadata(file: BinaryIO, icc: bytes | None, dpi: Any) -> tuple[Metadata, int]:
-    """Metadata and orientation from a PNG's chunks, and what Pillow made of two of them.
+def read_metadata(file: BinaryIO, dpi: Any) -> tuple[Metadata, int]:
+    """Metadata and orientation from a PNG's chunks, and the density that Pillow found.
 
     Raises:
         EOFError: a chunk is longer than the file, for which OpenCV would set memory aside.
     """
     chunks = _read_chunks(file)
     texts = [(kind, data) for kind in _TEXT for data in chunks.get(kind, ())]
-    raw = next(filter(None, chain(chunks.get(b"eXIf", ()), map(_raw_exif, texts))), b"")
-    exif, orientation = upright_exif(raw)
-    xmp = upright_xmp(next(filter(None, (_xmp(data) for _, data in texts)), None))
-    kept = [(kind, data) for kind in _COLOUR for data in chunks.get(kind, ())[:1]]
-    kept += [(kind, data) for kind, data in texts if not _STALE.match(data)]
-    damaged = bool(raw) and exif is None
-    return Metadata(icc, exif, xmp, valid_dpi(dpi), tuple(kept), damaged), orientation
+    raw = {kind: data for chunk in reversed(texts) for kind, data in _raw_profile(chunk)}
+    kept = [(kind, data) for kind, data in texts if not _REWRITTEN.match(data)]
+    kept += [(kind, data) for kind in _AS_THEY_ARE for data in chunks.get(kind, ())[:1]]
+    app1 = raw.get(b"APP1", b"")
+    is_xmp = app1.startswith(_XMP_OF_JPEG)
+    exif = [*chunks.get(b"eXIf", ()), raw.get(b"exif"), None if is_xmp else app1]
+    xmp = [*(_xmp(data) for _, data in texts), raw.get(b"xmp")]
+    xmp.append(app1.removeprefix(_XMP_OF_JPEG) if is_xmp else None)
+    icc = [_icc(data) for data in chunks.get(b"iCCP", ())] + [raw.get(b"icc"), raw.get(b"icm")]
+    return metadata_of(
+        next(filter(None, exif), None),
+        next(filter(None, xmp), None),
+        icc=next(filter(None, icc), None),
+        cicp=_cicp(next(iter(chunks.get(b"cICP", ())), b"")),
+        gamma=tuple((kind, data) for kind in _GAMMA for data in chunks.get(kind, ())[:1]),
+        photoshop=raw.get(b"iptc") or raw.get(b"8bim"),
+        texts=tuple(kept),
+        dpi=valid_dpi(dpi),
+        aspect=_aspect(next(iter(chunks.get(b"pHYs", ())), b"")),
+    )
 
 
 def metadata_chunks(metadata: Metadata) -> bytes:
     """The chunks for metadata, which stand behind a PNG's header."""
-    chunks = list(metadata.png_chunks)
+    chunks = [*metadata.gamma, *metadata.texts]
+    if metadata.cicp:
+        chunks.insert(0, (b"cICP", bytes(metadata.cicp) + _RGB))
     if metadata.icc:
         chunks.insert(0, (b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.exif:
         chunks.append((b"eXIf", metadata.exif))
     if metadata.xmp:
         chunks.append((b"iTXt", _XMP + b"\0\0\0\0" + metadata.xmp))
+    if metadata.photoshop:
+        chunks.append((b"zTXt", _raw_text(b"iptc", metadata.photoshop)))
     if metadata.dpi:
         density = (round(value * _INCHES_PER_METRE) for value in metadata.dpi)
-        chunks.append((b"pHYs", struct.pack(">IIB", *density, 1)))
+        chunks.append((b"pHYs", _DENSITY.pack(*density, 1)))
+    elif metadata.aspect:
+        chunks.append((b"pHYs", _DENSITY.pack(*metadata.aspect, 0)))
     return b"".join(png_chunk(kind, data) for kind, data in chunks)
+
+
+def without_texts(file: BinaryIO) -> bytes:
+    """A PNG without its texts and profile."""
+    parts = [SIGNATURE]
+    for kind, length in walk_chunks(file):
+        if kind not in (*_TEXT, b"iCCP"):
+            file.seek(-8, 1)
+            parts.append(file.read(8 + length + 4))
+    return b"".join(parts)
+
+
+def comment_text(comment: bytes) -> Chunk:
+    """The text chunk for a comment of another format."""
+    return b"tEXt", b"Comment\0" + comment.replace(b"\0", b"")
+
+
+def comment_of(chunk: Chunk) -> bytes | None:
+    """The comment that a text chunk is; None if it is another text."""
+    kind, data = chunk
+    if not data.startswith(b"Comment\0"):
+        return None
+    text = data[len(b"Comment\0") :]
+    if kind == b"zTXt":
+        return _inflated(text[1:])
+    return _international(text) if kind == b"iTXt" else text
 
 
 def _read_chunks(file: BinaryIO) -> dict[bytes, list[bytes]]:
@@ -113,26 +165,55 @@ def _read_chunks(file: BinaryIO) -> dict[bytes, list[bytes]]:
 
 def _xmp(text: bytes) -> bytes:
     """The XMP packet that a text chunk is; empty if it is none (PNG specification, 11.3.3.4)."""
-    if not text.startswith(_XMP) or text.count(b"\0") < 5:
+    return _international(text[len(_XMP) :]) if text.startswith(_XMP) else b""
+
+
+def _international(text: bytes) -> bytes:
+    """The text of an iTXt chunk behind its keyword; empty if it is damaged."""
+    if text.count(b"\0") < (3 if text[:1] == b"\1" else 4):
         return b""
-    compressed = text[len(_XMP)]
     # Two bytes on compression, language and translated keyword, then the text.
-    packet = text[len(_XMP) + 2 :].split(b"\0", 2)[-1]
-    return _inflated(packet) if compressed else packet
+    packet = text[2:].split(b"\0", 2)[-1]
+    return _inflated(packet) if text[0] else packet
 
 
-def _raw_exif(chunk: tuple[bytes, bytes]) -> bytes:
-    """The EXIF that a text chunk of ImageMagick's is, in hexadecimal digits; empty if none."""
+def _icc(data: bytes) -> bytes:
+    """The profile in an iCCP chunk: its name, a byte on compression, and the profile."""
+    return _inflated(data.partition(b"\0")[2][1:])
+
+
+def _raw_profile(chunk: Chunk) -> Iterator[Chunk]:
+    """Kind and bytes of the profile that a text chunk of ImageMagick's holds, if it does."""
     kind, data = chunk
     keyword, _, text = data.partition(b"\0")
-    if kind == b"iTXt" or keyword not in (b"Raw profile type exif", b"Raw profile type APP1"):
-        return b""
+    name = keyword.removeprefix(_RAW)
+    if kind == b"iTXt" or name == keyword or name not in _RAW_KINDS:
+        return
     # A byte on compression; name, length and digits stand in lines.
     lines = (_inflated(text[1:]) if kind == b"zTXt" else text).split()
     try:
-        return bytes.fromhex(b"".join(lines[2:]).decode()).removeprefix(b"Exif\0\0")
+        yield name, bytes.fromhex(b"".join(lines[2:]).decode())
     except ValueError:
-        return b""
+        return
+
+
+def _raw_text(kind: bytes, data: bytes) -> bytes:
+    """The zTXt chunk that holds a profile in ImageMagick's way."""
+    digits = data.hex().encode()
+    lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
+    text = b"\n".join([b"", kind, b"%8d" % len(data), *lines, b""])
+    return _RAW + kind + b"\0\0" + zlib.compress(text)
+
+
+def _cicp(data: bytes) -> tuple[int, int] | None:
+    return (data[0], data[1]) if len(data) == 4 and data[2:] == _RGB else None
+
+
+def _aspect(density: bytes) -> tuple[int, int] | None:
+    if len(density) != _DENSITY.size:
+        return None
+    x, y, unit = _DENSITY.unpack(density)
+    return None if unit else valid_aspect(x, y)
 
 
 def _inflated(packed: bytes) -> bytes:

@@ -4,29 +4,29 @@ To be read, strips or tiles become a small TIFF, for the decoder of whole images
 """
 
 import io
-import zlib
+import math
 from collections.abc import Iterator
-from typing import BinaryIO
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image as PillowImage
 from PIL import TiffImagePlugin, TiffTags
-from PIL.ExifTags import IFD, Base
-from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.ExifTags import Base
+from PIL.TiffImagePlugin import TiffImageFile
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import rows
+from hfdn_deploy.images.exif import ICC_PROFILE, IPTC, PHOTOSHOP, XMP, tags_of_tiff
 from hfdn_deploy.images.format import CHANNELS, Format, Header, turn_upright
-from hfdn_deploy.images.metadata import Metadata, tiff_metadata
-from hfdn_deploy.images.rows import Banded, Pixels, size_of
+from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_aspect, valid_dpi
+from hfdn_deploy.images.rows import Banded, Pixels
 from hfdn_deploy.images.tiff_parts import (
     check_parts,
-    is_bigtiff,
     parts_in_a_band,
     read_directory,
-    save_tags,
     small_tiffs,
 )
+from hfdn_deploy.images.tiff_writing import write_tiff
 
 _SIGNED = 2
 # What OpenCV decodes: nothing, LZW, deflate by both its numbers, and PackBits (TIFF 6.0).
@@ -34,7 +34,7 @@ _DEEP_COMPRESSIONS = (1, 5, 8, 32946, 32773)
 _HORIZONTAL_DIFFERENCES = 2
 # Of compressions: none and PackBits, where decoders take no notice of a predictor.
 _UNPREDICTED = (1, 32773)
-_UNASSOCIATED_ALPHA = 2
+_NO_UNIT = 1
 
 
 class Tiff(Format):
@@ -48,6 +48,7 @@ class Tiff(Format):
     # Offsets have 32 bits; some room is left for the tags.
     max_bytes = 2**32 - 2**24
     if_too_large = "choose .png, or cut it up"
+    holds = frozenset(("icc", "exif", "xmp", "photoshop", "iptc", "dpi", "aspect"))
     banded = True
 
     def _read_header(self) -> Header:
@@ -62,13 +63,31 @@ class Tiff(Format):
         if orientation > 4:
             width, height = height, width
         frames = 2 if tags.next else 1
-        exif = PillowImage.Exif()
-        self._file.seek(0)
-        if not is_bigtiff(self._file):  # which Pillow's EXIF does not know
-            exif.load_from_fp(self._file)
-        metadata = tiff_metadata(exif)
+        metadata = self._metadata(orientation)
         channels, dtype = self._read_pixel_kind()
         return Header(self.name, width, height, channels, dtype, orientation, frames, metadata)
+
+    def _metadata(self, orientation: int) -> Metadata:
+        try:
+            found = tags_of_tiff(self._file)
+        except ValueError:
+            return Metadata(lost=("the metadata of its original is damaged, and left out",))
+        metadata, _ = metadata_of(
+            found.exif,
+            found.values.get(XMP),
+            turn=orientation,
+            icc=found.values.get(ICC_PROFILE),
+            photoshop=found.values.get(PHOTOSHOP),
+            iptc=found.values.get(IPTC),
+            lost=found.lost,
+        )
+        unit = self._tags.get(Base.ResolutionUnit, 2)
+        density = [self._tags.get(tag) for tag in (Base.XResolution, Base.YResolution)]
+        if unit == _NO_UNIT:
+            return replace(metadata, aspect=_aspect(density))
+        inch = {2: 1.0, 3: 2.54}.get(unit, math.nan)
+        dpi = valid_dpi([float(value) * inch if value else 0 for value in density])
+        return replace(metadata, dpi=dpi)
 
     def _read_pixel_kind(self) -> tuple[int, str]:
         """Channels and dtype."""
@@ -178,73 +197,15 @@ class Tiff(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image as its rows come, in deflated strips.
-
-        Integers are differences from their left neighbour (TIFF 6.0, section 14). The tags stand
-        in front and are as long whatever the strips' sizes, so they are written again when those
-        are known.
-        """
-        height, width, channels = size_of(image)
-        count = max(1, rows.BAND_BYTES // (width * channels * image.dtype.itemsize))
-        sizes = [0] * -(-height // count)
-        file.write(_tags(image, metadata, count, sizes))
-        for i, strip in enumerate(_strips(image, count)):
-            pixels = strip.reshape(-1, width, channels)
-            if image.dtype.kind == "u":
-                pixels = np.diff(pixels, axis=1, prepend=pixels.dtype.type(0))
-            packed = zlib.compress(pixels.astype(image.dtype.newbyteorder("<")).tobytes())
-            sizes[i] = len(packed)
-            file.write(packed)
-        file.seek(0)
-        file.write(_tags(image, metadata, count, sizes))
+        """Write an image as its rows come."""
+        write_tiff(file, image, metadata)
 
 
-def _strips(image: Banded, count: int) -> Iterator[Pixels]:
-    """The image in bands of so many rows, but for the last."""
-    rest: Pixels | None = None
-    for band in image.rows():
-        joined = band if rest is None else np.concatenate([rest, band])
-        whole = len(joined) // count * count
-        yield from (joined[top : top + count] for top in range(0, whole, count))
-        rest = joined[whole:]
-    if rest is not None and len(rest):
-        yield rest
-
-
-def _tags(image: Banded, metadata: Metadata, count: int, sizes: list[int]) -> bytes:
-    """What stands in front of the strips; Pillow writes the tags."""
-    height, width, channels = size_of(image)
-    integers = image.dtype.kind == "u"
-    tags = ImageFileDirectory_v2(prefix=b"II")
-    if metadata.exif:
-        exif = PillowImage.Exif()
-        exif.load(metadata.exif)
-        for tag in exif:
-            tags[tag] = exif.get_ifd(tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
-    if metadata.dpi:
-        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = metadata.dpi
-        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
-    if metadata.icc:
-        tags[TiffImagePlugin.ICCPROFILE] = metadata.icc
-    if metadata.xmp:
-        tags.tagtype[TiffImagePlugin.XMP] = 1
-        tags[TiffImagePlugin.XMP] = metadata.xmp
-    tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
-    tags[TiffImagePlugin.BITSPERSAMPLE] = (8 * image.dtype.itemsize,) * channels
-    tags[TiffImagePlugin.SAMPLEFORMAT] = (1 if integers else 3,) * channels
-    tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
-    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels < 3 else 2
-    tags[TiffImagePlugin.PLANAR_CONFIGURATION] = 1
-    if channels in (2, 4):
-        tags[TiffImagePlugin.EXTRASAMPLES] = _UNASSOCIATED_ALPHA
-    tags[TiffImagePlugin.COMPRESSION] = 8
-    if integers:
-        tags[TiffImagePlugin.PREDICTOR] = _HORIZONTAL_DIFFERENCES
-    tags[TiffImagePlugin.ROWSPERSTRIP] = count
-    tags.tagtype[TiffImagePlugin.STRIPOFFSETS] = tags.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = (
-        TiffTags.LONG
-    )
-    tags[TiffImagePlugin.STRIPBYTECOUNTS] = tuple(sizes)
-    # Counted from the end of the tags, whose length Pillow adds.
-    tags[TiffImagePlugin.STRIPOFFSETS] = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
-    return save_tags(tags)
+def _aspect(density: list[Any]) -> tuple[int, int] | None:
+    """Densities without a unit as whole numbers of the same ratio."""
+    try:
+        x, y = (Fraction(float(value)).limit_denominator(1000) for value in density)
+        ratio = x / y
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return valid_aspect(ratio.numerator, ratio.denominator)

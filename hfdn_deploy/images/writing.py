@@ -1,8 +1,6 @@
 """Arrays to image files, whole or not at all."""
 
 import io
-import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,12 +8,11 @@ import numpy as np
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import HFDNError, InputError
+from hfdn_deploy.images.fitting import fitting
 from hfdn_deploy.images.format import Format
 from hfdn_deploy.images.metadata import Metadata, for_size
 from hfdn_deploy.images.registry import FORMATS
 from hfdn_deploy.images.rows import Banded, Image, Pixels, size_of
-
-logger = logging.getLogger(__name__)
 
 
 def check_format(path: Path) -> None:
@@ -118,7 +115,7 @@ def _write(
     shape = (height, width) if channels == 1 else (height, width, channels)
     kind = FORMATS[path.suffix.lower()]
     written = _as_written(kind, Banded(shape, image.dtype.newbyteorder("="), flat))
-    metadata = _fitting(path, kind, written, for_size(metadata or Metadata(), width, height))
+    metadata = fitting(path, kind, written, for_size(metadata or Metadata(), width, height))
     try:
         kind.write(file, written, metadata, quality)
     except HFDNError:
@@ -145,23 +142,3 @@ def _as_written(kind: type[Format], image: Banded) -> Banded:
 def _coloured(pixels: Pixels) -> Pixels:
     grey, alpha = np.split(pixels, [1], axis=2)
     return np.concatenate([grey, grey, grey, alpha], axis=2)
-
-
-def _fitting(path: Path, kind: type[Format], image: Banded, metadata: Metadata) -> Metadata:
-    """What of the metadata this file can hold; what is lost against expectation is said."""
-    if metadata.damaged:
-        logger.warning("%s: the EXIF of its original cannot be read and is left out", path)
-    if kind.only_density:
-        metadata = Metadata(dpi=metadata.dpi)
-    space = b"GRAY" if size_of(image)[2] < 3 else b"RGB "
-    if metadata.icc and metadata.icc[16:20] != space:
-        logger.warning("%s: the colour profile is for other channels and is left out", path)
-        metadata = replace(metadata, icc=None)
-    if kind.max_block is not None:
-        if len(metadata.exif or b"") > kind.max_block:
-            logger.warning("%s: the EXIF is too long for a %s and is left out", path, kind.name)
-            metadata = replace(metadata, exif=None)
-        if len(metadata.xmp or b"") > kind.max_block:
-            logger.warning("%s: the XMP is too long for a %s and is left out", path, kind.name)
-            metadata = replace(metadata, xmp=None)
-    return metadata

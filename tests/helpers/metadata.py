@@ -1,5 +1,10 @@
-"""EXIF, XMP and a colour profile to write into image files."""
+"""EXIF, XMP and a colour profile to write into image files, and what a profile makes of one."""
 
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, TiffImagePlugin
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -16,3 +21,15 @@ def exif(orientation: int) -> Image.Exif:
     parsed = Image.Exif()  # which Pillow's TIFF writer needs
     parsed.load(data.tobytes())
     return parsed
+
+
+def as_shown(path: Path) -> NDArray[np.uint8]:
+    """Return the sRGB pixels (H, W, 3) that a file's colour profile makes of its pixels."""
+    with Image.open(path) as image:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        shown = ImageCms.profileToProfile(
+            image, profile, ImageCms.createProfile("sRGB"), intent, "RGB"
+        )
+        assert shown is not None
+        return np.asarray(shown)

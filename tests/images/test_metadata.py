@@ -1,5 +1,6 @@
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from hfdn_deploy import InputError
 from hfdn_deploy.images import read_header, read_image, upright_exif, write_image
-from tests.helpers.metadata import SRGB, XMP, exif
+from hfdn_deploy.images.icc import profile_of_cicp
+from hfdn_deploy.images.metadata import Metadata
+from tests.helpers.metadata import SRGB, XMP, as_shown, exif
 
 WITH_EXIF = ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"]
 
@@ -105,7 +108,7 @@ def test_exif_and_xmp_in_the_texts_of_a_png(tmp_path, photo, compress):
     kept = read_header(tmp_path / "a.png").metadata
     assert b"Maker" in kept.exif
     assert kept.xmp == XMP.replace(b'"6"', b'"1"')
-    assert [data[:5] for _, data in kept.png_chunks] == [b"Title"]
+    assert [data[:5] for _, data in kept.texts] == [b"Title"]
 
 
 @pytest.mark.parametrize("text", ["", "\nexif\n 4\nzz", "\nexif\n 4\n1", "\nexif\n 9\nab"])
@@ -121,12 +124,18 @@ def test_texts_that_are_no_exif(tmp_path, photo, text):
         assert "damaged" in str(error)
 
 
-def test_a_text_that_is_too_long_is_no_damage(tmp_path, photo):
+@pytest.mark.parametrize("last", [False, True])
+def test_texts_and_profiles_of_more_than_1_mib(tmp_path, photo, last):
+    """Which Pillow refuses, at the start or, behind the pixels, when it has decoded them."""
     extra = PngInfo()
-    extra.add_text("Workflow", "x" * (2**20 + 1), zip=True)
-    Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=extra)
-    with pytest.raises(InputError, match=r"a\.png holds a text or profile of more than 1 MiB"):
-        read_image(tmp_path / "a.png")
+    text = b"Workflow\0\0" + zlib.compress(bytes(2**20 + 1))
+    extra.add(b"zTXt", text, after_idat=last)
+    profile = np.random.default_rng(0).bytes(2**20 + 1)
+    Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=extra, icc_profile=profile)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
+    kept = read_header(tmp_path / "a.png").metadata
+    assert kept.icc == profile
+    assert [data[:8] for _, data in kept.texts] == [b"Workflow"]
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", "uint16"), ("a.tif", "float32")])
@@ -141,11 +150,30 @@ def test_metadata_of_deep_files(tmp_path, photo, name, dtype):
     assert b"Maker" in again.exif
 
 
-def test_a_profile_for_other_channels_is_left_out(tmp_path, photo, caplog):
-    save(tmp_path / "a.png", photo)
-    colour = read_header(tmp_path / "a.png").metadata
-    write_image(tmp_path / "b.png", photo[..., 0], colour)
-    assert "colour profile is for other channels" in caplog.text
+@pytest.mark.parametrize(
+    ("source", "pixels", "target", "space"),
+    [
+        ("a.png", "grey", "b.png", b"GRAY"),  # as if its colours had been taken away
+        ("grey.png", "grey", "b.webp", b"RGB "),  # which knows no grey
+    ],
+)
+def test_a_profile_follows_the_channels(tmp_path, photo, source, pixels, target, space):
+    grey = photo[..., 0]
+    Image.fromarray(photo).save(tmp_path / "a.png", icc_profile=profile_of_cicp(1, 13, grey=False))
+    grey_profile = profile_of_cicp(1, 13, grey=True)
+    Image.fromarray(grey).save(tmp_path / "grey.png", icc_profile=grey_profile)
+    write_image(tmp_path / target, grey, read_header(tmp_path / source).metadata)
+    icc = read_header(tmp_path / target).metadata.icc
+    assert icc[16:20] == space
+    shown = as_shown(tmp_path / target)
+    np.testing.assert_allclose(shown, np.dstack([grey] * 3), atol=1)
+
+
+def test_a_profile_without_a_curve_is_left_out(tmp_path, photo, caplog):
+    profile = bytearray(SRGB)
+    profile[16:20] = b"CMYK"
+    write_image(tmp_path / "b.png", photo[..., 0], Metadata(icc=bytes(profile[:300])))
+    assert "b.png: the colour profile is for other channels and is left out" in caplog.text
     assert read_header(tmp_path / "b.png").metadata.icc is None
 
 
@@ -154,7 +182,7 @@ def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path, photo, caplog):
     data[0x010E] = "x" * 70_000
     Image.fromarray(photo).save(tmp_path / "a.png", exif=data)
     write_image(tmp_path / "b.jpg", photo, read_header(tmp_path / "a.png").metadata)
-    assert "EXIF is too long for a JPEG" in caplog.text
+    assert "b.jpg: left out, since JPEG cannot hold it: EXIF" in caplog.text
 
 
 def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
@@ -163,7 +191,7 @@ def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
     Image.fromarray(photo).save(file, "PNG", exif=b"Exif\0\0nonsense")
     (tmp_path / "a.png").write_bytes(file.getvalue())
     write_image(tmp_path / "b.png", photo, read_header(tmp_path / "a.png").metadata)
-    assert "b.png: the EXIF of its original cannot be read" in caplog.text
+    assert "b.png: the EXIF of its original is damaged" in caplog.text
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
 
 

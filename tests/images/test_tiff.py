@@ -99,7 +99,7 @@ def test_a_tiff_whose_exif_lies_before_the_file_is_read(tmp_path, photo, dtype):
     tag, exif = (struct.pack("<HHI", code, 9, 1) for code in (other, ExifTags.IFD.Exif))
     path.write_bytes(path.read_bytes().replace(tag, exif))
     np.testing.assert_array_equal(read_image(path), photo)
-    assert read_header(path).metadata.damaged
+    assert "EXIF of its original is damaged" in read_header(path).metadata.lost[0]
 
 
 def test_pixels_before_the_file_are_damage(tmp_path, photo):

@@ -1,0 +1,58 @@
+"""Colour that a file says without a profile, as a profile that says the same."""
+
+import struct
+
+from hfdn_deploy.images.icc import SRGB, Primaries, profile_of_cicp, profile_of_gamma
+from hfdn_deploy.images.metadata import Metadata
+
+# ITU-T H.273, tables 2 and 3: unknown, BT.709's primaries, and sRGB's transfer.
+_UNKNOWN = (0, 2, 3)
+_BT709, _SRGB_TRANSFER = 1, 13
+# What PNGs say of sRGB (PNG specification, 11.3.2.5), and how far the same may be rounded.
+_SRGB_GAMMA = 0.45455
+_NEAR = 0.002
+
+
+def known_cicp(primaries: int, transfer: int) -> tuple[int, int] | None:
+    """These code points, unless they say nothing, or what is taken for granted: sRGB."""
+    if primaries in (*_UNKNOWN, _BT709) and transfer in (*_UNKNOWN, _SRGB_TRANSFER):
+        return None
+    return primaries, transfer
+
+
+def equal_profile(metadata: Metadata, grey: bool) -> bytes | None:
+    """The profile that says what `cicp` or else `gamma` does (PNG specification, 4.3).
+
+    Returns:
+        Empty if an image without a profile means the same; None if no profile says it.
+    """
+    if metadata.cicp:
+        primaries, transfer = metadata.cicp
+        primaries = _BT709 if primaries in _UNKNOWN else primaries
+        transfer = _SRGB_TRANSFER if transfer in _UNKNOWN else transfer
+        return profile_of_cicp(primaries, transfer, grey)
+    chunks = dict(metadata.gamma)
+    if not chunks or b"sRGB" in chunks:
+        return b""
+    gamma, chromaticities = _gamma(chunks.get(b"gAMA", b"")), _primaries(chunks.get(b"cHRM", b""))
+    if abs(gamma - _SRGB_GAMMA) < _NEAR and (grey or _near(chromaticities)):
+        return b""
+    return profile_of_gamma(1 / gamma, chromaticities, grey)
+
+
+def _gamma(data: bytes) -> float:
+    value = struct.unpack(">I", data)[0] / 100_000 if len(data) == 4 else 0
+    return value or _SRGB_GAMMA
+
+
+def _primaries(data: bytes) -> Primaries:
+    """White, red, green and blue of a cHRM chunk, or sRGB's."""
+    if len(data) != 32:
+        return SRGB
+    white, red, green, blue = ((x / 1e5, y / 1e5) for x, y in struct.iter_unpack(">II", data))
+    return Primaries(red, green, blue, white)
+
+
+def _near(primaries: Primaries) -> bool:
+    pairs = zip(vars(primaries).values(), vars(SRGB).values(), strict=True)
+    return all(abs(a - b) < _NEAR for one, other in pairs for a, b in zip(one, other, strict=True))
