@@ -97,7 +97,7 @@ def run_jobs(
 
 
 def _write(one: "_Loaded", image: Image | Banded, writing: Writing) -> None:
-    metadata = one.header.metadata if writing.keep_metadata else None
+    metadata = one.header.metadata if writing.keep_metadata else one.header.metadata.colour
     write_image(one.job.target, image, metadata, writing.quality, overwrite=one.job.overwrite)
 
 
@@ -134,7 +134,7 @@ def upscale_bytes(
     image = _read(reader, plan)
     with named(source):
         stream = up.stream(image, plan)
-    metadata = reader.header.metadata if writing.keep_metadata else None
+    metadata = reader.header.metadata if writing.keep_metadata else reader.header.metadata.colour
     return encode_image(stream, Path(target), metadata, writing.quality), reader.header
 
 

@@ -1,6 +1,7 @@
 from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image, check_shape
 from .exif import upright_exif
 from .format import Header
+from .metadata import Metadata
 from .png_chunks import png_chunk
 from .reading import (
     ImageReader,
@@ -29,6 +30,7 @@ __all__ = [
     "ImagePlanes",
     "ImageReader",
     "ImageTooLargeError",
+    "Metadata",
     "Plane",
     "Rows",
     "check_fits",

@@ -57,6 +57,8 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
     if behind := _bytes_behind(file):
         lost = (f"{behind} bytes behind the pixels of its original (other images?) are left out",)
     unit, density = info.get("jfif_unit"), info.get("jfif_density", (0, 0))
+    # With EXIF that has no density Pillow assumes 72.
+    dpi = info.get("dpi") if unit or info.get("dpi") != (72, 72) else None
     return metadata_of(
         exif,
         xmp,
@@ -65,7 +67,7 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
         photoshop=photoshop or None,
         comments=tuple(comments),
         segments=tuple(others),
-        dpi=valid_dpi(info.get("dpi")),
+        dpi=valid_dpi(dpi),
         aspect=valid_aspect(*density) if unit == 0 else None,
         lost=lost,
     )

@@ -1,7 +1,7 @@
 """What an image file says beside its pixels, and carrying it over to the upscaled image."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from hfdn_deploy.images.exif import resized_exif, upright_exif
 from hfdn_deploy.images.photoshop import without_thumbnails
@@ -47,6 +47,11 @@ class Metadata:
     """Width and height in pixels of the image that all this describes."""
     lost: tuple[str, ...] = ()
     """Sentences on what cannot be carried over."""
+
+    @property
+    def colour(self) -> Self:
+        """What says which colours the pixels mean, and nothing else."""
+        return type(self)(icc=self.icc, cicp=self.cicp, gamma=self.gamma)
 
 
 def metadata_of(

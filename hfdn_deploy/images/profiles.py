@@ -14,10 +14,10 @@ _NEAR = 0.002
 
 
 def known_cicp(primaries: int, transfer: int) -> tuple[int, int] | None:
-    """These code points, unless they say nothing, or what is taken for granted: sRGB."""
+    """These code points, unless they say nothing, are none, or say what is assumed: sRGB."""
     if primaries in (*_UNKNOWN, _BT709) and transfer in (*_UNKNOWN, _SRGB_TRANSFER):
         return None
-    return primaries, transfer
+    return (primaries, transfer) if max(primaries, transfer) < 256 else None
 
 
 def equal_profile(metadata: Metadata, grey: bool) -> bytes | None:
@@ -28,6 +28,8 @@ def equal_profile(metadata: Metadata, grey: bool) -> bytes | None:
     """
     if metadata.cicp:
         primaries, transfer = metadata.cicp
+        if not known_cicp(primaries, transfer):
+            return b""
         primaries = _BT709 if primaries in _UNKNOWN else primaries
         transfer = _SRGB_TRANSFER if transfer in _UNKNOWN else transfer
         return profile_of_cicp(primaries, transfer, grey)

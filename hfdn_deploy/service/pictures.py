@@ -10,6 +10,7 @@ from hfdn_deploy.images import (
     Image,
     ImageReader,
     ImageTooLargeError,
+    Metadata,
     check_fits,
     encode_image,
     format_of,
@@ -28,7 +29,7 @@ _NAMES: dict[Format, Path] = {
 
 def decode(
     data: bytes, check_size: Callable[[int, int], object], scale: int, form: Format | None
-) -> tuple[Image, Format]:
+) -> tuple[Image, Format, Metadata]:
     """Decode an image that is within the limits and whose result its format will hold.
 
     Args:
@@ -38,8 +39,8 @@ def decode(
         form: to answer in; None for its own.
 
     Returns:
-        The image, as `hfdn_deploy.images.read_image` gives it, and the format to answer in: this,
-        or its own.
+        The image, as `hfdn_deploy.images.read_image` gives it, the format to answer in: this, or
+        its own, and what its colours mean.
 
     Raises:
         RequestError: 415, no PNG, JPEG or WebP; 422, the format cannot hold
@@ -52,7 +53,7 @@ def decode(
             check_size(header.width, header.height)
             form = form or own
             _check_result(form, scale, header)
-            return reader.read(), form
+            return reader.read(), form, header.metadata.colour
     except ImageTooLargeError:
         raise RequestError(
             413, "the picture has far too many pixels; send a smaller one."
@@ -77,13 +78,13 @@ def _check_result(form: Format, scale: int, header: Header) -> None:
         raise RequestError(422, str(error)) from None
 
 
-def encode(image: Image, form: Format) -> bytes:
-    """The file of an image.
+def encode(image: Image, form: Format, colour: Metadata) -> bytes:
+    """The file of an image whose colours mean the same as its original's.
 
     Raises:
         RequestError: 422, the format cannot hold this image.
     """
     try:
-        return encode_image(image, _NAMES[form])
+        return encode_image(image, _NAMES[form], colour)
     except InputError as error:
         raise RequestError(422, str(error)) from None

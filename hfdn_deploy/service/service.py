@@ -111,14 +111,14 @@ class Service:
             data = await receive()
         with self.queue.entered(self.retry_after):
             times = [perf_counter()]
-            image, answer = await asyncio.to_thread(
+            image, answer, colour = await asyncio.to_thread(
                 decode, data, partial(self._check_size, model), model.scale, form
             )
             times.append(perf_counter())
             result = await self._run(model, image, gone)
             self.metrics.upscaled(model, result)
             times.append(perf_counter())
-            encoded = await asyncio.to_thread(encode, result.image, answer)
+            encoded = await asyncio.to_thread(encode, result.image, answer, colour)
             times.append(perf_counter())
         decoding, running, encoding = (1000 * (b - a) for a, b in pairwise(times))
         upscaling = 1000 * result.took

@@ -10,9 +10,10 @@ from PIL import Image
 
 from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import decode_header, decode_image
+from hfdn_deploy.images import Metadata, decode_header, decode_image, write_image
 from hfdn_deploy.service import Limits, RequestError
 from tests.helpers.images import SAMPLES, raw_png
+from tests.helpers.metadata import SRGB
 from tests.helpers.service import encoded, running
 
 
@@ -46,6 +47,15 @@ def test_form_and_formats(served, photo, png):
         answer = served.post(png, params={"format": kind, "scale": 2, "precision": "int8"})
         header = decode_header(answer.content, "")
         assert (header.format.lower(), header.width, header.height) == (kind, 48, 32)
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_the_colours_of_an_image_stay_what_they_are(served, photo, tmp_path, form):
+    write_image(tmp_path / "a.png", photo[:16, :24], Metadata(icc=SRGB, comments=(b"Home",)))
+    answer = served.post((tmp_path / "a.png").read_bytes(), params={"format": form})
+    header = decode_header(answer.content, "")
+    assert header.metadata.icc == SRGB
+    assert not header.metadata.texts + header.metadata.comments
 
 
 def bomb(width, height):
