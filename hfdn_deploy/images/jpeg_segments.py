@@ -18,9 +18,11 @@ _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _PLACE = struct.Struct(">32sII")
 _ICC = b"ICC_PROFILE\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
-# About the file that was read: its kind, its compression and the images behind the first.
+# Of the images behind the first, which are counted elsewhere.
+_INDEX = b"MPF\0"
+# About the file that was read: its kind and its compression.
 _OF_THE_FILE = (
-    b"JFIF\0", b"JFXX\0", b"SPIFF\0", b"Adobe\0", b"Ducky", b"MPF\0", _ICC,
+    b"JFIF\0", b"JFXX\0", b"SPIFF\0", b"Adobe\0", b"Ducky", _ICC,
     b"urn:iso:std:iso:ts:21496:-1\0",
 )  # fmt: skip
 # Inside a scan, what is neither data nor a restart (ITU-T T.81, B.1.1.2).
@@ -37,6 +39,7 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
     extended: dict[int, bytes] = {}
     comments, others = [], []
     parts: list[tuple[bytes, int, bytes]] = []
+    indexed = False
     for marker, data in _walk(file):
         if marker == _COMMENT:
             comments.append(data)
@@ -50,11 +53,13 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
             parts.append((guid, place, data[start + _PLACE.size :]))
         elif marker == _APP13 and data.startswith(_PHOTOSHOP):
             photoshop += data[len(_PHOTOSHOP) :]
+        elif data.startswith(_INDEX):
+            indexed = True
         elif not data.startswith(_OF_THE_FILE):
             others.append((bytes([marker]), data))
     extended = {place: part for guid, place, part in parts if guid == extension_of(xmp)}
     lost: tuple[str, ...] = ()
-    if behind := _bytes_behind(file):
+    if not indexed and (behind := _bytes_behind(file)):
         lost = (f"{behind} bytes behind the pixels of its original (other images?) are left out",)
     unit, density = info.get("jfif_unit"), info.get("jfif_density", (0, 0))
     # With EXIF that has no density Pillow assumes 72.
