@@ -1,15 +1,42 @@
 """BMP."""
 
+import struct
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
 
-from hfdn_deploy.images.format import Format
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images.depths import stretched
+from hfdn_deploy.images.format import CONVERT, Format, Header
 from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.rows import Pixels
+
+_FILE_HEADER = 14
+# Sizes of the headers that can name bit fields: BITMAPINFOHEADER, its successors to version 5.
+_HEADERS = (40, 52, 56, 108, 124)
+# Headers from this one on, and this compression, name a mask for alpha.
+_WITH_ALPHA, _BITFIELDS, _ALPHA_BITFIELDS = 56, 3, 6
+_METRES_PER_INCH = 0.0254
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Where a pixel's numbers stand."""
+
+    bytes: int
+    """Of a pixel."""
+    masks: tuple[int, ...]
+    """Bits of red, green, blue and, if there is any, alpha."""
+    start: int
+    """Of the pixels in the file."""
+    upwards: bool
+    """Whether the bottom row is the first."""
 
 
 class Bmp(Format):
-    """BMP, by Pillow."""
+    """BMP, by Pillow; bit fields, of which it knows a few, are read here."""
 
     name = "BMP"
     suffixes = (".bmp",)
@@ -19,7 +46,59 @@ class Bmp(Format):
     # The file's size has 32 bits; some room is left for the header.
     max_bytes = 2**32 - 2**24
     holds = frozenset(("dpi",))
+    _fields: _Fields | None = None
+
+    def _read_header(self) -> Header:
+        start = self._file.read(_FILE_HEADER + 4 + 36 + 16).ljust(_FILE_HEADER + 4 + 36 + 16, b"\0")
+        pixels, size, width, height, _, bits, compression, _, *density = struct.unpack_from(
+            "<IIiiHHIIii", start, 10
+        )
+        if compression not in (_BITFIELDS, _ALPHA_BITFIELDS) or size not in _HEADERS:
+            return super()._read_header()
+        masks = struct.unpack_from("<4I", start, _FILE_HEADER + 40)
+        if not (size >= _WITH_ALPHA or compression == _ALPHA_BITFIELDS) or not masks[3]:
+            masks = masks[:3]
+        if bits not in (16, 24, 32) or width < 1 or not height:
+            raise InputError(f"has bit fields in {bits} bits of {width}×{height} pixels; {CONVERT}")
+        if any(_is_split(mask) or mask >> bits for mask in masks):
+            raise InputError(f"has bit fields that are split or empty; {CONVERT}")
+        self._fields = _Fields(bits // 8, masks, pixels, height > 0)
+        dtype = "uint8" if max(mask.bit_count() for mask in masks) <= 8 else "uint16"
+        metadata, _ = self._read_metadata({"dpi": [side * _METRES_PER_INCH for side in density]})
+        return Header(self.name, width, abs(height), len(masks), dtype, 1, 1, metadata)
+
+    def _decode(self) -> Pixels:
+        if self._fields is None:
+            return super()._decode()
+        height, width, fields = self.header.height, self.header.width, self._fields
+        row = -(-width * fields.bytes // 4) * 4
+        self._file.seek(fields.start)
+        data = self._file.read(height * row)
+        if len(data) < height * row:
+            raise EOFError("the pixels end too early")
+        rows = np.frombuffer(data, np.uint8).reshape(height, row)[:: -1 if fields.upwards else 1]
+        stored = rows[:, : width * fields.bytes].reshape(height, width, fields.bytes)
+        numbers = np.zeros((height, width), np.uint32)
+        for i in range(fields.bytes):
+            numbers |= stored[..., i].astype(np.uint32) << (8 * i)
+        pixels = np.empty((height, width, len(fields.masks)), self.header.dtype)
+        for channel, mask in enumerate(fields.masks):
+            low, count = _lowest(mask), mask.bit_count()
+            # More than 16 bits would be a table of gigabytes.
+            low, count = low + max(0, count - 16), min(count, 16)
+            pixels[..., channel] = stretched((numbers & mask) >> low, count, self.header.dtype)
+        return pixels
 
     @classmethod
     def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:
         return {"dpi": metadata.dpi} if metadata.dpi else {}
+
+
+def _lowest(mask: int) -> int:
+    """The place of the lowest bit."""
+    return (mask & -mask).bit_length() - 1
+
+
+def _is_split(mask: int) -> bool:
+    """Whether the bits of a mask are not side by side, or none."""
+    return not mask or mask >> _lowest(mask) != (1 << mask.bit_count()) - 1
