@@ -6,22 +6,24 @@ import struct
 from dataclasses import replace
 from typing import Any, BinaryIO
 
+import cv2
 from PIL import features
 from PIL.AvifImagePlugin import AvifImageFile
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.images.depths import stretched
 from hfdn_deploy.images.exif import without_orientation
-from hfdn_deploy.images.format import Format, Header
+from hfdn_deploy.images.format import Format, Header, decode_by_opencv
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.profiles import known_cicp
-from hfdn_deploy.images.rows import Banded
+from hfdn_deploy.images.rows import Banded, Pixels
 
 _NCLX = re.compile(rb"colrnclx(....)", re.DOTALL)
 _CODE_POINTS = struct.Struct(">HH")
 
 
 class Avif(Format):
-    """AVIF, by Pillow."""
+    """AVIF: Pillow reads pixels of 8 bits, OpenCV those of 10 and 12, as uint16."""
 
     name = "AVIF"
     suffixes = (".avif",)
@@ -57,9 +59,22 @@ class Avif(Format):
 
     def _read_header(self) -> Header:
         header = super()._read_header()
-        if (bits := _depth(self._file)) > 8:
-            raise InputError(f"has {bits} bits a channel; convert it to 8 bits or a 16-bit PNG")
-        return header
+        self._bits = _depth(self._file)
+        if self._bits <= 8:
+            return header
+        if not cv2.haveImageWriter(".avif"):
+            raise InputError(
+                f"is an AVIF of {self._bits} bits, which this OpenCV does not read; "
+                "convert it to 8 bits or a 16-bit PNG"
+            )
+        return replace(header, dtype="uint16")
+
+    def _decode(self) -> Pixels:
+        """Those of more than 8 bits by OpenCV, which gives the numbers as they are."""
+        if self._bits <= 8:
+            return super()._decode()
+        self._file.seek(0)
+        return stretched(decode_by_opencv(self._file.read(), "uint16"), self._bits)
 
     @classmethod
     def why_missing(cls) -> str | None:

@@ -5,18 +5,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, ClassVar
 
+import cv2
 import numpy as np
 from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.images.conversion import CONVERTED, to_srgb
 from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_dpi
 from hfdn_deploy.images.rows import Banded, Pixels
 
 # Channels by Pillow's mode; a colour or palette entry may be transparent besides.
 CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 3, "RGB": 3, "RGBX": 3, "YCbCr": 3}
-CHANNELS |= {"PA": 4, "RGBA": 4}
+CHANNELS |= {"PA": 4, "RGBA": 4, "La": 2, "CMYK": 3, "LAB": 3}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+CONVERT = "convert it to PNG"
+"""What to do about a kind of image that is not read."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Format:
                 methods, goes behind the file's name.
             Exception: whatever a damaged file makes the decoders raise; so do the other methods.
         """
+        self.notes: list[str] = []
+        """What is said of the pixels when they are read; each goes behind the file's name."""
         self._file = file
         file.seek(0)
         header = self._read_header()
@@ -103,9 +109,9 @@ class Format:
         self._file.seek(0)
         self._pillow = self.pillow(self._file, "")
         if self._pillow.mode not in CHANNELS:
-            raise InputError(
-                f"holds {self._pillow.mode} pixels; convert it to RGB with its colour profile"
-            )
+            raise InputError(f"holds {self._pillow.mode} pixels, which are not read; {CONVERT}")
+        if self._pillow.mode in CONVERTED:
+            self._profile: bytes | None = self._pillow.info.pop("icc_profile", None)
         return self._pillow
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
@@ -132,20 +138,11 @@ class Format:
     def _decode_by_pillow(self) -> Pixels:
         self._pillow.load()
         mode = _MODES[self.header.channels]
+        if self._pillow.mode in CONVERTED:
+            image, note = to_srgb(self._pillow, self._profile)
+            self.notes.append(note)
+            return np.asarray(image)
         return np.asarray(self._pillow if self._pillow.mode == mode else self._pillow.convert(mode))
-
-    def _decode_by_opencv(self) -> Pixels:
-        """Pixels of 16 bits and floats, which Pillow does not read or cuts down to 8 bits."""
-        import cv2
-
-        self._file.seek(0)
-        pixels = cv2.imdecode(np.frombuffer(self._file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.dtype != self.header.dtype:
-            raise InputError("is truncated or damaged; copy it anew")
-        if pixels.ndim == 3:
-            order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-            pixels = cv2.cvtColor(pixels, order)
-        return pixels
 
     def bands(self) -> Iterator[Pixels] | None:
         """The pixels in bands of rows from top to bottom, of an image that is upright and opaque.
@@ -207,6 +204,25 @@ class _Stream(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         return self._file.write(data)
+
+
+def decode_by_opencv(data: bytes, dtype: str) -> Pixels:
+    """Pixels of more than 8 bits and floats, which Pillow does not read or cuts down to 8 bits.
+
+    Args:
+        data: the file.
+        dtype: of the pixels.
+
+    Raises:
+        InputError: OpenCV decodes none of this dtype.
+    """
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != dtype:
+        raise InputError("is truncated or damaged; copy it anew")
+    if pixels.ndim == 3:
+        order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        pixels = cv2.cvtColor(pixels, order)
+    return pixels
 
 
 def turn_upright(pixels: Pixels, orientation: int) -> Pixels:

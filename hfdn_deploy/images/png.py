@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import rows
-from hfdn_deploy.images.format import Format, Header
+from hfdn_deploy.images.format import Format, Header, decode_by_opencv
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.png_chunks import (
     SIGNATURE,
@@ -133,11 +133,42 @@ class Png(Format):
     def _decode(self) -> Pixels:
         if self.header.dtype == "uint8":
             return self._decode_by_pillow()
-        pixels = self._decode_by_opencv()
+        self._check_rows()
+        pixels = decode_by_opencv(self._essentials(), self.header.dtype)
         if self.header.channels == 2 and pixels.ndim == 2:
             alpha = np.where(pixels == self._pillow.info["transparency"], 0, 65535)
             return np.dstack([pixels, alpha.astype(np.uint16)])
         return pixels[..., [0, 3]] if self.header.channels == 2 else pixels
+
+    def _check_rows(self) -> None:
+        """Raise what a damaged file raises, of which libpng would print a line."""
+        *_, interlaced = self._kind
+        height = self._pillow.height
+        row = 0 if interlaced else self._filtered_bytes // height
+        size = max(1, rows.BAND_BYTES // row) * row if row else rows.BAND_BYTES
+        stream = _Inflated(self._file)
+        for place in range(0, self._filtered_bytes, size):
+            part = stream.read(min(size, self._filtered_bytes - place))
+            if row and max(part[::row]) > _PAETH:
+                raise ValueError("a row has no filter")
+        stream.check_end()
+
+    def _essentials(self) -> bytes:
+        """The file without what is not about its pixels, of which libpng would warn."""
+        transparent = b""
+        for kind, length in walk_chunks(self._file):
+            if kind == b"tRNS":
+                transparent = png_chunk(kind, self._file.read(length))
+        size = struct.pack(">II", *self._pillow.size)
+        return b"".join(
+            [
+                SIGNATURE,
+                png_chunk(b"IHDR", size + self._kind),
+                transparent,
+                png_chunk(b"IDAT", b"".join(_idat(self._file))),
+                png_chunk(b"IEND", b""),
+            ]
+        )
 
     def bands(self) -> Iterator[Pixels] | None:
         """None for palettes, less than 8 bits and interlaced images."""
@@ -162,7 +193,12 @@ class Png(Format):
                 + png_chunk(b"IDAT", zlib.compress(b"\0" + above + filtered, 0))
                 + png_chunk(b"IEND", b"")
             )
-            pixels = Png(io.BytesIO(small))._decode()[1:]
+            if max(filtered[:: 1 + row_bytes]) > _PAETH:
+                raise ValueError("a row has no filter")
+            if header.dtype == "uint8":
+                pixels = Png(io.BytesIO(small))._decode()[1:]
+            else:
+                pixels = decode_by_opencv(small, header.dtype)[1:]
             above = pixels[-1].astype(pixels.dtype.newbyteorder(">")).tobytes()
             yield pixels
 
@@ -209,6 +245,14 @@ class _Inflated:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+    def check_end(self) -> None:
+        """Raise what a stream raises whose checksum, behind all that is wanted, is wrong."""
+        while not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or next(self._packed, b"")
+            if not packed:
+                raise EOFError(_TOO_EARLY)
+            self._inflater.decompress(packed, _READ_BYTES)
 
 
 def _idat(file: BinaryIO) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,19 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from hfdn_deploy.atomic import check_regular
-from hfdn_deploy.errors import InputError
-from hfdn_deploy.images.format import Format, Header
+from hfdn_deploy.errors import InputError, first_line
+from hfdn_deploy.images.format import CONVERT, Format, Header
 from hfdn_deploy.images.registry import ALL_FORMATS, IMAGE_SUFFIXES, SIGNATURE_BYTES, format_of
 from hfdn_deploy.images.rows import Image, Pixels, Rows, size_of
 from hfdn_deploy.machine import free_memory
 
 logger = logging.getLogger(__name__)
+
+# How decoders begin to say that they do not know a kind of image, rather than that it is damaged.
+_NOT_READ = re.compile(
+    "unsupported|not supported|not implemented|unknown|cannot handle|exceed|invalid palette size",
+    re.IGNORECASE,
+)
 
 # The most pixels that are read, whatever the memory: OpenCV's limit, too.
 MAX_PIXELS = 2**30
@@ -49,8 +56,9 @@ class ImageReader:
             name: stands in the errors; by default the path.
 
         Raises:
-            InputError: missing, empty, damaged, or an image that is not read (CMYK, signed
-                numbers). ImageTooLargeError: too many pixels, or too little memory for the file.
+            InputError: missing, empty, damaged, or an image that is not read (of
+                signed numbers, say). ImageTooLargeError: too many pixels, or too little memory for
+                the file.
         """
         self._image: Format | None = None
         if not isinstance(source, bytes):
@@ -98,8 +106,8 @@ class ImageReader:
         with self, _named(self.name):
             itemsize = np.dtype(header.dtype).itemsize
             _check_memory(_COPIES * header.width * header.height * 4 * itemsize)
-            self._mention_others()
             pixels = image.decode()
+            self._mention(image)
             if size_of(pixels) != (header.height, header.width, header.channels):
                 raise InputError("has another size than it says; save it anew")
             return pixels
@@ -121,7 +129,7 @@ class ImageReader:
         with _named(self.name):
             if image.bands() is None:
                 return None
-        self._mention_others()
+        self._mention(image)
         shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
         return Rows(shape, np.dtype(header.dtype), self._bands)
 
@@ -137,9 +145,10 @@ class ImageReader:
             raise ValueError(f"{self.name} was read and closed; open it anew")
         return self._image
 
-    def _mention_others(self) -> None:
-        if self.header.frames > 1:
-            logger.warning("%s: only the first of its pictures is read", self.name)
+    def _mention(self, image: Format) -> None:
+        others = ["only the first of its images is read"] if self.header.frames > 1 else []
+        for note in others + image.notes:
+            logger.warning("%s: %s", self.name, note)
 
     def close(self) -> None:
         """Close the file and free what the decoder holds; the header stays."""
@@ -165,6 +174,11 @@ def _named(name: str) -> Iterator[None]:
     except InputError as error:
         raise type(error)(f"{name} {error}.") from None
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        if isinstance(error, NotImplementedError) or _NOT_READ.search(str(error)):
+            reason = first_line(error)
+            raise InputError(
+                f"{name} is of a kind that is not read ({reason}); {CONVERT}."
+            ) from None
         # A place before the start of the file is not the disk's fault.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise InputError(f"{name} cannot be read: {error.strerror}.") from None
@@ -224,8 +238,8 @@ def read_image(path: Path) -> Image:
         RGB or RGBA. Of several images in a file it is the first.
 
     Raises:
-        InputError: missing, empty, damaged, truncated, no image that can be read (CMYK, signed
-            numbers), or too large, which the header tells before anything is decoded.
+        InputError: missing, empty, damaged, truncated, no image that can be read (of
+            signed numbers, say), or too large, which the header tells before anything is decoded.
     """
     return ImageReader(path).read()
 

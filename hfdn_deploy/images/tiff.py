@@ -17,9 +17,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.exif import ICC_PROFILE, IPTC, PHOTOSHOP, XMP, tags_of_tiff
-from hfdn_deploy.images.format import CHANNELS, Format, Header, turn_upright
+from hfdn_deploy.images.format import CHANNELS, Format, Header, decode_by_opencv, turn_upright
 from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_aspect, valid_dpi
 from hfdn_deploy.images.rows import Banded, Pixels
+from hfdn_deploy.images.tiff_codecs import (
+    check_codec,
+    decode_by_codecs,
+    pillow_compressions,
+    without_unspecified,
+)
 from hfdn_deploy.images.tiff_parts import (
     check_parts,
     parts_in_a_band,
@@ -35,10 +41,11 @@ _HORIZONTAL_DIFFERENCES = 2
 # Of compressions: none and PackBits, where decoders take no notice of a predictor.
 _UNPREDICTED = (1, 32773)
 _NO_UNIT = 1
+_UNSPECIFIED, _UNASSOCIATED_ALPHA = 0, 2
 
 
 class Tiff(Format):
-    """TIFF: Pillow reads pixels of 8 bits, OpenCV those of 16 bits and floats."""
+    """TIFF: Pillow reads pixels of 8 bits, OpenCV others, tifffile more compressions."""
 
     name = "TIFF"
     suffixes = (".tif", ".tiff")
@@ -50,6 +57,10 @@ class Tiff(Format):
     if_too_large = "choose .png, or cut it up"
     holds = frozenset(("icc", "exif", "xmp", "photoshop", "iptc", "dpi", "aspect"))
     banded = True
+    _by_codecs = False
+    """Whether optional packages decode it."""
+    _double = False
+    """Whether grey and alpha are decoded as grey that is twice as wide."""
 
     def _read_header(self) -> Header:
         if self._file.read(4) == b"MM\0+":  # which Pillow takes for another TIFF
@@ -65,6 +76,8 @@ class Tiff(Format):
         frames = 2 if tags.next else 1
         metadata = self._metadata(orientation)
         channels, dtype = self._read_pixel_kind()
+        if hasattr(self, "_profile"):  # which is used up when the pixels become sRGB
+            metadata = replace(metadata, icc=None)
         return Header(self.name, width, height, channels, dtype, orientation, frames, metadata)
 
     def _metadata(self, orientation: int) -> Metadata:
@@ -94,31 +107,36 @@ class Tiff(Format):
         tags = self._tags
         bits = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
         kind = set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
-        if max(bits) <= 8 and _SIGNED not in kind:
-            self._file.seek(0)
-            return CHANNELS[self._open_pillow().mode], "uint8"
         photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)
         samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-        planar = samples > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
-        dtype = {(16, 1): "uint16", (32, 3): "float32"}.get((min(bits), min(kind)))
+        extra = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+        compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
+        if _UNSPECIFIED in extra:
+            self.notes.append("samples without a stated meaning, such as masks, are left out")
+        deep = max(bits) > 8 or _SIGNED in kind
+        self._by_codecs = compression not in (_DEEP_COMPRESSIONS if deep else pillow_compressions())
+        if bits in ({2}, {4}) and (photometric, samples, extra) == (1, 2, (_UNASSOCIATED_ALPHA,)):
+            self._double = True
+            return 2, "uint8"
+        if not deep and not self._by_codecs:
+            return CHANNELS[self._open_pillow().mode], "uint8"
+        stored = f"{max(bits)}-bit"
+        dtype = {(8, 1): "uint8", (16, 1): "uint16", (32, 3): "float32"}.get((min(bits), min(kind)))
         if dtype is None or len(bits) > 1 or len(kind) > 1:
             names = {1: "unsigned", _SIGNED: "signed", 3: "float"}
-            stored = f"{max(bits)}-bit {names.get(min(kind), 'unknown')}"
+            stored += f" {names.get(min(kind), 'unknown')}"
             raise InputError(f"holds {stored} pixels; convert it to 8 or 16 bits or 32-bit floats")
         # OpenCV gives wrong pixels for the other layouts, without a word.
-        extra = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+        planar = samples > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
         if (photometric, samples) not in ((1, 1), (1, 2), (2, 3), (2, 4)) or planar or 1 in extra:
             raise InputError(
-                f"is a {max(bits)}-bit TIFF of a layout that is not read; save it as grey or RGB "
+                f"is a {stored} TIFF of a layout that is not read; save it as grey or RGB "
                 "with pixels interleaved and alpha not premultiplied"
             )
-        compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
-        if compression not in _DEEP_COMPRESSIONS:
-            raise InputError(
-                f"is a {max(bits)}-bit TIFF in compression {compression}, which is read of 8 bits "
-                "alone; save it with deflate or LZW"
-            )
-        return samples, dtype
+        if self._by_codecs:
+            check_codec(compression, stored)
+        self._double = samples == 2 and not self._by_codecs
+        return samples - (extra[:1] == (_UNSPECIFIED,)), dtype
 
     def decode(self) -> Pixels:
         """Decode all pixels; see `Format`.
@@ -127,9 +145,15 @@ class Tiff(Format):
         it may see other tags than those that were checked, and return what was in memory before.
         """
         check_parts(self._tags)
-        if self.header.dtype == "uint8":
+        if self._double:
+            pixels = self._decode_grey_alpha()
+        elif self._by_codecs:
+            pixels = decode_by_codecs(self._file)
+        elif self.header.dtype == "uint8":
             return np.ascontiguousarray(self._decode_by_pillow())  # which turns it upright, too
-        pixels = self._decode_grey_alpha() if self.header.channels == 2 else self._decode_deep()
+        else:
+            pixels = self._decode_deep()
+        pixels = without_unspecified(pixels, self.header.channels)
         return np.ascontiguousarray(turn_upright(pixels, self.header.orientation))
 
     def _decode_by_pillow(self) -> Pixels:
@@ -148,9 +172,9 @@ class Tiff(Format):
         return next(self._bands(height))
 
     def _decode_grey_alpha(self) -> Pixels:
-        """Deep grey and alpha (H, W, 2); the tags are used up.
+        """Grey and alpha (H, W, 2), but of 8 bits; the tags are used up.
 
-        OpenCV reads no such file, but it is one of grey that is twice as wide, except for the
+        No decoder reads such a file, but it is one of grey that is twice as wide, except for the
         differences from the left neighbour (TIFF 6.0, section 14), which are added up here.
         """
         tags = self._tags
@@ -181,7 +205,9 @@ class Tiff(Format):
         return pixels
 
     def bands(self) -> Iterator[Pixels] | None:
-        """None for planes, large strips, and YCbCr outside JPEG."""
+        """None for planes, large strips, YCbCr outside JPEG, and what becomes sRGB."""
+        if self._by_codecs or self._double or hasattr(self, "_profile"):
+            return None
         count = parts_in_a_band(self._tags)
         return self._bands(count) if count else None
 
@@ -190,8 +216,10 @@ class Tiff(Format):
         for data in small_tiffs(self._file, self._tags, count):
             small = Tiff(io.BytesIO(data))
             check_parts(small._tags)
-            deep = small.header.dtype != "uint8"
-            yield small._decode_by_opencv() if deep else small._decode_by_pillow()
+            dtype = small.header.dtype
+            deep = dtype != "uint8"
+            pixels = decode_by_opencv(data, dtype) if deep else small._decode_by_pillow()
+            yield without_unspecified(pixels, small.header.channels)
 
     @classmethod
     def write(
