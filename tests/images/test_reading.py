@@ -3,7 +3,6 @@ import os
 import struct
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -23,21 +22,6 @@ from hfdn_deploy.images import (
 from tests.helpers.images import chunk, png
 
 
-def test_cmyk_jpeg_is_refused(tmp_path, photo):
-    Image.fromarray(photo).convert("CMYK").save(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg holds CMYK pixels; convert it to RGB"):
-        read_image(tmp_path / "a.jpg")
-
-
-def test_avif_of_ten_bits_is_refused(tmp_path, photo):
-    deep = photo.astype(np.uint16) << 2
-    done, data = cv2.imencode(".avif", deep, [cv2.IMWRITE_AVIF_DEPTH, 10])
-    assert done
-    (tmp_path / "a.avif").write_bytes(data.tobytes())
-    with pytest.raises(InputError, match="has 10 bits a channel"):
-        read_image(tmp_path / "a.avif")
-
-
 def test_the_first_of_several_pictures(tmp_path, photo, caplog):
     frames = [Image.fromarray(photo), Image.fromarray(photo[::-1].copy())]
     for name in ("a.webp", "a.png", "a.tif"):
@@ -46,6 +30,14 @@ def test_the_first_of_several_pictures(tmp_path, photo, caplog):
         np.testing.assert_array_equal(read_image(tmp_path / name), photo)
         assert "only the first" in caplog.text
         caplog.clear()
+
+
+def test_the_second_image_of_an_mpo_is_mentioned(tmp_path, photo, caplog):
+    path = tmp_path / "a.jpg"
+    image = Image.fromarray(photo)
+    image.save(path, "MPO", save_all=True, append_images=[image])
+    assert read_image(path).shape == photo.shape
+    assert caplog.messages == [f"{path}: only the first of its images is read"]
 
 
 def test_bad_files_are_named(tmp_path, photo):

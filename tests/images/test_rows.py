@@ -148,7 +148,7 @@ def test_that_there_are_more_pictures_is_said(tmp_path, caplog, photo, suffix):
     first = Image.fromarray(photo)
     first.save(path, save_all=True, append_images=[Image.fromarray(255 - photo)])
     image = open_image(path)
-    assert caplog.messages == [f"{path}: only the first of its pictures is read"]
+    assert caplog.messages == [f"{path}: only the first of its images is read"]
     np.testing.assert_array_equal(image[:, :], photo)
     assert isinstance(image, Rows) and len(caplog.messages) == 1
 

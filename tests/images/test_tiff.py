@@ -6,7 +6,7 @@ import tifffile
 from PIL import ExifTags
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import open_image, read_header, read_image, size_of
+from hfdn_deploy.images import codecs, open_image, read_header, read_image, size_of
 from tests.helpers.images import deep
 
 pytestmark = pytest.mark.usefixtures("small_bands")
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.usefixtures("small_bands")
         ("uint16", {"planarconfig": "separate"}, "layout"),
         ("uint16", {"extrasamples": ["assocalpha"]}, "layout"),
         ("uint16", {"extrasamples": ["assocalpha"], "photometric": "minisblack"}, "layout"),
-        ("uint8", {"photometric": "separated"}, "CMYK"),
         ("uint8", {"bigtiff": True, "byteorder": ">"}, "big-endian BigTIFF"),
     ],
 )
-def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message):
+def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message, monkeypatch):
+    monkeypatch.setattr(codecs, "find_spec", lambda _: None)
     shape = (20, 21)
     if "planarconfig" in kind:
         shape = (3, 20, 21)
