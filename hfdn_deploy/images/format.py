@@ -1,9 +1,9 @@
 """What all image formats share; each is a subclass, in a module of its own."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,8 @@ CHANNELS |= {"PA": 4, "RGBA": 4, "La": 2, "CMYK": 3, "LAB": 3}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 CONVERT = "convert it to PNG"
 """What to do about a kind of image that is not read."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,35 @@ class Format:
 
     def _open_pillow(self) -> ImageFile:
         """Have Pillow read the header; `_pillow` will decode the pixels."""
-        self._file.seek(0)
-        self._pillow = self.pillow(self._file, "")
+        self._despite_metadata(self._start_pillow)
         if self._pillow.mode not in CHANNELS:
             raise InputError(f"holds {self._pillow.mode} pixels, which are not read; {CONVERT}")
         if self._pillow.mode in CONVERTED:
             self._profile: bytes | None = self._pillow.info.pop("icc_profile", None)
         return self._pillow
+
+    def _start_pillow(self) -> None:
+        self._file.seek(0)
+        self._pillow = self.pillow(self._file, "")
+
+    def _despite_metadata(self, action: Callable[[], T]) -> T:
+        """Do it; if Pillow fails, maybe for metadata, open a copy without them and do it then."""
+        try:
+            return action()
+        except (ValueError, SyntaxError) as error:
+            bare, failure = self._without_metadata(), error
+        file, self._file = self._file, io.BytesIO(bare)
+        try:
+            self._start_pillow()
+            return action()
+        except Exception:
+            raise failure from None
+        finally:
+            self._file = file
+
+    def _without_metadata(self) -> bytes:
+        """The file without the metadata that Pillow reads; empty if no such file can be made."""
+        return b""
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
         """Metadata and orientation from what Pillow knows."""

@@ -12,7 +12,12 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.codecs import check_installed
 from hfdn_deploy.images.depths import stretched
 from hfdn_deploy.images.format import CONVERT, Format, Header
-from hfdn_deploy.images.jpeg_segments import metadata_segments, read_metadata, write_aspect
+from hfdn_deploy.images.jpeg_segments import (
+    metadata_segments,
+    pixel_segments,
+    read_metadata,
+    write_aspect,
+)
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.rows import Banded, Pixels
 
@@ -72,6 +77,9 @@ class Jpeg(Format):
         if data.find(_END, self._frame.place) < 0:  # which the decoder does not mind
             raise EOFError("the pixels end too early")
         return stretched(np.asarray(jpeg8_decode(data)), self._frame.bits)
+
+    def _without_metadata(self) -> bytes:
+        return pixel_segments(self._file)
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
         return read_metadata(self._file, info)

@@ -10,7 +10,7 @@ from hfdn_deploy.images.xmp import extension_of
 
 _LARGEST = 65_533
 """Bytes of a segment behind those of its length."""
-_APP0, _APP1, _APP2, _APP13, _COMMENT, _SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDA
+_APP0, _APP1, _APP2, _APP13, _APP14, _COMMENT, _SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDA
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # Behind it stand the GUID, the bytes of the whole, and the place of this part.
@@ -80,16 +80,36 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
 
 def _walk(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Marker and data of the application segments and comments in front of the first scan."""
+    for marker, _, size in _places(file):
+        yield marker, file.read(size)
+
+
+def _places(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
+    """Marker, place and bytes of the data of each, at which the file stands."""
     file.seek(2)
     while (byte := file.read(1)) == b"\xff":
         while byte == b"\xff":  # any number of which may stand before a marker
             byte = file.read(1)
-        size = file.read(2)
-        if len(size) < 2 or byte[0] == _SCAN:
+        length = file.read(2)
+        if len(length) < 2 or byte[0] == _SCAN:
             return
-        data = file.read(max(0, int.from_bytes(size) - 2))
+        place, size = file.tell(), max(0, int.from_bytes(length) - 2)
         if _APP0 <= byte[0] <= _APP0 + 15 or byte[0] == _COMMENT:
-            yield byte[0], data
+            yield byte[0], place, size
+        file.seek(place + size)
+
+
+def pixel_segments(file: BinaryIO) -> bytes:
+    """A JPEG without the segments that its pixels do not need."""
+    file.seek(0)
+    data = file.read()
+    kept, end = [], 0
+    for marker, start, size in _places(file):
+        kept.append(data[end : start - 4])
+        end = start + size
+        if marker in (_APP0, _APP14):
+            kept.append(data[start - 4 : end])
+    return b"".join([*kept, data[end:]])
 
 
 def _bytes_behind(file: BinaryIO) -> int:

@@ -6,13 +6,12 @@ To be read, rows become a small PNG under the row above them, for the decoder of
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from hfdn_deploy.errors import InputError
@@ -23,10 +22,10 @@ from hfdn_deploy.images.png_chunks import (
     SIGNATURE,
     filtered_bytes,
     metadata_chunks,
+    pixel_chunks,
     png_chunk,
     read_metadata,
     walk_chunks,
-    without_texts,
 )
 from hfdn_deploy.images.rows import Banded, Pixels, size_of
 
@@ -40,8 +39,6 @@ _COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
 _PAETH = 4
 _TOO_EARLY = "the pixels end too early"
 _LEVEL = 4
-
-T = TypeVar("T")
 
 
 class Png(Format):
@@ -75,29 +72,14 @@ class Png(Format):
         channels = 2 if colour == _COLOUR[2] else header.channels
         return replace(header, dtype="uint16", channels=channels)
 
-    def _open_pillow(self) -> ImageFile:
-        return self._whatever_its_texts(super()._open_pillow)
-
     def _decode_by_pillow(self) -> Pixels:
-        return self._whatever_its_texts(super()._decode_by_pillow)
+        return self._despite_metadata(super()._decode_by_pillow)
 
-    def _whatever_its_texts(self, action: Callable[[], T]) -> T:
-        """Do it, from a copy without texts and profiles where Pillow finds one too long."""
-        try:
-            return action()
-        except ValueError as error:
-            if "MAX_TEXT" not in str(error):
-                raise
-        file = self._file
-        self._file = io.BytesIO(without_texts(file))
-        try:
-            super()._open_pillow()
-            return action()
-        finally:
-            self._file = file
+    def _without_metadata(self) -> bytes:
+        return pixel_chunks(self._file)
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
-        return read_metadata(self._file, info.get("dpi"))
+        return read_metadata(self._file)
 
     def decode(self) -> Pixels:
         """Decode all pixels; see `Format`. Those of 8 bits that end too early are refused here."""

@@ -15,6 +15,7 @@ _GAMMA = (b"gAMA", b"cHRM", b"sRGB")
 # RGB in full range, which follow primaries and transfer.
 _RGB = b"\0\1"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
 _AS_THEY_ARE = (b"tIME",)
 _XMP = b"XML:com.adobe.xmp\0"
 _XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
@@ -24,6 +25,7 @@ _RAW_KINDS = (b"exif", b"APP1", b"xmp", b"iptc", b"8bim", b"icc", b"icm")
 # Text that is written as what it stands for.
 _REWRITTEN = re.compile(re.escape(_XMP) + rb"|" + _RAW + rb"(" + rb"|".join(_RAW_KINDS) + rb")\0")
 _DENSITY = struct.Struct(">IIB")
+_METRE = 1
 _LARGEST_TEXT = 2**26
 # Samples of a pixel by colour type, and first column and row, and their steps, of each pass of an
 # interlaced image (PNG specification, 11.2.1 and 8.2).
@@ -69,8 +71,8 @@ def filtered_bytes(width: int, height: int, kind: bytes) -> int:
     return total
 
 
-def read_metadata(file: BinaryIO, dpi: Any) -> tuple[Metadata, int]:
-    """Metadata and orientation from a PNG's chunks, and the density that Pillow found.
+def read_metadata(file: BinaryIO) -> tuple[Metadata, int]:
+    """Metadata and orientation from a PNG's chunks.
 
     Raises:
         EOFError: a chunk is longer than the file, for which OpenCV would set memory aside.
@@ -94,8 +96,7 @@ def read_metadata(file: BinaryIO, dpi: Any) -> tuple[Metadata, int]:
         gamma=tuple((kind, data) for kind in _GAMMA for data in chunks.get(kind, ())[:1]),
         photoshop=raw.get(b"iptc") or raw.get(b"8bim"),
         texts=tuple(kept),
-        dpi=valid_dpi(dpi),
-        aspect=_aspect(next(iter(chunks.get(b"pHYs", ())), b"")),
+        **_density(next(iter(chunks.get(b"pHYs", ())), b"")),
     )
 
 
@@ -114,17 +115,17 @@ def metadata_chunks(metadata: Metadata) -> bytes:
         chunks.append((b"zTXt", _raw_text(b"iptc", metadata.photoshop)))
     if metadata.dpi:
         density = (round(value * _INCHES_PER_METRE) for value in metadata.dpi)
-        chunks.append((b"pHYs", _DENSITY.pack(*density, 1)))
+        chunks.append((b"pHYs", _DENSITY.pack(*density, _METRE)))
     elif metadata.aspect:
         chunks.append((b"pHYs", _DENSITY.pack(*metadata.aspect, 0)))
     return b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
-def without_texts(file: BinaryIO) -> bytes:
-    """A PNG without its texts and profile."""
+def pixel_chunks(file: BinaryIO) -> bytes:
+    """A PNG without the chunks that its pixels do not need."""
     parts = [SIGNATURE]
     for kind, length in walk_chunks(file):
-        if kind not in (*_TEXT, b"iCCP"):
+        if kind in _OF_PIXELS:
             file.seek(-8, 1)
             parts.append(file.read(8 + length + 4))
     return b"".join(parts)
@@ -209,11 +210,14 @@ def _cicp(data: bytes) -> tuple[int, int] | None:
     return (data[0], data[1]) if len(data) == 4 and data[2:] == _RGB else None
 
 
-def _aspect(density: bytes) -> tuple[int, int] | None:
-    if len(density) != _DENSITY.size:
-        return None
-    x, y, unit = _DENSITY.unpack(density)
-    return None if unit else valid_aspect(x, y)
+def _density(data: bytes) -> dict[str, Any]:
+    """The field of `Metadata` for a pHYs chunk."""
+    if len(data) != _DENSITY.size:
+        return {}
+    x, y, unit = _DENSITY.unpack(data)
+    if unit != _METRE:
+        return {"aspect": valid_aspect(x, y)}
+    return {"dpi": valid_dpi((x / _INCHES_PER_METRE, y / _INCHES_PER_METRE))}
 
 
 def _inflated(packed: bytes) -> bytes:

@@ -12,6 +12,7 @@ from hfdn_deploy import InputError
 from hfdn_deploy.images import read_header, read_image, upright_exif, write_image
 from hfdn_deploy.images.icc import profile_of_cicp
 from hfdn_deploy.images.metadata import Metadata
+from tests.helpers.images import chunk
 from tests.helpers.metadata import SRGB, XMP, as_shown, exif
 
 WITH_EXIF = ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"]
@@ -122,6 +123,28 @@ def test_texts_that_are_no_exif(tmp_path, photo, text):
         np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
     except InputError as error:
         assert "damaged" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("a.png", chunk(b"gAMA", b"")),
+        ("a.png", chunk(b"cHRM", b"\0")),
+        ("a.png", chunk(b"zTXt", b"Title\0\x0anonsense")),
+        ("a.jpg", b"\xff\xed\0\x18Photoshop 3.0\x008BIM\x04\x04\x00\x05"),
+        ("a.jpg", b"\xff\xe2\0\x08MPF\0II"),
+    ],
+)
+def test_wrong_metadata_cost_themselves_alone(tmp_path, photo, name, wrong):
+    """Which Pillow refuses together with the pixels."""
+    path = tmp_path / name
+    Image.fromarray(photo).save(path, **({"comment": b"Home"} if name == "a.jpg" else {}))
+    data = path.read_bytes()
+    expected = read_image(path)
+    place = 33 if name == "a.png" else 20  # behind the header
+    path.write_bytes(data[:place] + wrong + data[place:])
+    np.testing.assert_array_equal(read_image(path), expected)
+    assert read_header(path).metadata.comments == ((b"Home",) if name == "a.jpg" else ())
 
 
 @pytest.mark.parametrize("last", [False, True])
