@@ -1,9 +1,12 @@
+from .codecs import CODECS, VideoOptions
 from .overlap import overlapped
 from .planes import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
 from .upscaling import check_video_format, is_video, upscale_video
 
 __all__ = [
+    "CODECS",
     "LAYOUTS",
+    "VideoOptions",
     "check_video_format",
     "is_video",
     "luma_from_network",

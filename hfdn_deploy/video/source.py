@@ -15,19 +15,17 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.video.colours import is_full_range
+from hfdn_deploy.video.encoding import METADATA_ERRORS, file_name
 from hfdn_deploy.video.planes import LAYOUTS, Layout
 from hfdn_deploy.video.whole import Owed, check_whole
 
 logger = logging.getLogger(__name__)
 
-FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE; 0 is unknown, and above are the orders of fields
 
 # Files alone, and no formats that would lead to others, such as playlists.
 _TRUSTED = {"format_whitelist": "mov,matroska", "protocol_whitelist": "file"}
-
-# Titles that are not UTF-8 pass as they are.
-METADATA_ERRORS = "surrogateescape"
 
 # What frames bring along that no encoder here takes.
 _LOST = {
@@ -85,11 +83,6 @@ class VideoSource:
         return round(rate * duration / av.time_base) if rate and duration else None
 
 
-def file_name(path: Path) -> str:
-    """A name that FFmpeg takes for a file's: without a folder, `12:30.mp4` would be an address."""
-    return str(path.absolute())
-
-
 @contextmanager
 def open_source(path: Path) -> Iterator[VideoSource]:
     """Open a video file.
@@ -131,11 +124,6 @@ def open_source(path: Path) -> Iterator[VideoSource]:
                 yield VideoSource(path, container, video, others, item, layout, chain(head, items))
                 return
         raise InputError(f"{path} holds no frame that can be decoded.")
-
-
-def is_full_range(frame: av.VideoFrame) -> bool:
-    """Whether black is 0; where nothing says so, video is in studio range."""
-    return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
 def command(path: Path, options: str, result: str) -> str:

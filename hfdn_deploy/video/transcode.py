@@ -1,5 +1,6 @@
 """Decode, upscale and encode at the same time, each in its thread."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from tqdm import tqdm
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import named
-from hfdn_deploy.tiling import Plan
 from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.video.codecs import VideoOptions
+from hfdn_deploy.video.colours import Colours, is_full_range, kept
+from hfdn_deploy.video.encoding import check_encoder
 from hfdn_deploy.video.overlap import overlapped
 from hfdn_deploy.video.planes import (
     Layout,
@@ -20,26 +23,33 @@ from hfdn_deploy.video.planes import (
     upscale_chroma,
 )
 from hfdn_deploy.video.sink import open_sink
-from hfdn_deploy.video.source import Item, VideoSource, is_full_range, open_source
+from hfdn_deploy.video.source import Item, VideoSource, open_source
+
+logger = logging.getLogger(__name__)
 
 # Frames and packets that decoder or network may be ahead of what takes them.
 DEPTH = 4
 
 
 def transcode(
-    up: Upscaler, path: Path, target: Path, keep_metadata: bool, overwrite: bool
+    up: Upscaler,
+    path: Path,
+    target: Path,
+    keep_metadata: bool,
+    options: VideoOptions,
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
+    check_encoder(options.codec_for(target))
     frames = 0
     with open_source(path) as source:
-        luma = source.first.height, source.first.width
-        with named(path):
-            plan = up.plan(luma, held_as=np.float32)
+        each = _Upscaling(up, source)
         with (
             replaced(target, overwrite=overwrite) as temporary,
-            open_sink(temporary, target, source, up.scale, keep_metadata) as sink,
+            open_sink(temporary, target, source, each.blank(), options, keep_metadata) as sink,
             overlapped(source.items, DEPTH) as decoded,
-            overlapped((_upscale(up, item, source, plan) for item in decoded), DEPTH) as upscaled,
+            overlapped(map(each, decoded), DEPTH) as upscaled,
             tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
         ):
             for item in upscaled:
@@ -48,28 +58,60 @@ def transcode(
                     frames += 1
                     progress.update()
             sink.finish()
-    size = {"width": sink.video.width, "height": sink.video.height}
-    return {**size, "frames": frames, "tile": plan.side}
+    return {"width": each.width, "height": each.height, "frames": frames, "tile": each.plan.side}
 
 
-def _upscale(up: Upscaler, item: Item, source: VideoSource, plan: Plan) -> Item:
-    """A frame `scale` times as large, with the same time and colour; packets pass."""
-    if isinstance(item, av.Packet):
-        return item
-    layout = source.layout
-    result = av.VideoFrame(up.scale * item.width, up.scale * item.height, layout.format)
-    result.pts, result.time_base, result.duration = item.pts, item.time_base, item.duration
-    result.color_range, result.colorspace = item.color_range, item.colorspace
-    result.color_primaries, result.color_trc = item.color_primaries, item.color_trc
-    full = is_full_range(item)
-    luma = luma_to_network(_samples(item, 0, layout), layout.bits, full)
-    with named(source.path):
-        luma = up.upscale_luma(luma, plan)
-    _samples(result, 0, layout)[:] = luma_from_network(luma, layout.bits, full)
-    for index in range(1, len(item.planes)):
-        large = _samples(result, index, layout)
-        large[:] = upscale_chroma(_samples(item, index, layout), large.shape, up.scale, layout)
-    return result
+class _Upscaling:
+    """How every frame of a video is upscaled."""
+
+    def __init__(self, up: Upscaler, source: VideoSource) -> None:
+        """Decide it.
+
+        Raises:
+            InputError: memory does not suffice.
+        """
+        first = source.first
+        self._up = up
+        self._source = source
+        with named(source.path):
+            self.plan = up.plan((first.height, first.width), held_as=np.float32)
+        self.width, self.height = up.scale * first.width, up.scale * first.height
+        before, after = (first.width, first.height), (self.width, self.height)
+        tags = Colours.of(first)
+        self._colours = kept(tags, before, after) if source.layout.subsampling else tags
+        if self._colours != tags:
+            standard = "BT.709" if self._colours.matrix == 1 else "BT.601"
+            logger.info(
+                "%s: colour tags are missing; the result gets those of %s, which players assume at "
+                "%d×%d but not at %d×%d.", source.path, standard, *before, *after,
+            )  # fmt: skip
+
+    def blank(self) -> av.VideoFrame:
+        """Return a frame as all of the result are, without its content."""
+        first = self._source.first
+        frame = av.VideoFrame(self.width, self.height, self._source.layout.format)
+        frame.time_base, frame.color_range = first.time_base, first.color_range
+        self._colours.write_to(frame)
+        return frame
+
+    def __call__(self, item: Item) -> Item:
+        """Return a frame `scale` times as large, at the same time; packets pass."""
+        if isinstance(item, av.Packet):
+            return item
+        layout = self._source.layout
+        result = self.blank()
+        result.pts, result.duration = item.pts, item.duration
+        full = is_full_range(item)
+        luma = luma_to_network(_samples(item, 0, layout), layout.bits, full)
+        with named(self._source.path):
+            luma = self._up.upscale_luma(luma, self.plan)
+        _samples(result, 0, layout)[:] = luma_from_network(luma, layout.bits, full)
+        for index in range(1, len(item.planes)):
+            large = _samples(result, index, layout)
+            large[:] = upscale_chroma(
+                _samples(item, index, layout), large.shape, self._up.scale, layout
+            )
+        return result
 
 
 def _samples(frame: av.VideoFrame, index: int, layout: Layout) -> Samples:
