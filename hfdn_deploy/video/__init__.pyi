@@ -1,7 +1,7 @@
 from .codecs import CODECS, VideoOptions
 from .overlap import overlapped
 from .planes import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
-from .upscaling import check_video_format, is_video, upscale_video
+from .upscaling import check_video_format, is_video, upscale_video, write_frames
 
 __all__ = [
     "CODECS",
@@ -14,4 +14,5 @@ __all__ = [
     "overlapped",
     "upscale_chroma",
     "upscale_video",
+    "write_frames",
 ]

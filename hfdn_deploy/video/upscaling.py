@@ -1,11 +1,14 @@
 """Video files: every frame upscaled, everything else kept. Needs PyAV (extra: video)."""
 
 import time
+from collections.abc import Iterable
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.images import Image
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.codecs import DEFAULT, MUXERS, VideoOptions
 
@@ -63,6 +66,42 @@ def upscale_video(
     )
     seconds = round(time.perf_counter() - start, 4)
     return {**facts, "seconds": seconds}
+
+
+def write_frames(
+    target: Path,
+    frames: Iterable[tuple[Image, Fraction]],
+    size: tuple[int, int],
+    options: VideoOptions = DEFAULT,
+    *,
+    overwrite: bool = True,
+) -> int:
+    """Encode frames of an animation as a video, with sRGB's colour tags.
+
+    H.264 and HEVC hold odd sizes only without subsampled chroma (4:4:4, which some players do not
+    show), so that is what they get, with a warning; all else is 4:2:0.
+
+    Args:
+        target: its suffix chooses the container.
+        frames: uint8 images of grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4, straight alpha, put on
+            white with a warning), each with its duration in seconds, above 0. Times are kept to
+            1/90000 s, in .mkv and .webm to 1/1000 s. They are consumed one by one.
+        size: (height, width) of them all, in pixels.
+        options: codec and CRF.
+        overwrite: replace a target that is there; otherwise refuse, also if it appears meanwhile.
+
+    Returns:
+        How many frames were written.
+
+    Raises:
+        InputError: the container does not hold the codec, the target is there, or the disk
+            refuses. Nothing is left at the target then, or what was there before.
+        BackendError: PyAV is not installed, or lacks the encoder.
+    """
+    check_video_format(target, options)
+    encode = _needing_pyav("frames").encode_frames
+    number: int = encode(target, frames, size, options, overwrite=overwrite)
+    return number
 
 
 def _needing_pyav(module: str) -> Any:

@@ -149,6 +149,8 @@ class Clip:
     metadata: dict[str, str]
     languages: list[str | None]
     """Of the audio streams."""
+    seconds: float
+    """Of the container."""
 
 
 def read_clip(path: Path) -> Clip:
@@ -169,9 +171,10 @@ def read_clip(path: Path) -> Clip:
             elif packet.size:
                 sound.append((packet.pts, packet.duration, bytes(packet)))
         languages = [s.metadata.get("language") for s in container.streams.audio]
+        seconds = (container.duration or 0) / av.time_base
         times = [frame.pts for frame in frames]
         durations: list[int | None] = [frame.duration for frame in frames]
-        return Clip(frames, times, durations, sound, header, container.metadata, languages)
+        return Clip(frames, times, durations, sound, header, container.metadata, languages, seconds)
 
 
 def refused(up: Upscaler, source: Path, target: Path, error: type[HFDNError] = InputError) -> str:
