@@ -102,7 +102,8 @@ def keep_names(sources: Sequence[Path], folder: Path) -> tuple[list[Job], list[U
 def _check_kinds(job: Job) -> None:
     """Refuse a target of no known format, or a video for an image."""
     if is_video(job.source) or is_video(job.target):
-        check_video_format(job.source)
+        if not is_video(job.source):
+            raise InputError(f"{job.source} is no video, so {job.target} cannot be made of it.")
         check_video_format(job.target)
     else:
         check_format(job.target)

@@ -9,6 +9,15 @@ from hfdn_deploy.errors import InputError
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """FFmpeg's muxer for each suffix that a video can be written with."""
 
+VIDEO_SUFFIXES = frozenset(
+    (
+        *MUXERS, ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".ivf", ".m2ts",
+        ".m2v", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".qt", ".rm", ".rmvb", ".ts",
+        ".vob", ".wmv", ".wtv", ".y4m",
+    )
+)  # fmt: skip
+"""Of files that are taken for videos; their content decides what they are."""
+
 
 @dataclass(frozen=True)
 class Codec:

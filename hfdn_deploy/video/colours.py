@@ -3,10 +3,16 @@
 from dataclasses import astuple, dataclass
 
 import av
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 FULL_RANGE = 2
 """AVCOL_RANGE_JPEG: black is 0."""
 _UNSPECIFIED = 2
+SRGB = 13
+"""The transfer function of sRGB."""
+
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""How pixel formats are converted: without the short cuts that swscale takes by default."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,29 @@ def assumed(width: int, height: int) -> Colours:
     return {576: Colours(5, 5, 6), 480: Colours(6, 6, 6), 486: Colours(6, 6, 6)}.get(
         height, Colours(6, 1, 6)
     )
+
+
+def yuv_of_rgb(frame: av.VideoFrame, format: str) -> av.VideoFrame:
+    """Convert an RGB frame to YUV of studio range, and tag it.
+
+    The matrix is what players assume at that size, which is right where a player ignores tags.
+    Without tags, RGB is sRGB.
+    """
+    matrix = assumed(frame.width, frame.height).matrix
+    result = frame.reformat(
+        format=format,
+        dst_colorspace=Colorspace.ITU709 if matrix == 1 else Colorspace.ITU601,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=EXACT,
+    )
+    tags = Colours.of(frame)
+    primaries = 1 if tags.primaries == _UNSPECIFIED else tags.primaries
+    Colours(matrix, primaries, SRGB if tags.transfer == _UNSPECIFIED else tags.transfer).write_to(
+        result
+    )
+    result.color_range = ColorRange.MPEG
+    return result
 
 
 def kept(colours: Colours, before: tuple[int, int], after: tuple[int, int]) -> Colours:

@@ -2,27 +2,23 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.images import Image
 from hfdn_deploy.video.codecs import VideoOptions
-from hfdn_deploy.video.colours import assumed
+from hfdn_deploy.video.colours import yuv_of_rgb
 from hfdn_deploy.video.encoding import Encoder, fits_evenly, open_container, writable
 
 logger = logging.getLogger(__name__)
 
 # Of frames' times: it has whole hundredths (GIF) and thousandths (WebP), and 1/24, 1/25, 1/30.
 _TIME_BASE = Fraction(1, 90_000)
-_SRGB = 13
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 def encode_frames(
@@ -35,18 +31,15 @@ def encode_frames(
 ) -> int:
     """Do what `write_frames` does; same arguments, results and errors."""
     height, width = size
-    like = av.VideoFrame(width, height, "yuv420p")
-    if options.codec_for(target).even and not fits_evenly(like.format, width, height):
+    format = "yuv420p"
+    if options.codec_for(target).even and not fits_evenly(av.VideoFormat(format), width, height):
         logger.warning(
             "%s: %d×%d is odd, so chroma is not subsampled, which some players do not show; "
             "--codec vp9 or av1 does without.", target, width, height,
         )  # fmt: skip
-        like = av.VideoFrame(width, height, "yuv444p")
-    # The matrix by size, which is right where a player ignores tags; the rest is sRGB's.
-    matrix = assumed(width, height).matrix
-    colours = replace(assumed(width, height), primaries=1, transfer=_SRGB)
-    colours.write_to(like)
-    like.color_range, like.time_base = ColorRange.MPEG, _TIME_BASE
+        format = "yuv444p"
+    like = yuv_of_rgb(av.VideoFrame(width, height, "rgb24"), format)
+    like.time_base = _TIME_BASE
     number, now, flattened = 0, Fraction(0), False
     with (
         replaced(target, overwrite=overwrite) as temporary,
@@ -58,15 +51,8 @@ def encode_frames(
             if pixels.ndim == 3 and pixels.shape[2] == 4 and not flattened:
                 logger.warning("%s: transparency is not kept; white is behind it.", target)
                 flattened = True
-            frame = av.VideoFrame.from_ndarray(_opaque(pixels), "rgb24").reformat(
-                format=like.format.name,
-                dst_colorspace=Colorspace.ITU709 if matrix == 1 else Colorspace.ITU601,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=_EXACT,
-            )
-            colours.write_to(frame)
-            frame.color_range = ColorRange.MPEG
+            rgb = av.VideoFrame.from_ndarray(_opaque(pixels), "rgb24")
+            frame = yuv_of_rgb(rgb, format)
             frame.time_base, frame.pts = _TIME_BASE, round(now / _TIME_BASE)
             now += seconds
             frame.duration = round(now / _TIME_BASE) - frame.pts

@@ -5,17 +5,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
-import numpy as np
 from av.container import OutputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.video.checks import command
 from hfdn_deploy.video.codecs import VideoOptions
 from hfdn_deploy.video.encoding import Encoder, open_container, writable
-from hfdn_deploy.video.source import Item, VideoSource, command
+from hfdn_deploy.video.source import VideoSource
+from hfdn_deploy.video.times import Item
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def open_sink(
             metadata = source.container.metadata.items()
             container.metadata.update({k: v for k, v in metadata if k.lower() not in _STALE})
             container.set_chapters(source.container.chapters())
-        encoder = Encoder(container, target, options, like, source.video.average_rate)
+        encoder = Encoder(container, target, options, like, source.video.guessed_rate)
         _keep_shape(target, source, encoder.stream, options)
         _keep_facts(source.video, encoder.stream, keep_metadata)
         copies = {}
@@ -109,10 +109,8 @@ def _keep_shape(
                 "and --codec h264."
             )
         video.sample_aspect_ratio = pixel_shape
-    side_data: Any = source.first.side_data
-    if "DISPLAYMATRIX" in side_data:
-        matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)
-        video.set_display_matrix(matrix.tolist())
+    if source.display_matrix:
+        video.set_display_matrix(source.display_matrix)
 
 
 def _add_copy(

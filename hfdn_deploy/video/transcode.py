@@ -23,7 +23,8 @@ from hfdn_deploy.video.planes import (
     upscale_chroma,
 )
 from hfdn_deploy.video.sink import open_sink
-from hfdn_deploy.video.source import Item, VideoSource, open_source
+from hfdn_deploy.video.source import VideoSource, open_source
+from hfdn_deploy.video.times import Item
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def transcode(
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
     check_encoder(options.codec_for(target))
     frames = 0
-    with open_source(path) as source:
+    with open_source(path, deinterlace=options.deinterlace) as source:
         each = _Upscaling(up, source)
         with (
             replaced(target, overwrite=overwrite) as temporary,

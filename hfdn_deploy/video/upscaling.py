@@ -10,12 +10,12 @@ from typing import Any
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.upscaler import Upscaler
-from hfdn_deploy.video.codecs import DEFAULT, MUXERS, VideoOptions
+from hfdn_deploy.video.codecs import DEFAULT, VIDEO_SUFFIXES, VideoOptions
 
 
 def is_video(path: Path) -> bool:
-    """Whether the suffix names a video format."""
-    return path.suffix.lower() in MUXERS
+    """Whether the suffix names a video format, of those that are read."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def check_video_format(path: Path, options: VideoOptions = DEFAULT) -> None:
@@ -41,7 +41,7 @@ def upscale_video(
 
     Args:
         up: used by one other thread until this returns.
-        source: a video of 8 or 10-bit YUV or grey frames.
+        source: a video in any container that is read; content decides, not the suffix.
         target: its suffix chooses the container.
         keep_metadata: carry titles, chapters, places, dates and the like over.
         options: codec, CRF and what becomes of interlaced video.

@@ -4,6 +4,7 @@ FFmpeg's demuxers take what they can read. They report a broken element of Matro
 the file, and go without the tracks of an MP4 whose description is cut.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,14 +25,20 @@ _ENDS = (
 )  # fmt: skip
 
 
-# Decoders that give a frame for each packet. VP8 has packets that show nothing, MPEG-4 may.
-_ONE_EACH = (
-    "h264", "hevc", "vp9", "libdav1d", "mpeg2video", "mjpeg", "ffv1", "prores", "dnxhd"
-)  # fmt: skip
+# The GUID of an ASF's File Properties Object, which tells its size.
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_AVI_SLACK = 12
+
+# Decoders that give a frame for each packet, in their order or not. VP8 has packets that show
+# nothing, MPEG-4 may.
+_IN_ORDER = ("mjpeg", "ffv1", "prores", "dnxhd")
+_ONE_EACH = (*_IN_ORDER, "h264", "hevc", "vp9", "libdav1d", "mpeg2video")
 
 
 def check_whole(path: Path, container: InputContainer) -> None:
     """Refuse a file that is truncated, or damaged so that its structure shows it.
+
+    Formats for recordings and broadcasts (MPEG, AVI without a size) may end anywhere.
 
     Raises:
         InputError: so it is.
@@ -39,10 +46,21 @@ def check_whole(path: Path, container: InputContainer) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if "matroska" in container.format.name:
-            end = _Matroska(file, path).check(size)
-        else:
-            end = max(_mp4_end(file, path, size), _samples_end(container))
+        match container.format.name.partition(",")[0]:
+            case "matroska":
+                end = _Matroska(file, path).check(size)
+            case "mov":
+                end = max(_mp4_end(file, path, size), _samples_end(container))
+            case "avi":
+                end = _avi_end(file, size)
+            case "asf":
+                end = _asf_end(file)
+            case "flv":
+                end = _end_of_parts(file, size, 13, _flv_tag)
+            case "ogg":
+                end = _end_of_parts(file, size, 0, _ogg_page)
+            case _:
+                return
     if end > size:
         raise InputError(f"{path} is truncated: {size} bytes of at least {end}; copy it anew.")
 
@@ -83,15 +101,68 @@ def _mp4_end(file: BinaryIO, path: Path, size: int) -> int:
     return end
 
 
+def _avi_end(file: BinaryIO, size: int) -> int:
+    """Where the last RIFF of an AVI ends; there are several above 1 GiB (OpenDML).
+
+    Recorders that were stopped leave sizes of 0, and some programs count the header twice.
+    """
+    end = 0
+    while end + 12 <= size:
+        file.seek(end)
+        head = file.read(12)
+        length = int.from_bytes(head[4:8], "little")
+        if head[:4] != b"RIFF" or not length:
+            break
+        end += 8 + length + length % 2
+    return end - _AVI_SLACK
+
+
+def _asf_end(file: BinaryIO) -> int:
+    """How large an ASF says it is, unless it was broadcast."""
+    header = file.read(2**16)
+    properties = header.find(_ASF_FILE_PROPERTIES)
+    if properties < 0 or len(header) < properties + 92:
+        return 0
+    broadcast = header[properties + 88] & 1
+    return 0 if broadcast else int.from_bytes(header[properties + 40 : properties + 48], "little")
+
+
+def _end_of_parts(
+    file: BinaryIO, size: int, end: int, length: Callable[[BinaryIO], int | None]
+) -> int:
+    """Where the last part ends that begins in a file, from part to part."""
+    while end < size:
+        file.seek(end)
+        if (step := length(file)) is None:
+            break
+        end += step
+    return end
+
+
+def _flv_tag(file: BinaryIO) -> int | None:
+    head = file.read(4)
+    if len(head) < 4 or head[0] & 0x1F not in (8, 9, 18):
+        return None
+    return 11 + int.from_bytes(head[1:]) + 4
+
+
+def _ogg_page(file: BinaryIO) -> int | None:
+    head = file.read(27)
+    if len(head) < 27 or head[:4] != b"OggS":
+        return None
+    return 27 + head[26] + sum(file.read(head[26]))
+
+
 class Owed:
     """The times of packets whose frames are still to come, which finds those that never do.
 
     Frames come in the order of their times, and decoders go without one that they cannot read.
     """
 
-    def __init__(self, path: Path, decoder: str) -> None:
+    def __init__(self, path: Path, decoder: str, container: str) -> None:
         self._path = path
-        self._counts = decoder in _ONE_EACH
+        # AVI tells no times of frames that come in another order.
+        self._counts = decoder in (_IN_ORDER if container == "avi" else _ONE_EACH)
         self._times: set[int] = set()
         self._first: int | None = None
 
@@ -107,6 +178,11 @@ class Owed:
             InputError: one before it did not. What precedes the very first is no loss: a video
                 that was cut may begin amid a group of pictures.
         """
+        if frame is not None and frame.interlaced_frame:
+            # Its second field may have been a packet of its own.
+            self._counts = False
+        if not self._counts:
+            return
         now = frame.pts if frame is not None else None
         if self._first is None:
             self._first = now

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import HFDNError, InputError
-from hfdn_deploy.video import upscale_video
+from hfdn_deploy.video import VideoOptions, upscale_video
 
 LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
 
@@ -177,10 +177,16 @@ def read_clip(path: Path) -> Clip:
         return Clip(frames, times, durations, sound, header, container.metadata, languages, seconds)
 
 
-def refused(up: Upscaler, source: Path, target: Path, error: type[HFDNError] = InputError) -> str:
+def refused(
+    up: Upscaler,
+    source: Path,
+    target: Path,
+    error: type[HFDNError] = InputError,
+    options: VideoOptions | None = None,
+) -> str:
     """Return the message that a video is refused with, and check that no file is left."""
     before = {path: path.read_bytes() for path in target.parent.rglob("*")}
     with pytest.raises(error) as caught:
-        upscale_video(up, source, target)
+        upscale_video(up, source, target, options=options or VideoOptions())
     assert {path: path.read_bytes() for path in target.parent.rglob("*")} == before
     return str(caught.value)
