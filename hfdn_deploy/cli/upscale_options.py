@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hfdn_deploy.cli.options import add_model_arguments, positive
 from hfdn_deploy.cli.printing import printable
+from hfdn_deploy.video import CODECS, VideoOptions
 
 if TYPE_CHECKING:
     from hfdn_deploy.files import Job, Writing
@@ -25,6 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality", type=_quality, metavar="N",
         help="of images, 1 to 100 (default: JPEG 95, AVIF 90, WebP lossless)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--codec", choices=CODECS,
+        help="of videos (default: h264, in .webm vp9)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--crf", type=int, metavar="N",
+        help="constant rate factor of videos, 0 (best) to 51 (h264, hevc) or 63 (default: "
+        + ", ".join(f"{name} {codec.crf}" for name, codec in CODECS.items()) + ")",
+    )  # fmt: skip
+    parser.add_argument(
+        "--deinterlace", action=argparse.BooleanOptionalAction, default=True,
+        help="make frames of interlaced video, or refuse it (default: make)",
     )  # fmt: skip
     parser.add_argument(
         "--keep-metadata", action=argparse.BooleanOptionalAction, default=True,
@@ -66,7 +80,8 @@ def writing_options(args: argparse.Namespace) -> "Writing":
     """Return what the options say about the outputs."""
     from hfdn_deploy.files import Writing
 
-    return Writing(keep_metadata=args.keep_metadata, quality=args.quality)
+    video = VideoOptions(codec=args.codec, crf=args.crf, deinterlace=args.deinterlace)
+    return Writing(keep_metadata=args.keep_metadata, quality=args.quality, video=video)
 
 
 def scale_for_resume(args: argparse.Namespace) -> int | None:
@@ -96,7 +111,7 @@ def warn_of_quality(jobs: "Sequence[Job]") -> None:
     from hfdn_deploy.video import is_video
 
     if any(is_video(job.source) for job in jobs):
-        logger.warning("--quality is for pictures; videos are H.264 at CRF 17 or VP9 at CRF 20")
+        logger.warning("--quality is for pictures; --crf is for videos")
     suffixes = {job.target.suffix.lower() for job in jobs}
     if exact := sorted(s for s in suffixes if s in FORMATS and not FORMATS[s].lossy):
         logger.warning("--quality is for JPEG, WebP and AVIF, and ignored for %s", ", ".join(exact))

@@ -104,8 +104,9 @@ def _write(one: "_Loaded", image: Image | Banded, writing: Writing) -> None:
 def _video(up: Upscaler, job: Job, writing: Writing) -> Done | Failed:
     try:
         facts = upscale_video(
-            up, job.source, job.target, writing.keep_metadata, overwrite=job.overwrite
-        )
+            up, job.source, job.target, writing.keep_metadata, writing.video,
+            overwrite=job.overwrite,
+        )  # fmt: skip
     except InputError as error:
         return Failed(job, error)
     return Done(job, **facts)

@@ -1,6 +1,8 @@
 """How outputs are written, apart from where."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from hfdn_deploy.video import VideoOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +13,8 @@ class Writing:
     """Carry colour profile, EXIF and the like over; of a video titles, chapters and the like."""
     quality: int | None = None
     """1 to 100 for JPEG, AVIF and WebP, see `write_image`; None for each format's default."""
+    video: VideoOptions = field(default_factory=VideoOptions)
+    """Codec and CRF of videos, and what becomes of interlaced ones."""
 
 
 DEFAULTS = Writing()

@@ -40,13 +40,11 @@ class Uniform:
         self._first: tuple[str, ...] = ()
 
     def check(self, frame: av.VideoFrame) -> None:
-        """Refuse a frame that is damaged or of another kind than the first.
+        """Refuse a frame that is transparent or of another kind than the first.
 
         Raises:
             InputError: one of these.
         """
-        if frame.is_corrupt:
-            raise InputError(f"{self._path} is damaged at {frame.time} s; copy it anew.")
         if has_alpha(frame.format):
             raise InputError(
                 f"{self._path} holds {frame.format.name} frames, whose transparency cannot "

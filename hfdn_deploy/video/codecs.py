@@ -42,6 +42,8 @@ class Codec:
     """Whether a frame's size must be whole samples of chroma."""
     tells_pixel_shape: bool = False
     """Whether the stream itself does, which Matroska's muxer does not without FFmpeg's program."""
+    least: int = 1
+    """The shortest side of a frame, in pixels."""
     tag: str = ""
     """In MP4 and MOV; empty for FFmpeg's choice."""
 
@@ -56,7 +58,9 @@ CODECS = {
     "hevc": Codec(
         "HEVC", "libx265", 19, range(52), frozenset(("mp4", "mov", "matroska")),
         {"preset": "medium", "bf": "0", "x265-params": "log-level=none:pools={threads}"}, 16,
-        even=True, tells_pixel_shape=True, tag="hvc1",  # the tag that Apple's players take
+        even=True, tells_pixel_shape=True,
+        least=64,  # x265 4.2 writes beyond its memory below, at 48×48 for example
+        tag="hvc1",  # which Apple's players take
     ),
     "vp9": Codec(
         "VP9", "libvpx-vp9", 20, range(64), frozenset(("mp4", "matroska", "webm")),

@@ -150,6 +150,11 @@ def _check_fits(target: Path, codec: Codec, like: av.VideoFrame) -> None:
             f"{target}: {codec.encoder} cannot hold {like.format.name} frames; choose .mkv and a "
             f"codec that can ({', '.join(able)})."
         )
+    if min(like.width, like.height) < codec.least:
+        raise InputError(
+            f"{target}: {like.width}×{like.height} is too small for {codec.encoder}, which takes "
+            f"{codec.least}×{codec.least} and more; choose another --codec."
+        )
     if codec.even and not fits_evenly(like.format, like.width, like.height):
         raise InputError(
             f"{target}: {codec.title} cannot hold {like.width}×{like.height} in "

@@ -165,6 +165,8 @@ class _Decoding:
         self._times = Times(path, container, video)
         self._prepare = Preparation(path, video, deinterlace=deinterlace)
         self._lost: set[str] = set()
+        self._recorded = container.format.name in _RECORDINGS
+        self._cut: dict[object, Fraction] = {}
 
     def items(self, others: tuple[Stream, ...]) -> Iterator[Item]:
         """Yield them as they lie in the file, every frame lasting until the next."""
@@ -174,7 +176,9 @@ class _Decoding:
         owed = Owed(self._path, self._video.codec_context.name, self._container.format.name)
         hidden = Hidden()
         with _readable(self._path):
-            for packet in self._undamaged(self._container.demux(self._video, *others)):
+            for packet in self._container.demux(self._video, *others):
+                if self._is_cut(packet, packet.stream_index, packet.dts):
+                    continue
                 if packet.stream is not self._video:
                     # At the end come packets of nothing, which flush decoders.
                     if packet.size and not hidden.covers(packet):
@@ -184,33 +188,41 @@ class _Decoding:
                 elif packet.size or packet.dts is None:
                     owed.add(packet)
                     for frame in self._video.decode(packet):
+                        if self._is_cut(frame, None, frame.pts):
+                            continue
                         owed.settle(frame)
                         self._look(frame)
                         yield from self._prepare(frame)
-            owed.settle(None)
+            if not self._recorded:
+                owed.settle(None)
             yield from self._prepare(None)
+        if self._cut:
+            logger.warning("%s ends amid a frame or sound, which is left out.", self._path)
 
-    def _undamaged(self, packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
-        """Pass packets on, but for the ragged end of a recording.
+    def _is_cut(self, item: Item, kind: object, now: int | None) -> bool:
+        """Whether a packet or frame belongs to the ragged end of a recording.
+
+        Args:
+            item: may be corrupt.
+            kind: frames, or packets of which stream.
+            now: the item's time in its own time base.
 
         Raises:
-            InputError: there is damage before that.
+            InputError: it is corrupt and not at the end, or this is no recording.
         """
-        cut: dict[int, int] = {}
-        recorded = self._container.format.name in _RECORDINGS
-        for packet in packets:
-            now, index = packet.dts, packet.stream_index
-            if packet.is_corrupt and recorded and now is not None:
-                cut.setdefault(index, now)
-            if index in cut and now is not None:
-                if (now - cut[index]) * packet.time_base <= _RAGGED:
-                    continue
-            elif not packet.is_corrupt:
-                yield packet
-                continue
+        if not item.is_corrupt and kind not in self._cut:
+            return False
+        if not self._recorded or now is None or item.time_base is None:
+            if now is None and not item.is_corrupt:
+                return False
             raise InputError(f"{self._path} is damaged or truncated; copy it anew.")
-        if cut:
-            logger.warning("%s ends amid a frame or sound, which is left out.", self._path)
+        begin = self._cut.setdefault(kind, now * item.time_base)
+        if abs(now * item.time_base - begin) > _RAGGED:
+            raise InputError(
+                f"{self._path} is damaged, or put together from several recordings, at "
+                f"{float(begin - self._times.start):.3f} s; cut it there."
+            )
+        return True
 
     def _look(self, frame: av.VideoFrame) -> None:
         """Check a frame and give it its time; warn once of what it brings along and is lost."""

@@ -26,7 +26,7 @@ class Times:
         self._video = video
         # Their start and length are meant. A transport stream may begin hours after 0.
         self._edited = any(name in container.format.name for name in ("mov", "matroska"))
-        self._start = Fraction(0 if self._edited else container.start_time or 0, av.time_base)
+        self.start = Fraction(0 if self._edited else container.start_time or 0, av.time_base)
         # AVI has no times, and what FFmpeg makes up for B-frames is in the order of decoding.
         self._by_dts = container.format.name == "avi"
         self._delay: int | None = None
@@ -56,16 +56,16 @@ class Times:
                 raise InputError(
                     f"{self._path} holds a frame without a timestamp; remux it with ffmpeg first."
                 )
-            return frame.pts - round(self._start / frame.time_base)
+            return frame.pts - round(self.start / frame.time_base)
         if frame.dts is None:  # when the decoder is flushed
             return 0 if self._last is None else self._last + (frame.duration or 1)
         if self._delay is None:
             self._delay = frame.dts - (self._video.start_time or 0)
-        return frame.dts - self._delay - round(self._start / frame.time_base)
+        return frame.dts - self._delay - round(self.start / frame.time_base)
 
     def shift(self, packet: "av.Packet[Any]") -> None:
         """Set the times of a packet of another stream."""
-        shift = round(self._start / packet.time_base)
+        shift = round(self.start / packet.time_base)
         if packet.pts is not None:
             packet.pts -= shift
         if packet.dts is not None:
@@ -88,7 +88,7 @@ class Times:
             last.duration = last.duration or usual
             start, duration = self._video.start_time, self._video.duration
             if start is not None and duration is not None and self._last is not None:
-                end = start + duration - round(self._start / (self._video.time_base or 1))
+                end = start + duration - round(self.start / (self._video.time_base or 1))
                 # What others say of their length is often an estimate.
                 if self._edited or end - self._last < 2 * usual:
                     _last_until(last, end)

@@ -86,6 +86,8 @@ def write_clip(
             video.set_display_rotation(rotation)
         if sound:
             audio: Any = container.add_stream(sound, 48000)
+            if sound == "wmav2":  # which has no default
+                audio.bit_rate = 64_000
             audio.metadata.update({"language": "eng", "title": "a sound"})
         container.metadata["title"] = "a clip"
         if chapter:

@@ -36,7 +36,7 @@ def shown(frame):
         ("a.webm", "av1", "libdav1d"),
     ],
 )
-@pytest.mark.parametrize("size", [(24, 32), (578, 32)])
+@pytest.mark.parametrize("size", [(64, 80), (578, 64)])
 def test_colours_and_durations_are_kept(tmp_path, capfd, name, codec, read, size):
     """Times are exact in MP4 and within half a millisecond in Matroska; the last one lasts, too."""
     seconds = ["0.07", "1/30", "0.5", "0.02", "1.25"]
@@ -67,11 +67,12 @@ def test_colours_and_durations_are_kept(tmp_path, capfd, name, codec, read, size
 )
 def test_odd_sizes(tmp_path, caplog, name, codec, format):
     path = tmp_path / name
-    write_frames(path, animation((19, 25), ["0.1"] * 2), (19, 25), VideoOptions(codec=codec))
+    size = (69, 75)
+    write_frames(path, animation(size, ["0.1"] * 2), size, VideoOptions(codec=codec))
     frame = read_clip(path).frames[1]
-    assert (frame.height, frame.width, frame.format.name) == (19, 25, format)
+    assert (frame.height, frame.width, frame.format.name) == (*size, format)
     assert np.abs(shown(frame).astype(int) - RGB[1]).max() <= 4
-    assert ("25×19 is odd" in caplog.text) == (format == "yuv444p")
+    assert ("75×69 is odd" in caplog.text) == (format == "yuv444p")
 
 
 def test_transparency_becomes_white(tmp_path, caplog):
@@ -119,4 +120,13 @@ def test_what_cannot_be_written_is_refused_before_the_first_frame(tmp_path, name
 
     with pytest.raises(InputError, match=words):
         write_frames(tmp_path / name, unread(), (24, 32), VideoOptions(**options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_that_are_too_small_for_x265_are_refused(tmp_path):
+    """Below 64 pixels it writes beyond its memory."""
+    with pytest.raises(InputError, match=r"64×62 is too small for libx265, .* 64×64 and more"):
+        write_frames(
+            tmp_path / "a.mp4", animation((62, 64), ["1"]), (62, 64), VideoOptions(codec="hevc")
+        )
     assert not list(tmp_path.iterdir())
