@@ -60,6 +60,10 @@ def describe(path: Path) -> dict[str, Any]:
     if suffix in CHECKPOINT_SUFFIXES:
         # Its content says nothing before it is unpickled, which is not done here.
         return {"kind": "checkpoint", "format": "PyTorch, not read", "bytes": path.stat().st_size}
+    from hfdn_deploy.video import describe_video, is_video
+
+    if is_video(path):
+        return {"kind": "video", **describe_video(path)}
     return _image(path)
 
 
@@ -71,7 +75,7 @@ def _image(path: Path) -> dict[str, Any]:
     except InputError as error:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise
-        reason = "is no bundle, ONNX graph, engine, checkpoint or image that is known"
+        reason = "is no bundle, ONNX graph, engine, checkpoint, image or video that is known"
         raise InputError(f"{path} {reason}.") from error
     height, width, channels = size_of(image)
     facts = {"width": width, "height": height, "channels": channels}

@@ -1,13 +1,14 @@
 from .codecs import CODECS, VideoOptions
 from .overlap import overlapped
 from .planes import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
-from .upscaling import check_video_format, is_video, upscale_video, write_frames
+from .upscaling import check_video_format, describe_video, is_video, upscale_video, write_frames
 
 __all__ = [
     "CODECS",
     "LAYOUTS",
     "VideoOptions",
     "check_video_format",
+    "describe_video",
     "is_video",
     "luma_from_network",
     "luma_to_network",

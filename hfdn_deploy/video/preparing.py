@@ -45,6 +45,11 @@ class Preparation:
         self._always = told
         self._converts = False
 
+    @property
+    def deinterlaces(self) -> bool:
+        """Whether frames have been made of fields."""
+        return self._bwdif is not None
+
     def __call__(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
         """Yield the frames that are ready after this one; after None, the rest.
 

@@ -68,6 +68,8 @@ class VideoSource:
     """Which way is up, if a frame says so: rows of a 3×3 matrix."""
     layout: Layout
     """Of that frame, and of all, as their size and colour tags are."""
+    deinterlaced: bool
+    """Whether the first frame was made of fields."""
     items: Iterator[Item]
     """All frames, and the packets of the other streams, as they lie in the file."""
 
@@ -117,7 +119,7 @@ def open_source(path: Path, *, deinterlace: bool = True) -> Iterator[VideoSource
             if isinstance(item, av.VideoFrame):
                 yield VideoSource(
                     path, container, video, others, item, decoding.display_matrix,
-                    LAYOUTS[item.format.name], chain(head, items),
+                    LAYOUTS[item.format.name], decoding.deinterlaces, chain(head, items),
                 )  # fmt: skip
                 return
         raise InputError(f"{path} holds no frame that can be decoded.")
@@ -167,6 +169,11 @@ class _Decoding:
         self._lost: set[str] = set()
         self._recorded = container.format.name in _RECORDINGS
         self._cut: dict[object, Fraction] = {}
+
+    @property
+    def deinterlaces(self) -> bool:
+        """Whether frames have been made of fields."""
+        return self._prepare.deinterlaces
 
     def items(self, others: tuple[Stream, ...]) -> Iterator[Item]:
         """Yield them as they lie in the file, every frame lasting until the next."""

@@ -68,6 +68,21 @@ def upscale_video(
     return {**facts, "seconds": seconds}
 
 
+def describe_video(path: Path) -> dict[str, Any]:
+    """Say what a video file is, from its header and its first frame.
+
+    Returns:
+        JSON-ready facts. "refused" is the reason why it would not be upscaled, "changes" what
+        would become of its frames apart from that; what a container cannot hold comes on top.
+
+    Raises:
+        InputError: missing, of a format that is not read, or without video.
+        BackendError: PyAV is not installed.
+    """
+    facts: dict[str, Any] = _needing_pyav("describing").describe(path)
+    return facts
+
+
 def write_frames(
     target: Path,
     frames: Iterable[tuple[Image, Fraction]],
