@@ -169,6 +169,7 @@ class _Decoding:
         self._lost: set[str] = set()
         self._recorded = container.format.name in _RECORDINGS
         self._cut: dict[object, Fraction] = {}
+        self._began = False
 
     @property
     def deinterlaces(self) -> bool:
@@ -194,7 +195,7 @@ class _Decoding:
                 # With a time, nothing repeats the frame before it (Theora).
                 elif packet.size or packet.dts is None:
                     owed.add(packet)
-                    for frame in self._video.decode(packet):
+                    for frame in self._frames(packet):
                         if self._is_cut(frame, None, frame.pts):
                             continue
                         owed.settle(frame)
@@ -205,6 +206,17 @@ class _Decoding:
             yield from self._prepare(None)
         if self._cut:
             logger.warning("%s ends amid a frame or sound, which is left out.", self._path)
+
+    def _frames(self, packet: "av.Packet[Any]") -> list[av.VideoFrame]:
+        """Decode a packet; what comes before the first key frame of a recording gives nothing."""
+        try:
+            frames = self._video.decode(packet)
+        except av.InvalidDataError:
+            if self._recorded and not self._began:
+                return []
+            raise
+        self._began |= bool(frames)
+        return frames
 
     def _is_cut(self, item: Item, kind: object, now: int | None) -> bool:
         """Whether a packet or frame belongs to the ragged end of a recording.

@@ -131,6 +131,46 @@ def test_recordings_may_end_anywhere(up, tmp_path, caplog):
     assert caplog.messages == [f"{source} ends amid a frame or sound, which is left out."]
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
+def test_recordings_may_begin_anywhere(up, tmp_path, codec):
+    """What depends on frames before the first is left out."""
+    options = {"g": "5", "bf": "2", "x265-params": "log-level=none:keyint=5"}
+    if codec != "libx265":
+        del options["x265-params"]
+    source = write_clip(
+        tmp_path / "a.ts", noise(15, (32, 32)), codec=codec, options={**options, "qscale": "2"}
+    )
+    whole = source.read_bytes()
+    with av.open(str(source)) as container:
+        second = [packet.pos for packet in container.demux() if packet.size][1]
+    source.write_bytes(whole[second - second % 188 :])
+    upscale_video(up, source, tmp_path / "out.mkv")
+    assert 8 <= len(read_clip(tmp_path / "out.mkv").frames) <= 14
+
+
+def test_packed_b_frames_of_divx(up, tmp_path):
+    """Two frames in a packet, and a packet without one behind it."""
+    options = {"bf": "1", "qscale": "2", "b_strategy": "0"}
+    plain = write_clip(tmp_path / "plain.avi", stairs(9), codec="mpeg4", options=options)
+    source, begin = tmp_path / "a.avi", b"\0\0\1\xb6"
+    with av.open(str(plain)) as container, av.open(str(source), "w") as packed:
+        stream = packed.add_stream_from_template(container.streams.video[0])
+        first, *rest = [bytes(packet) for packet in container.demux() if packet.size]
+        contents = [first.replace(begin, b"\0\0\1\xb2DivX503b1393p" + begin, 1)]
+        for p_frame, b_frame in zip(rest[::2], rest[1::2], strict=True):
+            contents += [p_frame + b_frame, begin + b"\x51\x80\x1f"]
+        for index, content in enumerate(contents):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = index
+            packet.is_keyframe = index == 0
+            packed.mux(packet)
+    upscale_video(up, source, tmp_path / "out.mp4")
+    after = read_clip(tmp_path / "out.mp4")
+    assert levels(after) == pytest.approx([40 + 20 * index for index in range(9)], abs=3)
+    assert seconds(after) == pytest.approx([0.04 * index for index in range(9)])
+
+
 def test_times_that_go_back_are_refused(up, tmp_path):
     """Two transport streams, one behind the other."""
     source = clip_of(tmp_path / "a.ts", "mpeg2video")
