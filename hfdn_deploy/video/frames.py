@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.atomic import replaced
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.video.codecs import VideoOptions
 from hfdn_deploy.video.colours import yuv_of_rgb
@@ -58,6 +59,8 @@ def encode_frames(
             frame.duration = round(now / _TIME_BASE) - frame.pts
             container.mux(encoder.encode(frame))
             number += 1
+        if not number:
+            raise InputError(f"{target} would have no frame; give at least one.")
         container.mux(encoder.encode(None))
         container.close()
     return number

@@ -31,7 +31,7 @@ _DEMUXERS = (
     "nut", "ogg", "rm", "wtv", "yuv4mpegpipe",
 )  # fmt: skip
 # They end where the recorder was stopped.
-_RECORDINGS = ("mpegts", "mpeg")
+_RECORDINGS = ("mpegts", "mpeg", "mpegvideo")
 # So many seconds may lie in the last packets.
 _RAGGED = 1
 _TRUSTED = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "file"}

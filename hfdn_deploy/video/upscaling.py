@@ -109,8 +109,8 @@ def write_frames(
         How many frames were written.
 
     Raises:
-        InputError: the container does not hold the codec, the target is there, or the disk
-            refuses. Nothing is left at the target then, or what was there before.
+        InputError: the container does not hold the codec, there is no frame, the target is there,
+            or the disk refuses. Nothing is left at the target then, or what was there before.
         BackendError: PyAV is not installed, or lacks the encoder.
     """
     check_video_format(target, options)

@@ -92,6 +92,8 @@ def test_what_fails_leaves_nothing(tmp_path):
 
     with pytest.raises(InputError, match="frame 2"):
         write_frames(tmp_path / "a.mp4", broken(), (24, 32))
+    with pytest.raises(InputError, match="would have no frame"):
+        write_frames(tmp_path / "a.mp4", [], (24, 32))
     assert not list(tmp_path.iterdir())
     (tmp_path / "a.mp4").write_bytes(b"old")
     with pytest.raises(InputError, match="is there already"):
