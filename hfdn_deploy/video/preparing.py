@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _PROGRESSIVE = 1
 _TOP_FIRST = (2, 5)
 # Decoders that tell of each frame whether it is interlaced, whatever the header says.
-_TELL = ("h264", "mpeg2video", "mpeg4", "vc1", "dvvideo", "prores")
+_TELL = ("h264", "hevc", "mpeg2video", "mpeg4", "vc1", "dvvideo", "prores")
 
 
 class Preparation:
@@ -35,8 +35,9 @@ class Preparation:
         """
         self._path = path
         self._deinterlace = deinterlace
+        self._codec = video.codec_context.name
         order = video.codec_context.field_order
-        told = order > _PROGRESSIVE and video.codec_context.name not in _TELL
+        told = order > _PROGRESSIVE and self._codec not in _TELL
         self._bwdif: _Bwdif | None = None
         self._options = "deint=interlaced"
         if told:
@@ -70,6 +71,12 @@ class Preparation:
             yield frame
 
     def _warn_of_fields(self) -> None:
+        if self._codec == "hevc":
+            raise InputError(
+                f"{self._path} holds its fields as frames of their own, which are not put together "
+                "here; do it first: "
+                + command(self._path, "-vf weave,bwdif -c:a copy", "progressive.mkv")
+            )
         if not self._deinterlace:
             raise InputError(
                 f"{self._path} is interlaced, and upscaling would mix its fields; leave out "

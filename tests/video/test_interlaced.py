@@ -8,7 +8,7 @@ import pytest
 
 from hfdn_deploy.cli import main
 from hfdn_deploy.video import upscale_video
-from tests.helpers.clips import make_frame, read_clip, samples, write_clip
+from tests.helpers.clips import make_frame, noise, read_clip, refused, samples, write_clip
 
 SIZE = (32, 48)
 INTERLACED = {"flags": "+ilme+ildct"}
@@ -139,3 +139,12 @@ def test_no_deinterlace_refuses(tmp_path, capsys):
     assert main([*arguments, "--no-deinterlace"]) == 2
     assert "is interlaced, and upscaling would mix its fields" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_fields_that_are_frames_are_refused(up, tmp_path):
+    """HEVC codes each field as a frame."""
+    options = {"x265-params": "log-level=none:interlace=tff"}
+    source = write_clip(tmp_path / "a.mkv", noise(4, (64, 64)), codec="libx265", options=options)
+    message = refused(up, source, tmp_path / "out.mp4")
+    assert "holds its fields as frames of their own" in message
+    assert "-vf weave,bwdif" in message
