@@ -2,20 +2,39 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.images import Image
+from hfdn_deploy.images import IMAGE_SUFFIXES, Image
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.codecs import DEFAULT, VIDEO_SUFFIXES, VideoOptions
 
+# How files of videos begin: at this byte with these.
+_SIGNATURES = (
+    (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
+    (0, b"\0\0\1\xba"), (0, b"OggS"), *((4, b"ftyp" + brand) for brand in (
+        b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp4", b"avc1", b"M4V ", b"qt  ", b"3gp")),
+)  # fmt: skip
+
 
 def is_video(path: Path) -> bool:
-    """Whether the suffix names a video format, of those that are read."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    """Whether a file is taken for a video: by its suffix, or, if that says nothing, by its content.
+
+    Content without a signature, such as that of a transport stream, needs the suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    head = b""
+    with suppress(OSError):
+        if path.is_file():  # a pipe would never end
+            with path.open("rb") as file:
+                head = file.read(16)
+    return any(head.startswith(sign, at) for at, sign in _SIGNATURES)
 
 
 def check_video_format(path: Path, options: VideoOptions = DEFAULT) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hfdn_deploy.cli import main
-from hfdn_deploy.video import upscale_video
+from hfdn_deploy.video import is_video, upscale_video
 from tests.helpers.clips import flat, noise, read_clip, refused, samples, write_clip
 
 # What each container usually holds, and its sound.
@@ -78,6 +78,27 @@ def test_content_decides_not_the_suffix(tmp_path):
         target = tmp_path / f"out_{name[0]}.mkv"
         assert main(["upscale", str(tmp_path / name), "-o", str(target), "--scale", "2"]) == 0
         assert len(read_clip(target).frames) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.avi", "mpeg4"), ("a.wmv", "wmv2"), ("a.flv", "flv1"), ("a.mpg", "mpeg1video"),
+        ("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.3gp", "libx264"), ("a.mkv", "libx264"),
+        ("a.webm", "libvpx-vp9"), ("a.ogv", "libvpx"),
+    ],
+)  # fmt: skip
+def test_a_video_without_a_suffix_that_says_so(tmp_path, name, codec):
+    data = clip_of(tmp_path / name, codec).read_bytes()
+    for other in ("a", "a.bin", "a.part"):
+        (tmp_path / other).write_bytes(data)
+        assert is_video(tmp_path / other)
+    (tmp_path / "b.bin").write_bytes(data[3:])
+    (tmp_path / "c.png").write_bytes(data)
+    assert not is_video(tmp_path / "b.bin")
+    assert not is_video(tmp_path / "c.png")
+    assert not is_video(tmp_path / "missing")
+    assert is_video(tmp_path / "missing.avi")
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
