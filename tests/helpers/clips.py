@@ -159,7 +159,7 @@ def read_clip(path: Path) -> Clip:
     """Decode a video file."""
     frames: list[av.VideoFrame] = []
     sound: list[tuple[int | None, int | None, bytes]] = []
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="surrogateescape") as container:
         video = container.streams.video[0]
         header = {
             "time_base": video.time_base,
