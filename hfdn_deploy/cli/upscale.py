@@ -2,14 +2,15 @@
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.cli.options import model_options
 from hfdn_deploy.cli.process import report_failures
 from hfdn_deploy.cli.upscale_options import (
     add_arguments,
+    naming_options,
     say_what_is_kept,
-    scale_for_resume,
     tell,
     warn_of_quality,
     writing_options,
@@ -37,6 +38,10 @@ def run(args: argparse.Namespace) -> None:
     if args.cluster == "ray":
         if args.batch != 1:
             raise InputError("--batch is for --cluster local; leave it out.")
+        if args.recursive:
+            raise InputError("--recursive is for --cluster local; name the folders.")
+        if "-" in args.inputs:
+            raise InputError("- (stdin) is for --cluster local; name files or folders.")
         from hfdn_deploy.cli.upscale_cluster import run_in_cluster
 
         run_in_cluster(args)
@@ -54,11 +59,21 @@ def _run_here(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from hfdn_deploy.cli.progress import PixelBar
-    from hfdn_deploy.files import Done, pending_jobs, plan_jobs, run_jobs
+    from hfdn_deploy.files import (
+        Done,
+        Making,
+        pending_jobs,
+        plan_jobs,
+        record_output,
+        run_jobs,
+    )
     from hfdn_deploy.upscaler import Upscaler
 
-    planned, unusable = plan_jobs(args.inputs, args.output)
-    jobs = pending_jobs(planned, args.force, args.resume, scale=scale_for_resume(args))
+    planned, unusable = plan_jobs(args.inputs, args.output, naming_options(args))
+    making = Making(model_options(args), writing_options(args))
+    jobs = pending_jobs(planned, args.force, args.resume, making.facts)
+    # A folder gets a hidden file; a single output only where somebody will ask for it.
+    recorded = args.resume or not (len(planned) == 1 and Path(args.output) == planned[0].target)
     say_what_is_kept(args, len(planned) - len(jobs), len(planned))
     if args.quality is not None:
         warn_of_quality(jobs)
@@ -67,17 +82,20 @@ def _run_here(args: argparse.Namespace) -> None:
     facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))
     facts["skipped"] = len(planned) - len(jobs)
     if jobs:
-        with Upscaler.open(model_options(args)) as up, PixelBar() as bar:
+        with Upscaler.open(making.options) as up, PixelBar() as bar:
             facts |= {
                 "backend": up.backend.name,
                 "choice": up.choice,
                 "precision": up.backend.precision,
                 "scale": up.scale,
             }
-            results = run_jobs(up, jobs, writing_options(args), args.batch, bar.show)
+            results = run_jobs(up, jobs, making.writing, args.batch, bar.show)
             for result in tqdm(results, total=len(jobs), unit="file", disable=None):
                 if isinstance(result, Done):
                     done.append(result)
+                    if recorded:
+                        job = result.job
+                        record_output(job.source, job.target, making.facts(job.target))
                 else:
                     failed.append((str(result.job.source), result.error))
     args.report |= {

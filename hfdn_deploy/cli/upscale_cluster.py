@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from hfdn_deploy.cli.options import model_options
 from hfdn_deploy.cli.process import report_failures
 from hfdn_deploy.cli.upscale_options import (
+    naming_options,
     say_what_is_kept,
-    scale_for_resume,
     tell,
     warn_of_quality,
     writing_options,
@@ -23,24 +23,26 @@ def run_in_cluster(args: argparse.Namespace) -> None:
     """Upscale the images of folders or buckets and report; errors as for `hfdn upscale`."""
     from tqdm import tqdm
 
+    from hfdn_deploy.files import Making
+
     try:
         from hfdn_deploy.cluster import ImageResult, plan, run
     except ModuleNotFoundError as error:
         raise InputError(
             f"--cluster ray needs {error.name}: pip install 'hfdn-deploy[ray]'"
         ) from None
-    planned = plan(args.inputs, args.output, args.force, args.resume, scale_for_resume(args))
+    options, writing = model_options(args), writing_options(args)
+    making = Making(options, writing)
+    planned = plan(args.inputs, args.output, args.force, args.resume, making, naming_options(args))
     if args.quality is not None:
         warn_of_quality(planned.jobs)
     unusable, todo = planned.unusable, len(planned.jobs)
     number = todo + len(planned.done)
     say_what_is_kept(args, len(planned.done), number)
-    options = model_options(args)
     if args.model:
         options = replace(options, model=args.model.absolute())  # workers run in other folders
     asked = {"cpus": args.cpus_per_worker, "gpus": args.gpus_per_worker}
     asked = {name: value for name, value in asked.items() if value is not None}
-    writing = writing_options(args)
     done: list[ImageResult] = []
     failed = [ImageResult(one.name, "", str(one.error)) for one in unusable]
     backends: set[str] = set()

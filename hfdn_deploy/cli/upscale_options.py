@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hfdn_deploy.cli.options import add_model_arguments, positive
@@ -10,17 +12,31 @@ from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.video import CODECS, VideoOptions
 
 if TYPE_CHECKING:
-    from hfdn_deploy.files import Job, Writing
+    from hfdn_deploy.files import Job, Naming, Writing
 
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder or quoted glob")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help="file, folder, quoted glob, or - for stdin"
+    )
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT",
-        help="image file (for one input file) or folder, where names are kept",
+        help="file (for one input file), folder, where names are kept, or - for stdout",
+    )  # fmt: skip
+    parser.add_argument(
+        "-r", "--recursive", action="store_true",
+        help="take folders in folders, too, and keep the tree under OUT",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", type=_format, metavar="FORMAT",
+        help="of images in a folder or on stdout: png, jpg, webp, tif ... (default: the input's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--suffix", type=_suffix, default="", metavar="TEXT",
+        help="such as _x4, goes between name and extension of what is written to a folder",
     )  # fmt: skip
     add_model_arguments(parser)
     parser.add_argument(
@@ -50,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--resume", action="store_true",
-        help="skip what is done: the output is no older than its input and has the right size",
+        help="skip what is done: no older than its input, and made by the same model and options",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=positive, default=1, metavar="N",
@@ -76,25 +92,39 @@ def _quality(text: str) -> int:
     return int(text)
 
 
+def _format(text: str) -> str:
+    """The suffix of an image format that can be written."""
+    from hfdn_deploy.errors import InputError
+    from hfdn_deploy.images import FORMATS, check_format
+
+    suffix = f".{text.lower().removeprefix('.')}"
+    try:
+        check_format(Path(f"x{suffix}"))
+    except InputError:
+        known = ", ".join(name[1:] for name, kind in FORMATS.items() if not kind.why_missing())
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {known}") from None
+    return suffix
+
+
+def _suffix(text: str) -> str:
+    if {"/", os.sep, "\0"} & {*text}:
+        raise argparse.ArgumentTypeError(f"{text!r} leads to another folder; name the output so")
+    return text
+
+
+def naming_options(args: argparse.Namespace) -> "Naming":
+    """Return what the options say about the names of outputs."""
+    from hfdn_deploy.files import Naming
+
+    return Naming(recursive=args.recursive, format=args.format, suffix=args.suffix)
+
+
 def writing_options(args: argparse.Namespace) -> "Writing":
     """Return what the options say about the outputs."""
     from hfdn_deploy.files import Writing
 
     video = VideoOptions(codec=args.codec, crf=args.crf, deinterlace=args.deinterlace)
     return Writing(keep_metadata=args.keep_metadata, quality=args.quality, video=video)
-
-
-def scale_for_resume(args: argparse.Namespace) -> int | None:
-    """The model's scale without opening it, for --resume; None if that does not tell."""
-    if not args.resume:
-        return None
-    if args.model is None:
-        return 4 if args.scale is None else int(args.scale)
-    from hfdn_deploy.cli.info import describe
-
-    facts = describe(args.model)
-    scale: int | None = {**facts, **(facts.get("configuration") or {})}.get("scale")
-    return scale
 
 
 def say_what_is_kept(args: argparse.Namespace, kept: int, number: int) -> None:

@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from hfdn_deploy.cluster.planning import Plan, plan
 from hfdn_deploy.cluster.results import ImageResult
 from hfdn_deploy.cluster.storage import Storage
 from hfdn_deploy.errors import BackendError, HFDNError, InputError, first_line
-from hfdn_deploy.files import Job, Writing, upscale_bytes
+from hfdn_deploy.files import Job, Making, Writing, upscale_bytes
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
@@ -83,7 +84,8 @@ def run(
         some = "" if workers is None else f"{workers} "
         raise InputError(f"there are no {some}workers of {cpus:g} cores and {gpus:g} GPUs.")
     results = plan.results
-    worker = _Worker(options, plan.source, plan.target, writing or Writing())
+    writing = writing or Writing()
+    worker = _Worker(options, plan.source, plan.target, writing)
     todo = {job.target.name: job for job in plan.jobs}
     try:
         results.adopt(plan.done, plan.source)
@@ -92,11 +94,15 @@ def run(
         with _cluster(workers and math.ceil(workers * cpus)):
             room = _room(cpus, gpus)
             number = min(workers or room, len(todo))
+            unfinished = plan.unfinished(Making(options, writing))
+            results.begin(unfinished.values())
             # What a worker died of may have taken others with it, so the rest goes one by one.
             for alone in (False, True):
                 before = len(todo)
                 for result in _stream(worker, list(todo.values()), number, cpus, gpus, alone):
                     if todo.pop(result.output, None):
+                        if result.error is None:
+                            result = replace(result, made=unfinished[result.output].made)
                         results.add(result)
                         yield result
                 if len(todo) in (0, before):
@@ -186,11 +192,14 @@ class _Worker:
             names = facts["input"], self._target.name(target)
             image, header = upscale_bytes(up, row["data"], *names, self._writing)
             self._target.write(target, image, overwrite=row["overwrite"])
+            written = self._target.facts(target)
             facts |= {
                 "width": up.scale * header.width,
                 "height": up.scale * header.height,
                 "bytes": len(image),
                 "sha256": hashlib.sha256(image).hexdigest(),
+                "modified": written.microseconds if written else None,
+                "input_bytes": len(row["data"]),
                 "seconds": round(time.perf_counter() - start, 4),
                 "backend": up.backend.name,
                 "precision": up.backend.precision,

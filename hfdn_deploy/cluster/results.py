@@ -3,16 +3,18 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hfdn_deploy.bundle import from_json
-from hfdn_deploy.cluster.storage import FileFacts, Storage
+from hfdn_deploy.cluster.storage import Storage
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.files import Job
+from hfdn_deploy.files import Entry, FileFacts, Job, Made
 
 NAME = "results.jsonl"
+UNFINISHED = "the run ended before this image was done"
+"""The error of an image whose run has not come to it, or was killed before it could tell."""
 
 # Writing the file anew may take this share of the time, and is not worth it more often than this.
 _SHARE = 0.05
@@ -33,8 +35,13 @@ class ImageResult:
     """Of the output in pixels; so is `height`."""
     height: int | None = None
     bytes: int | None = None
-    """Of the output; so is `sha256`."""
+    """Of the output; so is `sha256`. Where the image is unfinished, of what it replaces."""
     sha256: str | None = None
+    modified: int | None = None
+    """Time of the last change of that file, in µs."""
+    input_bytes: int | None = None
+    made: Made | None = None
+    """What makes the output: see `hfdn_deploy.files.Making`."""
     seconds: float | None = None
     """From the decoding to the writing."""
     backend: str | None = None
@@ -55,6 +62,7 @@ class Results:
         self._path = folder / NAME
         self._lines: dict[str, ImageResult] = {}
         self._changed = False
+        self._begun = False
         self._saved = time.monotonic()
         self._took = 0.0
         if storage.facts(self._path):
@@ -67,6 +75,31 @@ class Results:
                 ) from None
             self._lines = {result.output: result for result in found}
 
+    def entry(self, output: Path, facts: FileFacts | None) -> Entry | None:
+        """What made an output that is there, as far as the results tell.
+
+        Outputs appear whole, so another file than an unfinished image found is that image's.
+        """
+        known = self._lines.get(output.name)
+        if known is None or facts is None or known.made is None or known.input_bytes is None:
+            return None
+        now = facts.bytes, facts.microseconds
+        size, modified = known.bytes, known.modified
+        if known.error == UNFINISHED and (size, modified) != now:
+            size, modified = now
+        elif known.error is not None or size is None or modified is None:
+            return None
+        return Entry(output.name, size, modified, known.input_bytes, known.made)
+
+    def begin(self, results: Iterable[ImageResult]) -> None:
+        """Put in images that are not done yet; they are saved with the first result.
+
+        Args:
+            results: with the error `UNFINISHED`.
+        """
+        self._lines |= {result.output: result for result in results}
+        self._begun = True
+
     def add(self, result: ImageResult) -> None:
         """Put in the result of an image, in the place of an earlier one.
 
@@ -76,7 +109,7 @@ class Results:
         self._lines[result.output] = result
         self._changed = True
         waited = time.monotonic() - self._saved
-        if waited > max(_SECONDS, self._took / _SHARE):
+        if self._begun or waited > max(_SECONDS, self._took / _SHARE):
             self.save()
 
     def adopt(self, done: Mapping[Job, FileFacts], source: Storage) -> None:
@@ -94,9 +127,14 @@ class Results:
             if known and known.error is None and known.bytes == facts.bytes:
                 continue
             data = self._storage.read(job.target)
-            sha256 = hashlib.sha256(data).hexdigest()
-            name = source.name(job.source)
-            self.add(ImageResult(name, job.target.name, bytes=len(data), sha256=sha256))
+            found = replace(
+                known or ImageResult(source.name(job.source), job.target.name),
+                error=None,
+                bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                modified=facts.microseconds,
+            )
+            self.add(found)
 
     def save(self) -> None:
         """Write the file anew, whole, if there is something new.
@@ -109,6 +147,6 @@ class Results:
         start = time.monotonic()
         text = "".join(json.dumps(asdict(line)) + "\n" for line in self._lines.values())
         self._storage.write(self._path, text.encode())
-        self._changed = False
+        self._changed = self._begun = False
         self._saved = time.monotonic()
         self._took = self._saved - start

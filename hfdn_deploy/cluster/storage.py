@@ -4,23 +4,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 from hfdn_deploy.atomic import OCCUPIED, remove_abandoned, replaced
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.files import FileFacts
 from hfdn_deploy.images import IMAGE_SUFFIXES
 
 STORES = ("s3", "gs", "abfs")
 """Schemes of object stores, where a file appears whole or not at all."""
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What a listing says about a file."""
-
-    bytes: int
-    modified: int
-    """Time of the last change in ns."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Storage:
         except OSError as error:
             raise self._unreadable(folder, error) from None
         return {
-            Path(info.path): FileFacts(info.size, info.mtime_ns)
+            Path(info.path): self._facts(info)
             for info in sorted(found, key=lambda info: info.path)
             if info.type == FileType.File and not info.base_name.startswith(".")
         }
@@ -69,7 +61,12 @@ class Storage:
             info = self.system.get_file_info(str(path))
         except OSError as error:
             raise self._unreadable(path, error) from None
-        return FileFacts(info.size, info.mtime_ns) if info.type == FileType.File else None
+        return self._facts(info) if info.type == FileType.File else None
+
+    def _facts(self, info: FileInfo) -> FileFacts:
+        # Some stores tell fractions of a second in a listing alone.
+        step = 10**9 if self.scheme else 1
+        return FileFacts(info.size, info.mtime_ns // step * step)
 
     def read(self, path: Path) -> bytes:
         """The content of a file.

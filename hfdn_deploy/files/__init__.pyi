@@ -1,32 +1,43 @@
+from .making import Making
+from .naming import Naming
 from .planning import (
     Job,
     check_names,
     check_overwriting,
     keep_names,
-    modified,
-    pending_jobs,
     plan_jobs,
     raise_alone,
 )
+from .record import RECORD, Entry, FileFacts, Made, file_facts, read_record, record_output
+from .resuming import pending_jobs
 from .running import Done, Failed, run_jobs, upscale_bytes
-from .sources import Unusable, check_given, find_sources
+from .sources import Source, Unusable, check_given, find_sources
 from .writing import Writing
 
 __all__ = [
+    "RECORD",
     "Done",
+    "Entry",
     "Failed",
+    "FileFacts",
     "Job",
+    "Made",
+    "Making",
+    "Naming",
+    "Source",
     "Unusable",
     "Writing",
     "check_given",
     "check_names",
     "check_overwriting",
+    "file_facts",
     "find_sources",
     "keep_names",
-    "modified",
     "pending_jobs",
     "plan_jobs",
     "raise_alone",
+    "read_record",
+    "record_output",
     "run_jobs",
     "upscale_bytes",
 ]

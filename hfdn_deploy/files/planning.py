@@ -1,18 +1,23 @@
 """Which files are upscaled to which."""
 
 import glob
+import logging
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.files.sources import Unusable, check_given, find_sources
-from hfdn_deploy.images import IMAGE_SUFFIXES, check_format, read_header
+from hfdn_deploy.files.naming import DEFAULTS, Naming, is_suffix, mention_renamed, output_name
+from hfdn_deploy.files.record import Records
+from hfdn_deploy.files.sources import Source, Unusable, check_given, find_sources
+from hfdn_deploy.images import FORMATS, IMAGE_SUFFIXES, check_format
 from hfdn_deploy.video import check_video_format, is_video
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,16 @@ class Job:
     """Whether an output that is there may be replaced."""
 
 
-Times = Callable[[Job], tuple[int | None, int | None]]
-"""Gives the times, in ns, at which a job's input and output were changed; None where missing."""
-
-
-def plan_jobs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[Unusable]]:
+def plan_jobs(
+    inputs: Sequence[str], output: str, naming: Naming = DEFAULTS
+) -> tuple[list[Job], list[Unusable]]:
     """Pairs of input and output file.
 
     Args:
-        inputs: files, folders (the images directly in them) and globs.
+        inputs: files, folders (the images in them, by suffix or content) and globs.
         output: a folder if it is one or ends in a slash, or if it has no suffix of a format and
             is for several inputs or for a folder; else a file.
+        naming: which files of folders are taken, and what the outputs in a folder are called.
 
     Returns:
         The jobs, and the inputs that give none because they cannot be read, are empty or of no
@@ -47,12 +51,12 @@ def plan_jobs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[Unusa
             (on a file system that ignores case, too), or an output is one of the inputs.
     """
     check_given(inputs, output)
-    sources, unusable = find_sources(inputs)
+    sources, unusable = find_sources(inputs, naming.recursive, Path(output))
     if _is_folder(output, inputs):
-        jobs, others = keep_names(sources, Path(output))
-        unusable += others
+        jobs = keep_names(_without_outputs(sources, output), Path(output), naming)
     else:
-        jobs = [Job(source, Path(output)) for source in sources]
+        _check_file(output, naming)
+        jobs = [Job(source.path, Path(output)) for source in sources]
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} images; name a folder.")
         for job in jobs:
@@ -61,6 +65,37 @@ def plan_jobs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[Unusa
     check_names(jobs)
     check_overwriting(jobs)
     return jobs, unusable
+
+
+def _check_file(output: str, naming: Naming) -> None:
+    """Refuse options that are for a folder's outputs where the output is a file."""
+    if naming.suffix:
+        raise InputError(f"--suffix is for outputs in a folder, and {output} is a file; leave it.")
+    wanted, own = (FORMATS.get(s) for s in (naming.format or "", Path(output).suffix.lower()))
+    if naming.format and wanted != own:
+        raise InputError(f"{output} is not of format {naming.format}; name one of the two.")
+
+
+def _without_outputs(sources: Sequence[Source], output: str) -> list[Source]:
+    """Leave out what earlier runs wrote beside its inputs: `-o photos` for the folder photos."""
+    records = Records()
+    folders = {(one.path.parent, Path(output) / one.folder) for one in sources if not one.named}
+    shared = {folder for folder, target in folders if _same(folder, target)}
+    kept = [
+        one
+        for one in sources
+        if one.named or one.path.parent not in shared or not records.is_output(one.path)
+    ]
+    if len(kept) < len(sources):
+        number = len(sources) - len(kept)
+        logger.warning("%s: %d outputs of earlier runs are not upscaled again", output, number)
+    return kept
+
+
+def _same(folder: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return folder.samefile(other)
+    return False
 
 
 def raise_alone(jobs: Sequence[Job], unusable: Sequence[Unusable]) -> None:
@@ -75,28 +110,19 @@ def raise_alone(jobs: Sequence[Job], unusable: Sequence[Unusable]) -> None:
 
 def _is_folder(output: str, inputs: Sequence[str]) -> bool:
     path = Path(output)
-    if path.is_dir() or output.endswith(("/", os.sep)) or not path.suffix:
+    if path.is_dir() or output.endswith(("/", os.sep)) or not is_suffix(path.suffix):
         return True
     if path.suffix.lower() in IMAGE_SUFFIXES or is_video(path):
         return False
     return len(inputs) > 1 or glob.has_magic(inputs[0]) or Path(inputs[0]).is_dir()
 
 
-def keep_names(sources: Sequence[Path], folder: Path) -> tuple[list[Job], list[Unusable]]:
-    """Jobs that write to a folder under the names of their inputs.
-
-    Returns:
-        The jobs, and the inputs whose format cannot be written.
-    """
-    jobs: list[Job] = []
-    unusable: list[Unusable] = []
-    for source in sources:
-        try:
-            _check_kinds(Job(source, source))
-            jobs.append(Job(source, folder / source.name))
-        except InputError as error:
-            unusable.append(Unusable(str(source), error))
-    return jobs, unusable
+def keep_names(sources: Sequence[Source], folder: Path, naming: Naming = DEFAULTS) -> list[Job]:
+    """Jobs that write to a folder under the names of their inputs."""
+    jobs = [Job(one.path, folder / one.folder / output_name(one.path, naming)) for one in sources]
+    if naming.format is None:
+        mention_renamed([(job.source, job.target) for job in jobs])
+    return jobs
 
 
 def _check_kinds(job: Job) -> None:
@@ -138,70 +164,6 @@ def check_overwriting(jobs: Sequence[Job]) -> None:
                 raise InputError(f"{job.target} is a folder; move it away, or name another output.")
             if _identity(status) in read:
                 raise InputError(f"{job.source} would overwrite an input; name another output.")
-
-
-def pending_jobs(
-    jobs: Sequence[Job],
-    force: bool,
-    resume: bool,
-    times: Times | None = None,
-    scale: int | None = None,
-) -> list[Job]:
-    """Those still to be done, before anything is written.
-
-    Args:
-        jobs: from `plan_jobs`.
-        force: outputs that exist may be overwritten; if `resume`, those that are not done.
-        resume: leave out jobs whose output is done: it is no older than its input, and `scale`
-            times as large.
-        times: says when input and output were changed; by default their files are asked.
-        scale: of the model; None if outputs of any size are done.
-
-    Raises:
-        InputError: an output exists and may not be overwritten.
-    """
-    times = times or _times
-    pending: list[Job] = []
-    refused: list[tuple[Job, str]] = []
-    for job in jobs:
-        changed, made = times(job)
-        if changed is not None and made is not None:
-            reason = _why_not_done(job, changed, made, scale) if resume else "there already"
-            if reason is None:
-                continue
-            refused.append((job, reason))
-        pending.append(replace(job, overwrite=force))
-    if refused and not force:
-        job, reason = refused[0]
-        others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-        advice = "" if resume else ", --resume skips what is done"
-        raise InputError(f"{job.target}{others}: {reason}; --force overwrites{advice}.")
-    return pending
-
-
-def _why_not_done(job: Job, changed: int, made: int, scale: int | None) -> str | None:
-    """Why an output, which is there and never half of one, is not done; None if it is."""
-    if made < changed:
-        return "older than its input"
-    with suppress(InputError):  # of the input, which a video is, or which fails by itself
-        before = read_header(job.source)
-        try:
-            after = read_header(job.target)
-        except InputError:
-            return "no image that can be read"
-        if scale and (after.width, after.height) != (scale * before.width, scale * before.height):
-            return f"not {scale} times as large as its input"
-    return None
-
-
-def _times(job: Job) -> tuple[int | None, int | None]:
-    return modified(job.source), modified(job.target)
-
-
-def modified(path: Path) -> int | None:
-    """When a file was changed, in ns; None if it is missing."""
-    status = _status(path)
-    return status.st_mtime_ns if status else None
 
 
 def _status(path: Path) -> os.stat_result | None:

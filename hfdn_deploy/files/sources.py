@@ -3,18 +3,38 @@
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import IMAGE_SUFFIXES
+from hfdn_deploy.files.naming import first_bytes
+from hfdn_deploy.images import IMAGE_SUFFIXES, format_of
 from hfdn_deploy.video import is_video
 
 logger = logging.getLogger(__name__)
 
-# Names in a message; more are counted.
-_NAMED = 5
+# Kinds of files that a message counts one by one.
+_KINDS = 8
+# Cameras' raw files begin as a TIFF does, and what a reader of TIFFs finds is a thumbnail.
+_RAW_SUFFIXES = frozenset(
+    (
+        ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef",
+        ".nrw", ".orf", ".pef", ".rwl", ".sr2", ".srf", ".srw",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to upscale."""
+
+    path: Path
+    folder: Path = Path()
+    """Below the output folder, where its output goes."""
+    named: bool = True
+    """Whether a user named it, rather than a folder or a glob that it is in."""
 
 
 @dataclass(frozen=True)
@@ -37,46 +57,152 @@ def check_given(inputs: Sequence[str], output: str) -> None:
         raise InputError(f"the output is {output!r}, which names no file; name a file or a folder.")
 
 
-def find_sources(inputs: Sequence[str]) -> tuple[list[Path], list[Unusable]]:
-    """The files behind names, and the names that stand for none; as `plan_jobs` takes them."""
-    sources: list[Path] = []
+def find_sources(
+    inputs: Sequence[str], recursive: bool = False, output: Path | None = None
+) -> tuple[list[Source], list[Unusable]]:
+    """The files behind names, and the names that stand for none; as `plan_jobs` takes them.
+
+    Args:
+        inputs: files, folders and globs.
+        recursive: look into the folders below a folder as well. A folder that a glob gives or
+            that is one of several inputs keeps its name below the output.
+        output: a folder that is not looked into then.
+    """
+    sources: list[Source] = []
     unusable: list[Unusable] = []
+    several = recursive and len(inputs) > 1
+    finder = _Finder(recursive, several, os.path.realpath(output) if output else None)
     for name in inputs:
+        if several and finder.is_output(name):
+            continue  # `in/* -o in/out`
         try:
-            sources += _files_behind(name)
+            found, others = finder.files_behind(name)
+            sources += found
+            unusable += others
+        except OSError as error:
+            unusable.append(Unusable(name, _unreadable(name, error)))
         except InputError as error:
             unusable.append(Unusable(name, error))
     return sources, unusable
 
 
-def _files_behind(name: str) -> list[Path]:
-    path = Path(name)
-    try:
+def _unreadable(name: object, error: OSError) -> InputError:
+    return InputError(
+        f"{name} cannot be read: {error.strerror}; check its permissions, or leave it out."
+    )
+
+
+@dataclass(frozen=True)
+class _Finder:
+    recursive: bool
+    several: bool
+    """Whether folders keep their own names below the output folder."""
+    output: str | None
+    """The output folder's real path."""
+
+    def is_output(self, path: str | Path) -> bool:
+        return os.path.realpath(path) == self.output
+
+    def files_behind(self, name: str) -> tuple[list[Source], list[Unusable]]:
+        path = Path(name)
         if path.is_dir():
-            return _images_in(path)
-        if glob.has_magic(name) and not os.path.lexists(path):
-            hits = sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207
-            if files := [hit for hit in hits if not hit.is_dir()]:
-                return files
+            sources, unusable = self._images_in(path, self.several)
+            if not sources and not unusable:
+                raise InputError(f"no image in {name}; name files, folders or globs.")
+            return sources, unusable
+        if not glob.has_magic(name) or os.path.lexists(path):
+            _check_content(path)
+            return [Source(path)], []
+        sources, unusable = [], []
+        for hit in sorted(map(Path, glob.glob(name, recursive=True))):  # noqa: PTH207
+            if not hit.is_dir():
+                try:
+                    _check_content(hit)
+                    sources.append(Source(hit, named=False))
+                except InputError as error:
+                    unusable.append(Unusable(str(hit), error))
+            elif self.recursive and not ("**" in name or hit.is_symlink() or self.is_output(hit)):
+                found, others = self._images_in(hit, True)
+                sources += found
+                unusable += others
+        if not sources and not unusable:
             raise InputError(f"no image in {name}: no file matches it; name files or folders.")
-    except OSError as error:
-        raise InputError(
-            f"{name} cannot be read: {error.strerror}; check its permissions, or leave it out."
-        ) from None
-    return [path]
+        return sources, unusable
+
+    def _images_in(self, folder: Path, with_name: bool) -> tuple[list[Source], list[Unusable]]:
+        """The images in a folder; what else is visible is counted."""
+        images: list[Source] = []
+        left: Counter[str] = Counter()
+        unusable: list[Unusable] = []
+        name = folder.absolute().name if with_name else ""
+        for path, error in self._walk(folder):
+            if error and path == folder:
+                raise error
+            if error:
+                unusable.append(Unusable(str(path), _unreadable(path, error)))
+            elif reason := _why_left(path):
+                left[reason] += 1
+            else:
+                place = name / path.parent.relative_to(folder)
+                images.append(Source(path, place, named=False))
+        if left:
+            logger.warning("%s: left out: %s", folder, _counted(left))
+        return images, unusable
+
+    def _walk(self, folder: Path) -> Iterator[tuple[Path, OSError | None]]:
+        """Visible files, folders that are not entered, and folders that cannot be read."""
+        errors: list[OSError] = []
+        for parent, folders, files in os.walk(folder, onerror=errors.append):
+            below = [name for name in folders if not self.is_output(Path(parent, name))]
+            known = {*below}
+            visible = sorted(name for name in below + files if not name.startswith("."))
+            folders[:] = [
+                name
+                for name in visible
+                if name in known and self.recursive and not Path(parent, name).is_symlink()
+            ]
+            entered = {*folders}
+            yield from ((Path(parent, name), None) for name in visible if name not in entered)
+        yield from ((Path(error.filename), error) for error in errors)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    """The images directly in a folder by their suffix; what else is visible is mentioned."""
-    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and not p.is_dir()]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    videos = list(filter(is_video, files))
-    if videos:
-        logger.warning("%s: videos in it are left out (%d); name them", folder, len(videos))
-    if others := sorted({*files}.difference(images, videos)):
-        names = ", ".join(path.name for path in others[:_NAMED])
-        names += ", …" * (len(others) > _NAMED)
-        logger.warning("%s: left out, no images by suffix (%d): %s", folder, len(others), names)
-    if not images:
-        raise InputError(f"no image in {folder}; name files, folders or globs.")
-    return images
+def _check_content(path: Path) -> None:
+    """Refuse a file of another kind; what is missing or damaged fails when it is read.
+
+    Raises:
+        InputError: it is a file of another kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _RAW_SUFFIXES:
+        raise InputError(f"{path} is a camera's raw file; develop it first, to a TIFF for example.")
+    if suffix in IMAGE_SUFFIXES or is_video(path):
+        return
+    if not path.is_file() and not path.is_symlink() and not path.exists():
+        raise InputError(f"{path} cannot be read: No such file or directory; check its name.")
+    if not format_of(first_bytes(path)):
+        raise InputError(f"{path} is neither an image nor a video that is known; leave it out.")
+
+
+def _counted(kinds: Counter[str]) -> str:
+    first = kinds.most_common(_KINDS)
+    texts = [f"{number} {kind.replace('|', 's' * (number > 1))}" for kind, number in first]
+    others = kinds.total() - sum(number for _, number in first)
+    return ", ".join([*texts, f"{others} of other kinds"] if others else texts)
+
+
+def _why_left(path: Path) -> str | None:
+    """The kind of a file in a folder that is left out, with a plural's place; None for an image."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return "linked folder|" if path.is_symlink() else "folder| (-r takes what is inside)"
+    if not path.exists():
+        return "broken link|"
+    if not path.is_file():
+        return "special file|"
+    if is_video(path):
+        return "video| (to be named)"
+    if suffix not in _RAW_SUFFIXES and (
+        suffix in IMAGE_SUFFIXES or format_of(first_bytes(path)) is not None
+    ):
+        return None
+    return suffix or "without a suffix"

@@ -1,8 +1,11 @@
 """How outputs are written, apart from where."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-from hfdn_deploy.video import VideoOptions
+from hfdn_deploy.images import FORMATS
+from hfdn_deploy.video import VideoOptions, is_video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,16 @@ class Writing:
     """1 to 100 for JPEG, AVIF and WebP, see `write_image`; None for each format's default."""
     video: VideoOptions = field(default_factory=VideoOptions)
     """Codec and CRF of videos, and what becomes of interlaced ones."""
+
+    def facts(self, target: Path) -> dict[str, Any]:
+        """The choices that this output depends on."""
+        facts = asdict(self)
+        kind = FORMATS.get(target.suffix.lower())
+        if kind is None or not kind.lossy:
+            del facts["quality"]
+        if not is_video(target):
+            del facts["video"]
+        return facts
 
 
 DEFAULTS = Writing()

@@ -13,7 +13,7 @@ from .reading import (
     read_header,
     read_image,
 )
-from .registry import FORMATS, IMAGE_SUFFIXES, format_of
+from .registry import FORMATS, IMAGE_SUFFIXES, SIGNATURE_BYTES, format_of
 from .resize import cubic, imresize
 from .rows import Banded, Image, Rows, size_of
 from .writing import check_fits, check_format, encode_image, write_image, writes_bands
@@ -22,6 +22,7 @@ __all__ = [
     "BAND_PIXELS",
     "FORMATS",
     "IMAGE_SUFFIXES",
+    "SIGNATURE_BYTES",
     "WHITE",
     "YCBCR",
     "Banded",

@@ -40,7 +40,8 @@ class Bmp(Format):
 
     name = "BMP"
     suffixes = (".bmp",)
-    signature = b"BM"
+    # "BM", four reserved bytes, and the size of one of the headers that there are.
+    signature = rb"BM.{4}\0{4}.{4}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0{3}"
     pillow = BmpImageFile
     alpha = False
     # The file's size has 32 bits; some room is left for the header.

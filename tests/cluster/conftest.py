@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hfdn_deploy.cli import main
+from hfdn_deploy.files import RECORD
 from hfdn_deploy.images import write_image
 from tests.helpers.cluster import MODEL, contents
 
@@ -53,4 +54,6 @@ def local(pictures):
     """What `hfdn upscale` makes of them without a cluster: bytes by name."""
     out = pictures.parent / "local"
     assert main(["upscale", str(pictures), "-o", str(out), *MODEL]) == 1
-    return contents(out)
+    found = contents(out)
+    del found[RECORD]
+    return found

@@ -1,7 +1,6 @@
 """What the names on a command line stand for: none vanishes without a word."""
 
 import json
-import logging
 import os
 import tempfile
 from contextlib import contextmanager
@@ -13,9 +12,10 @@ import pytest
 from hfdn_deploy import InputError
 from hfdn_deploy.cli import main
 from hfdn_deploy.cluster import plan
-from hfdn_deploy.files import Job, pending_jobs, plan_jobs
-from hfdn_deploy.images import read_header, write_image
+from hfdn_deploy.files import plan_jobs
+from hfdn_deploy.images import write_image
 from tests.helpers.commands import refused
+from tests.helpers.disks import names_in
 
 SCALE = ("--scale", "2", "--precision", "int8")
 
@@ -59,7 +59,7 @@ def inputs(tmp_path):
     return {
         tmp_path / "*.xyz": "no file matches it; name files or folders",
         tmp_path / "empty": "no image in",
-        tmp_path / "notes.txt": "no image format '.txt'",
+        tmp_path / "notes.txt": "notes.txt is neither an image nor a video that is known; leave it",
         tmp_path / "missing.png": "missing.png cannot be read: No such file",
         tmp_path / "good.png": None,
     }
@@ -78,7 +78,7 @@ def test_each_input_that_gives_no_image_is_a_failure(inputs, tmp_path, capsys):
     for name, words in expected.items():
         assert words in failures[name]
         assert f"failed: {failures[name]}\n" in printed.err
-    assert [path.name for path in out.iterdir()] == ["good.png"]
+    assert names_in(out) == ["good.png"]
 
 
 def test_a_cluster_plans_with_the_same_failures(inputs, tmp_path):
@@ -122,15 +122,40 @@ def test_an_empty_name_is_refused(tmp_path, capsys, monkeypatch, where):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_what_a_folder_holds_besides_images_is_named(tmp_path, caplog):
-    for name in ("a.png", "b.jfif", "c.JPE", ".hidden.txt", *(f"{i}.txt" for i in range(6))):
+def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
+    image(tmp_path / "t.png")
+    data = (tmp_path / "t.png").read_bytes()
+    for name in ("c.JPE", "d.heic", "without", ".hidden", "e.nef"):
+        (tmp_path / name).write_bytes(data)
+    for name in (
+        "b.jfif",
+        "v.mp4",
+        "w.MKV",
+        ".hidden.txt",
+        "none",
+        *(f"{i}.txt" for i in range(6)),
+    ):
         (tmp_path / name).touch()
-    (tmp_path / "d.png").symlink_to("nowhere")
+    (tmp_path / "f.png").symlink_to("nowhere")
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "linked").symlink_to("folder.png")
+    os.mkfifo(tmp_path / "pipe.png")
     jobs, unusable = plan_jobs([str(tmp_path)], "out")
-    assert [job.source.name for job in jobs] == ["a.png", "b.jfif", "c.JPE", "d.png"]
+    names = [(job.source.name, job.target.name) for job in jobs]
+    renamed = [("d.heic", "d.png"), ("t.png", "t.png"), ("without", "without.png")]
+    assert names == [("b.jfif", "b.jfif"), ("c.JPE", "c.JPE"), *renamed]
     assert not unusable
-    assert "left out, no images by suffix (6): 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, …" in caplog.text
+    (left, *others) = (record.getMessage() for record in caplog.records)
+    head, _, counts = left.partition(": left out: ")
+    assert head == str(tmp_path)
+    assert set(counts.split(", ")) == {
+        "6 .txt", "2 videos (to be named)", "1 folder (-r takes what is inside)", "1 linked folder",
+        "1 broken link", "1 special file", "1 .nef", "1 without a suffix",
+    }  # fmt: skip
+    assert others == [
+        f"{tmp_path}/d.heic becomes d.png, for .heic cannot be written",
+        f"{tmp_path}/without becomes without.png, for it has no suffix",
+    ]
 
 
 def test_a_glob_takes_files_and_leaves_folders(tmp_path):
@@ -150,6 +175,7 @@ def test_what_is_a_folder_and_what_a_file(tmp_path):
         ([one], "x.png/", "x.png/a.png"),
         ([one], "out", "out/a.png"),
         ([one], str(tmp_path / "there.v2"), str(tmp_path / "there.v2" / "a.png")),
+        ([one], "v1.5", "v1.5/a.png"),
         ([one], "x.png", "x.png"),
         ([folder], "v1.5", "v1.5/a.png"),
         ([all_], "v1.5", "v1.5/a.png"),
@@ -157,52 +183,9 @@ def test_what_is_a_folder_and_what_a_file(tmp_path):
     ]:
         assert plan_jobs(given, output)[0][0].target == Path(target), (given, output)
     for given, output, words in [
-        ([one], "v1.5", "no image format '.5'"),
+        ([one], "v1.xyz", "no image format '.xyz'"),
         ([folder], "x.png", "one file for 2 images"),
         ([one], "-", "the output is '-'"),
     ]:
         with pytest.raises(InputError, match=words):
             plan_jobs(given, output)
-
-
-def test_outputs_of_another_size_are_not_done(tmp_path):
-    job = Job(image(tmp_path / "a.png"), tmp_path / "out.png")
-    write_image(job.target, np.zeros((8, 12), np.uint8))
-    assert pending_jobs([job], False, True, scale=2) == []
-    assert pending_jobs([job], False, True) == []
-    with pytest.raises(InputError, match=r"out\.png: not 3 times as large as its input; --force"):
-        pending_jobs([job], False, True, scale=3)
-    assert pending_jobs([job], True, True, scale=3) == [job]
-    job.target.write_bytes(b"half")
-    with pytest.raises(InputError, match=r"out\.png: no image that can be read"):
-        pending_jobs([job], False, True, scale=2)
-
-
-def test_force_and_resume_redo_what_is_not_done(tmp_path, capsys, caplog):
-    for name in ("a", "b", "c"):
-        image(tmp_path / "in" / f"{name}.png")
-    out = tmp_path / "out"
-    command = ["upscale", str(tmp_path / "in"), "-o", str(out)]
-    assert main([*command, *SCALE]) == 0
-    write_image(out / "b.png", np.zeros((12, 18), np.uint8))
-    (out / "c.png").unlink()
-    before = (out / "a.png").stat().st_mtime_ns
-    caplog.set_level(logging.INFO)
-    assert main([*command, *SCALE, "--resume", "--force"]) == 0
-    assert "1 of 3 are done already" in caplog.text
-    assert "--force --resume: what is done is kept, outputs that are not" in caplog.text
-    assert (out / "a.png").stat().st_mtime_ns == before
-    assert [read_header(path).height for path in sorted(out.iterdir())] == [8, 8, 8]
-
-
-def test_resuming_what_is_done_opens_no_model(tmp_path, bundle, capsys, monkeypatch):
-    image(tmp_path / "in" / "a.png")
-    command = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--json"]
-    for model in (SCALE, ["--model", str(bundle), "--force"]):
-        assert main([*command, *model]) == 0
-        capsys.readouterr()
-        with monkeypatch.context() as patch:
-            patch.setattr("hfdn_deploy.upscaler.Upscaler.open", None)
-            assert main([*command, *model, "--resume"]) == 0
-        report = json.loads(capsys.readouterr().out)
-        assert (report["skipped"], report["images"], report["backend"]) == (1, [], None)

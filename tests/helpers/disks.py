@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from hfdn_deploy.files import RECORD
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted, but for the record of what made the outputs."""
+    return sorted(path.name for path in folder.iterdir() if path.name != RECORD)
+
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:

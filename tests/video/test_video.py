@@ -11,6 +11,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.images import ImagePlanes, write_image
 from hfdn_deploy.video import upscale_video
 from tests.helpers.clips import cut, flat, make_frame, noise, read_clip, samples, write_clip
+from tests.helpers.disks import names_in
 
 FULL, STUDIO = 2, 1
 
@@ -251,7 +252,7 @@ def test_quality_is_for_pictures(tmp_path, caplog):
     arguments = ["upscale", str(tmp_path / "in.*"), "-o", str(tmp_path / "out"), "--scale", "2"]
     assert main([*arguments, "--quality", "80"]) == 0
     assert "--quality is for pictures" in caplog.text
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["in.mkv", "in.png"]
+    assert names_in(tmp_path / "out") == ["in.mkv", "in.png"]
 
 
 def test_titles_that_are_not_utf_8_are_kept(up, tmp_path):

@@ -1,0 +1,85 @@
+"""What outputs in a folder are called."""
+
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import SIGNATURE_BYTES, check_format, format_of
+from hfdn_deploy.video import check_video_format, is_video
+
+logger = logging.getLogger(__name__)
+
+# What is taken where neither a file's suffix nor its format can be written.
+_IMAGE, _VIDEO = ".png", ".mp4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Which files of folders are taken, and what their outputs are called."""
+
+    recursive: bool = False
+    """Take the files in the folders below a folder as well, and keep the tree under the output."""
+    format: str | None = None
+    """Suffix of the images that are written, such as ".webp"; None for each input's own."""
+    suffix: str = ""
+    """Goes between the name and the suffix of the format."""
+
+
+DEFAULTS = Naming()
+
+
+def first_bytes(path: Path) -> bytes:
+    """The bytes that tell an image's format; none of what is not a file or cannot be read."""
+    with suppress(OSError):
+        if path.is_file():  # a pipe would never end
+            with path.open("rb") as file:
+                return file.read(SIGNATURE_BYTES)
+    return b""
+
+
+def is_suffix(text: str) -> bool:
+    """Whether what follows the last dot of a name says what a file is: not in "results_v1.5"."""
+    return re.match(r"\.[^\W\d]", text) is not None
+
+
+def output_name(source: Path, naming: Naming) -> str:
+    """The name of an output in a folder; its format is one that can be written."""
+    stem = source.stem if is_suffix(source.suffix) else source.name
+    return stem + naming.suffix + _written_suffix(source, naming)
+
+
+def _written_suffix(source: Path, naming: Naming) -> str:
+    own = source.suffix
+    if is_video(source):
+        return own if _is_written(own) else _VIDEO
+    if naming.format:
+        return naming.format
+    kind = format_of(first_bytes(source))
+    choices = (own, kind.suffixes[0] if kind else "")
+    return next(filter(_is_written, choices), _IMAGE)
+
+
+def _is_written(suffix: str) -> bool:
+    path = Path(f"x{suffix}")
+    try:
+        (check_video_format if is_video(path) else check_format)(path)
+    except InputError:
+        return False
+    return True
+
+
+def mention_renamed(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Name the outputs that could not keep the suffixes of their inputs, a line for each suffix."""
+    renamed: dict[str, list[tuple[Path, Path]]] = {}
+    for source, target in pairs:
+        if target.suffix.lower() != source.suffix.lower():
+            renamed.setdefault(source.suffix.lower(), []).append((source, target))
+    for suffix, ones in renamed.items():
+        source, target = ones[0]
+        others = f", and {len(ones) - 1} more alike" if len(ones) > 1 else ""
+        why = f"{suffix} cannot be written" if suffix else "it has no suffix"
+        logger.warning("%s becomes %s, for %s%s", source, target.name, why, others)
