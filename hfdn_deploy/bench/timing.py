@@ -1,5 +1,6 @@
 """Measuring: candidates interleaved round by round, every sample kept, no outlier dropped."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def measure(
         _warm_up(run)
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     end = time.perf_counter() + seconds
-    for turn in tqdm(count(), unit="round", disable=None, leave=False):
+    shown = logging.getLogger("hfdn_deploy").isEnabledFor(logging.WARNING)  # not with --quiet
+    for turn in tqdm(count(), unit="round", disable=None if shown else True, leave=False):
         if turn >= rounds and time.perf_counter() >= end:
             break
         for name, run in candidates.items():

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     manifest = read_sidecar(engine)
     facts = {"engine": str(engine), "seconds": manifest.build_seconds, "bytes": manifest.bytes}
     args.report |= facts
-    if not args.json:
+    if not args.json and args.log_level != "error":
         made = f"{manifest.precision}, {manifest.bytes:,} bytes, {manifest.made}"
         print(printable(f"{engine}: {made}"))
 

@@ -55,9 +55,14 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             module = import_module(f"hfdn_deploy.cli.{name}")
             module.add_arguments(command)
-            command.add_argument(
+            verbosity = command.add_mutually_exclusive_group()
+            verbosity.add_argument(
+                "-q", "--quiet", dest="log_level", action="store_const", const="error",
+                default="info", help="show errors alone, and no progress",
+            )  # fmt: skip
+            verbosity.add_argument(
                 "-v", "--verbose", dest="log_level", action="store_const", const="debug",
-                default="info", help="say more, such as why this backend runs",
+                help="say more, such as why this backend runs",
             )  # fmt: skip
             command.set_defaults(run=module.run)
             command.wants_json = "--json" in argv and name != "bench"  # which writes a file

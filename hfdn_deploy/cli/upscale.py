@@ -9,6 +9,9 @@ from hfdn_deploy.cli.options import model_options
 from hfdn_deploy.cli.process import report_failures
 from hfdn_deploy.cli.upscale_options import (
     add_arguments,
+    image_facts,
+    is_quiet,
+    model_facts,
     naming_options,
     say_what_is_kept,
     tell,
@@ -52,21 +55,17 @@ def run(args: argparse.Namespace) -> None:
     for name in (*args.inputs, args.output):
         if "://" in name:
             raise InputError(f"{name} is no path; --cluster ray reads and writes URIs.")
+    if "-" in (*args.inputs, args.output):
+        from hfdn_deploy.cli.upscale_pipes import run_through_pipes
+
+        run_through_pipes(args)
+        return
     _run_here(args)
 
 
 def _run_here(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from hfdn_deploy.cli.progress import PixelBar
-    from hfdn_deploy.files import (
-        Done,
-        Making,
-        pending_jobs,
-        plan_jobs,
-        record_output,
-        run_jobs,
-    )
+    from hfdn_deploy.cli.progress import run_progress
+    from hfdn_deploy.files import Done, Making, pending_jobs, plan_jobs, record_output, run_jobs
     from hfdn_deploy.upscaler import Upscaler
 
     planned, unusable = plan_jobs(args.inputs, args.output, naming_options(args))
@@ -80,38 +79,24 @@ def _run_here(args: argparse.Namespace) -> None:
     done = []
     failed = [(one.name, one.error) for one in unusable]
     facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))
-    facts["skipped"] = len(planned) - len(jobs)
     if jobs:
-        with Upscaler.open(making.options) as up, PixelBar() as bar:
-            facts |= {
-                "backend": up.backend.name,
-                "choice": up.choice,
-                "precision": up.backend.precision,
-                "scale": up.scale,
-            }
-            results = run_jobs(up, jobs, making.writing, args.batch, bar.show)
-            for result in tqdm(results, total=len(jobs), unit="file", disable=None):
+        with Upscaler.open(making.options) as up, run_progress(jobs, is_quiet(args)) as bars:
+            facts = model_facts(up)
+            show = bars.show if bars else None
+            for result in run_jobs(up, jobs, making.writing, args.batch, show):
+                job = result.job
                 if isinstance(result, Done):
                     done.append(result)
                     if recorded:
-                        job = result.job
                         record_output(job.source, job.target, making.facts(job.target))
                 else:
-                    failed.append((str(result.job.source), result.error))
+                    failed.append((str(job.source), result.error))
+                if bars:
+                    bars.finish(result)
     args.report |= {
         **facts,
-        "images": [
-            {
-                "input": str(result.job.source),
-                "output": str(result.job.target),
-                "width": result.width,
-                "height": result.height,
-                "frames": result.frames,
-                "tile": result.tile,
-                "seconds": round(result.seconds, 4),
-            }
-            for result in done
-        ],
+        "skipped": len(planned) - len(jobs),
+        "images": [image_facts(result) for result in done],
         "failures": [{"input": name, "error": str(error)} for name, error in failed],
     }
     if failed and len(planned) + len(unusable) == 1:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from hfdn_deploy.cli.options import model_options
 from hfdn_deploy.cli.process import report_failures
 from hfdn_deploy.cli.upscale_options import (
+    is_quiet,
     naming_options,
     say_what_is_kept,
     tell,
@@ -47,7 +48,8 @@ def run_in_cluster(args: argparse.Namespace) -> None:
     failed = [ImageResult(one.name, "", str(one.error)) for one in unusable]
     backends: set[str] = set()
     with closing(run(planned, options, writing, workers=args.workers, **asked)) as results:
-        for result in tqdm(results, total=todo, unit="file", disable=None):
+        hidden = is_quiet(args) or None  # None: where stderr is no terminal
+        for result in tqdm(results, total=todo, unit="file", disable=hidden):
             (failed if result.error else done).append(result)
             if result.backend and (name := f"{result.backend}, {result.precision}") not in backends:
                 backends.add(name)

@@ -5,14 +5,15 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hfdn_deploy.cli.options import add_model_arguments, positive
 from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.video import CODECS, VideoOptions
 
 if TYPE_CHECKING:
-    from hfdn_deploy.files import Job, Naming, Writing
+    from hfdn_deploy.files import Done, Job, Naming, Writing
+    from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,34 @@ def writing_options(args: argparse.Namespace) -> "Writing":
     return Writing(keep_metadata=args.keep_metadata, quality=args.quality, video=video)
 
 
+def is_quiet(args: argparse.Namespace) -> bool:
+    """Whether nothing but errors is to be shown."""
+    return bool(args.log_level == "error")
+
+
+def model_facts(up: "Upscaler") -> dict[str, Any]:
+    """Return what a report says of the model."""
+    return {
+        "backend": up.backend.name,
+        "choice": up.choice,
+        "precision": up.backend.precision,
+        "scale": up.scale,
+    }
+
+
+def image_facts(result: "Done") -> dict[str, Any]:
+    """Return what a report says of an image that was written."""
+    return {
+        "input": str(result.job.source),
+        "output": str(result.job.target),
+        "width": result.width,
+        "height": result.height,
+        "frames": result.frames,
+        "tile": result.tile,
+        "seconds": round(result.seconds, 4),
+    }
+
+
 def say_what_is_kept(args: argparse.Namespace, kept: int, number: int) -> None:
     """Say how many outputs are done already."""
     if kept:
@@ -149,7 +178,7 @@ def warn_of_quality(jobs: "Sequence[Job]") -> None:
 
 def tell(args: argparse.Namespace, written: Sequence[str]) -> None:
     """Name what was written, unless a program reads the output."""
-    if written and not args.json:
+    if written and not args.json and not is_quiet(args):
         print(
             printable(written[0] if len(written) == 1 else f"{args.output}: {len(written)} files")
         )

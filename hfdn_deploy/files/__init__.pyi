@@ -1,7 +1,8 @@
 from .making import Making
-from .naming import Naming
+from .naming import Naming, output_suffix
 from .planning import (
     Job,
+    check_file,
     check_names,
     check_overwriting,
     keep_names,
@@ -10,7 +11,7 @@ from .planning import (
 )
 from .record import RECORD, Entry, FileFacts, Made, file_facts, read_record, record_output
 from .resuming import pending_jobs
-from .running import Done, Failed, run_jobs, upscale_bytes
+from .running import Done, Failed, FileProgress, run_jobs, upscale_bytes
 from .sources import Source, Unusable, check_given, find_sources
 from .writing import Writing
 
@@ -20,6 +21,7 @@ __all__ = [
     "Entry",
     "Failed",
     "FileFacts",
+    "FileProgress",
     "Job",
     "Made",
     "Making",
@@ -27,12 +29,14 @@ __all__ = [
     "Source",
     "Unusable",
     "Writing",
+    "check_file",
     "check_given",
     "check_names",
     "check_overwriting",
     "file_facts",
     "find_sources",
     "keep_names",
+    "output_suffix",
     "pending_jobs",
     "plan_jobs",
     "raise_alone",

@@ -49,18 +49,24 @@ def is_suffix(text: str) -> bool:
 def output_name(source: Path, naming: Naming) -> str:
     """The name of an output in a folder; its format is one that can be written."""
     stem = source.stem if is_suffix(source.suffix) else source.name
-    return stem + naming.suffix + _written_suffix(source, naming)
+    return stem + naming.suffix + output_suffix(source, naming)
 
 
-def _written_suffix(source: Path, naming: Naming) -> str:
+def output_suffix(source: Path, naming: Naming, start: bytes | None = None) -> str:
+    """The suffix of an output, of a format that can be written.
+
+    Args:
+        source: the input.
+        naming: what outputs are called.
+        start: of the input's bytes; by default they are read where they are needed.
+    """
     own = source.suffix
     if is_video(source):
         return own if _is_written(own) else _VIDEO
-    if naming.format:
-        return naming.format
-    kind = format_of(first_bytes(source))
-    choices = (own, kind.suffixes[0] if kind else "")
-    return next(filter(_is_written, choices), _IMAGE)
+    if naming.format or _is_written(own):
+        return naming.format or own
+    kind = format_of(first_bytes(source) if start is None else start)
+    return kind.suffixes[0] if kind and _is_written(kind.suffixes[0]) else _IMAGE
 
 
 def _is_written(suffix: str) -> bool:

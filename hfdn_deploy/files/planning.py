@@ -55,7 +55,7 @@ def plan_jobs(
     if _is_folder(output, inputs):
         jobs = keep_names(_without_outputs(sources, output), Path(output), naming)
     else:
-        _check_file(output, naming)
+        check_file(output, naming)
         jobs = [Job(source.path, Path(output)) for source in sources]
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} images; name a folder.")
@@ -67,8 +67,12 @@ def plan_jobs(
     return jobs, unusable
 
 
-def _check_file(output: str, naming: Naming) -> None:
-    """Refuse options that are for a folder's outputs where the output is a file."""
+def check_file(output: str, naming: Naming) -> None:
+    """Refuse options that are for a folder's outputs where the output is a file.
+
+    Raises:
+        InputError: there is a suffix, or another format.
+    """
     if naming.suffix:
         raise InputError(f"--suffix is for outputs in a folder, and {output} is a file; leave it.")
     wanted, own = (FORMATS.get(s) for s in (naming.format or "", Path(output).suffix.lower()))

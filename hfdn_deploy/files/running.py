@@ -1,8 +1,9 @@
 """Upscaling files, one after the other."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hfdn_deploy.atomic import check_vacant, remove_abandoned
@@ -24,6 +25,9 @@ from hfdn_deploy.images import (
 from hfdn_deploy.tiling import Plan, Progress
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import is_video, upscale_video
+
+FileProgress = Callable[[Job, int, int], None]
+"""Takes a job, and how many pixels of its image or frames of its video are done of how many."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def run_jobs(
     jobs: Sequence[Job],
     writing: Writing = DEFAULTS,
     batch: int = 1,
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
 ) -> Iterator[Done | Failed]:
     """Upscale files; a bad one does not stop the others.
 
@@ -65,7 +69,7 @@ def run_jobs(
         jobs: what to do, in this order, but for images of one size if there are batches.
         writing: how the outputs are written.
         batch: the most images of one size that run at once.
-        progress: see `Upscaler`.
+        progress: called after each tile or frame, for the first file of a batch.
 
     Raises:
         BackendError: the backend failed.
@@ -74,7 +78,7 @@ def run_jobs(
         remove_abandoned(folder)
     for job in jobs:
         if is_video(job.source):
-            yield _video(up, job, writing)
+            yield _video(up, job, writing, _of(job, progress))
     for group in _groups(up, [job for job in jobs if not is_video(job.source)], batch):
         start = time.perf_counter()
         loaded: list[_Loaded] = []
@@ -83,7 +87,7 @@ def run_jobs(
                 loaded.append(_load(up, job, len(group)))
             except InputError as error:
                 yield Failed(job, error)
-        for one, image in _upscale(up, loaded, progress):
+        for one, image in _upscale(up, loaded, _of(group[0], progress)):
             if isinstance(image, InputError):
                 yield Failed(one.job, image)
                 continue
@@ -96,16 +100,20 @@ def run_jobs(
             yield Done(one.job, image.shape[1], image.shape[0], seconds, tile=one.plan.side)
 
 
+def _of(job: Job, progress: FileProgress | None) -> Progress | None:
+    return partial(progress, job) if progress else None
+
+
 def _write(one: "_Loaded", image: Image | Banded, writing: Writing) -> None:
     metadata = one.header.metadata if writing.keep_metadata else one.header.metadata.colour
     write_image(one.job.target, image, metadata, writing.quality, overwrite=one.job.overwrite)
 
 
-def _video(up: Upscaler, job: Job, writing: Writing) -> Done | Failed:
+def _video(up: Upscaler, job: Job, writing: Writing, progress: Progress | None) -> Done | Failed:
     try:
         facts = upscale_video(
             up, job.source, job.target, writing.keep_metadata, writing.video,
-            overwrite=job.overwrite,
+            overwrite=job.overwrite, progress=progress,
         )  # fmt: skip
     except InputError as error:
         return Failed(job, error)
@@ -113,7 +121,12 @@ def _video(up: Upscaler, job: Job, writing: Writing) -> Done | Failed:
 
 
 def upscale_bytes(
-    up: Upscaler, data: bytes, source: str, target: str, writing: Writing = DEFAULTS
+    up: Upscaler,
+    data: bytes,
+    source: str,
+    target: str,
+    writing: Writing = DEFAULTS,
+    progress: Progress | None = None,
 ) -> tuple[bytes, Header]:
     """The file that `run_jobs` would write, from the file that it would read.
 
@@ -122,6 +135,7 @@ def upscale_bytes(
         data: an image file.
         source, target: names of input and output, for the errors and the format.
         writing: how the output is written.
+        progress: see `Upscaler`.
 
     Returns:
         The new file, and what the old one's header says.
@@ -134,7 +148,7 @@ def upscale_bytes(
     plan = _plan(up, reader.header, source, Path(target))
     image = _read(reader, plan)
     with named(source):
-        stream = up.stream(image, plan)
+        stream = up.stream(image, plan, progress)
     metadata = reader.header.metadata if writing.keep_metadata else reader.header.metadata.colour
     return encode_image(stream, Path(target), metadata, writing.quality), reader.header
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import av
 import numpy as np
-from tqdm import tqdm
 
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import named
+from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.codecs import VideoOptions
 from hfdn_deploy.video.colours import Colours, is_full_range, kept
@@ -40,6 +40,7 @@ def transcode(
     options: VideoOptions,
     *,
     overwrite: bool,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
     check_encoder(options.codec_for(target))
@@ -51,13 +52,13 @@ def transcode(
             open_sink(temporary, target, source, each.blank(), options, keep_metadata) as sink,
             overlapped(source.items, DEPTH) as decoded,
             overlapped(map(each, decoded), DEPTH) as upscaled,
-            tqdm(total=source.frame_count, unit="frame", disable=None) as progress,
         ):
             for item in upscaled:
                 sink.write(item)
                 if isinstance(item, av.VideoFrame):
                     frames += 1
-                    progress.update()
+                    if progress:
+                        progress(frames, source.frame_count or 0)
             sink.finish()
     return {"width": each.width, "height": each.height, "frames": frames, "tile": each.plan.side}
 

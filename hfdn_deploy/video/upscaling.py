@@ -10,6 +10,7 @@ from typing import Any
 
 from hfdn_deploy.errors import BackendError, InputError
 from hfdn_deploy.images import IMAGE_SUFFIXES, Image
+from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.codecs import DEFAULT, VIDEO_SUFFIXES, VideoOptions
 
@@ -55,6 +56,7 @@ def upscale_video(
     options: VideoOptions = DEFAULT,
     *,
     overwrite: bool = True,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Upscale a video file; README says what is kept and how.
 
@@ -65,6 +67,8 @@ def upscale_video(
         keep_metadata: carry titles, chapters, places, dates and the like over.
         options: codec, CRF and what becomes of interlaced video.
         overwrite: replace a target that is there; otherwise refuse, also if it appears meanwhile.
+        progress: called after each frame with how many are done of how many, 0 where that is not
+            known.
 
     Returns:
         JSON-ready facts: width and height of the result in pixels, frames, seconds, and the side
@@ -81,7 +85,7 @@ def upscale_video(
         raise InputError(f"{source} would overwrite itself; name another output.")
     start = time.perf_counter()
     facts: dict[str, Any] = _needing_pyav("transcode").transcode(
-        up, source, target, keep_metadata, options, overwrite=overwrite
+        up, source, target, keep_metadata, options, overwrite=overwrite, progress=progress
     )
     seconds = round(time.perf_counter() - start, 4)
     return {**facts, "seconds": seconds}
