@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -24,13 +24,15 @@ COMMANDS = {
     "serve": "upscale over HTTP, with a page for people",
     "doctor": "say what is installed and what works",
     "cache": "list or clear the engines that are kept",
+    "completion": "print what completes commands and options in a shell",
 }
 """What each command does; the module `hfdn_deploy.cli.COMMAND` has its options and runs it."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
-    args = _parser(argv).parse_args(argv)
+    chosen = next((word for word in argv if not word.startswith("-")), "")
+    args = parser([chosen], "--json" in argv).parse_args(argv)
     # What OpenCV and Pillow say about a bad file, the error says in one sentence.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     warnings.filterwarnings("ignore", module="PIL")
@@ -44,15 +46,19 @@ def _run(args: argparse.Namespace) -> None:
         args.run(args)
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """Return a parser that knows the options of the command in `argv`, and imports no other."""
+def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.ArgumentParser:
+    """Return a parser that knows the options of the commands chosen, and imports no other.
+
+    Args:
+        chosen: names of commands.
+        wants_json: whether an error is to be printed as JSON, too, where a command has that.
+    """
     parser = _Parser(prog="hfdn", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
-        if name == chosen:
+        if name in chosen:
             module = import_module(f"hfdn_deploy.cli.{name}")
             module.add_arguments(command)
             verbosity = command.add_mutually_exclusive_group()
@@ -65,7 +71,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
                 help="say more, such as why this backend runs",
             )  # fmt: skip
             command.set_defaults(run=module.run)
-            command.wants_json = "--json" in argv and name != "bench"  # which writes a file
+            command.wants_json = wants_json and name != "bench"  # which writes a file
     return parser
 
 

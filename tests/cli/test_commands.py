@@ -23,6 +23,8 @@ HEAVY = {"numpy", "cv2", "onnx", "PIL", "onnxruntime", "torch", "fastapi", "ray"
         ("serve --port x", 2, "invalid int value: 'x'"),
         ("info missing.png", 2, "missing.png does not exist"),
         ("inspect", 2, "required: ENGINE"),
+        ("completion --help", 0, "hfdn completion bash > ~/.local/share/bash-completion"),
+        ("upscale a -o b -q -v", 2, "argument -v/--verbose: not allowed with argument -q/--quiet"),
         ("doctor --xyz", 2, "unrecognized arguments: --xyz"),
     ],
 )
