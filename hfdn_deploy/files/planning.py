@@ -106,7 +106,7 @@ def raise_alone(jobs: Sequence[Job], unusable: Sequence[Unusable]) -> None:
     """Raise the error of an unusable input if there is nothing else.
 
     Raises:
-        InputError: that one.
+        HFDNError: that one.
     """
     if len(unusable) == 1 and not jobs:
         raise unusable[0].error

@@ -6,9 +6,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from hfdn_deploy.errors import InputError
+from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.files.naming import first_bytes
 from hfdn_deploy.images import IMAGE_SUFFIXES, format_of
 from hfdn_deploy.video import is_video
@@ -42,7 +43,7 @@ class Unusable:
     """An input as it was given, or a file that it stands for, that gives no job."""
 
     name: str
-    error: InputError
+    error: HFDNError
 
 
 def check_given(inputs: Sequence[str], output: str) -> None:
@@ -81,7 +82,7 @@ def find_sources(
             unusable += others
         except OSError as error:
             unusable.append(Unusable(name, _unreadable(name, error)))
-        except InputError as error:
+        except HFDNError as error:
             unusable.append(Unusable(name, error))
     return sources, unusable
 
@@ -119,7 +120,7 @@ class _Finder:
                 try:
                     _check_content(hit)
                     sources.append(Source(hit, named=False))
-                except InputError as error:
+                except HFDNError as error:
                     unusable.append(Unusable(str(hit), error))
             elif self.recursive and not ("**" in name or hit.is_symlink() or self.is_output(hit)):
                 found, others = self._images_in(hit, True)
@@ -171,10 +172,13 @@ def _check_content(path: Path) -> None:
 
     Raises:
         InputError: it is a file of another kind.
+        BackendError: it is a video, and PyAV is not installed.
     """
     suffix = path.suffix.lower()
     if suffix in _RAW_SUFFIXES:
         raise InputError(f"{path} is a camera's raw file; develop it first, to a TIFF for example.")
+    if is_video(path) and find_spec("av") is None:
+        raise BackendError(f"{path} needs PyAV", "pip install 'hfdn-deploy[video]'")
     if suffix in IMAGE_SUFFIXES or is_video(path):
         return
     if not path.is_file() and not path.is_symlink() and not path.exists():

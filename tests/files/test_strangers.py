@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +43,25 @@ def test_strangers_are_reported_and_the_images_done(photos, bundle, capsys, quot
         Path(one["input"]).name: one["error"] for one in json.loads(printed.out)["failures"]
     }
     assert set(failures) == {"Thumbs.db", "notes.txt", "old.mpg"}
-    for name, error in failures.items():
-        assert f"{photos / name} is neither an image nor a video that is known" in error
+    for name, why in (
+        ("Thumbs.db", "is neither an image nor a video that is known"),
+        ("notes.txt", "is neither an image nor a video that is known"),
+        ("old.mpg", "cannot be decoded" if find_spec("av") else "needs PyAV"),
+    ):
+        assert f"{photos / name} {why}" in failures[name]
     assert names_in(out) == ["a.png", "b.jpg"]
+
+
+def test_a_video_without_pyav_stops_no_image(photos, bundle, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (photos / "Thumbs.db").unlink()
+    (photos / "notes.txt").unlink()
+    command = ["upscale", "--model", str(bundle), "-o", str(photos.parent / "out")]
+    assert main([*command, str(photos / "*")]) == 1
+    why = f"{photos}/old.mpg needs PyAV; pip install 'hfdn-deploy[video]'."
+    assert f"failed: {why}\nerror: 1 of 3 failed" in capsys.readouterr().err
+    assert main([*command, str(photos / "old.mpg")]) == 4
+    assert capsys.readouterr().err == f"error: {why}\n"
 
 
 def test_a_folder_is_done_without_them(photos, bundle, capsys):
