@@ -2,19 +2,22 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.backends import open_model
-from hfdn_deploy.bundle import DERIVED, Bundle
+from hfdn_deploy.bundle import DERIVED, Bundle, pretrained_scales
 from hfdn_deploy.engines import ENGINE_SUFFIXES, read_sidecar
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.files.record import Made
 from hfdn_deploy.files.writing import Writing
 from hfdn_deploy.options import ModelOptions
+
+# Of the options of a model: with others of these, results differ by rounding alone.
+_UNSEEN = ("model", "backend", "tile", "max_memory", "allow_ungated", "trust")
 
 
 @dataclass(frozen=True)
@@ -36,25 +39,36 @@ class Making:
 
     @cached_property
     def _model(self) -> dict[str, Any]:
-        """Backend, tiles and memory are left out: with them results differ by rounding alone."""
-        model = Path(str(self.options.model))
-        facts: dict[str, Any] = {"ensemble": self.options.ensemble}
-        if model.suffix.lower() in ENGINE_SUFFIXES:
-            sidecar = read_sidecar(model)
-            return {"precision": sidecar.precision, **facts, "model": sidecar.sha256}
-        precision = self.options.precision or "fp32"
-        source = open_model(self.options)
-        if isinstance(source, Bundle):
-            manifest = source.manifest
-            graphs = (precision, DERIVED.get(precision))
-            digests = [entry.sha256 for entry in manifest.files if entry.precision in graphs]
-            digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-            facts = {"scale": manifest.scale, **facts}
-        else:
-            check_regular(model, InputError)
-            try:
-                with model.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise InputError(f"{model} cannot be read: {error.strerror}; check it.") from None
-        return {**facts, "precision": precision, "model": digest}
+        options = self.options
+        shown = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in _UNSEEN}
+        # Without a model the package's bundles are, and the sizes of images choose among them.
+        model = options.model
+        models = [f"x{n}" for n in pretrained_scales()] if model is None else [model]
+        known = [_known(replace(options, model=one)) for one in models]
+        facts = {"scale": None, **shown, **known[0]}  # what differs first is told
+        facts["precision"] = known[0].get("precision", options.precision or "fp32")
+        if len(known) > 1:
+            facts |= {"scale": None, "model": [one["model"] for one in known]}
+        return facts
+
+
+def _known(options: ModelOptions) -> dict[str, Any]:
+    """Hash of a model, and what it says of itself."""
+    path = Path(str(options.model))
+    if path.suffix.lower() in ENGINE_SUFFIXES:
+        sidecar = read_sidecar(path)
+        return {"precision": sidecar.precision, "model": sidecar.sha256}
+    source = open_model(options)
+    if isinstance(source, Bundle):
+        precision = options.precision or "fp32"
+        graphs = precision, DERIVED.get(precision)
+        files = source.manifest.files
+        digests = "".join(entry.sha256 for entry in files if entry.precision in graphs)
+        digest = hashlib.sha256(digests.encode()).hexdigest()
+        return {"scale": source.manifest.scale, "model": digest}
+    check_regular(path, InputError)
+    try:
+        with path.open("rb") as file:
+            return {"model": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check it.") from None

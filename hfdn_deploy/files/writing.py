@@ -25,8 +25,9 @@ class Writing:
         kind = FORMATS.get(target.suffix.lower())
         if kind is None or not kind.lossy:
             del facts["quality"]
-        if not is_video(target):
-            del facts["video"]
+        video = facts.pop("video")
+        if is_video(target):
+            facts |= video
         return facts
 
 

@@ -17,7 +17,7 @@ from hfdn_deploy import cluster as cluster_package
 from hfdn_deploy.cli import main
 from hfdn_deploy.cluster import ImageResult
 from hfdn_deploy.cluster import ray as on_ray
-from hfdn_deploy.files import RECORD, Making, Writing
+from hfdn_deploy.files import RECORD, Making, Naming, Writing
 from hfdn_deploy.images import write_image
 from hfdn_deploy.options import ModelOptions
 from tests.helpers.cluster import MODEL, OPTIONS, contents
@@ -115,6 +115,13 @@ def test_outputs_are_done_if_the_same_options_made_them(pictures, local, tmp_pat
         on_ray.plan([str(pictures / "2.png")], str(tmp_path), resume=True, making=other)
 
 
+def test_names_of_outputs(pictures):
+    planned = on_ray.plan([str(pictures)], "out", naming=Naming(format=".webp", suffix="_x2"))
+    names = {job.source.name: job.target.name for job in planned.jobs}
+    assert names["turned.jpg"] == "turned_x2.webp"
+    assert set(names.values()) == {f"{Path(name).stem}_x2.webp" for name in names}
+
+
 def busy_workers():
     """Processes of Ray that upscale just now; they carry what they run in their titles."""
     children = psutil.Process().children(recursive=True)
@@ -202,6 +209,7 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
         ([pictures, "-o", out, "--gpus-per-worker", "1"], "--gpus-per-worker is for --cluster ray"),
         (["s3://a/b", "-o", out], "s3://a/b is no path"),
         ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --cluster local"),
+        ([pictures, "-o", out, *ray, "-r"], "--recursive is for --cluster local"),
         ([pictures, "-o", f"{out}.png", *ray], "fills a folder, so name one"),
         ([pictures, "-o", "ftp://a/b", *ray], "in no storage that is known"),
         ([pictures, tmp_path / "upper", "-o", out, *ray], "would both become"),

@@ -12,6 +12,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.files import RECORD, Job, Making, Writing, pending_jobs, read_record, record_output
 from hfdn_deploy.images import read_header, write_image
 from hfdn_deploy.options import ModelOptions
+from hfdn_deploy.video import VideoOptions
 
 SCALE = ("--scale", "2", "--precision", "int8")
 
@@ -56,6 +57,17 @@ def test_what_makes_an_output_is_remembered(job, options, writing, reason):
     assert found == (reason and f"{reason}; --force overwrites.")
 
 
+def test_a_checkpoint_is_known_by_its_hash(job, checkpoint, tmp_path):
+    made = Making(ModelOptions(model=checkpoint), Writing()).facts(job.target)
+    record_output(job.source, job.target, made)
+    assert why_not(job, {"model": checkpoint}, {}) is None
+    (tmp_path / "b.safetensors").write_bytes(checkpoint.read_bytes() + b" ")
+    other = why_not(job, {"model": tmp_path / "b.safetensors"}, {})
+    assert other == "made with another model; --force overwrites."
+    with pytest.raises(InputError, match=r"c\.pth cannot be read: No such file"):
+        Making(ModelOptions(model=tmp_path / "c.pth"), Writing()).facts(job.target)
+
+
 def test_another_models_weights_and_a_quality_that_changes_nothing(job, bundle):
     made = Making(ModelOptions(model=4), Writing()).facts(job.target)
     record_output(job.source, job.target, made)
@@ -63,6 +75,17 @@ def test_another_models_weights_and_a_quality_that_changes_nothing(job, bundle):
     exact = Job(job.source, image(job.target.with_suffix(".png")))
     record_output(exact.source, exact.target, Making(ModelOptions(), Writing()).facts(exact.target))
     assert why_not(exact, {}, {"quality": 50}) is None
+
+
+def test_options_of_videos_count_for_videos_alone(tmp_path):
+    source = image(tmp_path / "a.png")
+    for name, reason in (
+        ("a.mp4", "made with crf the default, not 30; --force overwrites."),
+        ("a.png", None),
+    ):
+        one = Job(source, image(tmp_path / "out" / "x.png").rename(tmp_path / "out" / name))
+        record_output(one.source, one.target, Making(ModelOptions(), Writing()).facts(one.target))
+        assert why_not(one, {}, {"video": VideoOptions(crf=30)}) == reason
 
 
 @pytest.mark.parametrize(
