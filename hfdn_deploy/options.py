@@ -1,7 +1,9 @@
-"""Which model runs, on what and how: one record for every program that opens a model."""
+"""Which model runs, on what and how, and to which size: records for every program."""
 
+import math
 import os
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from hfdn_deploy.bundle import PRECISIONS
@@ -9,6 +11,69 @@ from hfdn_deploy.errors import InputError
 
 Tile = int | Literal["auto"] | None
 """The side of a tile in low-resolution pixels, "auto", or None for the image whole."""
+
+
+# An image fills both sides of a size if that changes its proportions by less than this.
+_ALMOST = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSize:
+    """What an upscaled image measures: a multiple of the image, or pixels; can be pickled.
+
+    Raises:
+        InputError: a scale of 1 or less, a side of no pixel, both or neither.
+    """
+
+    scale: float | None = None
+    """How many times as wide and high as the image."""
+    width: int | None = None
+    """In pixels; the height follows from the image's proportions unless it is given as well."""
+    height: int | None = None
+    """In pixels. With `width`, the result is the largest that keeps the image's proportions and
+    fits inside, or just that size where it is less than 1 % off."""
+
+    def __post_init__(self) -> None:
+        sides = self.width, self.height
+        if (self.scale is None) == (sides == (None, None)):
+            raise InputError("a target size is either a scale or pixels; give one of them.")
+        for side in sides:
+            if side is not None and not (isinstance(side, Real) and side >= 1 and side % 1 == 0):
+                raise InputError(f"a side of {side!r} pixels; give a whole number above 0.")
+        if self.scale is not None and not (
+            isinstance(self.scale, Real) and 1 < self.scale < math.inf
+        ):
+            raise InputError(f"a scale of {self.scale!r} upscales nothing; give one above 1.")
+
+    def of(self, width: int, height: int, multiples: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+        """Return the width and height of the result for an image of this size.
+
+        Args:
+            width, height: of the image.
+            multiples: what the width and height shall be multiples of, unless they are given as
+                pixels or the scale is a whole number.
+        """
+        if self.scale is not None:
+            factor: float = self.scale
+            if factor % 1 == 0:
+                return int(factor) * width, int(factor) * height
+        else:
+            pairs = (self.width, width), (self.height, height)
+            factor = min(side / length for side, length in pairs if side)
+        given = zip((width, height), (self.width, self.height), multiples, strict=True)
+        wide, high = (_side(factor * length, side, multiple) for length, side, multiple in given)
+        return wide, high
+
+    def __str__(self) -> str:
+        if self.scale is not None:
+            return f"×{self.scale:g}"
+        return f"{self.width or 'any width'}×{self.height or 'any height'}"
+
+
+def _side(exact: float, given: int | None, multiple: int) -> int:
+    if given and exact >= given * (1 - _ALMOST):
+        return int(given)
+    return max(1, round(exact / multiple)) * multiple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +84,13 @@ class ModelOptions:
         InputError: there is no such precision, tile or amount of memory.
     """
 
-    model: int | str | os.PathLike[str] = 4
+    model: int | str | os.PathLike[str] | None = None
     """A scale (2, 3 or 4: the bundle that comes with the package; "x4" too, if there is no such
     file), a bundle's directory, an engine (`.engine` or `.plan`, with its sidecar), or a
-    `.safetensors` checkpoint (backend "torch")."""
+    `.safetensors` checkpoint (backend "torch"). None for the bundles that come with the package,
+    each opened when a `target` first needs it; without a target, for scale 4."""
+    target: TargetSize | None = None
+    """What upscaled images measure; None for the model's scale."""
     backend: str = "auto"
     """A name in `hfdn_deploy.backends.BACKENDS`, or "auto": the fastest measured one that can run
     the model here."""

@@ -15,6 +15,7 @@ from .reading import (
 )
 from .registry import FORMATS, IMAGE_SUFFIXES, SIGNATURE_BYTES, format_of
 from .resize import cubic, imresize
+from .resize_bands import resize_image, resize_planes
 from .rows import Banded, Image, Rows, size_of
 from .writing import check_fits, check_format, encode_image, write_image, writes_bands
 
@@ -49,6 +50,8 @@ __all__ = [
     "png_chunk",
     "read_header",
     "read_image",
+    "resize_image",
+    "resize_planes",
     "size_of",
     "upright_exif",
     "write_image",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.rows import Image, Rows
@@ -29,7 +29,7 @@ YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, 
 YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
 
 # Pixels more transparent than this show nothing.
-_VISIBLE = 1 / 255
+VISIBLE = 1 / 255
 
 # Pixels more transparent than this give way to the colour of their neighbours.
 _OPAQUE_ENOUGH = 0.1
@@ -96,12 +96,22 @@ class ImagePlanes:
         """Luma of the whole (H, W), in [0, 1]."""
         return self[:, :]
 
-    def with_luma(self, bands: Iterable[Plane]) -> Iterator[Image]:
+    def floats(self) -> Iterator[Plane]:
+        """The image itself as float32 in [0, 1], in bands of rows from top to bottom."""
+        height, width = self.shape
+        step = max(1, BAND_PIXELS // width)
+        for start in range(0, height, step):
+            yield self._floats(slice(start, min(start + step, height)), slice(None))
+
+    def with_luma(
+        self, bands: Iterable[Plane], dtype: DTypeLike | None = None
+    ) -> Iterator[Image]:
         """The upscaled image, in bands of rows from top to bottom.
 
         Args:
             bands: upscaled luma (rows, sW), together (sH, sW); values beyond [0, 1] are clipped.
                 Chroma and alpha are upscaled here, bicubically.
+            dtype: uint8, uint16 or float32, to which it is rounded; by default the image's.
         """
         height, width = self.shape
         top = 0
@@ -118,16 +128,22 @@ class ImagePlanes:
                     self._take_apart(around, slice(None)),
                     scale,
                     slice(above, above + luma.shape[0]),
+                    self._like.dtype if dtype is None else dtype,
                 )
                 top = rows.stop
 
-    def _take_apart(self, rows: slice, columns: slice) -> _Planes:
+    def _floats(self, rows: slice, columns: slice) -> Plane:
         region = self._pixels[rows, columns]
         if isinstance(self._pixels, Rows) and region.dtype.name == "float32":
             _check_range(region)
-        pixels: Plane = region.astype(np.float32).reshape(*region.shape[:2], -1)
+        pixels: Plane = region.astype(np.float32)
         if self._white != 1:
             pixels *= np.float32(1 / self._white)
+        return pixels
+
+    def _take_apart(self, rows: slice, columns: slice) -> _Planes:
+        pixels = self._floats(rows, columns)
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
         alpha = None
         if self._has_alpha:
             alpha = np.ascontiguousarray(pixels[..., -1])
@@ -139,7 +155,9 @@ class ImagePlanes:
         luma, chroma = (np.ascontiguousarray(ycbcr[..., part]) for part in (0, slice(1, 3)))
         return _Planes(luma, chroma, alpha)
 
-    def _put_together(self, luma: Plane, planes: _Planes, scale: int, rows: slice) -> Image:
+    def _put_together(
+        self, luma: Plane, planes: _Planes, scale: int, rows: slice, dtype: DTypeLike
+    ) -> Image:
         """The rows of the upscaled planes that this upscaled luma is for, as an image."""
         translucent = planes.alpha if planes.alpha is not None and planes.alpha.min() < 1 else None
 
@@ -157,12 +175,17 @@ class ImagePlanes:
             pixels = np.asarray(cv2.transform(cv2.merge([luma, *cv2.split(chroma)]), matrix))
         if planes.alpha is not None:
             pixels = np.concatenate([pixels, enlarge(planes.alpha)[..., None]], axis=2)
-        pixels = np.clip(pixels, 0, 1)
-        like = self._like
-        if like.dtype.name != "float32":
-            pixels *= np.float32(WHITE[like.dtype.name])
-            np.rint(pixels, out=pixels)
-        return pixels.astype(like.dtype, copy=False).reshape(*luma.shape, *like.shape[2:])
+        return quantized(pixels, dtype).reshape(*luma.shape, *self._like.shape[2:])
+
+
+def quantized(pixels: Plane, dtype: DTypeLike) -> Image:
+    """Floats, clipped to [0, 1], as uint8, uint16 or float32."""
+    dtype = np.dtype(dtype)
+    pixels = np.clip(pixels, 0, 1)
+    if dtype.name != "float32":
+        pixels *= np.float32(WHITE[dtype.name])
+        np.rint(pixels, out=pixels)
+    return pixels.astype(dtype, copy=False)
 
 
 def check_image(image: Image | Rows) -> None:
@@ -212,7 +235,7 @@ def _enlarge(plane: Plane, scale: int, alpha: Plane | None = None) -> Plane:
     opacity = cv2.resize(alpha, size, interpolation=cv2.INTER_CUBIC)
     trailing = (..., *[None] * (plane.ndim - 2))
     weighted = cv2.resize(plane * alpha[trailing], size, interpolation=cv2.INTER_CUBIC)
-    visible = opacity[trailing] > _VISIBLE
+    visible = opacity[trailing] > VISIBLE
     quotient = weighted / np.where(visible, opacity[trailing], 1)
     return np.asarray(np.where(visible, quotient, straight), np.float32)
 
@@ -229,7 +252,7 @@ def _respect_alpha(
     window = np.ones((5, 5), np.uint8)
     least = cv2.erode(np.where(alpha < _OPAQUE_ENOUGH, np.float32(1), alpha), window)
     most = cv2.dilate(alpha, window)
-    evenness = np.minimum(least / np.maximum(most, _VISIBLE), 1)
+    evenness = np.minimum(least / np.maximum(most, VISIBLE), 1)
     detail = sr - enlarge(lr, None)
     even = np.clip(enlarge(evenness, None), 0, 1)
     return np.asarray(enlarge(lr, alpha) + even * detail, np.float32)

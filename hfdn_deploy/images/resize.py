@@ -20,12 +20,19 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=256)
-def _weights(length: int, scale: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Source indices and weights, both (out_length, taps), for one axis."""
-    out_length = int(np.ceil(length * scale))
+def weights(
+    length: int, out_length: int, scale: float, anchor: float = 0.5
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Source indices and weights, both (out_length, taps), for one axis.
+
+    Args:
+        length, out_length: pixels before and after.
+        scale: factor > 0.
+        anchor: where in a pixel its sample lies: 0.5 for the centre.
+    """
     stretch = max(1.0, 1 / scale)
-    # Pixel centres: output i lies at source coordinate (i + 0.5) / scale - 0.5.
-    centre = (np.arange(out_length) + 0.5) / scale - 0.5
+    # Output i lies at source coordinate (i + anchor) / scale - anchor.
+    centre = (np.arange(out_length) + anchor) / scale - anchor
     taps = int(np.ceil(4 * stretch)) + 2
     left = np.floor(centre - 2 * stretch).astype(np.int64)
     index = left[:, None] + np.arange(taps)
@@ -49,7 +56,8 @@ def imresize(image: NDArray[np.generic], scale: float) -> NDArray[np.float64]:
     """
     result = np.asarray(image, dtype=np.float64)
     for axis in (0, 1):
-        index, weight = _weights(result.shape[axis], scale)
+        length = result.shape[axis]
+        index, weight = weights(length, int(np.ceil(length * scale)), scale)
         moved = np.moveaxis(result, axis, 0)
         # One tap at a time: the gathered (out, taps, ...) array would be `taps` times larger.
         summed = np.zeros((len(index), *moved.shape[1:]))
