@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
-from hfdn_deploy.bundle import PRECISIONS
+import numpy as np
+
+from hfdn_deploy.bundle import PRECISIONS, pretrained_scales
 from hfdn_deploy.errors import InputError
 
 Tile = int | Literal["auto"] | None
@@ -15,6 +17,10 @@ Tile = int | Literal["auto"] | None
 
 # An image fills both sides of a size if that changes its proportions by less than this.
 _ALMOST = 0.01
+
+
+Size = tuple[int | None, int | None]
+"""Width and height of a result in pixels, one of which may be None; see `TargetSize`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +70,22 @@ class TargetSize:
         wide, high = (_side(factor * length, side, multiple) for length, side, multiple in given)
         return wide, high
 
+    def turned(self) -> "TargetSize":
+        """Return the same for an image that is shown turned by 90 degrees."""
+        return TargetSize(scale=self.scale, width=self.height, height=self.width)
+
     def __str__(self) -> str:
         if self.scale is not None:
             return f"×{self.scale:g}"
         return f"{self.width or 'any width'}×{self.height or 'any height'}"
+
+
+def target_of(size: Size | None, scale: float | None) -> TargetSize | None:
+    """Return the target of an argument `size` or `scale`; None for neither."""
+    if size is None and scale is None:
+        return None
+    width, height = size or (None, None)
+    return TargetSize(scale=scale, width=width, height=height)
 
 
 def _side(exact: float, given: int | None, multiple: int) -> int:
@@ -93,7 +111,8 @@ class ModelOptions:
     """What upscaled images measure; None for the model's scale."""
     backend: str = "auto"
     """A name in `hfdn_deploy.backends.BACKENDS`, or "auto": the fastest measured one that can run
-    the model here."""
+    the model here. "tensorrt" takes the engine of a bundle from the user's cache, and builds it if
+    need be."""
     precision: str | None = None
     """Of `hfdn_deploy.bundle.PRECISIONS`, never replaced by another; None for fp32, or an engine's
     own."""
@@ -101,7 +120,8 @@ class ModelOptions:
     """HFDN+: average over the eight flips and rotations of the input; takes eight times as long."""
     tile: Tile = "auto"
     """The side of the tiles without their halo; "auto" for the image whole where that fits into
-    `max_memory` (with "tensorrt": into the engine's profile), else the fastest tiles that do."""
+    `max_memory` (with "tensorrt": into the engine's profile), else the fastest tiles that do, which
+    take longer. The result is the same. An engine alone runs no tiles."""
     max_memory: int | None = None
     """Bytes that the upscaling of an image may take, in each thread; None for half of what is free
     when the model is opened, or, unless `tile` is "auto", all."""
@@ -114,3 +134,12 @@ class ModelOptions:
         if self.precision not in (*PRECISIONS, None):
             known = ", ".join(PRECISIONS)
             raise InputError(f"there is no precision {self.precision!r}; choose one of {known}.")
+
+
+def model_and_scale(
+    model: float | str | os.PathLike[str] | None,
+) -> tuple[int | str | os.PathLike[str] | None, float | None]:
+    """Return a model, and a target's scale for a number that no network has, such as 3.5 or 8."""
+    if not isinstance(model, int | float | np.number):
+        return model, None
+    return (int(model), None) if model in pretrained_scales() else (None, float(model))

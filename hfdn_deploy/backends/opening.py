@@ -32,7 +32,7 @@ def open_model(options: ModelOptions) -> Model:
     if isinstance(model, int | np.integer):
         return pretrained(int(model), options.allow_ungated)
     try:
-        path = Path(model)
+        path = Path("x4" if model is None else model)
     except TypeError:
         raise InputError(f"{model!r} is not a model", "give a scale or a path") from None
     if path.suffix.lower() in ENGINE_SUFFIXES:

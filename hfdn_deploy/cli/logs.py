@@ -9,9 +9,10 @@ from hfdn_deploy.errors import InputError
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-# What these say of a model, they say each time that one is opened.
+# What these say of a model or a plan, they say each time that one is opened or made.
 _OF_MODELS = (
-    "hfdn_deploy.upscaler",
+    "hfdn_deploy.upscaler.network",
+    "hfdn_deploy.upscaler.planning",
     "hfdn_deploy.bundle.bundle",
     "hfdn_deploy.tiling.planning",
     "hfdn_deploy.backends.openvino",
@@ -40,7 +41,7 @@ def set_up_logging(level: str = "info", kind: str = "text") -> None:
 
 
 class _Once(logging.Filter):
-    """Let what is said of a model pass once, however many are opened."""
+    """Let what is said of a model or a plan pass once, however many there are."""
 
     def __init__(self) -> None:
         super().__init__()

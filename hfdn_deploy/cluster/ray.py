@@ -193,9 +193,10 @@ class _Worker:
             image, header = upscale_bytes(up, row["data"], *names, self._writing)
             self._target.write(target, image, overwrite=row["overwrite"])
             written = self._target.facts(target)
+            width, height = up.target.of(header.width, header.height)
             facts |= {
-                "width": up.scale * header.width,
-                "height": up.scale * header.height,
+                "width": width,
+                "height": height,
                 "bytes": len(image),
                 "sha256": hashlib.sha256(image).hexdigest(),
                 "modified": written.microseconds if written else None,

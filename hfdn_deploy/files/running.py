@@ -22,8 +22,8 @@ from hfdn_deploy.images import (
     write_image,
     writes_bands,
 )
-from hfdn_deploy.tiling import Plan, Progress
-from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.tiling import Progress
+from hfdn_deploy.upscaler import ImagePlan, Upscaler
 from hfdn_deploy.video import is_video, upscale_video
 
 FileProgress = Callable[[Job, int, int], None]
@@ -159,7 +159,7 @@ class _Loaded:
 
     job: Job
     header: Header
-    plan: Plan
+    plan: ImagePlan
     image: Image | Rows
 
 
@@ -176,19 +176,19 @@ def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
     return _Loaded(job, reader.header, plan, image)
 
 
-def _read(reader: ImageReader, plan: Plan) -> Image | Rows:
+def _read(reader: ImageReader, plan: ImagePlan) -> Image | Rows:
     """Read an image whole if it is upscaled so, which is faster; else its rows, if that can be."""
     rows = None if plan.side is None else reader.rows()
     return rows or reader.read()
 
 
-def _plan(up: Upscaler, header: Header, source: str, target: Path, number: int = 1) -> Plan:
+def _plan(up: Upscaler, header: Header, source: str, target: Path, number: int = 1) -> ImagePlan:
     """Decide by its header how an image is upscaled, as one of so many at once.
 
     Raises:
         InputError: the target or the memory cannot hold the result.
     """
-    width, height = up.scale * header.width, up.scale * header.height
+    width, height = up.target.of(header.width, header.height)
     check_fits(target, width, height, header.channels, header.dtype)
     held_as = None if number == 1 and writes_bands(target) else header.dtype
     with named(source):
@@ -242,6 +242,6 @@ def _runs_whole(up: Upscaler, header: Header, number: int) -> bool:
     """Whether memory allows for so many images of this kind at once."""
     try:
         shape = header.height, header.width, header.channels
-        return up.plan(shape, header.dtype, number).side is None
+        return up.plan(shape, header.dtype, number).runs_whole
     except InputError:
         return False

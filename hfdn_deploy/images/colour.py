@@ -103,9 +103,7 @@ class ImagePlanes:
         for start in range(0, height, step):
             yield self._floats(slice(start, min(start + step, height)), slice(None))
 
-    def with_luma(
-        self, bands: Iterable[Plane], dtype: DTypeLike | None = None
-    ) -> Iterator[Image]:
+    def with_luma(self, bands: Iterable[Plane], dtype: DTypeLike | None = None) -> Iterator[Image]:
         """The upscaled image, in bands of rows from top to bottom.
 
         Args:

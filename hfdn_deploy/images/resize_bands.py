@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from hfdn_deploy.images.colour import VISIBLE, Plane, quantized
 from hfdn_deploy.images.resize import weights
-from hfdn_deploy.images.rows import Image, size_of
+from hfdn_deploy.images.rows import Image, Pixels, size_of
 
 # Rows, or columns, of the result that one matrix makes. Larger ones have more zeros.
 _TOGETHER = 32
@@ -33,7 +33,7 @@ def _blocks(length: int, out_length: int, anchor: float) -> list[_Block]:
     index, weight = weights(length, out_length, out_length / length, anchor)
     blocks = []
     for start in range(0, out_length, _TOGETHER):
-        part, share = (of[start : start + _TOGETHER] for of in (index, weight))
+        part, share = index[start : start + _TOGETHER], weight[start : start + _TOGETHER]
         first = int(part.min())
         matrix = np.zeros((len(part), int(part.max()) + 1 - first))
         # Pixels that mirror others at the edge add to their weights.
@@ -77,7 +77,7 @@ def resize_planes(
 
 
 def resize_image(
-    bands: Iterable[Plane], shape: tuple[int, ...], size: tuple[int, int], dtype: DTypeLike
+    bands: Iterable[Pixels], shape: tuple[int, ...], size: tuple[int, int], dtype: DTypeLike
 ) -> Iterator[Image]:
     """Resize an image that comes in bands of rows; its colours count by their alpha.
 
@@ -93,7 +93,7 @@ def resize_image(
     height, width, channels = size_of(shape)
     colours = channels - 1 if channels in (2, 4) else channels
 
-    def planes(band: Plane) -> Plane:
+    def planes(band: Pixels) -> Plane:
         split = np.moveaxis(band.reshape(*band.shape[:2], channels), 2, 0)
         if colours < channels:
             split = np.concatenate([split[:colours] * split[colours:], split])

@@ -1,6 +1,6 @@
 from .joining import LumaSource, pooled_mean, upscale, upscale_whole
 from .luma import CLOSED, LumaUpscaler, Progress
-from .memory import WHOLE, Footprint, Plan
+from .memory import WHOLE, Footprint, Plan, bleeding, resizing
 from .planning import Planner
 from .tiles import STEP, Tile, area, count_tiles, cut, window
 
@@ -16,9 +16,11 @@ __all__ = [
     "Progress",
     "Tile",
     "area",
+    "bleeding",
     "count_tiles",
     "cut",
     "pooled_mean",
+    "resizing",
     "upscale",
     "upscale_whole",
     "window",

@@ -35,10 +35,7 @@ class LumaUpscaler:
         Raises:
             BackendError: the backend failed, gave a wrong shape or NaN, or is closed.
         """
-        tiling = self.backend.tiling
-        passes = 2 if tiling and tiling.pools else 1
-        work = math.prod(source.shape) * passes * (8 if self.ensemble else 1)
-        count = _counter(progress, work)
+        count = _counter(progress, self.work(source.shape))
         if not self.ensemble:
             yield from self._bands(source, plan, count)
             return
@@ -52,7 +49,13 @@ class LumaUpscaler:
         total /= 8
         yield total
 
-    def plane(self, luma: Plane, plan: Plan, progress: Progress | None = None) -> Plane:
+    def work(self, shape: tuple[int, ...]) -> int:
+        """How many pixels are counted for a plane (H, W), each as often as it is computed."""
+        tiling = self.backend.tiling
+        passes = 2 if tiling and tiling.pools else 1
+        return math.prod(shape) * passes * (8 if self.ensemble else 1)
+
+    def plane(self, luma: LumaSource, plan: Plan, progress: Progress | None = None) -> Plane:
         """Upscale a plane (H, W) to (sH, sW); errors as for `bands`."""
         return self._joined(luma.shape, self.bands(luma, plan, progress))
 

@@ -14,6 +14,8 @@ _BAND = {1: 12, 2: 40, 3: 44, 4: 72}
 _LUMA, _ENSEMBLE = 4, 12
 # Copies as floats while the colour of visible pixels flows into transparent ones.
 _BLEEDING = 6
+# Copies as floats of a band that is resized, by its channels: its planes, narrowed, and joined.
+_RESIZED = {1: 3, 2: 7, 3: 9, 4: 17}
 
 # The largest side that is chosen where the whole does not fit, by `Plan.keeps`. Larger tiles
 # have less halo, but take no less time: `python -m benchmarks tiling`.
@@ -50,6 +52,8 @@ class Footprint:
     """Images of this size at once; in tiles they take turns."""
     held: int = 0
     """Bytes of the results, as far as they are not written as they come."""
+    beside: int = 0
+    """Bytes that other steps take meanwhile."""
 
     def need(self, plan: Plan) -> int:
         """Bytes at the peak."""
@@ -69,7 +73,6 @@ class Footprint:
         pixels = number * rows * self.width * scale**2
         luma = pixels * (_ENSEMBLE if self.ensemble else _LUMA)
         band = min(pixels, BAND_PIXELS) * _BAND[self.channels]
-        alpha = self.number * math.prod(size) * self.channels * 4 * _BLEEDING
         # As rows of tiles are done, their features go and their results come.
         first = rows / self.height
         changing = (features, features * (1 - first) + band + self.held * first, band + self.held)
@@ -77,7 +80,7 @@ class Footprint:
             number * math.prod(tile) * (self.tiling.memory or 0)
             + self.tiling.overhead
             + luma
-            + (alpha if self.channels in (2, 4) else 0)
+            + self.beside
             + int(max(changing))
         )
 
@@ -137,6 +140,16 @@ class Footprint:
             f"{gibibytes(self.need(plan))} of memory {how}, and {gibibytes(budget)} may be used; "
             f"use {advice} or scale, or allow more."
         )
+
+
+def bleeding(height: int, width: int, channels: int) -> int:
+    """Bytes while the colour of visible pixels flows into transparent ones, if there can be any."""
+    return height * width * channels * 4 * _BLEEDING if channels in (2, 4) else 0
+
+
+def resizing(height: int, width: int, channels: int) -> int:
+    """Bytes to resize an image that comes in bands of rows; the largest copies are of a band."""
+    return min(height * width, BAND_PIXELS) * 4 * _RESIZED[channels]
 
 
 def gibibytes(size: int) -> str:

@@ -69,6 +69,7 @@ class Planner:
         *,
         ensemble: bool,
         held: int,
+        beside: int,
         number: int,
         largest: int | None,
     ) -> Plan:
@@ -79,6 +80,7 @@ class Planner:
             channels: of the images, 1 to 4.
             ensemble: whether they are upscaled eight times.
             held: bytes of the results, as far as they are not written as they come.
+            beside: bytes that other steps take meanwhile.
             number: how many of them at once.
             largest: side of a tile beyond which nothing is run in one go, unless another was
                 asked for; None for any size.
@@ -95,7 +97,7 @@ class Planner:
             sides = [side for side in (self._largest_side(), largest) if side is not None]
             fits = not sides or max(height, width) <= min(sides) + 2 * tiling.halo
             return WHOLE if fits else Plan(min(sides))
-        footprint = Footprint(height, width, tiling, channels, ensemble, number, held)
+        footprint = Footprint(height, width, tiling, channels, ensemble, number, held, beside)
         if tile == "auto":
             return footprint.fastest(self._budget, largest)
         if tile and tiling.split:

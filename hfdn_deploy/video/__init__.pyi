@@ -1,6 +1,6 @@
 from .codecs import CODECS, VideoOptions
 from .overlap import overlapped
-from .planes import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
+from .planes import LAYOUTS, luma_from_network, luma_to_network, resize_chroma
 from .upscaling import check_video_format, describe_video, is_video, upscale_video, write_frames
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "luma_from_network",
     "luma_to_network",
     "overlapped",
-    "upscale_chroma",
+    "resize_chroma",
     "upscale_video",
     "write_frames",
 ]

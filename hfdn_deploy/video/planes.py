@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.images import Plane
+from hfdn_deploy.images import Plane, resize_planes
 
 Samples = NDArray[np.unsignedinteger[Any]]
 
@@ -66,21 +66,33 @@ def luma_from_network(luma: Plane, bits: int, full_range: bool) -> Samples:
     return _rounded(luma * np.float32(255 << (bits - 8)), bits)
 
 
-def upscale_chroma(samples: Samples, shape: tuple[int, int], scale: int, layout: Layout) -> Samples:
-    """Upscale Cb or Cr bicubically (OpenCV's kernel, a = -0.75) to `shape`.
+def resize_chroma(
+    samples: Samples, shape: tuple[int, int], scales: tuple[float, float], layout: Layout
+) -> Samples:
+    """Resize Cb or Cr to `shape`: bicubically (OpenCV's kernel, a = -0.75), or smaller antialiased.
 
     Siting is MPEG-2's, H.264's default ("left"): a subsampled chroma sample lies on the left
     of its luma samples, and vertically between them. So it is where the luma is afterwards.
+
+    Args:
+        samples: (H, W).
+        shape: of the result.
+        scales: by which the luma was resized, down and across.
+        layout: of both.
     """
     assert layout.subsampling is not None
-    across, _ = layout.subsampling
     # Sample i lies at luma sample f·i + p: p = 0 on the left, (f - 1)/2 between. Luma sample j of
     # the result lies at (j + 0.5)/s - 0.5, so sample k of the result is sample
     # k/s + (1/s - 1)·(p + 0.5)/f of the source.
-    shift = 1 / scale - 1
-    matrix = np.array([[1 / scale, 0, shift * 0.5 / across], [0, 1 / scale, shift * 0.5]])
+    anchors = 0.5, 0.5 / layout.subsampling[0]
+    plane = samples.astype(np.float32)
+    if min(scales) < 1:
+        bands = resize_planes([plane[None]], (plane.shape[0], plane.shape[1]), shape, anchors)
+        return _rounded(np.concatenate(list(bands), axis=1)[0], layout.bits)
+    (down, across), (v, h) = scales, anchors
+    matrix = np.array([[1 / across, 0, (1 / across - 1) * h], [0, 1 / down, (1 / down - 1) * v]])
     enlarged = cv2.warpAffine(
-        samples.astype(np.float32), matrix, (shape[1], shape[0]),
+        plane, matrix, (shape[1], shape[0]),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     return _rounded(np.asarray(enlarged, np.float32), layout.bits)

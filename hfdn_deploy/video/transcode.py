@@ -20,7 +20,7 @@ from hfdn_deploy.video.planes import (
     Samples,
     luma_from_network,
     luma_to_network,
-    upscale_chroma,
+    resize_chroma,
 )
 from hfdn_deploy.video.sink import open_sink
 from hfdn_deploy.video.source import VideoSource, open_source
@@ -75,9 +75,14 @@ class _Upscaling:
         first = source.first
         self._up = up
         self._source = source
+        # Encoders want luma for every sample of the chroma, and people mean what players show.
+        multiples = source.layout.subsampling or (1, 1)
+        wanted = up.target.turned() if first.rotation % 180 else up.target
         with named(source.path):
-            self.plan = up.plan((first.height, first.width), held_as=np.float32)
-        self.width, self.height = up.scale * first.width, up.scale * first.height
+            self.plan = up.plan(
+                (first.height, first.width), np.float32, target=wanted, multiples=multiples
+            )
+        self.height, self.width = self.plan.size
         before, after = (first.width, first.height), (self.width, self.height)
         tags = Colours.of(first)
         self._colours = kept(tags, before, after) if source.layout.subsampling else tags
@@ -97,7 +102,7 @@ class _Upscaling:
         return frame
 
     def __call__(self, item: Item) -> Item:
-        """Return a frame `scale` times as large, at the same time; packets pass."""
+        """Return a frame of the plan's size, at the same time; packets pass."""
         if isinstance(item, av.Packet):
             return item
         layout = self._source.layout
@@ -110,9 +115,8 @@ class _Upscaling:
         _samples(result, 0, layout)[:] = luma_from_network(luma, layout.bits, full)
         for index in range(1, len(item.planes)):
             large = _samples(result, index, layout)
-            large[:] = upscale_chroma(
-                _samples(item, index, layout), large.shape, self._up.scale, layout
-            )
+            scales = self.height / item.height, self.width / item.width
+            large[:] = resize_chroma(_samples(item, index, layout), large.shape, scales, layout)
         return result
 
 

@@ -34,7 +34,7 @@ def test_auto_takes_the_fastest_tiles_that_fit(photo):
         job.fastest(100 * 2**20)
     with Upscaler.load(4, max_memory=80 * 2**20) as up, Upscaler.load(4) as free:
         assert 0 < up.plan(photo.shape).side < 50
-        assert free.plan(photo.shape) == WHOLE
+        assert free.plan(photo.shape).tiles == (WHOLE,)
         reports = []
         tiled = up(photo, lambda *report: reports.append(report))
         assert len(reports) >= 4
@@ -48,8 +48,8 @@ def test_nothing_larger_than_asked_runs_in_one_go(photo):
         assert small.plan((400, 400), largest=48).side < 48
     with Upscaler.load(4) as up:
         edge = 48 + 2 * parts.halo
-        assert up.plan((edge, edge), largest=48) == WHOLE
-        assert up.plan((edge, edge + 1), largest=48) == Plan(48, keeps=True)
+        assert up.plan((edge, edge), largest=48).tiles == (WHOLE,)
+        assert up.plan((edge, edge + 1), largest=48).tiles == (Plan(48, keeps=True),)
         areas = []
         plan = up.plan(photo.shape, largest=32)
         tiled = up.stream(photo, plan, lambda done, total: areas.append(done)).whole()
@@ -115,12 +115,12 @@ def test_what_is_longer_than_a_backend_takes_goes_in_tiles():
 
         backend.run_session = seen
         up = Upscaler(backend, "")
-        assert up.plan((100, 100)) == WHOLE
+        assert up.plan((100, 100)).tiles == (WHOLE,)
         for shape in ((101, 7), (7, 101, 3), (101, 130)):
             assert up.plan(shape).side == 60
         assert np.abs(up.upscale_luma(luma) - expected).max() <= 1e-5
         assert max(sizes) <= 100
-        assert Upscaler(backend, "", tile=None).plan((101, 130)) == WHOLE
+        assert Upscaler(backend, "", tile=None).plan((101, 130)).tiles == (WHOLE,)
         assert Upscaler(backend, "", tile=np.int64(60)).plan((9, 9)).side == 60
         with pytest.raises(InputError, match="onnxruntime runs tiles of at most 60 pixels, not 61"):
             Upscaler(backend, "", tile=61)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hfdn_deploy.video import LAYOUTS, luma_from_network, luma_to_network, upscale_chroma
+from hfdn_deploy.video import LAYOUTS, luma_from_network, luma_to_network, resize_chroma
 
 
 @pytest.mark.parametrize("bits", [8, 10])
@@ -46,7 +46,7 @@ def test_chroma_lies_where_its_luma_lies(format, scale, photo):
     unit = 1 << (layout.bits - 8)
     plane = (photo[:30, :41, 0].astype(np.uint16) * unit).astype(layout.dtype)
     shape = (scale * plane.shape[0], scale * plane.shape[1] - 1)
-    found = upscale_chroma(plane, shape, scale, layout).astype(float)
+    found = resize_chroma(plane, shape, (scale, scale), layout).astype(float)
     # On the left of its luma samples, vertically between them.
     siting = ((down - 1) / 2, 0)
     expected = reference_chroma(plane, shape, scale, (down, across), siting)

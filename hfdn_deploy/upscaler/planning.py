@@ -1,0 +1,139 @@
+"""How an image comes to its size: by which networks, in which tiles, and whether it is resized."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images import check_shape, size_of
+from hfdn_deploy.options import TargetSize
+from hfdn_deploy.tiling import Plan, bleeding, resizing
+from hfdn_deploy.upscaler.network import Networks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """How an image is upscaled; from `Upscaler.plan`."""
+
+    shape: tuple[int, int]
+    """Of the image, (H, W)."""
+    size: tuple[int, int]
+    """Of the result, (h, w)."""
+    scales: tuple[int, ...]
+    """Of the networks that run one after the other: none, one or two."""
+    tiles: tuple[Plan, ...]
+    """Of each of them."""
+
+    @property
+    def made(self) -> tuple[int, int]:
+        """Height and width that the networks make."""
+        factor = math.prod(self.scales)
+        return factor * self.shape[0], factor * self.shape[1]
+
+    @property
+    def resized(self) -> bool:
+        """Whether what the networks make is resized."""
+        return self.made != self.size
+
+    @property
+    def runs_whole(self) -> bool:
+        """Whether one network runs, on whole images, of which it may take several at once."""
+        return len(self.tiles) == 1 and self.side is None
+
+    @property
+    def side(self) -> int | None:
+        """Of the tiles of the first network that has some, in pixels of what it reads."""
+        return next((tiles.side for tiles in self.tiles if tiles.side is not None), None)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        steps = [f"×{scale} network" for scale in self.scales]
+        if self.resized:
+            steps.append(f"resized from {_pixels(self.made)}" if steps else "only resized")
+        return f"{_pixels(self.shape)} → {_pixels(self.size)}: {', then '.join(steps)}"
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}×{size[0]}"
+
+
+def networks_for(factor: float, scales: Sequence[int]) -> tuple[int, ...]:
+    """Choose the networks that enlarge an image by a factor, or by the next larger they can.
+
+    The product of their scales is the smallest that reaches the factor; one network is better
+    than two, and of two the larger runs first (×8: 0.08 dB better than the smaller first).
+
+    Args:
+        factor: how many times as wide and high the image shall be.
+        scales: of the networks that there are.
+
+    Returns:
+        None, one or two scales, in the order in which the networks run.
+
+    Raises:
+        InputError: two networks do not reach it.
+    """
+    if factor <= 1:
+        return ()
+    pairs = [pair for pair in product(scales, repeat=2) if pair[0] >= pair[1]]
+    ways = [way for way in ((*((scale,) for scale in scales), *pairs)) if math.prod(way) >= factor]
+    if not ways:
+        raise InputError(
+            f"two networks after one another reach ×{max(scales) ** 2} at most, not ×{factor:.4g}",
+            "ask for less",
+        )
+    return min(ways, key=lambda way: (math.prod(way), len(way)))
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What is asked of a plan; see `Upscaler.plan`."""
+
+    shape: tuple[int, ...]
+    target: TargetSize
+    itemsize: int = 0
+    """Bytes of a sample of the result, if all of it will be in memory."""
+    number: int = 1
+    largest: int | None = None
+    multiples: tuple[int, int] = (1, 1)
+
+
+def plan_image(networks: Networks, asked: PlanRequest) -> ImagePlan:
+    """Decide as `Upscaler.plan` does; networks that are needed and not open are opened."""
+    check_shape(asked.shape)
+    height, width, channels = size_of(asked.shape)
+    wide, high = asked.target.of(width, height, asked.multiples)
+    factor = asked.target.scale or max(wide / width, high / height)
+    scales = networks_for(factor, networks.scales)
+    made = math.prod(scales) * height, math.prod(scales) * width
+    beside = asked.number * bleeding(height, width, channels)
+    if made != (high, wide):
+        beside += resizing(*made, channels)
+    tiles = []
+    for place, scale in enumerate(scales, start=1):
+        network, last = networks[scale], place == len(scales)
+        # Between two networks, all of the luma is held in floats.
+        luma = asked.number * height * width * scale**2 * 4
+        held = asked.number * high * wide * channels * asked.itemsize if last else luma
+        tiles.append(
+            network.planner.plan(
+                height,
+                width,
+                channels if last else 1,
+                ensemble=network.luma.ensemble,
+                held=held,
+                beside=beside,
+                number=asked.number,
+                largest=asked.largest,
+            )
+        )
+        beside += luma
+        height, width = scale * height, scale * width
+    plan = ImagePlan((asked.shape[0], asked.shape[1]), (high, wide), scales, tuple(tiles))
+    if scales != (asked.target.scale,):
+        logger.info("%s", plan)
+    return plan

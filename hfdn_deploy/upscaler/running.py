@@ -1,0 +1,77 @@
+"""Doing what a plan says: the luma through the networks, then the image and its size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from hfdn_deploy.images import (
+    Banded,
+    Image,
+    ImagePlanes,
+    Plane,
+    Rows,
+    resize_image,
+    resize_planes,
+)
+from hfdn_deploy.tiling import LumaSource, Progress
+from hfdn_deploy.upscaler.network import Networks
+from hfdn_deploy.upscaler.planning import ImagePlan
+
+
+def enlarged(
+    networks: Networks,
+    source: LumaSource,
+    plan: ImagePlan,
+    progress: Progress | None,
+) -> Iterator[Plane]:
+    """Yield the luma that the networks of a plan make of a plane, in bands of rows.
+
+    `progress` counts the work of all of them as one.
+    """
+    if not plan.scales:
+        yield source[:, :]
+        return
+    used, works, (height, width) = [], [], plan.shape
+    for scale in plan.scales:
+        used.append(networks[scale].luma)
+        works.append(used[-1].work((height, width)))
+        height, width = scale * height, scale * width
+
+    def counted(before: int) -> Progress | None:
+        return progress and (lambda done, _: progress(before + done, sum(works)))
+
+    *earlier, last = used
+    for place, network in enumerate(earlier):
+        luma = network.plane(source, plan.tiles[place], counted(sum(works[:place])))
+        source = np.clip(luma, 0, 1, out=luma)
+    yield from last.bands(source, plan.tiles[-1], counted(sum(works[:-1])))
+
+
+def finished(
+    image: Image | Rows, planes: ImagePlanes, lumas: Iterable[Plane], plan: ImagePlan
+) -> Banded:
+    """The result of a plan for an image, from what its networks made of its luma, if any."""
+    shape = (*plan.size, *image.shape[2:])
+    if not plan.resized:
+        return Banded(shape, image.dtype, planes.with_luma(lumas))
+    bands = planes.with_luma(lumas, np.float32) if plan.scales else planes.floats()
+    made = (*plan.made, *image.shape[2:])
+    return Banded(shape, image.dtype, resize_image(bands, made, plan.size, image.dtype))
+
+
+def finished_luma(lumas: Iterable[Plane], plan: ImagePlan) -> Plane:
+    """The luma of a plan's size, from what its networks made."""
+    if plan.resized:
+        planes = (luma[None] for luma in lumas)
+        lumas = (rows[0] for rows in resize_planes(planes, plan.made, plan.size))
+    return Banded(plan.size, np.dtype(np.float32), iter(lumas)).whole()
+
+
+def finished_together(networks: Networks, images: Sequence[Image], plan: ImagePlan) -> list[Image]:
+    """The results of a plan that runs one network on images of one size, all of them at once."""
+    planes = [ImagePlanes(image) for image in images]
+    lumas = networks[plan.scales[0]].luma.whole(np.stack([each.luma for each in planes]))
+    return [
+        finished(image, each, [luma], plan).whole()
+        for image, each, luma in zip(images, planes, lumas, strict=True)
+    ]
