@@ -5,9 +5,9 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.bundle import PRECISIONS
+from hfdn_deploy.bundle import PRECISIONS, pretrained_scales
 
 if TYPE_CHECKING:
     from hfdn_deploy.options import ModelOptions
@@ -16,8 +16,36 @@ if TYPE_CHECKING:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `model_options` reads."""
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
-    model.add_argument("--model", type=Path, help="bundle (or x2, x3, x4), engine or checkpoint")
+    model.add_argument(
+        "--scale", type=int, choices=pretrained_scales(), help="of a pretrained bundle (default: 4)"
+    )
+    model.add_argument("--model", **_MODEL)
+    parser.set_defaults(size=None, width=None, height=None)
+    _add_opening_arguments(parser)
+
+
+def add_sized_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the same with the options for the size of the result."""
+    parser.add_argument("--model", **_MODEL)
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--scale", type=positive_number, metavar="N",
+        help="how many times as wide and high: 2, 3, 4, or any above 1 to 16, such as 3.5 or 8, "
+        "which is resized from the next larger (default: the model's, or 4)",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--size", type=_size, metavar="WxH",
+        help="pixels, such as 1920x1080: the largest that fits and keeps the proportions",
+    )  # fmt: skip
+    sizes.add_argument("--width", type=positive, metavar="N", help="pixels; keeps the proportions")
+    sizes.add_argument("--height", type=positive, metavar="N", help="pixels; keeps the proportions")
+    _add_opening_arguments(parser)
+
+
+_MODEL: Any = {"type": Path, "help": "bundle (or x2, x3, x4), engine or checkpoint"}
+
+
+def _add_opening_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="default: the model's, or fp32")
     parser.add_argument("--backend", default="auto")
     add_run_arguments(parser)
@@ -44,9 +72,17 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def model_options(args: argparse.Namespace) -> "ModelOptions":
-    """Return what the options of `add_model_arguments` ask for."""
-    model = args.model or (4 if args.scale is None else args.scale)
-    return replace(run_options(args), model=model, backend=args.backend, precision=args.precision)
+    """Return what the options of `add_model_arguments`, or of the sized ones, ask for."""
+    from hfdn_deploy.options import model_and_scale, target_of
+
+    sides = args.size or (args.width, args.height)
+    named, scale = model_and_scale(args.scale) if args.model is None else (args.model, args.scale)
+    target = target_of(sides if any(sides) else None, scale)
+    model = 4 if named is None and target is None else named
+    options = run_options(args)
+    return replace(
+        options, model=model, target=target, backend=args.backend, precision=args.precision
+    )
 
 
 def run_options(args: argparse.Namespace) -> "ModelOptions":
@@ -71,6 +107,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Width and height of a text such as 1920x1080."""
+    found = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text.lower(), re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1920x1080")
+    return int(found[1]), int(found[2])
 
 
 def _tile(text: str) -> int | str | None:

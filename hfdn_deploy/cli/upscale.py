@@ -81,7 +81,6 @@ def _run_here(args: argparse.Namespace) -> None:
     facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))
     if jobs:
         with Upscaler.open(making.options) as up, run_progress(jobs, is_quiet(args)) as bars:
-            facts = model_facts(up)
             show = bars.show if bars else None
             for result in run_jobs(up, jobs, making.writing, args.batch, show):
                 job = result.job
@@ -93,6 +92,7 @@ def _run_here(args: argparse.Namespace) -> None:
                     failed.append((str(job.source), result.error))
                 if bars:
                     bars.finish(result)
+            facts = model_facts(up)  # of the networks that the images needed
     args.report |= {
         **facts,
         "skipped": len(planned) - len(jobs),

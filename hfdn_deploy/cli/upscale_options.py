@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.cli.options import add_model_arguments, positive
+from hfdn_deploy.cli.options import add_sized_model_arguments, positive
 from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.video import CODECS, VideoOptions
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suffix", type=_suffix, default="", metavar="TEXT",
         help="such as _x4, goes between name and extension of what is written to a folder",
     )  # fmt: skip
-    add_model_arguments(parser)
+    add_sized_model_arguments(parser)
     parser.add_argument(
         "--quality", type=_quality, metavar="N",
         help="of images, 1 to 100 (default: JPEG 95, AVIF 90, WebP lossless)",
@@ -139,7 +139,7 @@ def model_facts(up: "Upscaler") -> dict[str, Any]:
         "backend": up.backend.name,
         "choice": up.choice,
         "precision": up.backend.precision,
-        "scale": up.scale,
+        "scale": up.target.scale,
     }
 
 
