@@ -115,12 +115,12 @@ class ImagePlanes:
         top = 0
         for band in bands:
             scale = band.shape[1] // width
-            step = max(1, BAND_PIXELS // (scale * band.shape[1])) * scale
+            step = max(1, BAND_PIXELS // band.shape[1])
             for start in range(0, band.shape[0], step):
                 luma = band[start : start + step]
-                rows = slice(top, top + luma.shape[0] // scale)
-                around = slice(max(rows.start - _MARGIN, 0), min(rows.stop + _MARGIN, height))
-                above = scale * (rows.start - around.start)
+                first, last = top // scale, -(-(top + luma.shape[0]) // scale)
+                around = slice(max(first - _MARGIN, 0), min(last + _MARGIN, height))
+                above = top - scale * around.start
                 yield self._put_together(
                     luma,
                     self._take_apart(around, slice(None)),
@@ -128,7 +128,7 @@ class ImagePlanes:
                     slice(above, above + luma.shape[0]),
                     self._like.dtype if dtype is None else dtype,
                 )
-                top = rows.stop
+                top += luma.shape[0]
 
     def _floats(self, rows: slice, columns: slice) -> Plane:
         region = self._pixels[rows, columns]
