@@ -44,6 +44,7 @@ def enlarged(
     for place, network in enumerate(earlier):
         luma = network.plane(source, plan.tiles[place], counted(sum(works[:place])))
         source = np.clip(luma, 0, 1, out=luma)
+        network.backend.trim()  # the next one needs the memory
     yield from last.bands(source, plan.tiles[-1], counted(sum(works[:-1])))
 
 

@@ -210,9 +210,9 @@ def test_memory_is_counted_for_all_steps(four):
     assert up.plan((60, 80, 3), target=TargetSize(scale=16)).tiles[1].side
     up = Upscaler(four.backend, "", max_memory=200 * 2**20)
     assert up.plan((1200, 1600, 3)).side
-    with pytest.raises(InputError, match=r"6400×4800 pixels at scale 4 need .* MiB may be used"):
+    with pytest.raises(InputError, match=r"6400×4800 pixels at scale 4 need .* GiB may be used"):
         up.plan((1200, 1600, 3), target=TargetSize(scale=16))
-    with pytest.raises(InputError, match=r"1600×1200 pixels at scale 4 need .* MiB may be used"):
+    with pytest.raises(InputError, match=r"1600×1200 pixels at scale 4 need .* GiB may be used"):
         up.plan((1200, 1600, 3), np.float32, target=TargetSize(scale=3.5))
 
 
