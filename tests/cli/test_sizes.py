@@ -1,0 +1,90 @@
+"""Target sizes of `hfdn upscale`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hfdn_deploy import Upscaler
+from hfdn_deploy.cli import main
+from hfdn_deploy.images import read_image, write_image
+from tests.helpers.commands import misused, refused
+
+
+@pytest.fixture
+def small(tmp_path, photo):
+    write_image(tmp_path / "in" / "a.png", photo[:12, :20])
+    return tmp_path / "in" / "a.png"
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "told"),
+    [
+        ("--scale 3.5", (70, 42), "20×12 → 70×42: ×4 network, then resized from 80×48"),
+        ("--scale 6", (120, 72), "20×12 → 120×72: ×3 network, then ×2 network"),
+        ("--scale 3", (60, 36), None),
+        ("--size 60x60", (60, 36), "20×12 → 60×36: ×3 network"),
+        ("--size 41X25", (41, 25), "20×12 → 41×25: ×3 network, then resized from 60×36"),
+        ("--width 40", (40, 24), "20×12 → 40×24: ×2 network"),
+        ("--height 6", (10, 6), "20×12 → 10×6: only resized"),
+        (
+            "--model x2 --width 50", (50, 30),
+            "20×12 → 50×30: ×2 network, then ×2 network, then resized from 80×48",
+        ),
+        ("--model x4 --scale 3", (60, 36), "20×12 → 60×36: ×4 network, then resized from 80×48"),
+    ],
+)  # fmt: skip
+def test_what_results_measure(small, tmp_path, caplog, capsys, options, size, told):
+    caplog.set_level("INFO", "hfdn_deploy")
+    out = tmp_path / "out.png"
+    command = ["upscale", str(small), "-o", str(out), *options.split(), "--precision", "int8"]
+    assert main([*command, "--json"]) == 0
+    assert read_image(out).shape == (size[1], size[0], 3)
+    (image,) = json.loads(capsys.readouterr().out)["images"]
+    assert (image["width"], image["height"]) == size
+    assert [message for message in caplog.messages if "→" in message] == ([told] if told else [])
+
+
+def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
+    """Each image by the networks that it needs; with batches, those of one size together."""
+    for name, crop in {"b": photo[:12, :20], "c": photo[:15, :10], "d": photo}.items():
+        write_image(small.with_name(f"{name}.png"), crop)
+    command = ["upscale", str(small.parent), "-o", str(tmp_path / "out"), "--width", "40"]
+    assert main([*command, "--batch", "2", "--precision", "int8", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    sizes = {path.stem: read_image(path).shape[:2] for path in (tmp_path / "out").glob("*.png")}
+    assert sizes == {"a": (24, 40), "b": (24, 40), "c": (60, 40), "d": (29, 40)}
+    assert (report["precision"], report["scale"]) == ("int8", None)
+    with Upscaler.load(2, precision="int8") as up:
+        expected = up(photo[:12, :20]).astype(int)
+    assert np.abs(read_image(tmp_path / "out" / "a.png") - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--scale 1", "a scale of 1.0 upscales nothing; give one above 1."),
+        ("--scale 17", "two networks after one another reach ×16 at most, not ×17; ask for less."),
+        ("--width 400", "a.png: two networks after one another reach ×16 at most, not ×20;"),
+        ("--model x2 --width 100", "reach ×4 at most, not ×5; ask for less."),
+    ],
+)
+def test_what_networks_do_not_reach(small, tmp_path, capsys, options, words):
+    code, error = refused(capsys, "upscale", small, "-o", tmp_path / "out.png", *options.split())
+    assert (code, words in error) == (2, True), error
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--size 1920", "'1920' is no size such as 1920x1080"),
+        ("--size 0x9", "'0x9' is no size such as 1920x1080"),
+        ("--width 0", "'0' is no whole number above 0"),
+        ("--scale x", "'x' is not a number above 0"),
+        ("--scale 2 --width 9", "argument --width: not allowed with argument --scale"),
+        ("--width 9 --height 9", "argument --height: not allowed with argument --width"),
+    ],
+)
+def test_what_is_no_size(capsys, options, words):
+    assert words in misused(capsys, ["upscale", "a.png", "-o", "b.png", *options.split()])
