@@ -15,7 +15,7 @@ test: $(VENV)/ready
 
 # The fast tests of what another Python may run differently: threads, tiles, images.
 test-fast: $(VENV)/ready
-	$(BIN)/python -m pytest -m 'not slow' tests/backends tests/images tests/tiling tests/test_upscaler.py
+	$(BIN)/python -m pytest -m 'not slow' tests/backends tests/images tests/tiling tests/upscaler tests/test_options.py
 
 # Ends with the cases of every target; a hang ends it too.
 fuzz: $(VENV)/ready

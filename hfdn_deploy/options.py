@@ -142,4 +142,5 @@ def model_and_scale(
     """Return a model, and a target's scale for a number that no network has, such as 3.5 or 8."""
     if not isinstance(model, int | float | np.number):
         return model, None
-    return (int(model), None) if model in pretrained_scales() else (None, float(model))
+    scale = int(model) if model % 1 == 0 else float(model)
+    return (int(model), None) if model in pretrained_scales() else (None, scale)

@@ -51,11 +51,6 @@ class Network:
             opened.close()
             raise
 
-    def close(self) -> None:
-        """Free the backend."""
-        self.luma.closed = True
-        self.backend.close()
-
 
 class Networks:
     """Networks by their scale, each opened when it is first asked for, by whichever thread asks."""
@@ -119,10 +114,14 @@ class Networks:
                 reason = f"{network.backend.name} was opened before this process forked"
                 raise BackendError(reason, "load it in the worker")
 
-    def close(self) -> None:
-        """Free them all; closing twice is no error."""
+    def stop(self) -> None:
+        """Have whatever runs end after its tile, and open no more."""
         with self._lock:
-            if not self.closed:
-                self.closed = True
-                for network in self.opened:
-                    network.close()
+            self.closed = True
+            for network in self.opened:
+                network.luma.closed = True
+
+    def free(self) -> None:
+        """Free the backends, of which none runs any more."""
+        for network in self.opened:
+            network.backend.close()

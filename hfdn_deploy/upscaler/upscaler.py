@@ -54,14 +54,13 @@ class Upscaler:
         self._networks = networks
         self.target = target or TargetSize(scale=networks.first.backend.scale)
         """What results measure unless a call says otherwise."""
-        needed = networks_for(self.target.scale, networks.scales) if self.target.scale else ()
-        for scale in needed:
-            networks[scale]
+        needed = networks_for(self.target.scale or 1, networks.scales)
+        opened = [networks[scale] for scale in needed] or networks.opened
         self.scale: int = math.prod(needed) if needed else max(networks.scales)
         """Upscaling factor of the network, or of two that the target needs; then it is resized."""
         # Its threads start with the first image that is submitted.
-        concurrencies = [network.backend.concurrency for network in networks.opened]
-        self._workers = ThreadPoolExecutor(max(concurrencies, default=1))
+        concurrency = max((network.backend.concurrency for network in opened), default=1)
+        self._workers = ThreadPoolExecutor(concurrency)
 
     @classmethod
     def load(
@@ -123,7 +122,7 @@ class Upscaler:
         try:
             up._prepare(networks, target)
         except HFDNError:
-            networks.close()
+            networks.free()
             raise
         return up
 
@@ -289,8 +288,10 @@ class Upscaler:
 
     def close(self) -> None:
         """Free the backend; the upscaler cannot be used afterwards. Closing twice is no error."""
-        self._workers.shutdown()
-        self._networks.close()
+        if not self._networks.closed:
+            self._networks.stop()
+            self._workers.shutdown()
+            self._networks.free()
 
     def __enter__(self) -> Self:
         return self

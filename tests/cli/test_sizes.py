@@ -7,7 +7,8 @@ import pytest
 
 from hfdn_deploy import Upscaler
 from hfdn_deploy.cli import main
-from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.files import upscale_bytes
+from hfdn_deploy.images import decode_header, read_image, write_image
 from tests.helpers.commands import misused, refused
 
 
@@ -63,7 +64,7 @@ def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--scale 1", "a scale of 1.0 upscales nothing; give one above 1."),
+        ("--scale 1", "a scale of 1 upscales nothing; give one above 1."),
         ("--scale 17", "two networks after one another reach ×16 at most, not ×17; ask for less."),
         ("--width 400", "a.png: two networks after one another reach ×16 at most, not ×20;"),
         ("--model x2 --width 100", "reach ×4 at most, not ×5; ask for less."),
@@ -88,3 +89,10 @@ def test_what_networks_do_not_reach(small, tmp_path, capsys, options, words):
 )
 def test_what_is_no_size(capsys, options, words):
     assert words in misused(capsys, ["upscale", "a.png", "-o", "b.png", *options.split()])
+
+
+def test_bytes_come_to_a_size(small):
+    """As the workers of a cluster upscale them."""
+    with Upscaler.load(size=(None, 24), precision="int8") as up:
+        data, _ = upscale_bytes(up, small.read_bytes(), "a.png", "b.png")
+    assert decode_header(data, "b.png").height == 24

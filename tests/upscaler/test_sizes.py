@@ -14,7 +14,9 @@ from hfdn_deploy.upscaler import ImagePlan, networks_for
 @pytest.fixture(scope="module")
 def all_scales():
     with Upscaler.open(
-        ModelOptions(target=TargetSize(width=60, height=60), precision="int8")
+        ModelOptions(
+            target=TargetSize(width=60, height=60), backend="onnxruntime", precision="int8"
+        )
     ) as up:
         yield up
 
@@ -160,7 +162,7 @@ def test_networks_are_opened_when_they_are_needed(photo, caplog):
     def opened():
         return sum(message.startswith("backend:") for message in caplog.messages)
 
-    with Upscaler.load(size=(60, None), precision="int8") as up:
+    with Upscaler.load(None, "onnxruntime", "int8", size=(60, None)) as up:
         assert (opened(), up.target) == (0, TargetSize(width=60))
         assert up(photo[:12, :20]).shape == (36, 60, 3)
         assert up(photo[:9, :20]).shape == (27, 60, 3)
@@ -178,10 +180,10 @@ def test_networks_are_opened_when_they_are_needed(photo, caplog):
 
 def test_a_factor_that_no_network_has(photo, caplog):
     caplog.set_level("INFO", "hfdn_deploy")
-    with Upscaler.load(8, precision="int8") as up:
+    with Upscaler.load(8, "onnxruntime", "int8") as up:
         assert caplog.messages == [f"backend: {up.backend.name}"] * 2
         assert (up.scale, up(photo[:5, :6]).shape) == (8, (40, 48, 3))
-    with Upscaler.load(3.5, precision="int8") as up:
+    with Upscaler.load(3.5, "onnxruntime", "int8") as up:
         assert (up.scale, up(photo[:6, :8]).shape) == (4, (21, 28, 3))
         assert up.backend.scale == 4
     with pytest.raises(InputError, match="either a scale or pixels"):
@@ -225,3 +227,13 @@ def test_the_larger_network_loses_nothing_to_the_nearest(photo):
             big = up(small, size=(84, 60))[:60, :83]
         errors[scale] = np.mean((big * 255 - photo) ** 2)
     assert 10 * np.log10(errors[4] / errors[3]) < 0.5
+
+
+def test_what_is_submitted_ends_when_all_is_closed(four, photo):
+    """As for a single network, images that wait are refused instead of waited for."""
+    futures = [four.submit(photo, scale=16) for _ in range(4)]
+    four.close()
+    errors = [future.exception() for future in futures]
+    assert any(isinstance(error, BackendError) for error in errors)
+    with pytest.raises(BackendError, match="is closed"):
+        four.submit(photo)
