@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.bundle import PRECISIONS, pretrained_scales
+from hfdn_deploy.bundle import PRECISIONS
 
 if TYPE_CHECKING:
     from hfdn_deploy.options import ModelOptions
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `model_options` reads."""
     model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--scale", type=int, choices=pretrained_scales(), help="of a pretrained bundle (default: 4)"
-    )
+    model.add_argument("--scale", type=int, help="of a pretrained bundle (default: 4)")
     model.add_argument("--model", **_MODEL)
     parser.set_defaults(size=None, width=None, height=None)
     _add_opening_arguments(parser)
@@ -76,7 +74,9 @@ def model_options(args: argparse.Namespace) -> "ModelOptions":
     from hfdn_deploy.options import model_and_scale, target_of
 
     sides = args.size or (args.width, args.height)
-    named, scale = model_and_scale(args.scale) if args.model is None else (args.model, args.scale)
+    named, scale = args.model, args.scale
+    if named is None:  # a whole number from `add_model_arguments` is always a bundle's
+        named, scale = (scale, None) if isinstance(scale, int) else model_and_scale(scale)
     target = target_of(sides if any(sides) else None, scale)
     model = 4 if named is None and target is None else named
     options = run_options(args)
