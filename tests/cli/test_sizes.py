@@ -11,7 +11,6 @@ from hfdn_deploy.files import upscale_bytes
 from hfdn_deploy.images import decode_header, read_image, write_image
 from tests.helpers.commands import misused, refused
 
-
 # Opened in less time than others.
 FAST = ("--backend", "onnxruntime", "--precision", "int8")
 
