@@ -77,7 +77,8 @@ class _Upscaling:
         self._source = source
         # Encoders want luma for every sample of the chroma, and people mean what players show.
         multiples = source.layout.subsampling or (1, 1)
-        wanted = up.target.turned() if first.rotation % 180 else up.target
+        sideways = source.display_matrix and not source.display_matrix[0]
+        wanted = up.target.turned() if sideways else up.target
         with named(source.path):
             self.plan = up.plan(
                 (first.height, first.width), np.float32, target=wanted, multiples=multiples
