@@ -99,3 +99,17 @@ def test_bytes_come_to_a_size(small):
     with Upscaler.load(None, "onnxruntime", "int8", size=(None, 24)) as up:
         data, _ = upscale_bytes(up, small.read_bytes(), "a.png", "b.png")
     assert decode_header(data, "b.png").height == 24
+
+
+def test_another_size_is_not_done(small, tmp_path, capsys):
+    command = ["upscale", str(small.parent), "-o", str(tmp_path / "out"), "--resume", *FAST]
+    assert main([*command, "--width", "40", "--json"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--width", "40", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == 1
+    for options, words in {
+        "--width 41": "made with target 40×any height, not 41×any height; --force overwrites.",
+        "--scale 2": "made with scale the default, not 2; --force overwrites.",
+    }.items():
+        assert main([*command, *options.split()]) == 2
+        assert words in capsys.readouterr().err
