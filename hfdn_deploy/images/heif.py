@@ -1,0 +1,84 @@
+"""HEIC and its kin, by pillow-heif (extra: heif)."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hfdn_deploy.images.codecs import check_installed
+from hfdn_deploy.images.depths import stretched
+from hfdn_deploy.images.format import CHANNELS, Format, Header
+from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.profiles import known_cicp
+from hfdn_deploy.images.rows import Banded, Pixels
+from hfdn_deploy.images.xmp import upright_xmp
+
+
+class Heif(Format):
+    """HEIF with HEVC: 10 and 12 bits become uint16; 8 bits are written."""
+
+    name = "HEIF"
+    suffixes = (".heic", ".heif", ".hif")
+    signature = b"....ftyp(hei[cxms]|hev[cxms]|mif[12]|msf1)"
+    max_side = 16_384
+    lossy = True
+
+    def _read_header(self) -> Header:
+        check_installed("a HEIC image", "heif", "pillow_heif")
+        from pillow_heif import open_heif
+
+        images = open_heif(self._file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        self._primary = images[images.primary_index]
+        info: dict[str, Any] = self._primary.info
+        self._bits: int = info["bit_depth"]
+        # The library turns the pixels; what EXIF says of it is for those who do not.
+        metadata, _ = self._read_metadata(info)
+        channels = 1 if self._primary.mode[0] == "I" else CHANNELS[self._primary.mode.split(";")[0]]
+        width, height = self._primary.size
+        dtype = "uint8" if self._bits <= 8 else "uint16"
+        return Header(self.name, width, height, channels, dtype, 1, len(images), metadata)
+
+    def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
+        metadata, orientation = super()._read_metadata(info)
+        if colour := info.get("nclx_profile"):
+            points = (int(colour[name]) for name in ("color_primaries", "transfer_characteristics"))
+            metadata = replace(metadata, cicp=known_cicp(*points))
+        return metadata, orientation
+
+    def _decode(self) -> Pixels:
+        pixels = np.asarray(self._primary)
+        return pixels if self._bits <= 8 else stretched(pixels, self._bits)
+
+    @classmethod
+    def why_missing(cls) -> str | None:
+        """It is optional."""
+        if find_spec("pillow_heif"):
+            return None
+        return "HEIC needs pillow-heif; pip install 'hfdn-deploy[heif]'"
+
+    @classmethod
+    def becomes_colour(cls, channels: int, dtype: str) -> bool:
+        """Grey with alpha comes back as colour anyway."""
+        return channels == 2
+
+    @classmethod
+    def write(
+        cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
+    ) -> None:
+        """Write an image, see `Format`."""
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()  # by which Pillow learns to save it
+        super().write(file, image, metadata, quality)
+
+    @classmethod
+    def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:
+        # The library would turn the image by it.
+        xmp = metadata.xmp and upright_xmp(metadata.xmp)
+        return super()._metadata_options(replace(metadata, xmp=xmp))
+
+    @classmethod
+    def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
+        # Without subsampling: colour is half of what one sees.
+        return {"quality": quality or 90, "chroma": 444}
