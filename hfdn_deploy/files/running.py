@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hfdn_deploy.atomic import check_vacant, remove_abandoned
 from hfdn_deploy.errors import InputError, named
+from hfdn_deploy.files.animation import is_animation, upscale_animation
 from hfdn_deploy.files.planning import Job
 from hfdn_deploy.files.writing import DEFAULTS, Writing
 from hfdn_deploy.images import (
@@ -76,10 +77,15 @@ def run_jobs(
     """
     for folder in {job.target.parent for job in jobs}:
         remove_abandoned(folder)
+    stills = []
     for job in jobs:
         if is_video(job.source):
             yield _video(up, job, writing, _of(job, progress))
-    for group in _groups(up, [job for job in jobs if not is_video(job.source)], batch):
+        elif is_animation(job):
+            yield _animation(up, job, writing)
+        else:
+            stills.append(job)
+    for group in _groups(up, stills, batch):
         start = time.perf_counter()
         loaded: list[_Loaded] = []
         for job in group:
@@ -118,6 +124,13 @@ def _video(up: Upscaler, job: Job, writing: Writing, progress: Progress | None) 
     except InputError as error:
         return Failed(job, error)
     return Done(job, **facts)
+
+
+def _animation(up: Upscaler, job: Job, writing: Writing) -> Done | Failed:
+    try:
+        return Done(job, **upscale_animation(up, job, writing))
+    except InputError as error:
+        return Failed(job, error)
 
 
 def upscale_bytes(

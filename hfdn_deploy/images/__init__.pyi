@@ -1,6 +1,8 @@
+from .animation import Animation, holds_animation, write_animation
 from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image, check_shape
 from .exif import upright_exif
 from .format import Header
+from .frames import Frames
 from .metadata import Metadata
 from .png_chunks import png_chunk
 from .reading import (
@@ -26,7 +28,9 @@ __all__ = [
     "SIGNATURE_BYTES",
     "WHITE",
     "YCBCR",
+    "Animation",
     "Banded",
+    "Frames",
     "Header",
     "Image",
     "ImagePlanes",
@@ -45,6 +49,7 @@ __all__ = [
     "encode_image",
     "find_images",
     "format_of",
+    "holds_animation",
     "imresize",
     "open_image",
     "png_chunk",
@@ -54,6 +59,7 @@ __all__ = [
     "resize_planes",
     "size_of",
     "upright_exif",
+    "write_animation",
     "write_image",
     "writes_bands",
 ]

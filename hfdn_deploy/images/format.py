@@ -12,6 +12,7 @@ from PIL.ImageFile import ImageFile
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.conversion import CONVERTED, to_srgb
+from hfdn_deploy.images.frames import Frames, FramesOfPillow
 from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_dpi
 from hfdn_deploy.images.rows import Banded, Pixels
 
@@ -43,6 +44,8 @@ class Header:
     frames: int
     """Images in the file, or 2 for several; the first is read."""
     metadata: Metadata
+    animated: bool = False
+    """Whether these images are frames that `Animation` reads."""
 
 
 class Format:
@@ -76,6 +79,8 @@ class Format:
     """Whether a quality changes what is written."""
     banded: ClassVar[bool] = False
     """Whether an image is written as its rows come, without holding it."""
+    animated: ClassVar[bool] = False
+    """Whether `write_frames` writes the format; animations of others may be read all the same."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Read the header.
@@ -104,7 +109,9 @@ class Format:
             channels += 1
         width, height = image.size if orientation < 5 else reversed(image.size)
         frames = getattr(image, "n_frames", 1)
-        return Header(self.name, width, height, channels, "uint8", orientation, frames, metadata)
+        return Header(
+            self.name, width, height, channels, "uint8", orientation, frames, metadata, frames > 1
+        )
 
     def _open_pillow(self) -> ImageFile:
         """Have Pillow read the header; `_pillow` will decode the pixels."""
@@ -137,6 +144,10 @@ class Format:
     def _without_metadata(self) -> bytes:
         """The file without the metadata that Pillow reads; empty if no such file can be made."""
         return b""
+
+    def reopened(self) -> ImageFile:
+        """The file anew, at its first frame, for Pillow to read all of them."""
+        return self._open_pillow()
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
         """Metadata and orientation from what Pillow knows."""
@@ -207,6 +218,21 @@ class Format:
         pixels = PillowImage.fromarray(image.whole())
         stream: Any = _Stream(file)
         pixels.save(stream, cls.name, **options)
+
+    @classmethod
+    def plays(cls, info: dict[Any, Any]) -> int:
+        """How often an animation is shown by what Pillow knows; 0 for ever."""
+        return int(info.get("loop", 0))
+
+    @classmethod
+    def write_frames(
+        cls, file: BinaryIO, frames: Frames, metadata: Metadata, quality: int | None = None
+    ) -> None:
+        """Write an animation; as `write`."""
+        options = cls._encoder_options(quality) | cls._metadata_options(metadata)
+        options |= {"duration": frames.durations(), "loop": frames.plays, "save_all": True}
+        stream: Any = _Stream(file)
+        FramesOfPillow(frames).save(stream, cls.name, **options)
 
     @classmethod
     def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:

@@ -11,41 +11,36 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import rows
 from hfdn_deploy.images.format import Format, Header, decode_by_opencv
+from hfdn_deploy.images.frames import Frames
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.png_chunks import (
     SIGNATURE,
     filtered_bytes,
-    metadata_chunks,
     pixel_chunks,
     png_chunk,
     read_metadata,
     walk_chunks,
 )
-from hfdn_deploy.images.rows import Banded, Pixels, size_of
+from hfdn_deploy.images.png_writing import COLOUR, PAETH, write_apng, write_png
+from hfdn_deploy.images.rows import Banded, Pixels
 
 _READ_BYTES = 2**16
 # Deflate makes at most 258 bytes of two bits (RFC 1951, 3.2.5).
 _LARGEST_RATIO = 1032
 
-# A PNG's colour type by channels, and the filter that guesses a pixel from three neighbours (PNG
-# specification, 11.2.1 and 9.4). It and this level of zlib's give Pillow's size in half the time.
-_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
-_PAETH = 4
 _TOO_EARLY = "the pixels end too early"
-_LEVEL = 4
 
 
 class Png(Format):
     """PNG: Pillow reads the header and pixels of 8 bits, OpenCV those of 16."""
 
     name = "PNG"
-    suffixes = (".png",)
+    suffixes = (".png", ".apng")
     signature = rb"\x89PNG\r\n\x1a\n"
     pillow = PngImageFile
     dtypes = ("uint8", "uint16")
@@ -53,6 +48,7 @@ class Png(Format):
         "icc", "cicp", "gamma", "exif", "xmp", "photoshop", "texts", "dpi", "aspect",
     ))  # fmt: skip
     banded = True
+    animated = True
 
     def _read_header(self) -> Header:
         header = super()._read_header()
@@ -69,7 +65,7 @@ class Png(Format):
         if header.frames > 1:  # of which OpenCV reads another image than Pillow
             raise InputError("is an animated PNG of 16 bits; save its first picture by itself")
         # Of grey with alpha Pillow says that it is RGBA.
-        channels = 2 if colour == _COLOUR[2] else header.channels
+        channels = 2 if colour == COLOUR[2] else header.channels
         return replace(header, dtype="uint16", channels=channels)
 
     def _decode_by_pillow(self) -> Pixels:
@@ -131,7 +127,7 @@ class Png(Format):
         stream = _Inflated(self._file)
         for place in range(0, self._filtered_bytes, size):
             part = stream.read(min(size, self._filtered_bytes - place))
-            if row and max(part[::row]) > _PAETH:
+            if row and max(part[::row]) > PAETH:
                 raise ValueError("a row has no filter")
         stream.check_end()
 
@@ -175,7 +171,7 @@ class Png(Format):
                 + png_chunk(b"IDAT", zlib.compress(b"\0" + above + filtered, 0))
                 + png_chunk(b"IEND", b"")
             )
-            if max(filtered[:: 1 + row_bytes]) > _PAETH:
+            if max(filtered[:: 1 + row_bytes]) > PAETH:
                 raise ValueError("a row has no filter")
             if header.dtype == "uint8":
                 pixels = Png(io.BytesIO(small))._decode()[1:]
@@ -194,19 +190,14 @@ class Png(Format):
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
         """Write an image as its rows come."""
-        height, width, channels = size_of(image)
-        depth = 8 * image.dtype.itemsize
-        header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR[channels], 0, 0, 0)
-        file.write(SIGNATURE + png_chunk(b"IHDR", header) + metadata_chunks(metadata))
-        packer = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
-        above = np.zeros((1, width * channels * image.dtype.itemsize), np.uint8)
-        for band in image.rows():
-            big_endian = np.ascontiguousarray(band, image.dtype.newbyteorder(">"))
-            known = np.concatenate([above, big_endian.view(np.uint8).reshape(len(band), -1)])
-            above = known[-1:]
-            if packed := packer.compress(_paeth(known, channels * image.dtype.itemsize)):
-                file.write(png_chunk(b"IDAT", packed))
-        file.write(png_chunk(b"IDAT", packer.flush()) + png_chunk(b"IEND", b""))
+        write_png(file, image, metadata)
+
+    @classmethod
+    def write_frames(
+        cls, file: BinaryIO, frames: Frames, metadata: Metadata, quality: int | None = None
+    ) -> None:
+        """Write frames as they come."""
+        write_apng(file, frames, metadata)
 
 
 class _Inflated:
@@ -252,23 +243,3 @@ def _idat(file: BinaryIO) -> Iterator[bytes]:
             yield piece
         if file.read(4) != struct.pack(">I", check):
             raise EOFError("a chunk is damaged")
-
-
-def _paeth(rows: NDArray[np.uint8], pixel: int) -> bytes:
-    """Rows but the first, filtered by Paeth's predictor (PNG specification, 9.4).
-
-    Args:
-        rows: (1 + N, bytes): the row above, then those to filter.
-        pixel: bytes of one.
-    """
-    padded = np.pad(rows, ((0, 0), (pixel, 0)))
-    left, above, corner = padded[1:, :-pixel], padded[:-1, pixel:], padded[:-1, :-pixel]
-    by_left = above.astype(np.int16) - corner
-    by_above = left.astype(np.int16) - corner
-    by_corner = np.abs(by_left + by_above)
-    by_left, by_above = np.abs(by_left), np.abs(by_above)
-    guess = np.where(by_above <= by_corner, above, corner)
-    guess = np.where((by_left <= by_above) & (by_left <= by_corner), left, guess)
-    filtered = np.full((len(rows) - 1, 1 + rows.shape[1]), _PAETH, np.uint8)
-    np.subtract(rows[1:], guess, out=filtered[:, 1:])
-    return filtered.tobytes()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import numpy as np
+from PIL.Image import DecompressionBombError
 
 from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.errors import InputError, first_line
@@ -65,7 +66,7 @@ class ImageReader:
             source = Path(source)
             check_regular(source, InputError)
         self.name = name or str(source)
-        with _named(self.name):
+        with naming(self.name):
             self._file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             try:
                 self._state = _state(self._file)
@@ -102,8 +103,8 @@ class ImageReader:
         Raises:
             InputError: damaged or truncated. ImageTooLargeError: too little memory.
         """
-        image, header = self._opened(), self.header
-        with self, _named(self.name):
+        image, header = self.opened(), self.header
+        with self, naming(self.name):
             itemsize = np.dtype(header.dtype).itemsize
             _check_memory(_COPIES * header.width * header.height * 4 * itemsize)
             pixels = image.decode()
@@ -123,10 +124,10 @@ class ImageReader:
             InputError: damaged; of a file that is truncated or damaged further down, the rows
                 above that place can be had.
         """
-        image, header = self._opened(), self.header
+        image, header = self.opened(), self.header
         if header.orientation != 1 or header.channels not in (1, 3):
             return None
-        with _named(self.name):
+        with naming(self.name):
             if image.bands() is None:
                 return None
         self._mention(image)
@@ -134,13 +135,14 @@ class ImageReader:
         return Rows(shape, np.dtype(header.dtype), self._bands)
 
     def _bands(self) -> Iterator[Pixels]:
-        image = self._opened()
-        with _named(self.name):
+        image = self.opened()
+        with naming(self.name):
             if _state(self._file) != self._state:
                 raise InputError("was changed while it was read; upscale it anew")
             yield from image.bands() or ()
 
-    def _opened(self) -> Format:
+    def opened(self) -> Format:
+        """The image as its format knows it, while the file is open."""
         if self._image is None:
             raise ValueError(f"{self.name} was read and closed; open it anew")
         return self._image
@@ -167,13 +169,17 @@ class ImageReader:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Have whatever is raised in the block be an InputError that names the file."""
     try:
         yield
     except InputError as error:
         raise type(error)(f"{name} {error}.") from None
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        if isinstance(error, DecompressionBombError):
+            raise ImageTooLargeError(
+                f"{name} has far too many pixels; cut it into parts."
+            ) from None
         if isinstance(error, NotImplementedError) or _NOT_READ.search(str(error)):
             reason = first_line(error)
             raise InputError(

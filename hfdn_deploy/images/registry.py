@@ -5,13 +5,14 @@ import re
 from hfdn_deploy.images.avif import Avif
 from hfdn_deploy.images.bmp import Bmp
 from hfdn_deploy.images.format import Format
+from hfdn_deploy.images.gif import Gif
 from hfdn_deploy.images.heif import Heif
 from hfdn_deploy.images.jpeg import Jpeg
 from hfdn_deploy.images.png import Png
 from hfdn_deploy.images.tiff import Tiff
 from hfdn_deploy.images.webp import WebP
 
-ALL_FORMATS: tuple[type[Format], ...] = (Png, Jpeg, WebP, Tiff, Bmp, Avif, Heif)
+ALL_FORMATS: tuple[type[Format], ...] = (Png, Jpeg, WebP, Tiff, Bmp, Avif, Heif, Gif)
 
 FORMATS = {suffix: kind for kind in ALL_FORMATS for suffix in kind.suffixes}
 """By suffix."""

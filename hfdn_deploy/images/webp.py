@@ -16,6 +16,7 @@ class WebP(Format):
     pillow = WebPImageFile
     max_side = 16_383
     lossy = True
+    animated = True
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:

@@ -1,6 +1,8 @@
 """Arrays to image files, whole or not at all."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,13 +118,20 @@ def _write(
     kind = FORMATS[path.suffix.lower()]
     written = _as_written(kind, Banded(shape, image.dtype.newbyteorder("="), flat))
     metadata = fitting(path, kind, written, for_size(metadata or Metadata(), width, height))
-    try:
+    with refusing(path, width, height):
         kind.write(file, written, metadata, quality)
+
+
+@contextmanager
+def refusing(path: Path, width: int, height: int) -> Iterator[None]:
+    """Have whatever an encoder raises in the block be an InputError; the disk's stay."""
+    try:
+        yield
     except HFDNError:
         raise
     except Exception as error:  # Pillow's encoders share no exception
         if isinstance(error, OSError) and error.errno:
-            raise  # the disk's
+            raise
         reason = str(error) or type(error).__name__
         raise InputError(
             f"{path}: {path.suffix} cannot hold this image of {width}×{height} ({reason}); "

@@ -1,0 +1,134 @@
+"""Animations: read frame by frame, and written so."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.errors import InputError
+from hfdn_deploy.images.fitting import fitting
+from hfdn_deploy.images.format import Format, turn_upright
+from hfdn_deploy.images.frames import Frames
+from hfdn_deploy.images.metadata import Metadata, for_size
+from hfdn_deploy.images.reading import ImageReader, naming
+from hfdn_deploy.images.registry import FORMATS
+from hfdn_deploy.images.rows import Banded, Pixels
+from hfdn_deploy.images.writing import check_fits, refusing
+
+_OPAQUE = 255
+
+
+class Animation:
+    """An animation in a file. All frames are decoded once to find damage and durations.
+
+    Example:
+        with Animation(path) as animation:
+            frames = animation.frames()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the file.
+
+        Raises:
+            InputError: as for `read_image`; or damage in any frame.
+        """
+        self._reader = ImageReader(path)
+        self.header = self._reader.header
+        self._kind: type[Format] = type(self._reader.opened())
+        with naming(self._reader.name):
+            try:
+                self._scan()
+            except BaseException:
+                self.close()
+                raise
+
+    def _scan(self) -> None:
+        milliseconds, opaque, plays = [], True, 1
+        for pixels, info in self._decoded():
+            milliseconds.append(max(0.0, float(info.get("duration", 0))))
+            opaque = opaque and bool(np.all(pixels[..., 3] == _OPAQUE))
+            plays = self._kind.plays(info)
+        self.milliseconds = tuple(milliseconds)
+        self.plays = plays
+        self.shape = (self.header.height, self.header.width, 3 if opaque else 4)
+
+    def _decoded(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
+        """Frames as they are shown, RGBA and upright, and what Pillow knows of each."""
+        image: Any = self._reader.opened().reopened()
+        size = image.size
+        # An image for programs that know no animations is no frame.
+        for number in range(bool(getattr(image, "default_image", False)), image.n_frames):
+            image.seek(number)
+            # Pillow enlarges those that reach over the border.
+            pixels = np.asarray(image.convert("RGBA").crop((0, 0, *size)))
+            yield turn_upright(pixels, self.header.orientation), image.info
+
+    def frames(self) -> Frames:
+        """All frames, from the first; they are decoded as they are taken.
+
+        Raises:
+            InputError: as they are taken, where the file was changed meanwhile.
+        """
+        return Frames(self.shape, self.milliseconds, self.plays, self._pixels())
+
+    def _pixels(self) -> Iterator[Pixels]:
+        with naming(self._reader.name):
+            for pixels, _ in self._decoded():
+                yield np.ascontiguousarray(pixels[..., : self.shape[2]])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def holds_animation(path: Path) -> bool:
+    """Whether the format that the suffix names is written with several frames."""
+    kind = FORMATS.get(path.suffix.lower())
+    return kind is not None and kind.animated
+
+
+def write_animation(
+    path: Path,
+    frames: Frames,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+    *,
+    overwrite: bool = True,
+) -> None:
+    """Write an animation as GIF, WebP or PNG.
+
+    GIF and PNG are written as the frames come; WebP's encoder holds what it has compressed.
+
+    Args:
+        path: the file; missing folders are made.
+        frames: taken one after the other; what they raise comes through.
+        metadata: of the animation that this one was made from.
+        quality: 1 to 100 for WebP, which is lossless by default.
+        overwrite: replace a file that is there; otherwise refuse, also if it appears meanwhile.
+
+    Raises:
+        InputError: the format is unknown, holds no animation or none of this size, the disk
+            refuses, or a file is there that may not be replaced.
+    """
+    height, width, channels = frames.shape
+    check_fits(path, width, height, channels, "uint8")
+    if not holds_animation(path):
+        raise InputError(f"{path}: {path.suffix} holds no animation; choose .webp, .gif or .png.")
+    kind = FORMATS[path.suffix.lower()]
+    still = Banded(frames.shape, np.dtype(np.uint8), iter(()))
+    metadata = fitting(path, kind, still, for_size(metadata or Metadata(), width, height))
+    with (
+        replaced(path, overwrite=overwrite) as temporary,
+        temporary.open("wb") as file,
+        refusing(path, width, height),
+    ):
+        kind.write_frames(file, frames, metadata, quality)
