@@ -13,7 +13,7 @@ from hfdn_deploy.errors import HFDNError, InputError
 from hfdn_deploy.images.fitting import fitting
 from hfdn_deploy.images.format import Format
 from hfdn_deploy.images.metadata import Metadata, for_size
-from hfdn_deploy.images.registry import FORMATS
+from hfdn_deploy.images.registry import ALL_FORMATS, FORMATS
 from hfdn_deploy.images.rows import Banded, Image, Pixels, size_of
 
 
@@ -41,8 +41,8 @@ def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -
     suffix = path.suffix.lower()
     kind = FORMATS[suffix]
     if dtype not in kind.dtypes:
-        fitting = [name for name, other in FORMATS.items() if dtype in other.dtypes]
-        advice = f"choose {' or '.join(fitting)}" if fitting else "convert them to 8 bits"
+        able = [other.suffixes[0] for other in ALL_FORMATS if dtype in other.dtypes]
+        advice = f"choose {' or '.join(able)}" if able else "convert them to 8 bits"
         raise InputError(f"{path}: {suffix} cannot hold {dtype} pixels; {advice}.")
     if channels in (2, 4) and not kind.alpha:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")

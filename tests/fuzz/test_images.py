@@ -2,6 +2,8 @@ import io
 import struct
 import warnings
 import zlib
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,12 +14,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hfdn_deploy import InputError
-from hfdn_deploy.images import open_image, read_header, read_image, size_of, write_image
+from hfdn_deploy.images import (
+    Animation,
+    Frames,
+    Metadata,
+    encode_image,
+    open_image,
+    read_header,
+    read_image,
+    size_of,
+    write_animation,
+    write_image,
+)
 from tests.helpers.metadata import SRGB, XMP, exif
 from tests.helpers.mutations import damaged
 from tests.helpers.profiles import fuzz
 
-TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.avif")
+BIT_FIELDS = (0x3FF00000, 0x000FFC00, 0x000003FF, 0xC0000000)
+TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.avif", "a.gif")
 
 
 def seeds() -> list[bytes]:
@@ -42,7 +56,9 @@ def seeds() -> list[bytes]:
         *[(mode, "AVIF", {**extra, "xmp": XMP}) for mode in ("L", "RGBA")],
         ("RGB", "PNG", {"save_all": True, "append_images": [picture.convert("RGB")]}),
         ("RGB", "WEBP", {"save_all": True, "append_images": [picture.convert("RGB")]}),
-        ("RGB", "GIF", {}),
+        *[(mode, "GIF", {}) for mode in ("L", "P", "RGBA")],
+        ("RGBA", "GIF", {"save_all": True, "append_images": [picture.rotate(90)], "disposal": 2}),
+        ("LAB", "TIFF", {}),
     ]:
         file = io.BytesIO()
         picture.convert(mode).save(file, name, **options)
@@ -64,6 +80,26 @@ def seeds() -> list[bytes]:
         file = io.BytesIO()
         tifffile.imwrite(file, rgba[..., :2].astype(dtype), extrasamples=["unassalpha"], **kind)
         files.append(file.getvalue())
+    fields = struct.pack("<IiiHHIIiiII4I", 56, 13, -17, 1, 32, 3, 0, 0, 0, 0, 0, *BIT_FIELDS)
+    start = struct.pack("<IHHI", 0, 0, 0, 14 + len(fields))
+    files.append(b"BM" + start + fields + rgba.tobytes())
+    return files + optional_seeds(rgba)
+
+
+def optional_seeds(rgba):
+    """Of formats that optional packages read, where they are installed."""
+    files, deep = [], rgba[..., :3].astype(np.uint16) * 16
+    if find_spec("imagecodecs"):
+        import imagecodecs
+
+        files.append(imagecodecs.jpeg8_encode(deep, bitspersample=12))
+        files.append(imagecodecs.avif_encode(deep // 4, bitspersample=10))
+        for compression in ("webp", "jpeg2000", "lerc", "jpegxl", "zstd"):
+            file = io.BytesIO()
+            tifffile.imwrite(file, rgba[..., :3], photometric="rgb", compression=compression)
+            files.append(file.getvalue())
+    if find_spec("pillow_heif"):
+        files += [encode_image(rgba[..., :n], Path("a.heic"), Metadata(xmp=XMP)) for n in (3, 4)]
     return files
 
 
@@ -121,6 +157,47 @@ def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, 
     assert size_of(image)[2] == header.channels
     assert image.dtype.name == header.dtype
     assert header.dtype in ("uint8", "uint16", "float32")
+
+
+def animations() -> list[bytes]:
+    """Of every format and kind, with holes."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 8, 9, 4), np.uint8)
+    images = [Image.fromarray(frame) for frame in frames]
+    files = []
+    for form, options in [
+        *[("GIF", {"disposal": disposal}) for disposal in (0, 2, 3)],
+        *[("PNG", {"disposal": disposal, "blend": 1}) for disposal in (0, 1, 2)],
+        ("PNG", {"default_image": True}),
+        ("WEBP", {"lossless": True, "exif": exif(6)}),
+        ("AVIF", {}),
+    ]:
+        file = io.BytesIO()
+        images[0].save(file, form, save_all=True, append_images=images[1:], duration=50, **options)
+        files.append(file.getvalue())
+    return files
+
+
+@fuzz(2000)
+@given(data=damaged(animations()), suffix=st.sampled_from((".gif", ".png", ".webp")))
+def test_any_animation_is_shown_alike_or_an_input_error(data, suffix, folder, monkeypatch):
+    monkeypatch.setattr("hfdn_deploy.images.reading.MAX_PIXELS", 2**20)
+    source, target = folder / "animation", folder / f"b{suffix}"
+    source.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            opened = Animation(source)
+        except InputError:
+            return
+        with opened as animation:
+            frames = animation.frames()
+            shape, number = frames.shape, len(frames.milliseconds)
+            taken = list(frames.pixels)
+            assert [pixels.shape for pixels in taken] == [shape] * number
+            write_animation(target, Frames(shape, frames.milliseconds, frames.plays, iter(taken)))
+    if number > 1:
+        assert read_image(target).shape[:2] == shape[:2]
 
 
 @pytest.fixture(scope="module")
