@@ -101,6 +101,11 @@ class Format:
         metadata = replace(header.metadata, size=(header.width, header.height))
         self.header = replace(header, metadata=metadata)
 
+    @classmethod
+    def size_before(cls, file: BinaryIO) -> tuple[int, int] | None:
+        """Width and height, if an instance cannot be made without decoding the pixels."""
+        return None
+
     def _read_header(self) -> Header:
         image = self._open_pillow()
         metadata, orientation = self._read_metadata(image.info)

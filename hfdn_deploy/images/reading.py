@@ -72,7 +72,7 @@ class ImageReader:
                 self._state = _state(self._file)
                 self._image = self._recognize()
                 self.header = self._image.header
-                self._check_pixels()
+                self._check_pixels(self.header.width, self.header.height)
             except BaseException:
                 self.close()
                 raise
@@ -87,10 +87,13 @@ class ImageReader:
         if kind is None:
             *names, last = (known.name for known in ALL_FORMATS)
             raise InputError(f"is no image that can be decoded: no {', '.join(names)} or {last}")
+        if size_before := kind.size_before(self._file):
+            width, height = size_before
+            self._check_pixels(width, height)
+            _check_memory(_COPIES * width * height * 4 * np.dtype(np.float32).itemsize)
         return kind(self._file)
 
-    def _check_pixels(self) -> None:
-        width, height = self.header.width, self.header.height
+    def _check_pixels(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
             raise ImageTooLargeError(
                 f"is {width}×{height} pixels, more than the {MAX_PIXELS:,} that are read; cut it "

@@ -8,11 +8,12 @@ from hfdn_deploy.images.format import Format
 from hfdn_deploy.images.gif import Gif
 from hfdn_deploy.images.heif import Heif
 from hfdn_deploy.images.jpeg import Jpeg
+from hfdn_deploy.images.jxl import Jxl
 from hfdn_deploy.images.png import Png
 from hfdn_deploy.images.tiff import Tiff
 from hfdn_deploy.images.webp import WebP
 
-ALL_FORMATS: tuple[type[Format], ...] = (Png, Jpeg, WebP, Tiff, Bmp, Avif, Heif, Gif)
+ALL_FORMATS: tuple[type[Format], ...] = (Png, Jpeg, WebP, Tiff, Bmp, Avif, Heif, Gif, Jxl)
 
 FORMATS = {suffix: kind for kind in ALL_FORMATS for suffix in kind.suffixes}
 """By suffix."""

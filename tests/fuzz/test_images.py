@@ -98,6 +98,8 @@ def optional_seeds(rgba):
             file = io.BytesIO()
             tifffile.imwrite(file, rgba[..., :3], photometric="rgb", compression=compression)
             files.append(file.getvalue())
+    if find_spec("imagecodecs") and find_spec("pillow_jxl"):
+        files += [imagecodecs.jpegxl_encode(each, usecontainer=True) for each in (rgba, deep)]
     if find_spec("pillow_heif"):
         files += [encode_image(rgba[..., :n], Path("a.heic"), Metadata(xmp=XMP)) for n in (3, 4)]
     return files
