@@ -173,7 +173,8 @@ def warn_of_quality(jobs: "Sequence[Job]") -> None:
         logger.warning("--quality is for pictures; --crf is for videos")
     suffixes = {job.target.suffix.lower() for job in jobs}
     if exact := sorted(s for s in suffixes if s in FORMATS and not FORMATS[s].lossy):
-        logger.warning("--quality is for JPEG, WebP and AVIF, and ignored for %s", ", ".join(exact))
+        lossy = ", ".join(dict.fromkeys(kind.name for kind in FORMATS.values() if kind.lossy))
+        logger.warning("--quality is for %s, and ignored for %s", lossy, ", ".join(exact))
 
 
 def tell(args: argparse.Namespace, written: Sequence[str]) -> None:
