@@ -192,7 +192,8 @@ def naming(name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise InputError(f"{name} cannot be read: {error.strerror}.") from None
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        raise InputError(f"{name} is truncated or damaged ({kind}{error}); copy it anew.") from None
+        reason = f"{kind}{first_line(error)}"
+        raise InputError(f"{name} is truncated or damaged ({reason}); copy it anew.") from None
 
 
 def _state(file: BinaryIO) -> tuple[int, int] | None:
