@@ -3,37 +3,47 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hfdn_deploy.atomic import check_vacant
 from hfdn_deploy.errors import InputError, named
-from hfdn_deploy.files.planning import Job
 from hfdn_deploy.files.writing import Writing
 from hfdn_deploy.images import (
     Animation,
     Frames,
     Image,
-    check_fits,
     holds_animation,
     read_header,
     write_animation,
 )
 from hfdn_deploy.tiling import Plan
 from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.video import is_video, write_frames
+
+if TYPE_CHECKING:
+    from hfdn_deploy.files.planning import Job
 
 
-def is_animation(job: Job) -> bool:
-    """Whether all frames of a job's input are upscaled: it has several, and its output can."""
-    if not holds_animation(job.target):
+# Browsers show a frame so long that says 0; a video has no such frames.
+_UNSAID = 100
+
+
+def is_animation(source: Path, target: Path) -> bool:
+    """Whether all frames of an image file are upscaled: it has several, and the target can."""
+    if not (holds_animation(target) or is_video(target)):
         return False
     try:
-        return read_header(job.source).animated
+        return read_header(source).animated
     except InputError:  # which is found again when it is read
         return False
 
 
-def upscale_animation(up: Upscaler, job: Job, writing: Writing) -> dict[str, Any]:
+def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, Any]:
     """Upscale all frames; at most one is in memory, before and after, but for WebP's encoder.
+
+    A video shows it once, a frame without a duration for a tenth of a second.
 
     Args:
         up: runs.
@@ -54,16 +64,18 @@ def upscale_animation(up: Upscaler, job: Job, writing: Writing) -> dict[str, Any
         frames = animation.frames()
         height, width, channels = frames.shape
         width, height = up.scale * width, up.scale * height
-        check_fits(job.target, width, height, channels, "uint8")
         with named(job.source):
             plan = up.plan(frames.shape, "uint8")
-        large = replace(
-            frames, shape=(height, width, channels), pixels=_upscaled(up, frames, plan, job)
-        )
-        metadata = animation.header.metadata
-        if not writing.keep_metadata:
-            metadata = metadata.colour
-        write_animation(job.target, large, metadata, writing.quality, overwrite=job.overwrite)
+        shape = (height, width, channels)
+        large = replace(frames, shape=shape, pixels=_upscaled(up, frames, plan, job.source))
+        if is_video(job.target):
+            size = height, width
+            write_frames(job.target, _timed(large), size, writing.video, overwrite=job.overwrite)
+        else:
+            metadata = animation.header.metadata
+            if not writing.keep_metadata:
+                metadata = metadata.colour
+            write_animation(job.target, large, metadata, writing.quality, overwrite=job.overwrite)
     return {
         "width": width,
         "height": height,
@@ -73,7 +85,13 @@ def upscale_animation(up: Upscaler, job: Job, writing: Writing) -> dict[str, Any
     }
 
 
-def _upscaled(up: Upscaler, frames: Frames, plan: Plan, job: Job) -> Iterator[Image]:
+def _upscaled(up: Upscaler, frames: Frames, plan: Plan, source: Path) -> Iterator[Image]:
     for pixels in frames.pixels:
-        with named(job.source):
+        with named(source):
             yield up.stream(pixels, plan).whole()
+
+
+def _timed(frames: Frames) -> Iterator[tuple[Image, Fraction]]:
+    """Frames with their seconds."""
+    for pixels, milliseconds in zip(frames.pixels, frames.milliseconds, strict=True):
+        yield pixels, Fraction(milliseconds or _UNSAID) / 1000

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hfdn_deploy.errors import InputError
+from hfdn_deploy.files.animation import is_animation
 from hfdn_deploy.files.naming import DEFAULTS, Naming, is_suffix, mention_renamed, output_name
 from hfdn_deploy.files.record import Records
 from hfdn_deploy.files.sources import Source, Unusable, check_given, find_sources
@@ -132,7 +133,7 @@ def keep_names(sources: Sequence[Source], folder: Path, naming: Naming = DEFAULT
 def _check_kinds(job: Job) -> None:
     """Refuse a target of no known format, or a video for an image."""
     if is_video(job.source) or is_video(job.target):
-        if not is_video(job.source):
+        if not is_video(job.source) and not is_animation(job.source, job.target):
             raise InputError(f"{job.source} is no video, so {job.target} cannot be made of it.")
         check_video_format(job.target)
     else:

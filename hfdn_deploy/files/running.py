@@ -81,7 +81,7 @@ def run_jobs(
     for job in jobs:
         if is_video(job.source):
             yield _video(up, job, writing, _of(job, progress))
-        elif is_animation(job):
+        elif is_animation(job.source, job.target):
             yield _animation(up, job, writing)
         else:
             stills.append(job)

@@ -1,9 +1,16 @@
 import numpy as np
 import pytest
 
-from hfdn_deploy import Upscaler
-from hfdn_deploy.files import Done, Failed, Job, run_jobs
-from hfdn_deploy.images import Animation, Frames, read_header, read_image, write_animation
+from hfdn_deploy import InputError, Upscaler
+from hfdn_deploy.files import Done, Failed, Job, plan_jobs, run_jobs
+from hfdn_deploy.images import (
+    Animation,
+    Frames,
+    read_header,
+    read_image,
+    write_animation,
+    write_image,
+)
 
 MILLISECONDS = (100.0, 40.0, 70.0)
 
@@ -38,6 +45,32 @@ def test_all_frames_of_an_animation(tmp_path, animation, bundle, suffix, caplog)
             hidden = other[..., 3:] == 0
             np.testing.assert_array_equal(one * ~hidden, other * ~hidden)
     assert not [message for message in caplog.messages if "only the first" in message]
+
+
+def test_an_animation_becomes_a_video(tmp_path, animation, bundle, caplog):
+    av = pytest.importorskip("av")
+    target = tmp_path / "a.mkv"
+    jobs, _ = plan_jobs([str(animation)], str(target))
+    with Upscaler.load(bundle) as up:
+        (result,) = run_jobs(up, jobs)
+        with Animation(animation) as before:
+            expected = [up(frame) for frame in before.frames().pixels]
+    assert isinstance(result, Done)
+    assert (result.width, result.height, result.frames) == (36, 32, 3)
+    assert f"{target}: transparency is not kept; white is behind it." in caplog.messages
+    with av.open(target) as container:
+        frames = list(container.decode(video=0))
+        assert [round(frame.time * 1000) for frame in frames] == [0, 100, 140]
+        for frame, image in zip(frames, expected, strict=True):
+            opaque = image[..., 3] == 255
+            error = np.abs(frame.to_ndarray(format="rgb24").astype(int) - image[..., :3])
+            assert error[opaque].mean() < 12
+
+
+def test_a_still_gif_becomes_no_video(tmp_path, photo):
+    write_image(tmp_path / "a.gif", photo)
+    with pytest.raises(InputError, match=r"a\.gif is no video, so .*a\.mp4 cannot be made of it"):
+        plan_jobs([str(tmp_path / "a.gif")], str(tmp_path / "a.mp4"))
 
 
 def test_the_first_frame_where_the_output_holds_no_others(tmp_path, animation, bundle, caplog):
