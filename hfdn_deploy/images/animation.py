@@ -40,6 +40,7 @@ class Animation:
         self._kind: type[Format] = type(self._reader.opened())
         with naming(self._reader.name):
             try:
+                self._reader.check_memory()
                 self._scan()
             except BaseException:
                 self.close()

@@ -100,6 +100,15 @@ class ImageReader:
                 "into parts"
             )
 
+    def check_memory(self) -> None:
+        """Refuse an image, or a frame of an animation, that does not fit into free memory.
+
+        Raises:
+            ImageTooLargeError: without the file's name.
+        """
+        itemsize = np.dtype(self.header.dtype).itemsize
+        _check_memory(_COPIES * self.header.width * self.header.height * 4 * itemsize)
+
     def read(self) -> Image:
         """Decode the whole image, see `read_image`, and close the file.
 
@@ -108,8 +117,7 @@ class ImageReader:
         """
         image, header = self.opened(), self.header
         with self, naming(self.name):
-            itemsize = np.dtype(header.dtype).itemsize
-            _check_memory(_COPIES * header.width * header.height * 4 * itemsize)
+            self.check_memory()
             pixels = image.decode()
             self._mention(image)
             if size_of(pixels) != (header.height, header.width, header.channels):

@@ -188,6 +188,13 @@ def test_damage_in_a_later_frame_is_found_before_any_is_taken(tmp_path, suffix):
         Animation(path)
 
 
+def test_what_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
+    written(tmp_path / "a.gif", pictures(3))
+    monkeypatch.setattr("hfdn_deploy.images.reading.free_memory", lambda: 1000)
+    with pytest.raises(InputError, match=r"a\.gif needs about .* GiB of memory"):
+        Animation(tmp_path / "a.gif")
+
+
 def test_a_format_without_animations_is_refused(tmp_path):
     assert not holds_animation(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg: \.jpg holds no animation; choose \.webp"):
