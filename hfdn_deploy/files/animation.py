@@ -18,8 +18,7 @@ from hfdn_deploy.images import (
     read_header,
     write_animation,
 )
-from hfdn_deploy.tiling import Plan
-from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.upscaler import ImagePlan, Upscaler
 from hfdn_deploy.video import is_video, write_frames
 
 if TYPE_CHECKING:
@@ -62,11 +61,10 @@ def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, A
     check_vacant(job.target, overwrite=job.overwrite)
     with Animation(job.source) as animation:
         frames = animation.frames()
-        height, width, channels = frames.shape
-        width, height = up.scale * width, up.scale * height
         with named(job.source):
             plan = up.plan(frames.shape, "uint8")
-        shape = (height, width, channels)
+        height, width = plan.size
+        shape = (height, width, frames.shape[2])
         large = replace(frames, shape=shape, pixels=_upscaled(up, frames, plan, job.source))
         if is_video(job.target):
             size = height, width
@@ -85,7 +83,7 @@ def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, A
     }
 
 
-def _upscaled(up: Upscaler, frames: Frames, plan: Plan, source: Path) -> Iterator[Image]:
+def _upscaled(up: Upscaler, frames: Frames, plan: ImagePlan, source: Path) -> Iterator[Image]:
     for pixels in frames.pixels:
         with named(source):
             yield up.stream(pixels, plan).whole()
