@@ -125,7 +125,7 @@ def test_an_empty_name_is_refused(tmp_path, capsys, monkeypatch, where):
 def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
     image(tmp_path / "t.png")
     data = (tmp_path / "t.png").read_bytes()
-    for name in ("c.JPE", "d.heic", "without", ".hidden", "e.nef"):
+    for name in ("c.JPE", "d.jpg_large", "without", ".hidden", "e.nef"):
         (tmp_path / name).write_bytes(data)
     for name in (
         "b.jfif",
@@ -142,7 +142,7 @@ def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
     os.mkfifo(tmp_path / "pipe.png")
     jobs, unusable = plan_jobs([str(tmp_path)], "out")
     names = [(job.source.name, job.target.name) for job in jobs]
-    renamed = [("d.heic", "d.png"), ("t.png", "t.png"), ("without", "without.png")]
+    renamed = [("d.jpg_large", "d.png"), ("t.png", "t.png"), ("without", "without.png")]
     assert names == [("b.jfif", "b.jfif"), ("c.JPE", "c.JPE"), *renamed]
     assert not unusable
     (left, *others) = (record.getMessage() for record in caplog.records)
@@ -153,7 +153,7 @@ def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
         "1 broken link", "1 special file", "1 .nef", "1 without a suffix",
     }  # fmt: skip
     assert others == [
-        f"{tmp_path}/d.heic becomes d.png, for .heic cannot be written",
+        f"{tmp_path}/d.jpg_large becomes d.png, for .jpg_large cannot be written",
         f"{tmp_path}/without becomes without.png, for it has no suffix",
     ]
 
