@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hfdn_deploy.backends.base import Features
 from hfdn_deploy.backends.graph_backend import GraphBackend
 from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
+from hfdn_deploy.backends.quiet_openvino import import_openvino
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import DERIVED, Bundle, graph_for
 from hfdn_deploy.errors import BackendError
@@ -45,7 +46,7 @@ def why_not(precision: str) -> Obstacle | None:
 
 @cache
 def _core() -> Any:
-    import openvino
+    openvino = import_openvino()
 
     return openvino.Core()
 

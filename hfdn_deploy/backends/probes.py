@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from onnx import helper
 
+from hfdn_deploy.backends.quiet_openvino import import_openvino
 from hfdn_deploy.graph import tiny_model
 
 _ALL_255 = np.full((1, 48, 8, 8), 255, np.uint8)
@@ -27,7 +28,7 @@ def eight_bit_products_saturate() -> bool:
 @cache
 def eight_bit_products_saturate_in_openvino() -> bool:
     """The same of OpenVINO, which has no kernels that are exact there."""
-    import openvino
+    openvino = import_openvino()
 
     core = openvino.Core()
     (y,) = core.compile_model(core.read_model(_largest_products()), "CPU")(_ALL_255).to_tuple()

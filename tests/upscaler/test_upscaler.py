@@ -44,6 +44,20 @@ def test_nothing_is_reported_home(tmp_path):
     assert list(tmp_path.iterdir())
 
 
+def test_openvino_reports_nothing_either(tmp_path):
+    """It begins with files in the user's home folder."""
+    pytest.importorskip("openvino_telemetry")
+    code = (
+        "import hfdn_deploy, sys; hfdn_deploy.Upscaler.load(4, 'openvino')\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+        "import openvino_telemetry"  # who wants it has it
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "CI"}
+    environment["HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not (tmp_path / "intel").exists()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 2)])
 def test_smallest_images(bundle, size):
     with Upscaler.load(bundle) as up:
