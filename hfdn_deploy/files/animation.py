@@ -18,6 +18,7 @@ from hfdn_deploy.images import (
     read_header,
     write_animation,
 )
+from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import ImagePlan, Upscaler
 from hfdn_deploy.video import is_video, write_frames
 
@@ -39,7 +40,9 @@ def is_animation(source: Path, target: Path) -> bool:
         return False
 
 
-def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, Any]:
+def upscale_animation(
+    up: Upscaler, job: "Job", writing: Writing, progress: Progress | None = None
+) -> dict[str, Any]:
     """Upscale all frames; at most one is in memory, before and after, but for WebP's encoder.
 
     A video shows it once, a frame without a duration for a tenth of a second.
@@ -48,6 +51,7 @@ def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, A
         up: runs.
         job: for which `is_animation` holds.
         writing: how the output is written.
+        progress: called after each frame.
 
     Returns:
         Facts for `Done`.
@@ -65,7 +69,8 @@ def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, A
             plan = up.plan(frames.shape, "uint8")
         height, width = plan.size
         shape = (height, width, frames.shape[2])
-        large = replace(frames, shape=shape, pixels=_upscaled(up, frames, plan, job.source))
+        upscaled = _upscaled(up, frames, plan, job.source, progress)
+        large = replace(frames, shape=shape, pixels=upscaled)
         if is_video(job.target):
             size = height, width
             write_frames(job.target, _timed(large), size, writing.video, overwrite=job.overwrite)
@@ -83,10 +88,14 @@ def upscale_animation(up: Upscaler, job: "Job", writing: Writing) -> dict[str, A
     }
 
 
-def _upscaled(up: Upscaler, frames: Frames, plan: ImagePlan, source: Path) -> Iterator[Image]:
-    for pixels in frames.pixels:
+def _upscaled(
+    up: Upscaler, frames: Frames, plan: ImagePlan, source: Path, progress: Progress | None
+) -> Iterator[Image]:
+    for done, pixels in enumerate(frames.pixels, 1):
         with named(source):
             yield up.stream(pixels, plan).whole()
+        if progress:
+            progress(done, len(frames.milliseconds))
 
 
 def _timed(frames: Frames) -> Iterator[tuple[Image, Fraction]]:

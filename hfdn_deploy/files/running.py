@@ -82,7 +82,7 @@ def run_jobs(
         if is_video(job.source):
             yield _video(up, job, writing, _of(job, progress))
         elif is_animation(job.source, job.target):
-            yield _animation(up, job, writing)
+            yield _animation(up, job, writing, _of(job, progress))
         else:
             stills.append(job)
     for group in _groups(up, stills, batch):
@@ -126,9 +126,11 @@ def _video(up: Upscaler, job: Job, writing: Writing, progress: Progress | None) 
     return Done(job, **facts)
 
 
-def _animation(up: Upscaler, job: Job, writing: Writing) -> Done | Failed:
+def _animation(
+    up: Upscaler, job: Job, writing: Writing, progress: Progress | None
+) -> Done | Failed:
     try:
-        return Done(job, **upscale_animation(up, job, writing))
+        return Done(job, **upscale_animation(up, job, writing, progress))
     except InputError as error:
         return Failed(job, error)
 

@@ -29,12 +29,14 @@ def animation(tmp_path, photo):
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_all_frames_of_an_animation(tmp_path, animation, bundle, suffix, caplog):
     target = tmp_path / "out" / f"a{suffix}"
+    seen = []
     with Upscaler.load(bundle) as up:
-        (result,) = run_jobs(up, [Job(animation, target)])
+        (result,) = run_jobs(up, [Job(animation, target)], progress=lambda *now: seen.append(now))
         with Animation(animation) as before:
             expected = [up(frame) for frame in before.frames().pixels]
     assert isinstance(result, Done)
     assert (result.width, result.height, result.frames) == (36, 32, 3)
+    assert seen == [(Job(animation, target), done, 3) for done in (1, 2, 3)]
     with Animation(target) as after:
         assert (after.milliseconds, after.plays, after.shape) == (MILLISECONDS, 3, (32, 36, 4))
         for one, other in zip(after.frames().pixels, expected, strict=True):
