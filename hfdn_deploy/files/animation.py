@@ -93,9 +93,10 @@ def _upscaled(
 ) -> Iterator[Image]:
     for done, pixels in enumerate(frames.pixels, 1):
         with named(source):
-            yield up.stream(pixels, plan).whole()
+            image = up.stream(pixels, plan).whole()
         if progress:
             progress(done, len(frames.milliseconds))
+        yield image
 
 
 def _timed(frames: Frames) -> Iterator[tuple[Image, Fraction]]:
