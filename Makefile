@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 EXTRAS := cpu,torch,rtx,openvino,video,serve,ray,loadgen,dev
 CHECKPOINT := checkpoints/hfdn_x4.safetensors
 
-.PHONY: demo test test-fast fuzz lint bench clean
+.PHONY: demo test test-fast fuzz suites lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -21,6 +21,12 @@ test-fast: $(VENV)/ready
 fuzz: $(VENV)/ready
 	FUZZ_PROFILE=long timeout 2400 $(BIN)/python -m pytest tests/fuzz \
 		--hypothesis-show-statistics --show-capture=no
+
+# The image files of other packages, which are fetched; needs apt-get, exiftool and ImageMagick.
+suites: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[suites]'
+	$(BIN)/python -m tests.suites.fetch build/suites
+	$(BIN)/python -m tests.suites build/suites/packages --json build/suites/results.json
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

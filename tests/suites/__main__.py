@@ -1,0 +1,57 @@
+"""Upscale all image files of a folder and compare: `python -m tests.suites FOLDER`.
+
+The exit code is 1 if anything was found.
+"""
+
+import argparse
+import json
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tests.suites import decoders, metadata
+from tests.suites.check import check_file
+from tests.suites.pool import check_all
+from tests.suites.results import Result, by_package, findings, table
+from tests.suites.sources import find_images
+
+
+def main() -> int:
+    """Check, and print a table in Markdown and the findings."""
+    parser = argparse.ArgumentParser(prog="python -m tests.suites", description=__doc__)
+    parser.add_argument("folder", type=Path, help="with a folder for each package")
+    parser.add_argument("--jobs", type=int, default=2, help="files at a time (default: 2)")
+    parser.add_argument(
+        "--largest", type=float, default=0.1, metavar="MP",
+        help="megapixels up to which images are upscaled (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", type=int, metavar="SCALE", help="a real network instead of repeated pixels"
+    )
+    parser.add_argument("--json", type=Path, help="file for all results")
+    parser.add_argument("--only", default="", metavar="TEXT", help="paths that hold this text")
+    args = parser.parse_args()
+    if missing := decoders.missing() or metadata.missing():
+        parser.error(missing)
+    paths = [path for path in find_images(args.folder) if args.only in str(path)]
+    check = partial(check_file, largest=args.largest * 1e6, model=args.model)
+    every = 0.1 if sys.stderr.isatty() else 60
+    bar = tqdm(check_all(paths, check, args.jobs), total=len(paths), unit="file", mininterval=every)
+    results: list[Result] = []
+    with suppress(KeyboardInterrupt):  # which ends it with what there is
+        for result in bar:
+            results.append(result)
+    results.sort(key=lambda result: result.path)
+    if args.json:
+        args.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    sys.stdout.write(table(by_package(results, args.folder)))
+    sys.stdout.write("\n" + findings(results, args.folder))
+    return any(result.findings for result in results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""Upscale one image file and compare what comes of it with what other programs say."""
+
+import logging
+import os
+import re
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hfdn_deploy import Upscaler
+from hfdn_deploy.errors import HFDNError
+from hfdn_deploy.files import Done, Job, run_jobs
+from hfdn_deploy.images import FORMATS, Header, open_image, read_header, read_image
+from tests.suites import decoders, metadata
+from tests.suites.backend import Repeat
+from tests.suites.pixels import canonical, compare, turned
+from tests.suites.results import Result
+from tests.suites.sources import is_damaged
+
+LOSSY_LEVELS = 3.0
+"""How far decoders of one lossy file may be apart, of 255 levels."""
+CONVERTED_LEVELS = 6.0
+"""How far conversions of CMYK to sRGB may be apart, in levels."""
+ENCODED_RMS = {".jpg": 12.0, ".avif": 12.0, ".heic": 12.0, ".jxl": 12.0, ".gif": 32.0}
+"""How far a lossy copy may be from the pixels that it was made of, in levels."""
+
+_DAMAGED = re.compile(r"damaged|truncated|copy it anew|save it anew|lacks some")
+# Lossy by their nature, or converted from other colours: JPEG's and others' numbers in TIFF.
+_TURNED_BY_DECODERS = frozenset(("AVIF", "HEIF", "JXL"))
+_LOSSY = frozenset(("JPEG", "WebP")) | _TURNED_BY_DECODERS
+_LOSSY_COMPRESSIONS = {6, 7, 33003, 33005, 34712, 34887, 34892, 50001, 50002}
+_PALETTE, _CMYK, _YCBCR, _LAB = 3, 5, 6, {8, 9}
+_MAGICK = {"HEIF": "heic"}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What this project made of a file."""
+
+    header: Header
+    image: Any
+    """As it was read."""
+    expected: Any
+    """The upscaled image."""
+    copies: list[tuple[Path, list[str]]]
+    """What was written, and the warnings of each."""
+
+
+def check_file(path: Path, largest: float, model: int | None) -> Result:
+    """Check one file.
+
+    Args:
+        path: of the image.
+        largest: the most pixels that are upscaled.
+        model: a scale of the network that comes with the package; None for repeated pixels.
+    """
+    result = Result(str(path))
+    made = None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with captured_stderr() as written:
+                made = _upscale(path, Path(folder), result, largest, model)
+        except HFDNError as error:
+            result.outcome, result.said = "refused", str(error)
+            _check_refusal(path, result)
+        except Exception:
+            result.findings.append(("foreign exceptions", traceback.format_exc(limit=-3)))
+        if written:
+            result.findings.append(("stderr", " / ".join(written)[:500]))
+        if made:
+            _compare(path, made, result)
+    return result
+
+
+def _upscale(
+    path: Path, scratch: Path, result: Result, largest: float, model: int | None
+) -> _Made | None:
+    """Upscale to the same format, if it can be written, and to PNG; None if it is not done."""
+    header = read_header(path)
+    if header.width * header.height > largest:
+        result.outcome = "larger"
+        return None
+    image = read_image(path)
+    if not np.array_equal(open_image(path)[:, :], image, equal_nan=image.dtype.kind == "f"):
+        result.findings.append(("wrong pixels", "read by rows they are others than read whole"))
+    suffixes = [kind.suffixes[0] for kind in FORMATS.values() if kind.name == header.format]
+    copies: list[tuple[Path, list[str]]] = []
+    with Upscaler.load(model) if model else Upscaler(Repeat(), "repeats pixels") as up:
+        for suffix in dict.fromkeys([*suffixes, ".png"]):
+            target = scratch / f"copy{suffix}"
+            with logged() as warnings:
+                (done,) = run_jobs(up, [Job(path, target)])
+            if isinstance(done, Done):
+                copies.append((target, warnings))
+            elif _DAMAGED.search(str(done.error)):
+                raise done.error
+            else:
+                result.said = str(done.error)
+        expected = up(image)
+    left = {path.name for path in scratch.iterdir()} - {target.name for target, _ in copies}
+    if left:
+        result.findings.append(("left behind", ", ".join(sorted(left))))
+    if not copies:
+        result.outcome = "refused"
+        return None
+    return _Made(header, image, expected, copies)
+
+
+def _compare(path: Path, made: _Made, result: Result) -> None:
+    kind, targets = made.header.format, [target for target, _ in made.copies]
+    before, *after = metadata.read_tags([path, *targets])
+    said = _check_read(path, made, before, result)
+    wrong = metadata.complaint(before)
+    for (target, warnings), tags in zip(made.copies, after, strict=True):
+        if result.outcome == "upscaled":
+            _check_copy(target, made.expected, said, result)
+        if not wrong:
+            own = target.suffix in FORMATS and FORMATS[target.suffix].name == kind
+            turns = made.header.orientation != 1 or kind in _TURNED_BY_DECODERS
+            known = {"turned": turns, "converted": not own}
+            facts = [fact for fact, holds in known.items() if holds]
+            for text in metadata.differences(before, tags, facts, warnings):
+                result.findings.append(("metadata", f"{target.suffix}: {text}"))
+    result.tags = 0 if wrong else len(before)
+
+
+def _check_read(path: Path, made: _Made, tags: metadata.Tags, result: Result) -> str:
+    """Compare what was read with what others read, until one agrees; returns what they say."""
+    header, kind = made.header, made.header.format
+    own, tolerance, said = canonical(made.image), _tolerance(kind, tags), ""
+    found: list[str] = []
+    try:
+        if is_damaged(path):
+            raise decoders.Complaint("damaged on purpose")
+        if reason := _incomparable(header, tags):
+            raise decoders.Unsupported(reason)
+        for other in decoders.readings(path.read_bytes(), _MAGICK.get(kind, kind.lower())):
+            if kind == "BMP" and (own[..., 3] == decoders.FULL).all():
+                other.pixels[..., 3] = decoders.FULL  # a fourth byte is reserved
+            turns = [turned(other.pixels, value) for value in _orientations(kind, tags)]
+            texts = [compare(own, pixels, tolerance) for pixels in turns]
+            said = said or other.said
+            if not all(texts):
+                found = []
+                break
+            found.append(str(texts[0]))
+    except decoders.Complaint as complaint:
+        if not found:
+            unknown = isinstance(complaint, decoders.Unsupported)
+            result.outcome, result.said = "unknown" if unknown else "corrupt", str(complaint)
+            return result.said
+    result.compared = True
+    if found:
+        result.findings.append(("wrong pixels", f"read: {', '.join(found)}"))
+    return said
+
+
+def _incomparable(header: Header, tags: metadata.Tags) -> str | None:
+    """Return why the decoders here are no judges of such a file; None if they are."""
+    if header.format == "AVIF" and header.frames > 1:
+        return "which image of a sequence is the first is a matter of opinion"
+    if _LAB & {*tags.get("IFD0:PhotometricInterpretation", [])}:
+        return "ImageMagick takes the numbers of L*a*b* for RGB"
+    return None
+
+
+def _tolerance(kind: str, tags: metadata.Tags) -> float:
+    """Return by how many levels two decoders of such a file may differ."""
+    compression, photometric = (
+        set(tags.get(f"IFD0:{name}", [])) for name in ("Compression", "PhotometricInterpretation")
+    )
+    if _CMYK in photometric or 4 in tags.get("File:ColorComponents", []):
+        return CONVERTED_LEVELS
+    if kind in _LOSSY or compression & _LOSSY_COMPRESSIONS or _YCBCR in photometric:
+        return LOSSY_LEVELS
+    # Palettes of 16 bits, and colours of 5 or 10, become 8 bits by cutting or by rounding.
+    fields = kind == "BMP" and {16, 32} & {*tags.get("File:BitDepth", [])}
+    premultiplied = 1 in tags.get("IFD0:ExtraSamples", [])
+    palette = kind == "TIFF" and _PALETTE in photometric
+    return 1.0 if fields or premultiplied or palette else 0.0
+
+
+def _orientations(kind: str, tags: metadata.Tags) -> list[int]:
+    """Return the orientations that may be applied; one in XMP alone may be left as well."""
+    if kind in _TURNED_BY_DECODERS:
+        return [1]
+    in_exif, in_xmp = (
+        [value for value in tags.get(f"{group}:Orientation", []) if value in range(1, 9)]
+        for group in ("IFD0", "XMP-tiff")
+    )
+    return in_exif[:1] or [1, *in_xmp]
+
+
+def _check_copy(target: Path, expected: Any, said: str, result: Result) -> None:
+    """Compare the copy's pixels, by another decoder, with those that it was made of.
+
+    That decoder's word on the metadata is a finding unless it `said` something of the original's.
+    """
+    lossy = ENCODED_RMS.get(target.suffix)
+    kind = next(kind.name for kind in FORMATS.values() if target.suffix in kind.suffixes)
+    try:
+        other = decoders.decode(target.read_bytes(), _MAGICK.get(kind, kind.lower()))
+    except decoders.Complaint as complaint:
+        result.findings.append(("wrong pixels", f"copy {target.suffix}: {complaint}"))
+        return
+    text = compare(canonical(expected), other.pixels, lossy or 0.0, mean=bool(lossy))
+    if text:
+        result.findings.append(("wrong pixels", f"copy {target.suffix}: {text}"))
+    if other.said and not said:
+        result.findings.append(("metadata", f"copy {target.suffix}: {other.said}"))
+
+
+def _check_refusal(path: Path, result: Result) -> None:
+    """Find fault with a file called damaged that other programs read without complaint."""
+    data = path.read_bytes()
+    called_damaged = bool(_DAMAGED.search(result.said))
+    try:
+        if is_damaged(path):
+            raise decoders.Complaint("damaged on purpose")
+        decoders.decode(data, magick_kind(data))
+        if called_damaged and (said := metadata.complaint(*metadata.read_tags([path]))):
+            raise decoders.Complaint(said)
+    except decoders.Complaint as complaint:
+        unknown = isinstance(complaint, decoders.Unsupported)
+        result.outcome = "refused" if not called_damaged else "unknown" if unknown else "corrupt"
+        result.said += f" | {complaint}"
+    else:
+        if called_damaged:
+            result.findings.append(("called damaged", result.said))
+
+
+def magick_kind(data: bytes) -> str:
+    """Return ImageMagick's name of a file's format."""
+    for start, kind in (
+        (b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"II", "tiff"), (b"MM", "tiff"),
+        (b"RIFF....WEBP", "webp"), (b"BM", "bmp"), (b"GIF8", "gif"), (b"....ftypavi", "avif"),
+        (b"....ftyp", "heic"), (b"\xff\x0a", "jxl"), (b"\0\0\0\x0cJXL", "jxl"),
+    ):  # fmt: skip
+        if re.match(start, data, re.DOTALL):
+            return kind
+    return "unknown"
+
+
+@contextmanager
+def captured_stderr() -> Iterator[list[str]]:
+    """Catch what libraries write to the standard error; yields a list that it is added to."""
+    written: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield written
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            written.extend(file.read().decode(errors="replace").splitlines())
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Catch this project's warnings; yields the list that they are added to."""
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("hfdn_deploy")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

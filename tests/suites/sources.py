@@ -1,0 +1,43 @@
+"""Which files are images, whatever this project thinks of them."""
+
+import re
+from pathlib import Path
+
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".btf", ".webp",
+    ".avif", ".avifs", ".heic", ".heif", ".hif", ".bmp", ".dib", ".gif", ".jxl",
+)  # fmt: skip
+RAW = (
+    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".orf",
+    ".pef", ".rw2", ".srw",
+)  # fmt: skip
+"""Of cameras: they look like TIFF, which are not what is read, or only as a small preview."""
+SIGNATURES = re.compile(
+    rb"\x89PNG|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF....WEBP|GIF8|BM....\0\0\0\0|"
+    rb"\xff\x0a|\0\0\0\x0cJXL |....ftyp(avi[fs]|hei[cfsx]|mif1|msf1)",
+    re.DOTALL,
+)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file is one of the kinds that are read, by its name or its content."""
+    if path.suffix.lower() in SUFFIXES + RAW:
+        return path.suffix.lower() in SUFFIXES
+    with path.open("rb") as file:
+        return bool(SIGNATURES.match(file.read(32)))
+
+
+DAMAGED = (
+    "*/bmp/b/*",  # bmpsuite: "bad"
+)
+"""Files that are damaged on purpose, though other programs show something without complaint."""
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether the file is known to be damaged on purpose."""
+    return any(path.match(pattern) for pattern in DAMAGED)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the image files in a folder and those below it, sorted."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and is_image(path)]

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+from tests.suites.results import Result, by_package, findings, table
+
+RESULTS = [
+    Result("suites/b/one.png", compared=True, tags=5),
+    Result("suites/a/two.jpg", findings=[("metadata", "lost IFD0:Make"), ("metadata", "lost x")]),
+    Result("suites/a/three.tif", "refused", "is empty"),
+]
+
+
+def test_counts_are_of_files_by_package():
+    counts = by_package(RESULTS, Path("suites"))
+    assert list(counts) == ["a", "b"]
+    assert (counts["a"]["files"], counts["a"]["refused"], counts["a"]["metadata"]) == (2, 1, 1)
+    assert (counts["b"]["upscaled"], counts["b"]["compared"], counts["b"]["tags"]) == (1, 1, 5)
+
+
+def test_the_table_ends_with_the_sums():
+    head, _, *rows = table(by_package(RESULTS, Path("suites"))).splitlines()
+    total = dict(zip(head.split(" | "), rows[-1].split(" | "), strict=True))
+    assert total["| package"] == "| **all**"
+    numbers = [total[name] for name in ("files", "upscaled", "refused", "tags", "metadata")]
+    assert numbers == ["3", "2", "1", "5", "1"]
+
+
+def test_a_finding_is_a_line_with_its_file():
+    assert findings(RESULTS, Path("suites")).splitlines() == [
+        "metadata: a/two.jpg: lost IFD0:Make",
+        "metadata: a/two.jpg: lost x",
+    ]
