@@ -34,10 +34,12 @@ _TIFF_SIDES: dict[int, int] = {Base.ImageWidth: 0, Base.ImageLength: 1}
 
 # Tags of a TIFF that say how its pixels are stored, or where: TIFF 6.0 and its supplements.
 _OF_STORAGE = frozenset((
-    *range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301,
-    *range(317, 348), *range(512, 522), *range(529, 533), 559, 32932, 32995, 32996, 32997, 32998,
-    33421, 33422, 34016, 34022, 37439, 37724, 50784, *range(50706, 50782), *range(50784, 51200),
+    *range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 317,
+    *range(320, 348), *range(512, 522), *range(529, 533), 559, 32932, 32995, 32996, 32997, 32998,
+    33421, 33422, 34016, 34022, 37439, 37724, 50674, *range(50706, 51200),
 ))  # fmt: skip
+# Of these, what holds more than this image, in the words that tell that it is left out.
+_MORE = {330: "smaller copies", 37724: "Photoshop's layers", 50839: "ImageJ's data"}
 # Places on the ground by pixel (GeoTIFF), of which a larger image has others.
 _OF_GEOREFERENCE = frozenset((33550, 33920, 33922, 34264, 34735, 34736, 34737))
 _ELSEWHERE = frozenset((ICC_PROFILE, XMP, IPTC, PHOTOSHOP))
@@ -156,6 +158,8 @@ def tags_of_tiff(file: BinaryIO) -> TiffTags:
     lost: list[str] = []
     if any(entry.tag in _OF_GEOREFERENCE for entry in root.entries):
         lost.append("the georeference, which is for another size, is left out")
+    if more := [_MORE[entry.tag] for entry in root.entries if entry.tag in _MORE]:
+        lost.append(f"of its original, {' and '.join(more)} are left out")
     values = {e.tag: read_values(file, e) for e in root.entries if e.tag in _ELSEWHERE}
     block = _Block(file, layout)
     tags = [block.tag(entry) for entry in root.entries if _describes(entry)]

@@ -22,7 +22,7 @@ _PHOTOSHOP = b"Photoshop 3.0\0"
 _INDEX = b"MPF\0"
 # About the file that was read: its kind and its compression.
 _OF_THE_FILE = (
-    b"JFIF\0", b"JFXX\0", b"SPIFF\0", b"Adobe\0", b"Ducky", _ICC,
+    b"JFIF\0", b"JFXX\0", b"SPIFF\0", b"Adobe\0", _ICC,
     b"urn:iso:std:iso:ts:21496:-1\0",
 )  # fmt: skip
 # Inside a scan, what is neither data nor a restart (ITU-T T.81, B.1.1.2).
@@ -86,17 +86,25 @@ def _walk(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _places(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """Marker, place and bytes of the data of each, at which the file stands."""
-    file.seek(2)
-    while (byte := file.read(1)) == b"\xff":
-        while byte == b"\xff":  # any number of which may stand before a marker
-            byte = file.read(1)
+    place = 2
+    while True:
+        file.seek(place)
+        some = file.read(64)
+        if not some:
+            return
+        if not some.startswith(b"\xff"):  # of a segment that is longer than it says
+            place += some.find(b"\xff") if b"\xff" in some else len(some)
+            continue
+        file.seek(place)
+        while (byte := file.read(1)) == b"\xff":  # any number may stand before a marker
+            continue
         length = file.read(2)
         if len(length) < 2 or byte[0] == _SCAN:
             return
         place, size = file.tell(), max(0, int.from_bytes(length) - 2)
         if _APP0 <= byte[0] <= _APP0 + 15 or byte[0] == _COMMENT:
             yield byte[0], place, size
-        file.seek(place + size)
+        place += size
 
 
 def pixel_segments(file: BinaryIO) -> bytes:

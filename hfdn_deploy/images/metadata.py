@@ -101,7 +101,7 @@ def valid_dpi(dpi: Any) -> tuple[float, float] | None:
         x, y = map(float, dpi)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
-    return (x, y) if all(1 <= value < 1e5 for value in (x, y)) else None
+    return (x, y) if all(0.5 <= value < 1e5 for value in (x, y)) else None
 
 
 def valid_aspect(x: int, y: int) -> tuple[int, int] | None:

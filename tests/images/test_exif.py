@@ -135,6 +135,27 @@ def test_a_georeference_is_left_out_with_a_warning(tmp_path, photo, caplog):
         assert 33550 not in file.pages.first.tags
 
 
+def test_smaller_copies_in_a_tiff_are_left_out_with_a_warning(tmp_path, photo, caplog):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(photo, photometric="rgb", subifds=1)
+        file.write(photo[::2, ::2], photometric="rgb", subfiletype=1)
+    write_image(tmp_path / "b.tif", photo, read_header(tmp_path / "a.tif").metadata)
+    assert "b.tif: of its original, smaller copies are left out" in caplog.text
+
+
+def test_colours_of_a_tiff_are_kept(tmp_path, photo):
+    white = (31, 100, 33, 100)
+    red, green, blue = (64, 100, 33, 100), (30, 100, 60, 100), (15, 100, 6, 100)
+    tags = [(318, "2I", 2, white, True), (319, "2I", 6, (*red, *green, *blue), True)]
+    tifffile.imwrite(tmp_path / "a.tif", photo, photometric="rgb", extratags=tags)
+    for target in ("b.tif", "b.jpg"):
+        write_image(tmp_path / target, photo, read_header(tmp_path / "a.tif").metadata)
+        with Image.open(tmp_path / target) as image:
+            found = image.getexif()
+            assert [float(value) for value in found[318]] == [0.31, 0.33]
+            assert [float(value) for value in found[319]] == [0.64, 0.33, 0.3, 0.6, 0.15, 0.06]
+
+
 def exiftool(*paths):
     command = ["exiftool", "-j", "-a", "-G1", "-u", "-b", *paths]
     done = subprocess.run(command, capture_output=True, check=True)

@@ -156,6 +156,14 @@ def test_comments_of_a_jpeg_are_texts_of_a_png(tmp_path, caplog):
     assert not caplog.messages
 
 
+def test_segments_behind_one_that_is_longer_than_it_says(tmp_path):
+    jpeg_with(tmp_path / "a.jpg", 0xFE, b"Home")
+    data = (tmp_path / "a.jpg").read_bytes()
+    too_long = b"\xff\xed\0\x06ABCD" + b"\0junk" * 30
+    (tmp_path / "a.jpg").write_bytes(data[:20] + too_long + data[20:])
+    assert read_header(tmp_path / "a.jpg").metadata.comments == (b"Home",)
+
+
 def test_bytes_behind_a_jpeg_are_told(tmp_path, caplog):
     """Such as the video of a motion photo."""
     Image.fromarray(PIXELS).save(tmp_path / "a.jpg")
