@@ -78,11 +78,15 @@ def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
 
 
 def resized_exif(block: bytes, width: int, height: int) -> bytes:
-    """EXIF that names this size in pixels where it named one."""
+    """EXIF that names this size in pixels where it named one.
+
+    A directory that is cut off says that it ends there, for in a TIFF other bytes follow.
+    """
     patched, size = bytearray(block), (width, height)
     file = io.BytesIO(block)
     layout = _classic(file)
     for directory, sides in _sized(file, layout):
+        struct.pack_into(f"{layout.order}H", patched, directory.place, directory.number)
         for entry in directory.entries:
             if entry.tag in sides:
                 _patch(patched, layout, entry, size[sides[entry.tag]])
@@ -109,6 +113,8 @@ def _sized(file: BinaryIO, layout: Layout) -> Iterator[tuple[Directory, dict[int
     yield root, _TIFF_SIDES
     for directory in _below(file, layout, root, IFD.Exif):
         yield directory, _EXIF_SIDES
+    for directory in _below(file, layout, root, IFD.GPSInfo):
+        yield directory, {}
 
 
 def _below(file: BinaryIO, layout: Layout, above: Directory, tag: int) -> Iterator[Directory]:

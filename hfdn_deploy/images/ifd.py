@@ -55,6 +55,9 @@ class Directory:
 
     entries: list[Entry]
     """Those of a known type whose values lie inside the file."""
+    place: int
+    number: int
+    """Of its entries; of a directory that is cut off, those that there are."""
     next: int
     """Place of the next directory; 0 for none."""
     next_place: int
@@ -106,11 +109,11 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
     (count,) = _unpack(file, place, layout.order + number)
     if count > 2**16:
         raise ValueError("a directory of too many tags")
-    place += struct.calcsize(number)
+    start, place = place, place + struct.calcsize(number)
     size = struct.calcsize("=" + entry)
     file.seek(place)
     data = file.read(count * size)
-    data = data[: len(data) // size * size]  # of one that is cut off, what there is
+    data = data[: len(data) // size * size]
     entries = []
     for i, (tag, kind, values, inline) in enumerate(struct.iter_unpack(layout.order + entry, data)):
         if kind not in _SIZES:
@@ -125,7 +128,7 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
         (following,) = _unpack(file, place + len(data), layout.order + offset)
     except ValueError:  # some writers leave it out
         following = 0
-    return Directory(entries, following, place + len(data))
+    return Directory(entries, start, len(data) // size, following, place + len(data))
 
 
 def read_values(file: BinaryIO, entry: Entry) -> bytes:
