@@ -85,8 +85,10 @@ def resized_exif(block: bytes, width: int, height: int) -> bytes:
     patched, size = bytearray(block), (width, height)
     file = io.BytesIO(block)
     layout = _classic(file)
-    for directory, sides in _sized(file, layout):
+    directories = list(_sized(file, layout))
+    for directory, _ in directories:
         struct.pack_into(f"{layout.order}H", patched, directory.place, directory.number)
+    for directory, sides in directories:
         for entry in directory.entries:
             if entry.tag in sides:
                 _patch(patched, layout, entry, size[sides[entry.tag]])
