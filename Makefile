@@ -10,8 +10,9 @@ demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
 	$(BIN)/python -m benchmarks demo --bundle build/demo/x4 --picture build/demo/demo.png
 
+# Two processes: one leaves half of two cores idle, more take 3 GiB each.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The fast tests of what another Python may run differently: threads, tiles, images.
 test-fast: $(VENV)/ready
