@@ -58,14 +58,8 @@ class Animation:
 
     def _decoded(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
         """Frames as they are shown, RGBA and upright, and what Pillow knows of each."""
-        image: Any = self._reader.opened().reopened()
-        size = image.size
-        # An image for programs that know no animations is no frame.
-        for number in range(bool(getattr(image, "default_image", False)), image.n_frames):
-            image.seek(number)
-            # Pillow enlarges those that reach over the border.
-            pixels = np.asarray(image.convert("RGBA").crop((0, 0, *size)))
-            yield turn_upright(pixels, self.header.orientation), image.info
+        for pixels, info in self._reader.opened().shown():
+            yield turn_upright(pixels, self.header.orientation), info
 
     def frames(self) -> Frames:
         """All frames, from the first; they are decoded as they are taken.

@@ -19,6 +19,7 @@ from hfdn_deploy.images.profiles import known_cicp
 from hfdn_deploy.images.rows import Banded, Pixels
 
 _NCLX = re.compile(rb"colrnclx(....)", re.DOTALL)
+_HEAD_BYTES = 1 << 16
 _CODE_POINTS = struct.Struct(">HH")
 
 
@@ -58,7 +59,16 @@ class Avif(Format):
         return super()._metadata_options(replace(metadata, exif=exif))
 
     def _read_header(self) -> Header:
-        header = super()._read_header()
+        try:
+            header = super()._read_header()
+        except SyntaxError:
+            self._file.seek(0)
+            if self._file.read(_HEAD_BYTES).count(b"ipma\0") < 2:
+                raise
+            raise InputError(
+                "says in two boxes (ipma) what its images are like, which is not read; "
+                "convert it to PNG"
+            ) from None
         self._bits = _depth(self._file)
         if self._bits <= 8:
             return header
@@ -97,12 +107,12 @@ class Avif(Format):
 def _cicp(file: BinaryIO) -> tuple[int, int] | None:
     """What the colour information box says (ISO/IEC 14496-12, 12.1.5)."""
     file.seek(0)
-    found = _NCLX.search(file.read(1 << 16))
+    found = _NCLX.search(file.read(_HEAD_BYTES))
     return known_cicp(*_CODE_POINTS.unpack(found[1])) if found else None
 
 
 def _depth(file: BinaryIO) -> int:
     """Bits a channel by the pixel information box (ISO/IEC 23008-12, 6.5.6); 8 without one."""
     file.seek(0)
-    found = re.search(rb"pixi....(.)(.)", file.read(1 << 16), re.DOTALL)
+    found = re.search(rb"pixi....(.)(.)", file.read(_HEAD_BYTES), re.DOTALL)
     return found[2][0] if found and 1 <= found[1][0] <= 4 else 8

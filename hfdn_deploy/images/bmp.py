@@ -1,7 +1,7 @@
 """BMP."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ _HEADERS = (40, 52, 56, 108, 124)
 # Headers from this one on, and this compression, name a mask for alpha.
 _WITH_ALPHA, _BITFIELDS, _ALPHA_BITFIELDS = 56, 3, 6
 _METRES_PER_INCH = 0.0254
+_VERSION_4, _VERSION_5 = 108, 124
+# Kinds of colour space in headers of these versions (bV5CSType).
+_CALIBRATED, _EMBEDDED, _LINKED = bytes(4), b"DEBM", b"KNIL"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,27 @@ class Bmp(Format):
         dtype = "uint8" if max(mask.bit_count() for mask in masks) <= 8 else "uint16"
         metadata, _ = self._read_metadata({"dpi": [side * _METRES_PER_INCH for side in density]})
         return Header(self.name, width, abs(height), len(masks), dtype, 1, 1, metadata)
+
+    def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
+        metadata, orientation = super()._read_metadata(info)
+        self._file.seek(_FILE_HEADER)
+        header = self._file.read(_VERSION_5).ljust(_VERSION_5, b"\0")
+        (size,) = struct.unpack_from("<I", header)
+        kind, gammas = header[56:60], header[96:108]
+        if size == _VERSION_5 and kind == _EMBEDDED:
+            place, length = struct.unpack_from("<II", header, 112)
+            self._file.seek(_FILE_HEADER + place)
+            profile = self._file.read(length)
+            if profile[36:40] == b"acsp" and len(profile) == length:
+                return replace(metadata, icc=profile), orientation
+            lost = "colour profile of its original is damaged"
+        elif size == _VERSION_5 and kind == _LINKED:
+            lost = "colour profile of its original is another file"
+        elif size in (_VERSION_4, _VERSION_5) and kind == _CALIBRATED and any(gammas):
+            lost = "gamma of its original is that of a calibrated device"
+        else:
+            return metadata, orientation
+        return replace(metadata, lost=(f"the {lost}, and left out",)), orientation
 
     def _decode(self) -> Pixels:
         if self._fields is None:

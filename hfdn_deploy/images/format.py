@@ -150,9 +150,17 @@ class Format:
         """The file without the metadata that Pillow reads; empty if no such file can be made."""
         return b""
 
-    def reopened(self) -> ImageFile:
-        """The file anew, at its first frame, for Pillow to read all of them."""
-        return self._open_pillow()
+    def shown(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
+        """The frames of an animation as they are shown, from the first.
+
+        Returns:
+            Of each, RGBA (H, W, 4) as it is stored, uint8, and what Pillow knows.
+        """
+        image: Any = self._open_pillow()
+        # An image for programs that know no animations is no frame.
+        for number in range(bool(getattr(image, "default_image", False)), image.n_frames):
+            image.seek(number)
+            yield np.asarray(image.convert("RGBA")), image.info
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
         """Metadata and orientation from what Pillow knows."""

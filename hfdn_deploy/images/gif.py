@@ -2,24 +2,32 @@
 
 import io
 import struct
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL.GifImagePlugin import GifImageFile
 
-from hfdn_deploy.images.format import Format
+from hfdn_deploy.images.format import Format, Header
 from hfdn_deploy.images.frames import Frames
-from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.metadata import Metadata, metadata_of
 from hfdn_deploy.images.rows import Banded, Pixels
 
 _TRANSPARENT = 255
 """The palette's entry for pixels that are less than half opaque."""
-_KEEP, _CLEAR = 1, 2
+_KEEP, _CLEAR, _RESTORE = 1, 2, 3
 """What becomes of a frame when the next is shown."""
+_CHANNELS: dict[int, Any] = {1: 0, 2: [0, 3], 3: slice(3), 4: slice(4)}
+"""Of RGBA, by their number."""
 _MS = 10
 """Milliseconds in a unit of time."""
-_EXTENSION, _IMAGE = b"\x21", b"\x2c"
+_EXTENSION, _IMAGE, _END = b"\x21", b"\x2c", b"\x3b"
+_CONTROL, _COMMENT, _APPLICATION = b"\xf9", b"\xfe", b"\xff"
+_XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
+# XMP stands there as it is: wherever its bytes, taken for lengths, lead to, these lead to the end.
+_XMP_END = bytes([1, *range(255, -1, -1), 0])
 
 
 class Gif(Format):
@@ -30,8 +38,58 @@ class Gif(Format):
     signature = b"GIF8[79]a"
     pillow = GifImageFile
     max_side = 65_535
-    holds = frozenset(())
+    holds = frozenset(("icc", "xmp", "comments"))
     animated = True
+
+    def _read_header(self) -> Header:
+        header = super()._read_header()
+        data = self._data()
+        width, height = struct.unpack_from("<HH", data, 6)
+        if width and height:  # Pillow enlarges it for a frame that reaches beyond it
+            header = replace(header, width=width, height=height)
+        image: Any = self._pillow
+        left, top, right, bottom = image.dispose_extent
+        covered = not (left or top) and right >= header.width and bottom >= header.height
+        channels = header.channels + (not covered and header.channels in (1, 3))
+        metadata, _ = _read_metadata(data)
+        return replace(header, channels=channels, metadata=metadata)
+
+    def _data(self) -> bytes:
+        self._file.seek(0)
+        return self._file.read()
+
+    def _decode(self) -> Pixels:
+        pixels, _ = next(self.shown())
+        return pixels[..., _CHANNELS[self.header.channels]]
+
+    def shown(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
+        """The frames on their canvas, see `Format`; what none of them covers is transparent.
+
+        Pillow decodes each by itself: on a canvas it would make it black, and enlarge the canvas.
+        """
+        data = self._data()
+        head = data[: _behind_palette(data)]
+        width, height = self.header.width, self.header.height
+        canvas = np.zeros((height, width, 4), np.uint8)
+        control = b""
+        for label, block in _blocks(data):
+            if label == _CONTROL:
+                control = block
+            if label != _IMAGE:
+                continue
+            left, top, *sides = struct.unpack_from("<4H", block, 1)
+            stored = struct.pack("<2H", *map(min, sides, (width, height)))
+            still = head[:6] + stored + head[10:] + control + _IMAGE + bytes(4) + block[5:] + _END
+            pixels = _frame_pixels(still, max(0, width - left), max(0, height - top))
+            area = canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+            flags, duration = struct.unpack_from("<BH", control, 3) if control else (0, 0)
+            disposal = flags >> 2 & 7
+            before = area.copy() if disposal == _RESTORE else 0
+            np.copyto(area, pixels, where=pixels[..., 3:] > 0)
+            yield canvas.copy(), self._pillow.info | {"duration": duration * _MS}
+            if disposal in (_CLEAR, _RESTORE):
+                area[:] = before
+            control = b""
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
@@ -50,7 +108,9 @@ class Gif(Format):
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
         """Write an image, see `Format`."""
-        file.write(_still(image.whole()))
+        still = _still(image.whole())
+        start = _behind_palette(still)
+        file.write(b"GIF89a" + still[6:start] + _extensions(metadata) + still[start:])
 
     @classmethod
     def write_frames(
@@ -62,13 +122,14 @@ class Gif(Format):
         if frames.plays != 1:
             again = max(0, min(frames.plays - 1, 65_535))
             file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", again, 0))
+        file.write(_extensions(metadata))
         transparent = channels == 4
         kind = (_CLEAR if transparent else _KEEP) << 2 | transparent
         for pixels, duration in zip(frames.pixels, frames.durations(_MS), strict=True):
             shown = min(duration, 65_535)
             file.write(struct.pack("<4BH2B", 0x21, 0xF9, 4, kind, shown, _TRANSPARENT, 0))
             file.write(_frame(_still(pixels)))
-        file.write(b"\x3b")
+        file.write(_END)
 
 
 def _still(pixels: Pixels) -> bytes:
@@ -92,12 +153,85 @@ def _still(pixels: Pixels) -> bytes:
 def _frame(still: bytes) -> bytes:
     """The image in a GIF, with the palette of all as its own (GIF89a, 18 to 22)."""
     size = still[10] & 0x07
-    place = 13 + 3 * 2 ** (size + 1)
-    palette = still[13:place]
-    while still[place : place + 1] == _EXTENSION:
-        place += 2
-        while length := still[place]:
-            place += 1 + length
+    palette = still[13 : _behind_palette(still)]
+    image = next(block for label, block in _blocks(still) if label == _IMAGE)
+    return image[:9] + bytes([0x80 | size]) + palette + image[10:]
+
+
+def _frame_pixels(still: bytes, width: int, height: int) -> Pixels:
+    """RGBA of a GIF of one image, at most of this size."""
+    with GifImageFile(io.BytesIO(still), "") as image:
+        inside = image.crop((0, 0, min(width, image.width), min(height, image.height)))
+        return np.asarray(inside.convert("RGBA"))
+
+
+def _palette_bytes(flags: int) -> int:
+    """Length of the palette that flags of the canvas or of an image announce."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _behind_palette(data: bytes) -> int:
+    """Where the blocks begin."""
+    return 13 + _palette_bytes(data[10])
+
+
+def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each extension by its label, and each image, as they stand in the file."""
+    place = _behind_palette(data)
+    while (kind := data[place : place + 1]) not in (b"", _END):
+        start = place
+        if kind == _EXTENSION:
+            label = data[place + 1 : place + 2]
+            place += 2
+        elif kind == _IMAGE:
+            label = kind
+            # A descriptor, a palette and the size of the codes.
+            place += 11 + _palette_bytes((data[place + 9 : place + 10] or b"\0")[0])
+        else:  # stray bytes, as behind an image
+            place += 1
+            continue
+        while any(length := data[place : place + 1]):
+            place += 1 + length[0]
         place += 1
-    descriptor = still[place : place + 9] + bytes([0x80 | size])
-    return descriptor + palette + still[place + 10 : -1]
+        yield label, data[start:place]
+
+
+def _joined(blocks: bytes) -> bytes:
+    """What sub-blocks hold."""
+    parts, place = [], 0
+    while any(length := blocks[place : place + 1]):
+        parts.append(blocks[place + 1 : place + 1 + length[0]])
+        place += 1 + length[0]
+    return b"".join(parts)
+
+
+def _split(data: bytes) -> bytes:
+    """Sub-blocks that hold this."""
+    parts = [data[i : i + 255] for i in range(0, len(data), 255)]
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+def _read_metadata(data: bytes) -> tuple[Metadata, int]:
+    """What the comments and applications' extensions say."""
+    comments, found = [], {}
+    for label, block in _blocks(data):
+        if label == _COMMENT:
+            comments.append(_joined(block[2:]))
+        elif label == _APPLICATION and block[3:14] in (_XMP, _ICC):
+            plain = block.endswith(_XMP_END)
+            found[block[3:14]] = block[14 : -len(_XMP_END)] if plain else _joined(block[14:])
+    kept = tuple(filter(None, comments))
+    return metadata_of(None, found.get(_XMP), icc=found.get(_ICC) or None, comments=kept)
+
+
+def _extensions(metadata: Metadata) -> bytes:
+    """The extensions for what a GIF can hold of metadata."""
+    start = _EXTENSION + _APPLICATION + b"\x0b"
+    parts = [_EXTENSION + _COMMENT + _split(comment) for comment in metadata.comments]
+    if metadata.icc:
+        parts.append(start + _ICC + _split(metadata.icc))
+    if metadata.xmp:
+        # A zero would end it, as in UTF-16.
+        plain = b"\0" not in metadata.xmp
+        parts.append(start + _XMP + (metadata.xmp + _XMP_END if plain else _split(metadata.xmp)))
+    return b"".join(parts)

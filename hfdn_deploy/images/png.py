@@ -20,6 +20,7 @@ from hfdn_deploy.images.frames import Frames
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.png_chunks import (
     SIGNATURE,
+    STILL,
     filtered_bytes,
     pixel_chunks,
     png_chunk,
@@ -52,6 +53,10 @@ class Png(Format):
 
     def _read_header(self) -> Header:
         header = super()._read_header()
+        if header.animated and all(kind != b"fcTL" for kind, _ in walk_chunks(self._file)):
+            self.notes.append("its animation has no frames; the image beside it is read")
+            self._pillow = PngImageFile(io.BytesIO(pixel_chunks(self._file, STILL)))
+            header = replace(header, frames=1, animated=False)
         # The header chunk behind width and height: bits, colour type, three methods.
         self._file.seek(8 + 8 + 8)
         self._kind = self._file.read(5)

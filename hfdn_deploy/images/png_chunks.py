@@ -15,7 +15,9 @@ _GAMMA = (b"gAMA", b"cHRM", b"sRGB")
 # RGB in full range, which follow primaries and transfer.
 _RGB = b"\0\1"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
-_OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
+STILL = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""What the pixels of an image need that is not animated."""
+_OF_PIXELS = (*STILL, b"acTL", b"fcTL", b"fdAT")
 _AS_THEY_ARE = (b"tIME",)
 _XMP = b"XML:com.adobe.xmp\0"
 _XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
@@ -121,11 +123,11 @@ def metadata_chunks(metadata: Metadata) -> bytes:
     return b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
-def pixel_chunks(file: BinaryIO) -> bytes:
-    """A PNG without the chunks that its pixels do not need."""
+def pixel_chunks(file: BinaryIO, kinds: tuple[bytes, ...] = _OF_PIXELS) -> bytes:
+    """A PNG without the chunks that its pixels do not need: of these kinds alone."""
     parts = [SIGNATURE]
     for kind, length in walk_chunks(file):
-        if kind in _OF_PIXELS:
+        if kind in kinds:
             file.seek(-8, 1)
             parts.append(file.read(8 + length + 4))
     return b"".join(parts)

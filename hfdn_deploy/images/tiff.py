@@ -41,7 +41,7 @@ _HORIZONTAL_DIFFERENCES = 2
 # Of compressions: none and PackBits, where decoders take no notice of a predictor.
 _UNPREDICTED = (1, 32773)
 _NO_UNIT = 1
-_UNSPECIFIED, _UNASSOCIATED_ALPHA = 0, 2
+_UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 0, 1, 2
 
 
 class Tiff(Format):
@@ -118,6 +118,12 @@ class Tiff(Format):
         if bits in ({2}, {4}) and (photometric, samples, extra) == (1, 2, (_UNASSOCIATED_ALPHA,)):
             self._double = True
             return 2, "uint8"
+        planar = samples > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
+        if (photometric, samples, extra, planar) == (1, 2, (_ASSOCIATED_ALPHA,), True):
+            raise InputError(  # Pillow would read an alpha of 0
+                "holds grey and premultiplied alpha in planes of their own, which is not read; "
+                "save it with pixels interleaved"
+            )
         if not deep and not self._by_codecs:
             return CHANNELS[self._open_pillow().mode], "uint8"
         stored = f"{max(bits)}-bit"
@@ -127,7 +133,6 @@ class Tiff(Format):
             stored += f" {names.get(min(kind), 'unknown')}"
             raise InputError(f"holds {stored} pixels; convert it to 8 or 16 bits or 32-bit floats")
         # OpenCV gives wrong pixels for the other layouts, without a word.
-        planar = samples > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
         if (photometric, samples) not in ((1, 1), (1, 2), (2, 3), (2, 4)) or planar or 1 in extra:
             raise InputError(
                 f"is a {stored} TIFF of a layout that is not read; save it as grey or RGB "
