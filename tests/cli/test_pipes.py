@@ -60,10 +60,10 @@ def test_an_image_goes_through(source, expected, bundle, stdin, capfdbinary, tmp
     report = json.loads(capfdbinary.readouterr().out)
     assert (report["images"][0]["input"], report["images"][0]["height"]) == ("stdin", 24)
     assert (read_image(out) == decode_image(expected, "")).all()
-    other = source.rename(source.with_suffix(".heic"))
+    other = source.rename(source.with_suffix(".odd"))
     assert main([*command, str(other), "-o", "-"]) == 0
     assert capfdbinary.readouterr().out == expected
-    assert "a.heic: .heic cannot be written; stdout gets .png" in caplog.text
+    assert "a.odd: .odd cannot be written; stdout gets .png" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def set_up(capsys):
 def test_what_is_said_of_models_is_said_once(set_up):
     lines = set_up()
     for _ in range(3):
-        logging.getLogger("hfdn_deploy.upscaler").info("backend: %s", "openvino")
+        logging.getLogger("hfdn_deploy.upscaler.network").info("backend: %s", "openvino")
         logging.getLogger("hfdn_deploy.service.batcher").warning("a batch failed\n")
     assert lines() == ["backend: openvino", *3 * [r"a batch failed\n"]]
 

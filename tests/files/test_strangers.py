@@ -75,7 +75,7 @@ def test_the_content_decides(tmp_path, bundle, caplog, capsys):
     """A JPEG is one whatever it is called; its output is in a format that its name can have."""
     Image.fromarray(PIXELS).save(tmp_path / "t.jpg")
     data = (tmp_path / "t.jpg").read_bytes()
-    names = ["photo.png", "c.heic", "e.jpe", "f.jfif", "without", "v1.5", "g.txt"]
+    names = ["photo.png", "c.jpg_large", "e.jpe", "f.jfif", "without", "v1.5", "g.txt"]
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(data)
@@ -86,14 +86,14 @@ def test_the_content_decides(tmp_path, bundle, caplog, capsys):
         "photo.png": "PNG", "c.jpg": "JPEG", "e.jpe": "JPEG", "f.jfif": "JPEG",
         "without.jpg": "JPEG", "v1.5.jpg": "JPEG", "g.jpg": "JPEG",
     }  # fmt: skip
-    assert f"{tmp_path}/in/c.heic becomes c.jpg, for .heic cannot be written\n" in caplog.text
+    assert f"{tmp_path}/in/c.jpg_large becomes c.jpg, for .jpg_large cannot be written\n" in caplog.text
     assert main(["upscale", *inputs[1:2], "-o", str(tmp_path / "x.png"), "--scale", "2"]) == 0
 
 
 def test_one_output_for_two_inputs_that_change_their_suffix(tmp_path):
     write_image(tmp_path / "c.jpg", PIXELS)
-    (tmp_path / "c.heic").write_bytes((tmp_path / "c.jpg").read_bytes())
-    with pytest.raises(InputError, match=r"c\.heic and .*c\.jpg would both become out/c\.jpg"):
+    (tmp_path / "c.jpg_large").write_bytes((tmp_path / "c.jpg").read_bytes())
+    with pytest.raises(InputError, match=r"c\.jpg and .*c\.jpg_large would both become out/c\.jpg"):
         plan_jobs([str(tmp_path)], "out")
 
 
@@ -191,5 +191,5 @@ def test_options_that_do_not_fit_are_refused(photos, capsys):
     with pytest.raises(InputError, match=r"--suffix is for outputs in a folder, and x\.png"):
         plan_jobs([one], "x.png", Naming(suffix="_x4"))
     command = ["upscale", one, "-o", "out"]
-    assert "'xyz' is none of png, jpg, " in misused(capsys, [*command, "--format", "xyz"])
+    assert "'xyz' is none of png, apng, jpg, " in misused(capsys, [*command, "--format", "xyz"])
     assert "'../a' leads to another folder" in misused(capsys, [*command, "--suffix", "../a"])

@@ -56,6 +56,9 @@ def test_an_animation_of_16_bits_is_refused(tmp_path):
     deep = np.array([[500, 60000]], np.uint16)
     control = chunk(b"acTL", struct.pack(">II", 2, 0))
     (tmp_path / "a.png").write_bytes(png(deep, 0, 16, control))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), deep)  # it has no frames
+    control += chunk(b"fcTL", struct.pack(">5I2H2B", 0, 2, 1, 0, 0, 1, 10, 0, 0))
+    (tmp_path / "a.png").write_bytes(png(deep, 0, 16, control))
     with pytest.raises(InputError, match="animated PNG of 16 bits; save its first picture"):
         read_image(tmp_path / "a.png")
 
