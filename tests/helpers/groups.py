@@ -44,4 +44,6 @@ def control_group(controller: str, limit: int) -> Iterator[Path]:
 
 def inside(group: Path, command: list[str]) -> list[str]:
     """Return a command that enters a control group, then runs the command given."""
-    return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
+    # A busy kernel may refuse it for a moment (EIO).
+    enter = 'for try in 1 2 3 4 5; do echo $$ > "$0/cgroup.procs" && exec "$@"; sleep 1; done'
+    return ["sh", "-c", f"{enter}; exit 1", str(group), *command]
