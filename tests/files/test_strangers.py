@@ -86,7 +86,10 @@ def test_the_content_decides(tmp_path, bundle, caplog, capsys):
         "photo.png": "PNG", "c.jpg": "JPEG", "e.jpe": "JPEG", "f.jfif": "JPEG",
         "without.jpg": "JPEG", "v1.5.jpg": "JPEG", "g.jpg": "JPEG",
     }  # fmt: skip
-    assert f"{tmp_path}/in/c.jpg_large becomes c.jpg, for .jpg_large cannot be written\n" in caplog.text
+    assert (
+        f"{tmp_path}/in/c.jpg_large becomes c.jpg, for .jpg_large cannot be written\n"
+        in caplog.text
+    )
     assert main(["upscale", *inputs[1:2], "-o", str(tmp_path / "x.png"), "--scale", "2"]) == 0
 
 
