@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.backends.base import Features
 from hfdn_deploy.backends.graph_backend import GraphBackend
-from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity
+from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity, import_reason
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import Bundle, graph_for
 from hfdn_deploy.errors import BackendError, HFDNError
@@ -83,7 +83,7 @@ class OnnxRuntimeSessions(GraphBackend):
                 return Obstacle(
                     "ONNX Runtime is not installed", f"pip install 'hfdn-deploy[{extra}]'"
                 )
-            return Obstacle(f"ONNX Runtime cannot be imported ({error})", install)
+            return Obstacle(f"ONNX Runtime cannot be imported ({import_reason(error)})", install)
         if cls.provider not in providers:
             return Obstacle(f"this ONNX Runtime has no {cls.provider}", install)
         try:

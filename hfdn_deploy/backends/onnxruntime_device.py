@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.backends.onnxruntime import OnnxRuntimeSessions, failures
+from hfdn_deploy.backends.probes import import_reason
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.cuda import borrow, is_device_array
 from hfdn_deploy.errors import first_line
@@ -87,7 +88,7 @@ def _devices() -> list[Any] | Obstacle:
         import onnxruntime as ort
     except ImportError as error:
         install = BACKENDS["onnxruntime"].install
-        return Obstacle(f"ONNX Runtime cannot be imported ({error})", install)
+        return Obstacle(f"ONNX Runtime cannot be imported ({import_reason(error)})", install)
     plugin_name = "ONNX Runtime's plugin for TensorRT-RTX"
     try:
         plugin = import_module("onnxruntime_ep_nv_tensorrt_rtx")

@@ -35,6 +35,11 @@ def eight_bit_products_saturate_in_openvino() -> bool:
     return bool((y != 200).any())
 
 
+def import_reason(error: Exception) -> str:
+    """Why ONNX Runtime cannot be imported; below 1.19 and beside NumPy 2 it does not say."""
+    return str(error) or "without a reason: it may be too old for this NumPy"
+
+
 def identity() -> bytes:
     """The smallest graph a session can be opened with."""
     one = (np.float32, [1])

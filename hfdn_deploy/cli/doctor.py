@@ -38,6 +38,9 @@ def _diagnose() -> dict[str, Any]:
             "ONNX Runtime is not installed: pip install 'hfdn-deploy[cpu]', or 'hfdn-deploy[gpu]' "
             "for an NVIDIA GPU"
         )
+    reasons = {name: backends.why_unavailable(name) for name in backends.NAMES}
+    if (packages["onnxruntime"] or packages["onnxruntime-gpu"]) and reasons["onnxruntime"]:
+        problems.append(str(reasons["onnxruntime"]))
     if not pretrained_scales():
         problems.append("the package holds no pretrained bundle: reinstall hfdn-deploy")
     return {
@@ -45,9 +48,7 @@ def _diagnose() -> dict[str, Any]:
         "cpus": cpus(),
         "free_memory_mib": free_memory() // 2**20,
         "packages": packages,
-        "backends": {
-            name: str(backends.why_unavailable(name) or "works") for name in backends.NAMES
-        },
+        "backends": {name: str(reason or "works") for name, reason in reasons.items()},
         "pretrained_scales": list(pretrained_scales()),
         "problems": problems,
     }

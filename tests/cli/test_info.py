@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -8,6 +11,7 @@ import psutil
 from hfdn_deploy.cli import main
 from hfdn_deploy.machine import cpus
 from tests.helpers.commands import refused
+from tests.helpers.paths import ROOT
 
 
 def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
@@ -72,3 +76,17 @@ def test_doctor(capsys):
     assert "onnxruntime-gpu" in facts["backends"]["cuda"]
     assert facts["cpus"] == cpus()
     assert 0 < facts["free_memory_mib"] <= psutil.virtual_memory().total // 2**20
+
+
+def test_doctor_names_an_onnxruntime_that_cannot_be_imported(tmp_path):
+    """As 1.18 beside NumPy 2, which gives no reason."""
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "hfdn_deploy", "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, cwd=ROOT)
+    report = json.loads(done.stdout)
+    (problem,) = report["problems"]
+    assert problem.startswith(
+        "ONNX Runtime cannot be imported (without a reason: it may be too old"
+    )
+    assert report["backends"]["onnxruntime"] == problem
