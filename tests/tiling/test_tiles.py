@@ -40,6 +40,7 @@ def work(height, width, side, halo=20):
     return len(tiles) * np.prod(tiling.window(height, width, side, halo, halo))
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.integers(0, 25)
 )  # fmt: skip
@@ -96,6 +97,7 @@ def test_tiles_make_the_whole(kind, picture, scale):
         assert np.abs(tiled - whole).max() <= TOLERANCES[kind[1]]
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 200), st.integers(1, 200), st.integers(8, 200), st.integers(0, 20), st.data()
 )  # fmt: skip
