@@ -75,9 +75,7 @@ def upscale_animation(
             size = height, width
             write_frames(job.target, _timed(large), size, writing.video, overwrite=job.overwrite)
         else:
-            metadata = animation.header.metadata
-            if not writing.keep_metadata:
-                metadata = metadata.colour
+            metadata = writing.kept(animation.header.metadata)
             write_animation(job.target, large, metadata, writing.quality, overwrite=job.overwrite)
     return {
         "width": width,

@@ -111,7 +111,7 @@ def _of(job: Job, progress: FileProgress | None) -> Progress | None:
 
 
 def _write(one: "_Loaded", image: Image | Banded, writing: Writing) -> None:
-    metadata = one.header.metadata if writing.keep_metadata else one.header.metadata.colour
+    metadata = writing.kept(one.header.metadata)
     write_image(one.job.target, image, metadata, writing.quality, overwrite=one.job.overwrite)
 
 
@@ -164,7 +164,7 @@ def upscale_bytes(
     image = _read(reader, plan)
     with named(source):
         stream = up.stream(image, plan, progress)
-    metadata = reader.header.metadata if writing.keep_metadata else reader.header.metadata.colour
+    metadata = writing.kept(reader.header.metadata)
     return encode_image(stream, Path(target), metadata, writing.quality), reader.header
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hfdn_deploy.images import FORMATS
+from hfdn_deploy.images import FORMATS, Metadata
 from hfdn_deploy.video import VideoOptions, is_video
 
 
@@ -18,6 +18,10 @@ class Writing:
     """1 to 100 for JPEG, AVIF and WebP, see `write_image`; None for each format's default."""
     video: VideoOptions = field(default_factory=VideoOptions)
     """Codec and CRF of videos, and what becomes of interlaced ones."""
+
+    def kept(self, metadata: Metadata) -> Metadata:
+        """What an output carries over of its input's metadata: all, or what colours mean."""
+        return metadata if self.keep_metadata else metadata.colour
 
     def facts(self, target: Path) -> dict[str, Any]:
         """The choices that this output depends on."""

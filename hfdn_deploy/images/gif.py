@@ -51,8 +51,10 @@ class Gif(Format):
         left, top, right, bottom = image.dispose_extent
         covered = not (left or top) and right >= header.width and bottom >= header.height
         channels = header.channels + (not covered and header.channels in (1, 3))
-        metadata, _ = _read_metadata(data)
-        return replace(header, channels=channels, metadata=metadata)
+        return replace(header, channels=channels)
+
+    def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
+        return _read_metadata(self._data())
 
     def _data(self) -> bytes:
         self._file.seek(0)

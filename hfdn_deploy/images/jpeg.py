@@ -16,6 +16,7 @@ from hfdn_deploy.images.jpeg_segments import (
     metadata_segments,
     pixel_segments,
     read_metadata,
+    walk_segments,
     write_aspect,
 )
 from hfdn_deploy.images.metadata import Metadata
@@ -118,16 +119,9 @@ class _Frame(NamedTuple):
 
 def _find_frame(file: BinaryIO) -> _Frame:
     """The first frame; where there is none, one that Pillow will refuse."""
-    file.seek(2)
-    while (marker := file.read(2)) and marker[0] == 0xFF:
-        if marker[1] == 0xFF:  # fills
-            file.seek(-1, io.SEEK_CUR)
-            continue
-        length = int.from_bytes(file.read(2), "big")
-        if marker[1] & 0xF0 == 0xC0 and marker[1] not in _NO_FRAMES:
-            place = file.tell()
-            return _Frame(marker[1] & 0x0F, (file.read(1) or b"\x08")[0], place)
-        file.seek(max(0, length - 2), io.SEEK_CUR)
+    for marker, place, _ in walk_segments(file):
+        if marker & 0xF0 == 0xC0 and marker not in _NO_FRAMES:
+            return _Frame(marker & 0x0F, (file.read(1) or b"\x08")[0], place)
     return _Frame(0, 8, 0)
 
 

@@ -36,7 +36,6 @@ _DENSITY_PLACE = 13
 def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
     """Metadata and orientation from a JPEG's segments, and what Pillow made of some."""
     exif, xmp, photoshop = b"", b"", b""
-    extended: dict[int, bytes] = {}
     comments, others = [], []
     parts: list[tuple[bytes, int, bytes]] = []
     indexed = False
@@ -86,6 +85,13 @@ def _walk(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _places(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """Marker, place and bytes of the data of each, at which the file stands."""
+    for marker, place, size in walk_segments(file):
+        if _APP0 <= marker <= _APP0 + 15 or marker == _COMMENT:
+            yield marker, place, size
+
+
+def walk_segments(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
+    """Marker, place and bytes of the data of all in front of the first scan, likewise."""
     place = 2
     while True:
         file.seek(place)
@@ -102,8 +108,7 @@ def _places(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
         if len(length) < 2 or byte[0] == _SCAN:
             return
         place, size = file.tell(), max(0, int.from_bytes(length) - 2)
-        if _APP0 <= byte[0] <= _APP0 + 15 or byte[0] == _COMMENT:
-            yield byte[0], place, size
+        yield byte[0], place, size
         place += size
 
 

@@ -90,7 +90,7 @@ class ImageReader:
         if size_before := kind.size_before(self._file):
             width, height = size_before
             self._check_pixels(width, height)
-            _check_memory(_COPIES * width * height * 4 * np.dtype(np.float32).itemsize)
+            _check_memory(_bytes_to_read(width, height, "float32"))
         return kind(self._file)
 
     def _check_pixels(self, width: int, height: int) -> None:
@@ -106,8 +106,8 @@ class ImageReader:
         Raises:
             ImageTooLargeError: without the file's name.
         """
-        itemsize = np.dtype(self.header.dtype).itemsize
-        _check_memory(_COPIES * self.header.width * self.header.height * 4 * itemsize)
+        header = self.header
+        _check_memory(_bytes_to_read(header.width, header.height, header.dtype))
 
     def read(self) -> Image:
         """Decode the whole image, see `read_image`, and close the file.
@@ -210,6 +210,10 @@ def _state(file: BinaryIO) -> tuple[int, int] | None:
         return None
     status = os.fstat(file.fileno())
     return status.st_mtime_ns, status.st_size
+
+
+def _bytes_to_read(width: int, height: int, dtype: str) -> int:
+    return _COPIES * width * height * 4 * np.dtype(dtype).itemsize
 
 
 def _check_memory(need: int) -> None:

@@ -41,14 +41,16 @@ def upright_xmp(xmp: bytes) -> bytes:
 
 def resized_xmp(xmp: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
     """The packet of an image whose width and height changed: sizes in pixels are scaled."""
-    for uri, prefix, name, axis in _SIDES:
-        size = after[axis]
-        xmp = _replaced(xmp, uri, prefix, name, lambda _, size=size: size)  # type: ignore[misc]
-    for uri, prefix, name, axis in _PARTS:
-        scale = after[axis] / before[axis]
-        xmp = _replaced(
-            xmp, uri, prefix, name, lambda value, scale=scale: round(value * scale)  # type: ignore[misc]
-        )  # fmt: skip
+
+    def side(axis: int) -> Callable[[int], int]:
+        return lambda _: after[axis]
+
+    def part(axis: int) -> Callable[[int], int]:
+        return lambda value: round(value * after[axis] / before[axis])
+
+    for properties, changed in ((_SIDES, side), (_PARTS, part)):
+        for uri, prefix, name, axis in properties:
+            xmp = _replaced(xmp, uri, prefix, name, changed(axis))
     return xmp
 
 
