@@ -15,6 +15,7 @@ from benchmarks import (
     service,
     sessions,
     soak,
+    steps,
     tiling,
 )
 from hfdn_deploy.cli import run_command
@@ -30,6 +31,7 @@ COMMANDS = {
     "service": service,
     "hostile": hostile,
     "soak": soak,
+    "steps": steps,
     "scale": scale,
     "demo": demo,
     "report": report,

@@ -1,26 +1,56 @@
 """bfloat16 as backends compute it, told to ONNX Runtime, so that it is judged on any CPU."""
 
+from collections.abc import Sequence
+
 import onnx
 from onnx import TensorProto, helper
 
 from hfdn_deploy.graph import GraphView, rewired
 
+_INTEGERS = ("QuantizeLinear", "DequantizeLinear")
+
 
 def emulate_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """An fp32 graph with the input, every weight and every result but the last rounded to bf16.
+    """A graph with the input, the weights and the results rounded to bf16, as OpenVINO does.
 
-    That is what a library does whose products have bf16 operands and fp32 sums.
+    Products have bf16 operands and fp32 sums. Integers are exact, what is activated or quantised
+    is so at once, and what follows the last convolutions is in fp32.
     """
     view = GraphView(model)
-    floats = [name for name, x in view.tensors.items() if x.data_type == TensorProto.FLOAT]
-    sources = [view.inputs[0].name, *floats]
-    names = {name: f"{name}.rounded" for name in (*sources, *view.makers)}
+    tail = _tail(view)
+    scales = {name for node in view.nodes if node.op_type in _INTEGERS for name in node.input[1:]}
+    exact = {node.output[0] for node in view.nodes if node.op_type in _INTEGERS}
+    exact |= {name for name, readers in view.readers.items() if _goes_on(readers)} | tail
+    floats = {name for name, x in view.tensors.items() if x.data_type == TensorProto.FLOAT}
+    sources = [view.inputs[0].name, *sorted(floats - scales)]
+    names = {x: f"{x}.rounded" for x in (*sources, *view.makers) if x not in exact}
+    made = {name: short for name, short in names.items() if name in view.makers}
     nodes = [node for name in sources for node in _rounding(name)]
     for node in view.nodes:
-        nodes += [rewired(node, names), *_rounding(node.output[0])]
-    rounded = view.changed(nodes=nodes[:-2])
+        nodes.append(rewired(node, made if node.output[0] in tail else names))
+        if node.output[0] in names:
+            nodes += _rounding(node.output[0])
+    rounded = view.changed(nodes=nodes)
     onnx.checker.check_model(rounded, full_check=True)
     return rounded
+
+
+def _goes_on(readers: Sequence[onnx.NodeProto]) -> bool:
+    """Whether the step that makes a result activates or quantises it, too."""
+    return {node.op_type for node in readers} <= {"QuantizeLinear", "LeakyRelu"}
+
+
+def _tail(view: GraphView) -> set[str]:
+    """The results from the last one back to convolutions, not counting transposed ones."""
+    tail: set[str] = set()
+    left = [view.outputs[0].name]
+    while left:
+        name = left.pop()
+        maker = view.makers.get(name)
+        if maker and maker.op_type != "Conv":
+            tail.add(name)
+            left += maker.input
+    return tail
 
 
 def _rounding(name: str) -> list[onnx.NodeProto]:

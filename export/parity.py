@@ -12,6 +12,7 @@ from tqdm import tqdm
 from export.sessions import Array, Run
 from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8, photographs, psnr, to_levels
 from hfdn_deploy.bundle import Gate, Parity, ParityCase
+from hfdn_deploy.graph import FOR_OPENVINO
 from hfdn_deploy.network import HFDN
 
 # Limits by graph, each on a figure of `compare`:
@@ -29,7 +30,7 @@ SHORTER = {"not_finite": 0.0, "photograph_levels": 32.0, "tiled_levels": 1.0, **
 GATES = {
     "fp32": {"not_finite": 0.0, "max_abs": 1e-4, "tiled_max_abs": 1e-5},
     "fp16": {"not_finite": 0.0, "max_levels": 1.0, "tiled_levels": 1.0, "psnr_loss_db": 0.01},
-    **dict.fromkeys(("int8", "int8-cpu", "int8-openvino", "int8-openvino-7bit"), SHORTER),
+    **dict.fromkeys(("int8", "int8-cpu", *FOR_OPENVINO), SHORTER),
     # bf16 is chosen for what INT8 is chosen for, speed, and so may cost as much.
     "bf16": SHORTER,
 }

@@ -97,7 +97,7 @@ def _rewrite(
     taps = -(-size // stride)
     constants: Constants = {
         weight: _phases(kernel, stride, taps),
-        bias: np.repeat(weights[bias], stride**2),
+        bias: np.tile(weights[bias], stride**2),
     }
     pads = [taps - 1] * 4
     shape = [taps, taps]
@@ -106,7 +106,7 @@ def _rewrite(
     nodes = [
         helper.make_node("Conv", node.input, node.output, node.name, kernel_shape=shape, pads=pads),
         activation,
-        helper.make_node("DepthToSpace", [stem], [pixels], pixels, blocksize=stride, mode="CRD"),
+        helper.make_node("DepthToSpace", [stem], [pixels], pixels, blocksize=stride, mode="DCR"),
     ]
     # Without padding the transposed convolution gives stride·(H - 1) + size pixels, and the
     # whole phases stride·(H + taps - 1); stride·H are wanted.
@@ -121,12 +121,12 @@ def _rewrite(
 
 
 def _phases(kernel: NDArray[np.float32], stride: int, taps: int) -> NDArray[np.float32]:
-    """(in, out, k, k) of a transposed convolution to (out·stride², in, taps, taps).
+    """(in, out, k, k) of a transposed convolution to (stride²·out, in, taps, taps).
 
     Output pixel stride·i + r sums input i - a times tap stride·a + r over a.
     """
     inputs, outputs, size, _ = kernel.shape
     padded = np.pad(kernel, [(0, 0), (0, 0)] + [(0, stride * taps - size)] * 2)
     split = padded.reshape(inputs, outputs, taps, stride, taps, stride)[:, :, ::-1, :, ::-1]
-    phases = split.transpose(1, 3, 5, 0, 2, 4).reshape(outputs * stride**2, inputs, taps, taps)
+    phases = split.transpose(3, 5, 1, 0, 2, 4).reshape(outputs * stride**2, inputs, taps, taps)
     return np.ascontiguousarray(phases)

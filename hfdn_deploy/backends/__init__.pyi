@@ -1,7 +1,8 @@
 from .base import Backend, Features, Model, Parts, SplitNetwork, Tiling
 from .onnxruntime import OnnxRuntimeBackend, session_options
 from .opening import open_backend, open_model, why_unavailable
-from .openvino import OpenVINOBackend, compile_graph, why_not
+from .openvino import OpenVINOBackend, why_not
+from .openvino_session import compile_graph
 from .spec import BACKENDS, CHECKPOINT_SUFFIXES, NAMES, BackendSpec, Obstacle, automatic
 from .tensorrt import TensorRTBackend
 from .torch import TorchBackend

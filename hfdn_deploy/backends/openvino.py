@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: fp32, bf16 and int8."""
 
 import logging
-from functools import cache
+from functools import partial
 from threading import Lock
 from typing import Any, Self
 
@@ -11,20 +11,25 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.backends.base import Features
 from hfdn_deploy.backends.graph_backend import GraphBackend
+from hfdn_deploy.backends.openvino_session import Session, core
 from hfdn_deploy.backends.probes import eight_bit_products_saturate_in_openvino
-from hfdn_deploy.backends.quiet_openvino import import_openvino
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
-from hfdn_deploy.bundle import DERIVED, Bundle, graph_for
+from hfdn_deploy.bundle import DERIVED, Bundle, graph_for, why_failed
 from hfdn_deploy.errors import BackendError
-from hfdn_deploy.machine import threads
 
 logger = logging.getLogger(__name__)
 
 # What the convolutions of each precision compute in, as OpenVINO names it. An integer
 # convolution is told by its 8-bit input, symmetric or not.
 _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
-# All else stays in 32 bits unless bf16 is asked for; without this OpenVINO takes bf16 by itself.
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+# What all else computes in, by graph; without this OpenVINO takes bf16 by itself.
+_HINTS = {
+    "fp32": "f32",
+    "bf16": "bf16",
+    "int8-openvino": "f32",
+    "int8-openvino-7bit": "f32",
+    "int8-openvino-bf16": "bf16",
+}
 # By precision and scale; `python -m benchmarks memory --backend openvino` measures it.
 _MEMORY = {
     "fp32": {2: 5500, 3: 11200, 4: 19200},
@@ -38,26 +43,35 @@ def why_not(precision: str) -> Obstacle | None:
     if precision not in _COMPUTES:
         known = ", ".join(_COMPUTES)
         return Obstacle(f"openvino runs {known} on a CPU, not {precision}", "choose one of them")
-    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bf16" and "BF16" not in capabilities:
+    if precision == "bf16" and not _has_bf16():
         return Obstacle("this CPU has no bf16 instructions", "ask for precision fp32")
     return None
 
 
-@cache
-def _core() -> Any:
-    openvino = import_openvino()
-
-    return openvino.Core()
+def _has_bf16() -> bool:
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def graph_here(precision: str) -> str:
-    """Which graph runs a precision on this CPU: of int8, that with 7-bit weights if 8 saturate."""
+def graph_here(bundle: Bundle, precision: str) -> str:
+    """Which graph of a bundle runs a precision on this CPU.
+
+    Of int8, that with weights of 7 bits where 8 saturate; and where the CPU has bf16, and that
+    passed its gates, the one with bf16 around the integers.
+    """
     graph = graph_for(precision, "openvino")
-    if precision == "int8" and eight_bit_products_saturate_in_openvino():
+    if precision != "int8":
+        return graph
+    if eight_bit_products_saturate_in_openvino():
         logger.info("openvino: 8-bit products saturate on this CPU; int8 takes weights of 7 bits")
         return f"{graph}-7bit"
-    return graph
+    if not _has_bf16():
+        return graph
+    shorter = f"{graph}-bf16"
+    if reason := why_failed(bundle.manifest.derived.get(shorter)):
+        logger.info("openvino: int8 has fp32 around it, since bf16 failed its gates: %s", reason)
+        return graph
+    logger.info("openvino: int8 has bf16 around it")
+    return shorter
 
 
 class OpenVINOBackend(GraphBackend):
@@ -79,10 +93,11 @@ class OpenVINOBackend(GraphBackend):
     def __init__(self, bundle: Bundle, precision: str) -> None:
         if obstacle := why_not(precision):
             raise obstacle.error()
-        graph = graph_here(precision)
+        graph = graph_here(bundle, precision)
+        self._hint = _HINTS[graph]
         # A request computes for one thread at a time, and keeps its memory.
         self._turn = Lock()
-        self._last: Any = None
+        self._last: Session | None = None
         super().__init__(
             precision,
             bundle.manifest.scale,
@@ -94,7 +109,7 @@ class OpenVINOBackend(GraphBackend):
     def why_unavailable(cls) -> Obstacle | None:
         """See `Backend.why_unavailable`."""
         try:
-            devices = _core().available_devices
+            devices = core().available_devices
         except (ImportError, AttributeError, OSError, RuntimeError) as error:
             reason = f"OpenVINO cannot be imported ({error})"
             return Obstacle(reason, BACKENDS[cls.name].install)
@@ -115,20 +130,16 @@ class OpenVINOBackend(GraphBackend):
 
     def open_session(self, data: bytes) -> Any:
         """See `GraphBackend.open_session`."""
-        compiled = compile_graph(data, self.precision)
-        _check_precision(compiled, onnx.load_model_from_string(data), self.precision)
-        return compiled.create_infer_request()
+        model = onnx.load_model_from_string(data)
+        check = partial(_check_precision, model=model, precision=self.precision)
+        # Fixed sizes gain 0 to 9 per cent in fp32 and bf16, less than the noise (measured once).
+        return Session(data, self._hint, check, repeats=self.precision == "int8")
 
     def trim(self) -> None:
         """See `Backend.trim`."""
         with self._turn:
-            self._release()
-
-    def _release(self) -> None:
-        """Give back what the session that ran last keeps; the others keep nothing."""
-        if self._last:
-            self._last.get_compiled_model().release_memory()
-            self._last = None
+            if self._last:
+                self._last.release()
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -136,45 +147,21 @@ class OpenVINOBackend(GraphBackend):
         super().close()
 
     def run_session(
-        self, session: Any, lr: NDArray[np.float32], others: Features | None = None
+        self, session: Session, lr: NDArray[np.float32], others: Features | None = None
     ) -> list[NDArray[Any]]:
         """See `GraphBackend.run_session`."""
         feeds = {self.entry.input.name: lr, **(others or {})}
         try:
             with self._turn:
-                if self._last is not session:
-                    self._release()
+                if self._last and self._last is not session:
+                    self._last.release()
                 self._last = session
-                return list(session.infer(feeds, share_inputs=True).to_tuple())
+                return session.infer(feeds)
         except RuntimeError as error:
             height, width = lr.shape[2:]
             raise BackendError(
                 f"OpenVINO failed on an input of {width}×{height}: {error}"
             ) from error
-
-
-def compile_graph(data: bytes, precision: str) -> Any:
-    """An ONNX file compiled for one picture at a time, on the physical cores.
-
-    Raises:
-        BackendError: OpenVINO refuses the graph.
-    """
-    settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_HYPER_THREADING": False,
-        # Tied to cores, threads wait for whatever else runs there: on a busy machine the slowest
-        # of twelve runs took 6.2 s, and 0.6 s without (measured once).
-        "ENABLE_CPU_PINNING": False,
-        "INFERENCE_NUM_THREADS": threads(),
-        # It would keep what it prepares for each size: 2.9 GB after 1,000 sizes in int8, and 0.6
-        # without, with no size run faster when it came again.
-        "CPU_RUNTIME_CACHE_CAPACITY": 0,
-    }
-    try:
-        return _core().compile_model(_core().read_model(data), "CPU", settings)
-    except RuntimeError as error:
-        raise BackendError(f"OpenVINO refuses the graph: {error}") from error
 
 
 def _check_precision(compiled: Any, model: onnx.ModelProto, precision: str) -> None:

@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     import onnx
 
 MANIFEST = "manifest.json"
-SCHEMA = 5
+SCHEMA = 6
 
 # The graphs that each precision needs: backends on a CPU want a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
 GRAPH_NAMES = tuple(name for names in GRAPHS.values() for name in names)
 # What OpenVINO computes that is no file of its own, and the graph that it is derived from when
 # that is loaded: fp32 in shorter numbers, int8-cpu without the pairs that it has no use for, and
-# that with shorter weights, for CPUs where sums of two 8-bit products saturate.
-DERIVED = {"bf16": "fp32", "int8-openvino": "int8-cpu", "int8-openvino-7bit": "int8-cpu"}
+# that with shorter weights, for CPUs where sums of two 8-bit products saturate, or with bf16 around
+# the integers.
+DERIVED = {
+    "bf16": "fp32",
+    "int8-openvino": "int8-cpu",
+    "int8-openvino-7bit": "int8-cpu",
+    "int8-openvino-bf16": "int8-cpu",
+}
 PRECISIONS = (*GRAPHS, "bf16")
 
 

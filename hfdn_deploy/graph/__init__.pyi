@@ -1,4 +1,4 @@
-from .derived import FOR_OPENVINO, KEEPS_VALUES, for_openvino
+from .derived import FOR_OPENVINO, KEEPS_VALUES, for_openvino, for_openvino_bf16
 from .halo import halo_of
 from .parts import (
     INSIDE,
@@ -11,6 +11,7 @@ from .parts import (
     statistics_graph,
     tile_graph,
 )
+from .rows import pixels_by_rows
 from .tiny import OPSET, tiny_model
 from .view import GraphView, attributes_of, rewired
 
@@ -24,9 +25,11 @@ __all__ = [
     "GraphView",
     "attributes_of",
     "for_openvino",
+    "for_openvino_bf16",
     "halo_of",
     "is_global_pool",
     "part_of",
+    "pixels_by_rows",
     "pooled_tensor",
     "rewired",
     "split_graphs",

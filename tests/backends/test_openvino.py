@@ -8,7 +8,7 @@ import pytest
 from export.bf16 import emulate_bf16
 from export.sessions import candidate
 from hfdn_deploy import BackendError, GateError, Upscaler, tiling
-from hfdn_deploy.backends import Obstacle, open_backend, openvino
+from hfdn_deploy.backends import Obstacle, compile_graph, open_backend, openvino
 from hfdn_deploy.bench import PEAK
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.images import ImagePlanes
@@ -34,7 +34,7 @@ def levels(a, b):
 
 
 def kinds(backend):
-    return openvino.computed_in(backend.session.get_compiled_model())
+    return openvino.computed_in(backend.session.request.get_compiled_model())
 
 
 def tiled(backend, lr):
@@ -56,9 +56,10 @@ def test_fp32_equals_onnx_runtime(scale, lr):
 
 
 @pytest.mark.parametrize("scale", pretrained_scales())
-def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr):
+def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr, monkeypatch):
     bundle = pretrained(scale)
-    graphs = "fp32", openvino.graph_here("int8")
+    monkeypatch.setattr(openvino, "_has_bf16", lambda: False)
+    graphs = "fp32", openvino.graph_here(bundle, "int8")
     run_full, run_quantized = (candidate(model_of(bundle, name)) for name in graphs)
     full, quantized = run_full(lr), run_quantized(lr)
     backend = openvino.OpenVINOBackend(bundle, "int8")
@@ -74,20 +75,53 @@ def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr):
 
 
 @pytest.mark.parametrize(
-    ("saturate", "graph"), [(False, "int8-openvino"), (True, "int8-openvino-7bit")]
+    ("saturate", "bf16", "graph", "said"),
+    [
+        (False, False, "int8-openvino", ""),
+        (True, False, "int8-openvino-7bit", "int8 takes weights of 7 bits"),
+        (False, True, "int8-openvino-bf16", "int8 has bf16 around it"),
+    ],
 )
-def test_weights_have_seven_bits_where_eight_saturate(monkeypatch, caplog, saturate, graph):
+def test_the_cpu_decides_which_graph_int8_is(monkeypatch, caplog, saturate, bf16, graph, said):
     caplog.set_level("INFO")
+    bundle = pretrained(4)
     monkeypatch.setattr(openvino, "eight_bit_products_saturate_in_openvino", lambda: saturate)
-    assert openvino.graph_here("int8") == graph
-    assert [openvino.graph_here(name) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    monkeypatch.setattr(openvino, "_has_bf16", lambda: bf16)
+    assert openvino.graph_here(bundle, "int8") == graph
+    assert [openvino.graph_here(bundle, name) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     compiled = []
     monkeypatch.setattr(
         openvino.OpenVINOBackend, "open_session", lambda self, data: compiled.append(data)
     )
-    openvino.OpenVINOBackend(pretrained(4), "int8")
-    assert compiled == [pretrained(4).read_model(graph)]
-    assert ("int8 takes weights of 7 bits" in caplog.text) == saturate
+    openvino.OpenVINOBackend(bundle, "int8")
+    assert compiled == [bundle.read_model(graph)]
+    assert said in caplog.text
+
+
+def test_bf16_around_int8_that_fails_its_gates_is_fp32(
+    tmp_path, edit_manifest, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(openvino, "eight_bit_products_saturate_in_openvino", lambda: False)
+    monkeypatch.setattr(openvino, "_has_bf16", lambda: True)
+    copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
+    edit_manifest(copy, lambda m: m["derived"]["int8-openvino-bf16"]["gates"][1].update(value=40))
+    assert openvino.graph_here(Bundle(copy), "int8") == "int8-openvino"
+    assert "bf16 failed its gates: photograph_levels is 40, allowed 32" in caplog.text
+
+
+@needs_bf16
+@pytest.mark.parametrize("scale", pretrained_scales())
+def test_bf16_around_int8_is_what_the_gate_judges(scale, lr):
+    bundle = pretrained(scale)
+    model = model_of(bundle, "int8-openvino-bf16")
+    full = candidate(model_of(bundle, "fp32"))(lr)
+    exact, emulated = candidate(model)(lr), candidate(emulate_bf16(model))(lr)
+    backend = openvino.OpenVINOBackend(bundle, "int8")
+    got = backend.run(lr)
+    assert levels(got, exact)[1] > 0.1
+    assert levels(got, emulated)[1] < 0.5 * levels(got, exact)[1]
+    assert levels(got, full)[1] < 1.1 * levels(emulated, full)[1]
 
 
 @needs_bf16
@@ -122,7 +156,7 @@ def test_what_it_has_not_is_refused(monkeypatch):
             return ["FP32", "INT8"]
 
     monkeypatch.setattr(openvino, "_COMPUTES", {"bf16": ("bf16",)})
-    monkeypatch.setattr(openvino, "_core", Old)
+    monkeypatch.setattr(openvino, "core", Old)
     with pytest.raises(BackendError, match="this CPU has no bf16 instructions: ask for"):
         Upscaler.load(4, "openvino", "bf16")
 
@@ -145,6 +179,7 @@ def test_what_is_derived_needs_a_gate_of_its_own(
         monkeypatch.setattr(
             openvino, "eight_bit_products_saturate_in_openvino", lambda: name.endswith("7bit")
         )
+        monkeypatch.setattr(openvino, "_has_bf16", lambda: False)
         opened, choice = open_backend("auto", Bundle(copy), "int8")
         assert opened.name == "onnxruntime"
         assert f"not openvino: {name}, derived from" in choice
@@ -174,5 +209,5 @@ def test_auto_takes_the_fastest_that_is_installed_and_passed(monkeypatch):
 @pytest.mark.parametrize(("asked", "found"), [("1", 1), ("", len(os.sched_getaffinity(0)))])
 def test_threads_of_the_environment(monkeypatch, asked, found):
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    compiled = openvino.compile_graph(pretrained(4).read_model("fp32"), "fp32")
+    compiled = compile_graph(pretrained(4).read_model("fp32"), "f32")
     assert compiled.get_property("INFERENCE_NUM_THREADS") == found

@@ -5,7 +5,7 @@ from onnx import helper
 
 from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.graph import GraphView, for_openvino
-from tests.helpers.graphs import load_graph
+from tests.helpers.graphs import load_graph, run
 
 
 @pytest.mark.parametrize("scale", pretrained_scales())
@@ -33,6 +33,15 @@ def test_weights_of_seven_bits_lie_within_half_a_step(scale):
         changed |= {weight, step, bias, bias_step}
     assert max(np.abs(x).max() for x in after.values() if x.dtype == np.int8) == 64
     assert changed == {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("scale", pretrained_scales())
+@pytest.mark.parametrize("size", [(1, 1), (5, 8)])
+def test_the_base_may_be_added_to_pixels(scale, size):
+    phases, pixels = (load_graph(f"int8-openvino{kind}", scale) for kind in ("", "-bf16"))
+    assert [node.op_type for node in pixels.graph.node].count("ConvTranspose") == 1
+    lr = np.random.default_rng(0).random((2, 1, *size), np.float32)
+    np.testing.assert_allclose(run(pixels, lr=lr), run(phases, lr=lr), rtol=0, atol=1e-6)
 
 
 def test_a_pair_that_nobody_reads_is_no_error():

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hfdn_deploy.backends import session_options
 from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.graph import GraphView
+from hfdn_deploy.graph import FOR_OPENVINO, GraphView
 
-GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", "int8-openvino", "int8-openvino-7bit"]
+GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", *FOR_OPENVINO]
 
 
 def load_graph(name: str, scale: int = 4) -> onnx.ModelProto:
