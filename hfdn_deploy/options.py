@@ -115,7 +115,7 @@ class ModelOptions:
     need be."""
     precision: str | None = None
     """Of `hfdn_deploy.bundle.PRECISIONS`, never replaced by another; None for fp32, or an engine's
-    own."""
+    own; "auto" for the fastest measured whose graph passed its gates, with this backend."""
     ensemble: bool = False
     """HFDN+: average over the eight flips and rotations of the input; takes eight times as long."""
     tile: Tile = "auto"
@@ -131,8 +131,8 @@ class ModelOptions:
     """Run an engine that this user did not build; it is native code."""
 
     def __post_init__(self) -> None:
-        if self.precision not in (*PRECISIONS, None):
-            known = ", ".join(PRECISIONS)
+        if self.precision not in (*PRECISIONS, "auto", None):
+            known = ", ".join(("auto", *PRECISIONS))
             raise InputError(f"there is no precision {self.precision!r}; choose one of {known}.")
 
 

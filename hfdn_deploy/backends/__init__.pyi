@@ -3,7 +3,7 @@ from .onnxruntime import OnnxRuntimeBackend, session_options
 from .opening import open_backend, open_model, why_unavailable
 from .openvino import OpenVINOBackend, why_not
 from .openvino_session import compile_graph
-from .spec import BACKENDS, CHECKPOINT_SUFFIXES, NAMES, BackendSpec, Obstacle, automatic
+from .spec import BACKENDS, CHECKPOINT_SUFFIXES, NAMES, BackendSpec, Obstacle, by_speed
 from .tensorrt import TensorRTBackend
 from .torch import TorchBackend
 
@@ -23,7 +23,7 @@ __all__ = [
     "TensorRTBackend",
     "Tiling",
     "TorchBackend",
-    "automatic",
+    "by_speed",
     "compile_graph",
     "open_backend",
     "open_model",

@@ -51,6 +51,11 @@ class Backend(ABC):
         return None
 
     @classmethod
+    def why_slow(cls, precision: str) -> Obstacle | None:
+        """Why a precision is no faster than fp32 here, where its record says it is; else None."""
+        return None
+
+    @classmethod
     def open(cls, model: Any, precision: str) -> Self:
         """Open a model of a kind that its record names.
 

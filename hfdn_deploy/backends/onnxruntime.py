@@ -153,6 +153,14 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
     forks = True
     provider = "CPUExecutionProvider"
 
+    @classmethod
+    def why_slow(cls, precision: str) -> Obstacle | None:
+        """See `Backend.why_slow`; the exact kernels take twice the time (docs/sessions.md)."""
+        if precision == "int8" and eight_bit_products_saturate():
+            reason = "8-bit products saturate on this CPU, and exact ones are no faster than fp32"
+            return Obstacle(reason, "ask for precision int8")
+        return None
+
     def trim(self) -> None:
         """See `Backend.trim`; the arena is one for all sessions and shrinks after a run."""
         import onnxruntime as ort

@@ -1,5 +1,6 @@
 """Which backend opens a model: the one that is asked for, or the fastest that can."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from hfdn_deploy.backends.spec import (
     BackendSpec,
     ModelKind,
     Obstacle,
-    automatic,
+    by_speed,
 )
-from hfdn_deploy.bundle import Bundle, named_bundle, pretrained
+from hfdn_deploy.bundle import DERIVED, Bundle, graph_for, named_bundle, pretrained
 from hfdn_deploy.engines import ENGINE_SUFFIXES, Engine, open_engine
 from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.interruption import deferred
@@ -63,10 +64,11 @@ def why_unfit(name: str, model: Model) -> Obstacle | None:
 
 
 def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]:
-    """Open a model with the backend named, or with the fastest that can run it if that is "auto".
+    """Open a model with the backend and in the precision named; "auto" is the fastest that can.
 
     Returns:
-        The backend, and a sentence that says which it is and why.
+        The backend, and a sentence that says which it is, in which precision if that was "auto",
+        and why.
 
     Raises:
         BackendError: it is unknown, unavailable or unfit; for "auto", all are.
@@ -77,25 +79,42 @@ def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]
         raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(BACKENDS)}.")
     passed_over: dict[str, Obstacle] = {}
     failure: BackendError | GateError | None = None
-    for spec in _candidates(model, precision) if name == "auto" else (BACKENDS[name],):
-        obstacle = why_unfit(spec.name, model) or why_unavailable(spec.name)
-        if obstacle is None:
-            try:
-                backend = _implementation(spec).open(model, precision)
-            except (BackendError, GateError) as error:
-                failure, obstacle = error, Obstacle(error.reason, error.advice)
-            else:
-                facts = [f"not {other}: {found.reason}" for other, found in passed_over.items()]
-                why = "asked for" if name != "auto" else "; ".join([*facts, spec.merit])
-                return backend, f"{spec.name} ({why})"
-        passed_over[spec.name] = obstacle
+    for spec, tried in _candidates(name, model, precision):
+        if spec.name in passed_over:
+            continue
+        if obstacle := why_unfit(spec.name, model) or why_unavailable(spec.name):
+            passed_over[spec.name] = obstacle
+            continue
+        what = f"{spec.name} in {tried}" if precision == "auto" else spec.name
+        if precision == "auto" and (obstacle := _why_not_faster(spec, model, tried)):
+            passed_over[what] = obstacle
+            continue
+        try:
+            backend = _implementation(spec).open(model, tried)
+        except (BackendError, GateError) as error:
+            failure, passed_over[what] = error, Obstacle(error.reason, error.advice)
+        else:
+            facts = [f"not {other}: {found.reason}" for other, found in passed_over.items()]
+            automatic = "auto" in (name, precision)
+            why = "; ".join([*facts, spec.merit]) if automatic else "asked for"
+            return backend, f"{what} ({why})"
     refused = "; ".join(f"not {other}: {found}" for other, found in passed_over.items())
     raise failure or BackendError(f"{refused}.")
 
 
-def _candidates(model: Model, precision: str) -> list[BackendSpec]:
-    """The backends that "auto" tries, in order."""
-    return [BACKENDS["tensorrt"]] if isinstance(model, Engine) else list(automatic(precision))
+def _candidates(name: str, model: Model, precision: str) -> Sequence[tuple[BackendSpec, str]]:
+    """What is tried, in order; an engine is for one backend."""
+    engine = isinstance(model, Engine) and name == "auto"
+    return by_speed("tensorrt" if engine else name, precision)
+
+
+def _why_not_faster(spec: BackendSpec, model: Model, precision: str) -> Obstacle | None:
+    """Why automatic precision passes one over without trying it; None if it does not."""
+    if isinstance(model, Bundle) and spec.dialect:
+        graph = graph_for(precision, spec.dialect)
+        if DERIVED.get(graph, graph) not in {entry.graph for entry in model.manifest.files}:
+            return Obstacle("the bundle has no such graph", "export it anew")
+    return _implementation(spec).why_slow(precision)
 
 
 def _kind(model: Model) -> ModelKind:

@@ -46,8 +46,8 @@ class BackendSpec:
     """The command that brings it."""
     max_batch: int | None = None
     """The most images at once with what it builds by itself; None where memory alone decides."""
-    automatic: tuple[str, ...] = ()
-    """Precisions in which "auto" tries it, after those before it in `BACKENDS`."""
+    automatic: bool = True
+    """Whether "auto" tries it; the others must be requested explicitly."""
     merit: str = "first that fits"
     """Why "auto" takes it rather than those behind it."""
 
@@ -58,7 +58,7 @@ BACKENDS = {
     spec.name: spec
     for spec in (
         # An engine has to be built first, and which of the three that need a GPU is the fastest
-        # has not been measured: `tensorrt` and `rtx-ep` must be requested explicitly.
+        # has not been measured.
         BackendSpec(
             name="tensorrt",
             implementation="hfdn_deploy.backends.tensorrt:TensorRTBackend",
@@ -67,6 +67,7 @@ BACKENDS = {
             dialect="cuda",
             install="pip install 'hfdn-deploy[rtx]'",
             max_batch=1,  # the profile that engines are built with by default
+            automatic=False,
         ),
         BackendSpec(
             name="rtx-ep",
@@ -75,6 +76,7 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cuda",
             install="pip install 'hfdn-deploy[rtx]'",
+            automatic=False,
         ),
         BackendSpec(
             name="cuda",
@@ -83,10 +85,7 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cuda",
             install="pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu",
-            automatic=("fp32", "fp16", "int8"),
         ),
-        # Latency of OpenVINO as a share of ONNX Runtime's for ×2, ×3, ×4 (benchmarks/results/
-        # 2026-11-23-amd-epyc-2-cores.md): fp32 0.88, 0.90, 0.89; int8 0.59, 0.65, 0.59.
         BackendSpec(
             name="openvino",
             implementation="hfdn_deploy.backends.openvino:OpenVINOBackend",
@@ -94,7 +93,6 @@ BACKENDS = {
             runs=("bundle",),
             dialect="openvino",
             install="pip install 'hfdn-deploy[openvino]'",
-            automatic=("fp32", "bf16", "int8"),
             merit=_FASTEST,
         ),
         BackendSpec(
@@ -104,7 +102,6 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cpu",
             install="pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime",
-            automatic=("fp32", "fp16", "int8"),
             merit=_FASTEST,
         ),
         BackendSpec(
@@ -113,15 +110,37 @@ BACKENDS = {
             device="cpu",
             runs=("checkpoint",),
             install="pip install 'hfdn-deploy[torch]'",
-            automatic=PRECISIONS,
         ),
     )
 }
-"""By name, in the order in which "auto" tries them."""
+"""By name."""
 
 NAMES = tuple(BACKENDS)
 
+# The fastest first. On a CPU, with latency at ×2, ×3, ×4 as a share of ONNX Runtime's in fp32, from
+# benchmarks/results/2026-11-23-amd-epyc-2-cores.md. On a GPU no order has been measured: that of
+# its arithmetic stands here, and fp32 before int8, for which ONNX Runtime has no kernels there.
+_BY_SPEED = (
+    *((name, "fp16") for name in ("tensorrt", "rtx-ep", "cuda")),
+    *((name, "fp32") for name in ("tensorrt", "rtx-ep", "cuda")),
+    *((name, "int8") for name in ("tensorrt", "rtx-ep", "cuda")),
+    ("openvino", "int8"),  # 0.32, 0.35, 0.31
+    ("openvino", "bf16"),  # ×3, ×4: 0.42, 0.44
+    ("onnxruntime", "int8"),  # 0.54, 0.54, 0.53
+    ("openvino", "fp32"),  # 0.88, 0.90, 0.89
+    ("onnxruntime", "fp32"),
+    ("onnxruntime", "fp16"),
+    *(("torch", precision) for precision in PRECISIONS),  # it says itself that it has fp32 alone
+)
 
-def automatic(precision: str) -> Sequence[BackendSpec]:
-    """The backends that "auto" tries for a precision, in order."""
-    return [spec for spec in BACKENDS.values() if precision in spec.automatic]
+
+def by_speed(name: str, precision: str) -> Sequence[tuple[BackendSpec, str]]:
+    """The backends and precisions that "auto", for the one or the other, tries, in order."""
+    if "auto" not in (name, precision):
+        return [(BACKENDS[name], precision)]
+    return [
+        (BACKENDS[backend], one)
+        for backend, one in _BY_SPEED
+        if precision in (one, "auto")
+        and (name == backend or (name == "auto" and BACKENDS[backend].automatic))
+    ]

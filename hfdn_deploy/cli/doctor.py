@@ -19,6 +19,20 @@ def run(args: argparse.Namespace) -> None:
         print_facts(args.report)
 
 
+def _automatic() -> str:
+    """What `--precision auto` runs at the default scale, and why."""
+    from hfdn_deploy.backends import open_backend
+    from hfdn_deploy.bundle import pretrained
+    from hfdn_deploy.errors import HFDNError
+
+    try:
+        backend, choice = open_backend("auto", pretrained(4), "auto")
+    except HFDNError as error:
+        return str(error)
+    backend.close()
+    return choice
+
+
 def _diagnose() -> dict[str, Any]:
     """JSON-ready facts: platform, package versions, backends, models, problems."""
     from hfdn_deploy import backends
@@ -49,6 +63,7 @@ def _diagnose() -> dict[str, Any]:
         "free_memory_mib": free_memory() // 2**20,
         "packages": packages,
         "backends": {name: str(reason or "works") for name, reason in reasons.items()},
+        "automatic_precision": _automatic(),
         "pretrained_scales": list(pretrained_scales()),
         "problems": problems,
     }

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.bundle import PRECISIONS
+from hfdn_deploy.bundle import PRECISIONS as KNOWN_PRECISIONS
 
 if TYPE_CHECKING:
     from hfdn_deploy.options import ModelOptions
+
+
+PRECISIONS = ("auto", *KNOWN_PRECISIONS)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,10 @@ _MODEL: Any = {"type": Path, "help": "bundle (or x2, x3, x4), engine or checkpoi
 
 
 def _add_opening_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--precision", choices=PRECISIONS, help="default: the model's, or fp32")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="auto: the fastest here that passed its gates (default: the model's, or fp32)",
+    )  # fmt: skip
     parser.add_argument("--backend", default="auto")
     add_run_arguments(parser)
 

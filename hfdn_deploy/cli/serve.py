@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.cli.logs import FORMATS, LEVELS
 from hfdn_deploy.cli.options import (
+    PRECISIONS,
     add_run_arguments,
     positive,
     positive_number,
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
     parser.add_argument(
         "--precision", nargs="+", choices=PRECISIONS,
-        help="as --scale (default: fp32 int8; of --model its own, or fp32)",
+        help="as --scale; auto: the fastest here (default: fp32 int8; of --model its own, or fp32)",
     )  # fmt: skip
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--batch", type=int, help="most images at once (default: 8)")

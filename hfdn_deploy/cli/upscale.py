@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,10 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("--recursive is for --cluster local; name the folders.")
         if "-" in args.inputs:
             raise InputError("- (stdin) is for --cluster local; name files or folders.")
+        if args.precision == "auto":
+            raise InputError(
+                "--precision auto is for --cluster local, as machines may differ; name a precision."
+            )
         from hfdn_deploy.cli.upscale_cluster import run_in_cluster
 
         run_in_cluster(args)
@@ -60,16 +66,21 @@ def run(args: argparse.Namespace) -> None:
 
         run_through_pipes(args)
         return
-    _run_here(args)
+    with ExitStack() as opened:
+        _run_here(args, opened)
 
 
-def _run_here(args: argparse.Namespace) -> None:
+def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
     from hfdn_deploy.cli.progress import run_progress
     from hfdn_deploy.files import Done, Making, pending_jobs, plan_jobs, record_output, run_jobs
     from hfdn_deploy.upscaler import Upscaler
 
     planned, unusable = plan_jobs(args.inputs, args.output, naming_options(args))
-    making = Making(model_options(args), writing_options(args))
+    options, up = model_options(args), None
+    if options.precision == "auto":
+        up = opened.enter_context(Upscaler.open(options))
+        options = replace(options, precision=up.backend.precision)  # what is remembered
+    making = Making(options, writing_options(args))
     jobs = pending_jobs(planned, args.force, args.resume, making.facts)
     # A folder gets a hidden file; a single output only where somebody will ask for it.
     recorded = args.resume or not (len(planned) == 1 and Path(args.output) == planned[0].target)
@@ -80,7 +91,8 @@ def _run_here(args: argparse.Namespace) -> None:
     failed = [(one.name, one.error) for one in unusable]
     facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))
     if jobs:
-        with Upscaler.open(making.options) as up, run_progress(jobs, is_quiet(args)) as bars:
+        up = up or opened.enter_context(Upscaler.open(options))
+        with run_progress(jobs, is_quiet(args)) as bars:
             show = bars.show if bars else None
             for result in run_jobs(up, jobs, making.writing, args.batch, show):
                 job = result.job

@@ -25,6 +25,7 @@ class Making:
     """What makes the outputs of a run. No model is opened for it."""
 
     options: ModelOptions
+    """With the precision that runs in place of "auto"."""
     writing: Writing
 
     def facts(self, target: Path) -> Made:

@@ -4,7 +4,7 @@ import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -79,7 +79,8 @@ class Models:
         try:
             for options in settings.models:
                 model = self._first(options, settings.batch)
-                self._known[model.scale, model.precision] = model
+                if self._known.setdefault((model.scale, model.precision), model) is not model:
+                    self._close(model)  # the precision that "auto" chose is served already
                 self._fit()
         except BaseException:
             self.close()
@@ -89,7 +90,7 @@ class Models:
         up = Upscaler.open(options)
         side = options.tile if isinstance(options.tile, int) else None
         model = Model(
-            options,
+            replace(options, precision=up.backend.precision),
             up.scale,
             up.backend.precision,
             up.backend.name,

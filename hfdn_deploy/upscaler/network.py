@@ -36,7 +36,7 @@ class Network:
         model, precision = options.model, options.precision
         source = open_model(options)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
-        if precision not in (own, None):
+        if precision not in (own, "auto", None):
             raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
         if isinstance(source, Engine) and isinstance(options.tile, int):
             raise BackendError(
@@ -44,7 +44,8 @@ class Network:
                 f"{source.manifest.bundle}, or leave tile at 'auto' or None."
             )
         opened, choice = open_backend(options.backend, source, own)
-        logger.info("backend: %s", choice if logger.isEnabledFor(logging.DEBUG) else opened.name)
+        brief = choice.partition(" (")[0]
+        logger.info("backend: %s", choice if logger.isEnabledFor(logging.DEBUG) else brief)
         try:
             return cls(opened, choice, options.ensemble, options.tile, options.max_memory)
         except HFDNError:
@@ -93,6 +94,14 @@ class Networks:
     def opened(self) -> list[Network]:
         """Those that are open, in the order in which they were opened."""
         return list(self._opened.values())
+
+    @property
+    def choice(self) -> str:
+        """Which backend runs, and why that one; for each scale where they differ."""
+        choices = {network.backend.scale: network.choice for network in self.opened}
+        if len({*choices.values()}) > 1:
+            return "; ".join(f"×{scale}: {choice}" for scale, choice in choices.items())
+        return self.first.choice
 
     @property
     def first(self) -> Network:

@@ -85,7 +85,7 @@ class Upscaler:
                 with the package, as `size` needs them, which is the one of scale 4 without it.
             backend: "auto" for the fastest measured that can run the model here (`choice` tells
                 which and why), or "tensorrt", "rtx-ep", "cuda", "openvino", "onnxruntime", "torch".
-            precision: "fp32" (the default), "fp16", "int8" or, on OpenVINO, "bf16".
+            precision: "fp32" (the default), "fp16", "int8", "bf16" (OpenVINO), "auto" (fastest).
             ensemble: HFDN+: average over eight flips and rotations; takes eight times as long.
             allow_ungated, trust, tile, max_memory: see `ModelOptions`.
             size: width and height of the results in pixels, one of which may be None, see
@@ -133,8 +133,8 @@ class Upscaler:
 
     @property
     def choice(self) -> str:
-        """Which backend runs, and why that one."""
-        return self._networks.first.choice
+        """Which backend runs, and why that one; and in which precision, if that was "auto"."""
+        return self._networks.choice
 
     def plan(
         self,

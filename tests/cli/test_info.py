@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import psutil
 
+from hfdn_deploy import Upscaler
 from hfdn_deploy.cli import main
 from hfdn_deploy.machine import cpus
 from tests.helpers.commands import refused
@@ -75,6 +76,8 @@ def test_doctor(capsys):
     assert facts["backends"]["onnxruntime"] == facts["backends"]["torch"] == "works"
     assert "onnxruntime-gpu" in facts["backends"]["cuda"]
     assert facts["cpus"] == cpus()
+    with Upscaler.load(4, precision="auto") as up:
+        assert facts["automatic_precision"] == up.choice
     assert 0 < facts["free_memory_mib"] <= psutil.virtual_memory().total // 2**20
 
 

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from hfdn_deploy import Upscaler
 from hfdn_deploy.cli import main
 from hfdn_deploy.images import read_image, write_image
 from tests.helpers.commands import refused
@@ -128,3 +130,25 @@ def test_the_old_name_of_cluster(picture, bundle, tmp_path, capsys, caplog):
     with pytest.raises(SystemExit):
         main(["upscale", "--help"])
     assert "--engine" not in capsys.readouterr().out
+
+
+def test_what_automatic_precision_chose_is_remembered(tmp_path, photo, capsys):
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.png", photo[:8, :9])
+    command = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--scale", "2"]
+    command += ["--backend", "onnxruntime", "--resume", "--json", "--precision"]
+
+    def run(precision):
+        assert main([*command, precision]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    report = run("auto")
+    with Upscaler.load(2, "onnxruntime", "auto") as up:
+        chosen = up.backend.precision
+        assert (report["precision"], report["choice"]) == (chosen, up.choice)
+        assert np.array_equal(read_image(tmp_path / "out" / "a.png"), up(photo[:8, :9]))
+    for again in ("auto", chosen):
+        assert run(again)["skipped"] == 1
+    (other,) = {"fp32", "int8"} - {chosen}
+    assert main([*command, other]) == 2
+    assert f"made with precision {chosen}, not {other}" in capsys.readouterr().err

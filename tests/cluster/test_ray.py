@@ -209,6 +209,7 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
         ([pictures, "-o", out, "--gpus-per-worker", "1"], "--gpus-per-worker is for --cluster ray"),
         (["s3://a/b", "-o", out], "s3://a/b is no path"),
         ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --cluster local"),
+        ([pictures, "-o", out, *ray, "--precision", "auto"], "auto is for --cluster local, as"),
         ([pictures, "-o", out, *ray, "-r"], "--recursive is for --cluster local"),
         ([pictures, "-o", f"{out}.png", *ray], "fills a folder, so name one"),
         ([pictures, "-o", "ftp://a/b", *ray], "in no storage that is known"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from hfdn_deploy.backends import Obstacle, TensorRTBackend
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import main
 from hfdn_deploy.cuda import Device
@@ -168,11 +169,16 @@ def test_a_missing_flavour_is_named(engine):
         open_engine(engine)
 
 
-def test_an_engine_has_one_precision_and_one_backend(engine):
+def test_an_engine_has_one_precision_and_one_backend(engine, monkeypatch):
     with pytest.raises(InputError, match="is an engine in fp16, not int8"):
         Upscaler.load(engine, precision="int8")
     with pytest.raises(BackendError, match="does not run engines"):
         Upscaler.load(engine, backend="onnxruntime")
+    # Its own is what "auto" takes, so there is nothing to refuse but what is missing.
+    for precision in ("fp16", "auto"):
+        monkeypatch.setattr(TensorRTBackend, "why_unavailable", lambda: Obstacle("no GPU", "buy"))
+        with pytest.raises(BackendError, match="not tensorrt: no GPU: buy"):
+            Upscaler.load(engine, precision=precision)
 
 
 def test_without_a_gpu_one_sentence_says_so(engine, tmp_path):

@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.options import ModelOptions
-from hfdn_deploy.service import Batcher, ModelSettings, Pace, StoppedError
+from hfdn_deploy.service import Batcher, ModelSettings, Pace, Service, Settings, StoppedError
 from tests.helpers.service import encoded, held, running, serving, until
 
 SMALL = np.zeros((2, 2, 3), np.uint8)
@@ -269,6 +270,16 @@ def test_models_that_are_not_used_are_closed(png):
         models.trim()
         again = [served.post(png, params={"scale": scale}).content for scale in (2, 4, 3)]
         assert again == answers
+
+
+def test_a_precision_that_is_chosen_twice_is_served_once():
+    options = ModelOptions(model=2, backend="openvino", precision="auto")
+    models = ModelSettings((options, replace(options, precision="int8")))
+    with Service(Settings(models)) as service:
+        (facts,) = service.models.describe()
+        assert facts["choice"] == "openvino in int8 (the fastest measured of those left)"
+        assert service.models.open == 1
+        assert service.models.choose(2, "int8").options.precision == "int8"  # to be opened again
 
 
 def test_idle_memory_is_given_back(photo, png):
