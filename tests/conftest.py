@@ -1,6 +1,6 @@
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,14 @@ for number, handler in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled graphs and engines out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HFDN_CACHE", str(tmp_path_factory.mktemp("cache") / "hfdn"))
+        yield
 
 
 @pytest.fixture(scope="session")

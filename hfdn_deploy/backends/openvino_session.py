@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from hfdn_deploy.backends.compiled import load_compiled
 from hfdn_deploy.backends.quiet_openvino import import_openvino
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.graph import pixels_by_rows
@@ -40,6 +41,8 @@ def core() -> Any:
 def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None) -> Any:
     """An ONNX file compiled for one image at a time, on the physical cores.
 
+    For any size, it is kept on disk for the next process.
+
     Args:
         data: the file.
         hint: what is not in integers computes in, as OpenVINO names it.
@@ -61,9 +64,10 @@ def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None) -> Any:
         "CPU_RUNTIME_CACHE_CAPACITY": 0,
     }
     try:
+        if not shapes:
+            return load_compiled(core(), data, settings)
         model = core().read_model(data)
-        if shapes:
-            model.reshape({name: list(shape) for name, shape in shapes})
+        model.reshape({name: list(shape) for name, shape in shapes})
         return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO refuses the graph: {error}") from error

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from onnx import helper
 
+from hfdn_deploy.backends.compiled import load_compiled
 from hfdn_deploy.backends.quiet_openvino import import_openvino
 from hfdn_deploy.graph import tiny_model
 
@@ -31,7 +32,7 @@ def eight_bit_products_saturate_in_openvino() -> bool:
     openvino = import_openvino()
 
     core = openvino.Core()
-    (y,) = core.compile_model(core.read_model(_largest_products()), "CPU")(_ALL_255).to_tuple()
+    (y,) = load_compiled(core, _largest_products(), {})(_ALL_255).to_tuple()
     return bool((y != 200).any())
 
 

@@ -6,10 +6,10 @@ from .cache import (
     holds,
     resolve_targets,
 )
-from .contents import CacheEntry, cache_entries, remove_entry
+from .contents import OPENVINO, CacheEntry, cache_entries, remove_entry
 from .engine import Engine, open_engine
 from .flavour import FLAVOURS, choose_flavour, why_unavailable
-from .folders import cache_folder
+from .folders import cache_folder, is_own, make_own
 from .loaded import LoadedEngine
 from .runner import SLOTS, EngineRunner
 from .sidecar import EngineManifest, check_device, read_sidecar, sidecar_path
@@ -18,6 +18,7 @@ from .spec import ENGINE_SUFFIXES, BuildSpec, ShapeProfile, presets
 __all__ = [
     "ENGINE_SUFFIXES",
     "FLAVOURS",
+    "OPENVINO",
     "SLOTS",
     "BuildSpec",
     "CacheEntry",
@@ -35,6 +36,8 @@ __all__ = [
     "copy_engine",
     "device_here",
     "holds",
+    "is_own",
+    "make_own",
     "open_engine",
     "optimization_profile",
     "presets",

@@ -15,7 +15,13 @@ from hfdn_deploy.engines.sidecar import SUFFIX, read_sidecar
 from hfdn_deploy.errors import EngineError, InputError
 
 # What lies beside the folders of the engines.
-_OTHERS = {"timing": "times of kernels, for later builds", "kernels": "compiled kernels"}
+OPENVINO = "openvino"
+"""The folder of the graphs that OpenVINO compiled, in the cache."""
+_OTHERS = {
+    "timing": "times of kernels, for later builds",
+    "kernels": "compiled kernels",
+    OPENVINO: "graphs that OpenVINO compiled, for the next start",
+}
 
 
 @dataclass(frozen=True)
