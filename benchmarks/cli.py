@@ -15,6 +15,7 @@ from benchmarks import (
     service,
     sessions,
     soak,
+    startup,
     steps,
     tiling,
 )
@@ -28,6 +29,7 @@ COMMANDS = {
     "memory": memory,
     "tiling": tiling,
     "sessions": sessions,
+    "startup": startup,
     "service": service,
     "hostile": hostile,
     "soak": soak,

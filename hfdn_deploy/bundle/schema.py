@@ -4,6 +4,7 @@ import json
 import types
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -109,5 +110,9 @@ def _dataclass(kind: Any, value: object, where: str) -> Any:
     for name in sorted(names ^ set(value)):
         problem = "missing" if name in names else "unknown"
         raise ValueError(f"{f'{where}.{name}'.lstrip('.')} is {problem}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     return kind(**{name: _convert(hints[name], value[name], f"{where}.{name}") for name in names})
+
+
+# A manifest has hundreds of records of a few kinds, and evaluating annotations takes a while.
+_hints = cache(get_type_hints)

@@ -1,18 +1,20 @@
-"""The progress of a run on stderr, for commands that run; tqdm takes a while to import."""
+"""The progress of a run on stderr, for commands that run."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+import lazy_loader  # type: ignore[import-untyped]
 
 from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.errors import HFDNError
 from hfdn_deploy.files import Done, Failed, Job
 from hfdn_deploy.images import read_header
 from hfdn_deploy.video import describe_video, is_video
+
+# It takes a while to import, and bars are for a terminal alone.
+tqdm = lazy_loader.load("tqdm")
 
 # Letters of a file's name.
 _NAME = 30
@@ -39,7 +41,11 @@ def run_progress(
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    sizes = {job: pixels(job) for job in tqdm(jobs, "sizes", leave=False, delay=1, unit="file")}
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    sizes = {
+        job: pixels(job) for job in tqdm.tqdm(jobs, "sizes", leave=False, delay=1, unit="file")
+    }
     with logging_redirect_tqdm(), RunBars(sizes) as bars:
         yield bars
 
@@ -58,7 +64,7 @@ class RunBars:
         self._counted: dict[Job, int] = {}
         self._stack = ExitStack()
         self._run: Any = self._stack.enter_context(
-            tqdm(total=sum(sizes.values()), unit="px", unit_scale=True)
+            tqdm.tqdm(total=sum(sizes.values()), unit="px", unit_scale=True)
         )
         self._file: Any = None
         self._current: Job | None = None
@@ -72,7 +78,7 @@ class RunBars:
             unit = {"unit": "frame"} if is_video(job.source) else {"unit": "px", "unit_scale": True}
             name = printable(job.source.name)
             name = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-            self._file = tqdm(desc=name, total=total or None, leave=False, position=1, **unit)
+            self._file = tqdm.tqdm(desc=name, total=total or None, leave=False, position=1, **unit)
         self._file.update(done - self._file.n)
         if total:
             self._advance(job, self._sizes[job] * done // total)
