@@ -97,6 +97,8 @@ def _run(folder: Path, scale: int, backend: str, precision: str, kept: bool | No
 def _output(command: Sequence[str], folder: Path, kept: bool | None) -> bytes:
     with tempfile.TemporaryDirectory(dir=folder) as empty:
         cache = folder / "cache" if kept else Path(empty) / "cache"
-        environment = {**os.environ, "HFDN_CACHE": str(cache)}
+        # Modules are compiled, as those of an installed package are.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "modules")}
+        environment |= {"HFDN_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": ""}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return done.stdout
