@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
         # What is kept is so from the first round on, which is not counted.
         for number in tqdm(range(args.rounds + 1), unit="round"):
             for row in rows:
-                seconds = _run(Path(folder), *row)
+                seconds = start_seconds(Path(folder), *row)
                 if number:
                     samples.setdefault(_name(*row), []).append(seconds)
     print(f"32×32, {args.rounds} rounds, {os.cpu_count()} CPUs; median (middle half)\n")
@@ -76,7 +76,9 @@ def _name(scale: int, backend: str, precision: str, kept: bool | None) -> str:
     return f"×{scale}, {backend}, {precision}{words[kept]}"
 
 
-def _run(folder: Path, scale: int, backend: str, precision: str, kept: bool | None) -> list[float]:
+def start_seconds(
+    folder: Path, scale: int, backend: str, precision: str, kept: bool | None
+) -> list[float]:
     """Seconds of each column, in fresh processes."""
     image, array = folder / "a.png", folder / "a.npy"
     if not image.exists():

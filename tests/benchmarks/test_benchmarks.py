@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import sessions
+from benchmarks import sessions, startup
 from benchmarks.cli import main
 from benchmarks.pictures import side_by_side
 from benchmarks.quality import bicubic, markdown, network, picture, score, upscale_set
@@ -84,6 +84,14 @@ def test_sessions_are_measured_against_the_options_as_set(monkeypatch, capsys):
     assert len(rows) == len(sessions.variants())
     assert rows[0].endswith("| 1.000 (1.000–1.000) |")
     assert all(row.startswith("| int8 | ") and " ms " in row for row in rows)
+
+
+def test_a_start_is_measured_in_parts(tmp_path):
+    seconds = startup.start_seconds(tmp_path, 2, "openvino", "int8", True)
+    assert len(seconds) == len(startup.COLUMNS)
+    assert min(seconds) > 0
+    assert read_image(tmp_path / "b.png").shape == (64, 64, 3)
+    assert list((tmp_path / "cache" / "engines" / "openvino").glob("*.blob"))
 
 
 def test_table_names_the_paper_and_incomplete_sets(photo):
