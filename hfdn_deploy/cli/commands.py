@@ -23,7 +23,7 @@ COMMANDS = {
     "compare": "say how far two backends, precisions or bundles differ on an image",
     "serve": "upscale over HTTP, with a page for people",
     "doctor": "say what is installed and what works",
-    "cache": "list or clear the engines that are kept",
+    "cache": "list or clear the engines and compiled graphs that are kept",
     "completion": "print what completes commands and options in a shell",
 }
 """What each command does; the module `hfdn_deploy.cli.COMMAND` has its options and runs it."""

@@ -4,6 +4,7 @@ FOLDER/KEY/lock                     held while somebody builds
 FOLDER/KEY/engine/SHA256.engine     and its sidecar; both appear at once
     FOLDER/timing/                      kernel times, where the flavour measures them
     FOLDER/kernels/                     compiled kernels, where it makes them as it runs
+    FOLDER/openvino/                    graphs that OpenVINO compiled, see `backends.compiled`
 """
 
 import hashlib
