@@ -6,6 +6,7 @@ from hfdn_deploy import BackendError, Upscaler, backends
 from hfdn_deploy.backends import Obstacle, open_backend, openvino
 from hfdn_deploy.backends import onnxruntime as ort_backend
 from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.graph import FOR_OPENVINO
 from hfdn_deploy.options import ModelOptions
 from tests.helpers.paths import ROOT
 
@@ -61,7 +62,7 @@ def test_exact_products_are_no_gain_in_onnx_runtime(monkeypatch, no_openvino, sa
 
 def test_automatic_precision_passes_over_what_failed_its_gates(tmp_path, edit_manifest):
     copy = shutil.copytree(pretrained(2).path, tmp_path / "copy")
-    for name in ("int8-openvino", "int8-openvino-7bit"):
+    for name in FOR_OPENVINO:
         edit_manifest(copy, lambda m, name=name: m["derived"][name].update(passed=False))
     precision, choice = opened("auto", Bundle(copy), "auto")
     # At ×2 bf16 costs too much.
