@@ -17,7 +17,7 @@ from hfdn_deploy.cli.upscale_options import (
     naming_options,
     say_what_is_kept,
     tell,
-    warn_of_quality,
+    warn_of_ignored,
     writing_options,
 )
 from hfdn_deploy.errors import InputError
@@ -85,8 +85,7 @@ def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
     # A folder gets a hidden file; a single output only where somebody will ask for it.
     recorded = args.resume or not (len(planned) == 1 and Path(args.output) == planned[0].target)
     say_what_is_kept(args, len(planned) - len(jobs), len(planned))
-    if args.quality is not None:
-        warn_of_quality(jobs)
+    warn_of_ignored(args, jobs)
     done = []
     failed = [(one.name, one.error) for one in unusable]
     facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))

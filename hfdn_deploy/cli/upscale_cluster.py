@@ -12,7 +12,7 @@ from hfdn_deploy.cli.upscale_options import (
     naming_options,
     say_what_is_kept,
     tell,
-    warn_of_quality,
+    warn_of_ignored,
     writing_options,
 )
 from hfdn_deploy.errors import InputError
@@ -35,8 +35,7 @@ def run_in_cluster(args: argparse.Namespace) -> None:
     options, writing = model_options(args), writing_options(args)
     making = Making(options, writing)
     planned = plan(args.inputs, args.output, args.force, args.resume, making, naming_options(args))
-    if args.quality is not None:
-        warn_of_quality(planned.jobs)
+    warn_of_ignored(args, planned.jobs)
     unusable, todo = planned.unusable, len(planned.jobs)
     number = todo + len(planned.done)
     say_what_is_kept(args, len(planned.done), number)

@@ -164,13 +164,19 @@ def say_what_is_kept(args: argparse.Namespace, kept: int, number: int) -> None:
         logger.info("--force --resume: what is done is kept, outputs that are not are overwritten")
 
 
-def warn_of_quality(jobs: "Sequence[Job]") -> None:
-    """Warn where the quality is ignored."""
+def warn_of_ignored(args: argparse.Namespace, jobs: "Sequence[Job]") -> None:
+    """Warn of options that no output, or not every output, heeds."""
     from hfdn_deploy.images import FORMATS
     from hfdn_deploy.video import is_video
 
-    if any(is_video(job.source) for job in jobs):
-        logger.warning("--quality is for pictures; --crf is for videos")
+    videos = [job for job in jobs if is_video(job.target)]
+    given = [f"--{name}" for name in ("codec", "crf") if getattr(args, name) is not None]
+    if given and jobs and not videos:
+        logger.warning("%s: for videos, and ignored for images", " and ".join(given))
+    if args.quality is None:
+        return
+    if videos:
+        logger.warning("--quality is for images, and ignored for videos, which take --crf")
     suffixes = {job.target.suffix.lower() for job in jobs}
     if exact := sorted(s for s in suffixes if s in FORMATS and not FORMATS[s].lossy):
         lossy = ", ".join(dict.fromkeys(kind.name for kind in FORMATS.values() if kind.lossy))

@@ -18,7 +18,7 @@ from hfdn_deploy.cli.upscale_options import (
     model_facts,
     naming_options,
     tell,
-    warn_of_quality,
+    warn_of_ignored,
     writing_options,
 )
 from hfdn_deploy.errors import InputError
@@ -43,8 +43,7 @@ def run_through_pipes(args: argparse.Namespace) -> None:
         data, source = _read(args)
         target = _target(args, source, data)
         job = Job(source, target, overwrite=args.force)
-        if args.quality is not None:
-            warn_of_quality([job])
+        warn_of_ignored(args, [job])
         before = decode_header(data, str(source))
         pixels = before.width * before.height
         with (
@@ -72,8 +71,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be, before stdin is read.
 
     Raises:
-        InputError: something else is to be read or written, stdin or stdout is a terminal, or the
-            output is there.
+        InputError: something else is to be read or written, stdin or stdout is a terminal, stdout
+            is closed, or the output is there.
     """
     if args.resume or args.suffix:
         option = "--resume" if args.resume else "--suffix"
@@ -86,6 +85,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.output == PIPE:
         if args.json:
             raise InputError("--json and the image would both go to stdout; leave one of them out.")
+        if sys.__stdout__ is None:  # `sys.stdout` writes to nobody then
+            raise InputError("stdout is closed; redirect it, or name a file with -o.")
         if sys.stdout.isatty():
             raise InputError(
                 "the image would go to a terminal; redirect stdout, or name a file with -o."
@@ -164,5 +165,10 @@ def _target(args: argparse.Namespace, source: Path, data: bytes) -> Path:
 
 def _write(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"stdout cannot be written: {error.strerror}; redirect it.") from None

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,14 @@ def test_stdin_without_end_is_refused(stdin, capfd, monkeypatch):
 def run(arguments, **options):
     command = [sys.executable, "-m", "hfdn_deploy", "upscale", *arguments]
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_full_disk_behind_stdout_is_named(source, bundle):
+    with Path("/dev/full").open("wb") as full:
+        ran = run([str(source), "-o", "-", "--model", str(bundle)], stdout=full)
+    assert ran.returncode == 2
+    last = ran.stderr.splitlines()[-1]
+    assert last == "error: stdout cannot be written: No space left on device; redirect it."
 
 
 def test_a_terminal_gets_no_bytes(source):

@@ -129,6 +129,20 @@ def test_interruption_while_an_engine_is_imported(monkeypatch, owner, name):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [
+        (">&-", "stdout is closed; redirect it"),
+        ("<&- >/dev/full", "stdin is empty; it should be an image"),
+    ],
+)
+def test_a_closed_stream_holds_no_image(closed, words):
+    command = f"{sys.executable} -m hfdn_deploy upscale - -o - {closed}"
+    run = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert words in run.stderr
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_standard_streams(tmp_path, photo, closed):
     """What is opened next would take their place, and what is printed would go there."""
