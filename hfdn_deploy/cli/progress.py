@@ -11,7 +11,7 @@ from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.errors import HFDNError
 from hfdn_deploy.files import Done, Failed, Job
 from hfdn_deploy.images import read_header
-from hfdn_deploy.video import describe_video, is_video
+from hfdn_deploy.video import describe_video_header, is_video
 
 # It takes a while to import, and bars are for a terminal alone.
 tqdm = lazy_loader.load("tqdm")
@@ -24,7 +24,7 @@ def pixels_of(job: Job) -> int:
     """The pixels of a job's image or frames by the header; 0 where that does not tell."""
     try:
         if is_video(job.source):
-            facts = describe_video(job.source)
+            facts = describe_video_header(job.source)
             frames = facts["frames"] or round((facts["rate"] or 0) * (facts["seconds"] or 0))
             return int(frames * facts["width"] * facts["height"])
         header = read_header(job.source)

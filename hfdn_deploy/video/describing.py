@@ -20,12 +20,12 @@ _MATRICES = {
 _UNSPECIFIED = 2
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Do what `describe_video` does; same arguments, results and errors."""
+def describe_header(path: Path) -> dict[str, Any]:
+    """Do what `describe_video_header` does; same arguments, results and errors."""
     with open_container(path) as (container, video):
         duration, rate = container.duration, video.guessed_rate
         context = video.codec_context
-        facts = {
+        return {
             "container": container.format.name,
             "codec": context.codec.canonical_name,
             "bytes": path.stat().st_size,
@@ -38,6 +38,11 @@ def describe(path: Path) -> dict[str, Any]:
             "sound": [_stream(s) for s in container.streams.audio],
             "subtitles": [_stream(s) for s in container.streams.subtitles],
         }
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Do what `describe_video` does; same arguments, results and errors."""
+    facts = describe_header(path)
     try:
         with open_source(path) as source:
             return {**facts, **_of_frames(source), "refused": None}
@@ -77,4 +82,4 @@ def _stream(stream: Stream) -> str:
     parts = [context.codec.canonical_name if context else "unknown"]
     if stream.type == "audio" and context:
         parts += [f"{context.sample_rate} Hz", context.layout.name]
-    return ", ".join(filter(None, [*parts, stream.language]))
+    return " ".join(filter(None, [*parts, stream.language]))

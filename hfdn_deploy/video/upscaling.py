@@ -91,6 +91,17 @@ def upscale_video(
     return {**facts, "seconds": seconds}
 
 
+def describe_video_header(path: Path) -> dict[str, Any]:
+    """Say what a video's header tells: a part of `describe_video`, quick and without warnings.
+
+    Raises:
+        InputError: missing, of a format that is not read, or without video.
+        BackendError: PyAV is not installed.
+    """
+    facts: dict[str, Any] = _needing_pyav("describing").describe_header(path)
+    return facts
+
+
 def describe_video(path: Path) -> dict[str, Any]:
     """Say what a video file is, from its header and its first frame.
 

@@ -4,6 +4,7 @@ import io
 import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -68,6 +69,13 @@ def test_the_pixels_of_a_run_come_from_headers(tmp_path):
     write_clip(tmp_path / "c.mp4", noise(3))
     found = [pixels_of(Job(tmp_path / f, Path())) for f in ("a.png", "b.png", "c.mp4", "d.mp4")]
     assert found == [24, 0, 3 * 16 * 24, 0]
+
+
+def test_the_pixels_of_a_video_come_without_its_warnings(tmp_path, caplog):
+    rgb = av.VideoFrame.from_ndarray(np.zeros((16, 24, 3), np.uint8), "rgb24")
+    path = write_clip(tmp_path / "a.avi", [rgb.reformat(format="bgr24")] * 2, codec="rawvideo")
+    assert pixels_of(Job(path, Path())) == 2 * 16 * 24
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("quiet", [False, True])

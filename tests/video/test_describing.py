@@ -31,7 +31,7 @@ def test_info_on_a_video(tmp_path, capsys):
         "colours": {
             "matrix": "bt470bg", "primaries": "bt470bg", "transfer": "smpte170m", "range": "studio",
         },
-        "sound": ["aac, 48000 Hz, stereo, eng"], "subtitles": [], "changes": [], "refused": None,
+        "sound": ["aac 48000 Hz stereo eng"], "subtitles": [], "changes": [], "refused": None,
     }  # fmt: skip
     assert main(["info", str(path)]) == 0
     assert "codec: h264\n" in capsys.readouterr().out
