@@ -152,16 +152,23 @@ def check_names(jobs: Sequence[Job]) -> None:
         name = unicodedata.normalize("NFC", str(job.target)).casefold()
         if name in taken:
             both = f"{taken[name].source} and {job.source}"
-            raise InputError(f"{both} would both become {job.target}; name other folders.")
+            alike = "" if taken[name].target == job.target else " on disks that ignore case"
+            raise InputError(
+                f"{both} would both become {job.target}{alike}; write them to different folders."
+            )
         taken[name] = job
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
-    """Refuse an output that is a folder, or an input, be it by another name.
+    """Refuse an output that is a folder, in a file, or an input, be it by another name.
 
     Raises:
         InputError: an output is one of these.
     """
+    for folder in dict.fromkeys(job.target.parent for job in jobs):
+        there = next(filter(os.path.lexists, (folder, *folder.parents)), None)
+        if there and not there.is_dir():
+            raise InputError(f"{there} is not a folder; name a folder, or a file such as x.png.")
     read = {_identity(status) for job in jobs if (status := _status(job.source))}
     for job in jobs:
         if status := _status(job.target):

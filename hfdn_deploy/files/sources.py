@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from hfdn_deploy.atomic import check_regular
 from hfdn_deploy.errors import BackendError, HFDNError, InputError
 from hfdn_deploy.files.naming import first_bytes
 from hfdn_deploy.images import IMAGE_SUFFIXES, format_of
@@ -183,6 +184,7 @@ def _check_content(path: Path) -> None:
         return
     if not path.is_file() and not path.is_symlink() and not path.exists():
         raise InputError(f"{path} cannot be read: No such file or directory; check its name.")
+    check_regular(path, InputError)
     if not format_of(first_bytes(path)):
         raise InputError(f"{path} is neither an image nor a video that is known; leave it out.")
 

@@ -25,6 +25,21 @@ def image(path):
     return path
 
 
+@pytest.mark.parametrize("output", ["there", "there/", "there/out.png", "there/a/b.png", "pipe"])
+def test_a_folder_that_is_a_file_is_refused_at_once(tmp_path, output):
+    source = image(tmp_path / "a.png")
+    (tmp_path / "there").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"(there|pipe) is not a folder; name a folder, or a file"):
+        plan_jobs([str(source)], f"{tmp_path}/{output}")
+
+
+def test_a_pipe_is_not_called_unknown(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe cannot be read: it is no regular file"):
+        plan_jobs([str(tmp_path / "pipe")], str(tmp_path / "out"))
+
+
 @contextmanager
 def as_somebody_without_rights():
     """Root may read everything."""
