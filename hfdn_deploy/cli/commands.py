@@ -76,14 +76,14 @@ def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.Argume
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors may name files, and are JSON where a program asks for that."""
+    """A parser whose errors are one sentence, and JSON as well where a program asks for that."""
 
     wants_json = False
 
     def error(self, message: str) -> NoReturn:
         if self.wants_json:
             print(json.dumps({"error": message, "exit_code": InputError.exit_code}, indent=1))
-        super().error(printable(message))
+        self.exit(InputError.exit_code, f"error: {printable(message)}; see `{self.prog} --help`.\n")
 
 
 class _Version(argparse.Action):

@@ -38,6 +38,7 @@ def _diagnose() -> dict[str, Any]:
     from hfdn_deploy import backends
     from hfdn_deploy.bench import PACKAGES, package_version
     from hfdn_deploy.bundle import pretrained_scales
+    from hfdn_deploy.images import FORMATS
     from hfdn_deploy.machine import cpus, free_memory
 
     packages = {name: package_version(name) for name in PACKAGES}
@@ -64,6 +65,7 @@ def _diagnose() -> dict[str, Any]:
         "packages": packages,
         "backends": {name: str(reason or "works") for name, reason in reasons.items()},
         "automatic_precision": _automatic(),
+        "formats": {kind.name: kind.why_missing() or "works" for kind in FORMATS.values()},
         "pretrained_scales": list(pretrained_scales()),
         "problems": problems,
     }

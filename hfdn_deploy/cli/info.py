@@ -68,18 +68,19 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    from hfdn_deploy.images import IMAGE_SUFFIXES, read_image, size_of
+    from hfdn_deploy.images import IMAGE_SUFFIXES, ImageReader, size_of
 
     try:
-        image = read_image(path)
+        with ImageReader(path) as reader:
+            header, image = reader.header, reader.read()
     except InputError as error:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise
         reason = "is no bundle, ONNX graph, engine, checkpoint, image or video that is known"
         raise InputError(f"{path} {reason}.") from error
     height, width, channels = size_of(image)
-    facts = {"width": width, "height": height, "channels": channels}
-    return {"kind": "image", **facts, "dtype": image.dtype.name}
+    facts = {"width": width, "height": height, "channels": channels, "dtype": image.dtype.name}
+    return {"kind": "image", "format": header.format, **facts, "animated": header.animated}
 
 
 def _engine(path: Path) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class ImagePlan:
         steps = [f"×{scale} network" for scale in self.scales]
         if self.resized:
             steps.append(f"resized from {_pixels(self.made)}" if steps else "only resized")
+        steps = steps or ["of this size already"]
         return f"{_pixels(self.shape)} → {_pixels(self.size)}: {', then '.join(steps)}"
 
 

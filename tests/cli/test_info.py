@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import onnx
 import psutil
+import pytest
+from PIL import Image
 
 from hfdn_deploy import Upscaler
 from hfdn_deploy.cli import main
@@ -30,6 +32,15 @@ def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
         assert expected.items() <= facts.items()
         assert main(["info", str(path)]) == 0
         assert f"kind: {expected['kind']}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.gif", "GIF"), ("a.jpe", "JPEG")])
+def test_info_tells_an_animation_and_the_format(tmp_path, capsys, name, kind):
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:])
+    assert main(["info", str(tmp_path / name), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["format"], facts["animated"]) == (kind, kind == "GIF")
 
 
 def test_info_on_an_onnx_file_with_odd_names_and_types(tmp_path, capsys):
@@ -73,6 +84,7 @@ def test_doctor(capsys):
     assert main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["packages"]["numpy"] == np.__version__
+    assert facts["formats"]["PNG"] == "works"
     assert facts["backends"]["onnxruntime"] == facts["backends"]["torch"] == "works"
     assert "onnxruntime-gpu" in facts["backends"]["cuda"]
     assert facts["cpus"] == cpus()

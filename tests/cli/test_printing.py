@@ -86,11 +86,10 @@ def test_a_failure_is_json_where_json_is_asked_for(tmp_path, capsys):
     assert not (tmp_path / "b.json").exists()
     with pytest.raises(SystemExit, match="2"):
         main(["upscale", "a.png", "--json"])
-    report = json.loads(capsys.readouterr().out)
-    assert report == {
-        "error": "the following arguments are required: -o/--output",
-        "exit_code": 2,
-    }
+    printed = capsys.readouterr()
+    message = "the following arguments are required: -o/--output"
+    assert json.loads(printed.out) == {"error": message, "exit_code": 2}
+    assert printed.err == f"error: {message}; see `hfdn upscale --help`.\n"
 
 
 def test_a_manifest_that_is_too_large_is_not_read(tmp_path, capsys):

@@ -31,6 +31,7 @@ def small(tmp_path, photo):
         ("--size 41X25", (41, 25), "20×12 → 41×25: ×3 network, then resized from 60×36"),
         ("--width 40", (40, 24), "20×12 → 40×24: ×2 network"),
         ("--height 6", (10, 6), "20×12 → 10×6: only resized"),
+        ("--width 20", (20, 12), "20×12 → 20×12: of this size already"),
         (
             "--model x2 --width 50", (50, 30),
             "20×12 → 50×30: ×2 network, then ×2 network, then resized from 80×48",
