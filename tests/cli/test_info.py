@@ -37,7 +37,8 @@ def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(("name", "kind"), [("a.gif", "GIF"), ("a.jpe", "JPEG")])
 def test_info_tells_an_animation_and_the_format(tmp_path, capsys, name, kind):
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
-    frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:])
+    several = {"save_all": True, "append_images": frames[1:]} if kind == "GIF" else {}
+    frames[0].save(tmp_path / name, kind, **several)
     assert main(["info", str(tmp_path / name), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["format"], facts["animated"]) == (kind, kind == "GIF")
