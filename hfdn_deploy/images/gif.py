@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ _MS = 10
 _EXTENSION, _IMAGE, _END = b"\x21", b"\x2c", b"\x3b"
 _CONTROL, _COMMENT, _APPLICATION = b"\xf9", b"\xfe", b"\xff"
 _XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
+_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 # XMP stands there as it is: wherever its bytes, taken for lengths, lead to, these lead to the end.
 _XMP_END = bytes([1, *range(255, -1, -1), 0])
 
@@ -50,6 +52,10 @@ class Gif(Format):
         image: Any = self._pillow
         left, top, right, bottom = image.dispose_extent
         covered = not (left or top) and right >= header.width and bottom >= header.height
+        opaque = _opaque_tiles(data, header.width, header.height)
+        self._tiled = opaque is not None
+        if self._tiled:
+            return replace(header, channels=3 if opaque else 4, frames=1, animated=False)
         channels = header.channels + (not covered and header.channels in (1, 3))
         return replace(header, channels=channels)
 
@@ -65,7 +71,12 @@ class Gif(Format):
         return pixels[..., _CHANNELS[self.header.channels]]
 
     def shown(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
-        """The frames on their canvas, see `Format`; what none of them covers is transparent.
+        """The frames on their canvas, see `Format`; what none of them covers is transparent."""
+        frames = self._composed()
+        return iter(deque(frames, maxlen=1)) if self._tiled else frames
+
+    def _composed(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
+        """The canvas after each image.
 
         Pillow decodes each by itself: on a canvas it would make it black, and enlarge the canvas.
         """
@@ -196,6 +207,30 @@ def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             place += 1 + length[0]
         place += 1
         yield label, data[start:place]
+
+
+def _opaque_tiles(data: bytes, width: int, height: int) -> bool | None:
+    """Whether images that make up one are opaque and cover the canvas; None if they do not.
+
+    They do where none waits for the next, nothing is shown again, and their areas do not overlap:
+    a way to have more than 256 colours.
+    """
+    count, area, opaque = 0, 0, True
+    for label, block in _blocks(data):
+        if label == _APPLICATION and block[3:14] in _LOOPS:
+            return None
+        if label == _CONTROL:
+            flags, duration = struct.unpack_from("<BH", block.ljust(6, b"\0"), 3)
+            if duration or flags >> 2 & 7 in (_CLEAR, _RESTORE):
+                return None
+            opaque = opaque and not flags & 1
+        if label == _IMAGE:
+            left, top, across, down = struct.unpack_from("<4H", block.ljust(9, b"\0"), 1)
+            area += max(0, min(across, width - left)) * max(0, min(down, height - top))
+            count += 1
+    if count < 2 or area > width * height:
+        return None
+    return opaque and area == width * height
 
 
 def _joined(blocks: bytes) -> bytes:

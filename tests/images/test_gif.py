@@ -42,6 +42,42 @@ def test_what_no_frame_covers_is_transparent(tmp_path, place, shown):
         np.testing.assert_array_equal(next(animation.frames().pixels), expected)
 
 
+def joined(size, *stills, more=b""):
+    """The images of GIFs on one canvas, with blocks before the first."""
+    images = [still[still.index(b"\x2c") : -1] for still in stills]
+    head = stills[0][: stills[0].index(b"\x2c")]
+    return head[:6] + struct.pack("<2H", *size) + head[10:] + more + b"".join(images) + b";"
+
+
+TILES = [at((0, 0)), at((2, 0)), at((0, 2)), at((2, 2))]
+
+
+@pytest.mark.parametrize(("tiles", "channels"), [(TILES, 3), (TILES[:3], 4)])
+def test_images_that_share_a_canvas_are_one(tiles, channels):
+    data = joined((4, 4), *tiles)
+    header = decode_header(data, "a.gif")
+    assert (header.frames, header.animated, header.channels) == (1, False, channels)
+    pixels = decode_image(data, "a.gif")
+    assert np.count_nonzero((pixels[..., :3] == RED).all(axis=2)) == 4 * len(tiles)
+
+
+DELAY = b"\x21\xf9\x04\0\x05\0\0\0"
+CLEARED = b"\x21\xf9\x04\x08\0\0\0\0"
+LOOP = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("tiles", "more"),
+    [(TILES, DELAY), (TILES, CLEARED), (TILES, LOOP), ([*TILES, TILES[0]], b"")],
+    ids=["delay", "cleared", "loop", "overlap"],
+)
+def test_images_that_follow_one_another_are_frames(tiles, more):
+    data = joined((4, 4), *tiles, more=more)
+    header = decode_header(data, "a.gif")
+    assert (header.frames, header.animated) == (len(tiles), True)
+    assert np.count_nonzero(decode_image(data, "a.gif")[..., 3]) == 4
+
+
 def test_a_frame_that_covers_all_leaves_it_opaque():
     assert decode_image(at((0, 0), (2, 1)), "a.gif").tolist() == [[[*RED], [*RED]]]
 
