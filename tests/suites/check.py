@@ -21,7 +21,7 @@ from tests.suites import decoders, metadata
 from tests.suites.backend import Repeat
 from tests.suites.pixels import canonical, compare, turned
 from tests.suites.results import Result
-from tests.suites.sources import is_damaged
+from tests.suites.sources import is_damaged, reference
 
 LOSSY_LEVELS = 3.0
 """How far decoders of one lossy file may be apart, of 255 levels."""
@@ -117,13 +117,14 @@ def _compare(path: Path, made: _Made, result: Result) -> None:
     before, *after = metadata.read_tags([path, *targets])
     said = _check_read(path, made, before, result)
     wrong = metadata.complaint(before)
+    bare = kind == "HEIF" and not decoders.primary_has_profile(path)
     for (target, warnings), tags in zip(made.copies, after, strict=True):
         if result.outcome == "upscaled":
             _check_copy(target, made.expected, said, result)
         if not wrong:
             own = target.suffix in FORMATS and FORMATS[target.suffix].name == kind
             turns = made.header.orientation != 1 or kind in _TURNED_BY_DECODERS
-            known = {"turned": turns, "converted": not own}
+            known = {"turned": turns, "converted": not own, "bare": bare}
             facts = [fact for fact, holds in known.items() if holds]
             for text in metadata.differences(before, tags, facts, warnings):
                 result.findings.append(("metadata", f"{target.suffix}: {text}"))
@@ -135,12 +136,13 @@ def _check_read(path: Path, made: _Made, tags: metadata.Tags, result: Result) ->
     header, kind = made.header, made.header.format
     own, tolerance, said = canonical(made.image), _tolerance(kind, tags), ""
     found: list[str] = []
+    magick = _MAGICK.get(kind, kind.lower())
     try:
         if is_damaged(path):
             raise decoders.Complaint("damaged on purpose")
         if reason := _incomparable(header, tags):
             raise decoders.Unsupported(reason)
-        for other in decoders.readings(path.read_bytes(), _MAGICK.get(kind, kind.lower())):
+        for other in reference(path) or decoders.readings(path.read_bytes(), magick):
             if kind == "BMP" and (own[..., 3] == decoders.FULL).all():
                 other.pixels[..., 3] = decoders.FULL  # a fourth byte is reserved
             turns = [turned(other.pixels, value) for value in _orientations(kind, tags)]

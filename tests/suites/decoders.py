@@ -101,7 +101,8 @@ def _magick(data: bytes, kind: str) -> Decoded:
     # A PNG's numbers as they are, though a gamma of 1 is another colour space to it.
     options = ["-set", "colorspace", "sRGB"] if kind == "png" else []
     options = ["-colorspace", "sRGB"] if kind == "heic" else options  # which it has in YCbCr
-    options = ["-coalesce"] if kind == "gif" else options  # a frame on its canvas
+    # A frame on its canvas, which is transparent, as in browsers, not of the background colour.
+    options = ["-alpha", "set", "-background", "none", "-flatten"] if kind == "gif" else options
     decoded, colour = _convert(data, kind, options)
     if colour == "CMYK":  # to sRGB by its profile, or else by the formula
         with tempfile.NamedTemporaryFile(suffix=".icc") as srgb:
@@ -200,6 +201,14 @@ def _imagecodecs(data: bytes, kind: str) -> Decoded:
         raise Unsupported(f"imagecodecs: {values.dtype}, {values.shape}")
     bits = 8 if values.dtype == np.uint8 else max(9, int(values.max()).bit_length())
     return Decoded(rgba(values, 2**bits - 1))
+
+
+def primary_has_profile(path: Path) -> bool:
+    """Whether the image of a HEIC that is shown has an ICC profile, by libheif's heif-info."""
+    done = subprocess.run(["heif-info", path], capture_output=True, timeout=60)
+    images = done.stdout.decode(errors="replace").split("\nimage:")
+    primary = [text for text in images if "primary" in text.splitlines()[0]]
+    return not primary or "color profile: no" not in primary[0]
 
 
 def _heif_convert(data: bytes, kind: str) -> Decoded:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.suites.sources import is_image
+from tests.suites.sources import is_image, is_reference
 
 PACKAGES = Path(__file__).with_name("packages.txt")
 _APT = Path("/etc/apt")
@@ -67,16 +67,19 @@ def fetch(folder: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def unpack(archive: Path, folder: Path) -> int:
-    """Unpack the image files of an archive and return how many there are."""
+    """Unpack the image files of an archive, and references; return how many images there are."""
     count = 0
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         shutil.unpack_archive(archive, scratch, filter=None if archive.suffix == ".zip" else "data")
         for path in sorted(Path(scratch).rglob("*")):
-            if not path.is_symlink() and path.is_file() and is_image(path):
+            if path.is_symlink() or not path.is_file():
+                continue
+            image = is_image(path)
+            if image or is_reference(path):
                 target = folder / path.relative_to(scratch)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
-                count += 1
+                count += image
     return count
 
 

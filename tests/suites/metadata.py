@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import struct
 import subprocess
+import tempfile
 import tomllib
 from base64 import b64decode
 from collections import Counter
@@ -22,6 +24,7 @@ _DENSITIES = (
 """Unit, 0 for none, and values, by the names of the tags."""
 _CENTIMETRES = 2
 """The unit of a JFIF header; a PNG has no such."""
+_JXL = b"\0\0\0\x0cJXL "
 _COMPLAINT = re.compile(r"ExifTool:(Warning|Error)")
 
 
@@ -34,9 +37,31 @@ def missing() -> str | None:
 def read_tags(paths: Sequence[Path]) -> list[Tags]:
     """Return the tags of files, numbers as numbers, with unknown and repeated ones."""
     command = ["exiftool", "-j", "-a", "-G1:4", "-n", "-u", "-b", "-charset", "filename=utf8"]
-    done = subprocess.run([*command, *map(str, paths)], capture_output=True, timeout=120)
+    with tempfile.TemporaryDirectory() as folder:
+        names = [str(_legible(path, Path(folder) / f"{i}.jxl")) for i, path in enumerate(paths)]
+        done = subprocess.run([*command, *names], capture_output=True, timeout=120)
     found = {one["SourceFile"]: one for one in json.loads(done.stdout.decode(errors="replace"))}
-    return [_grouped(found[str(path)]) for path in paths]
+    return [_grouped(found[name]) for name in names]
+
+
+def _legible(path: Path, copy: Path) -> Path:
+    """Return the path, or that of a copy without Brotli, which exiftool 12 does not know in JXL."""
+    data = path.read_bytes()
+    if not data.startswith(_JXL) or b"brob" not in data:
+        return path
+    from imagecodecs import brotli_decode
+
+    place, boxes = 0, []
+    while place + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        box = data[place : place + size if size > 1 else None]  # 0 and 1: long, and the last
+        place += len(box)
+        if kind == b"brob":
+            inside = brotli_decode(box[12:])
+            box = struct.pack(">I", 8 + len(inside)) + box[8:12] + inside
+        boxes.append(box)
+    copy.write_bytes(b"".join(boxes))
+    return copy
 
 
 def _grouped(values: dict[str, Any]) -> Tags:

@@ -1,7 +1,12 @@
-"""Which files are images, whatever this project thinks of them."""
+"""Which files are images, whatever this project thinks of them, and what their pixels are."""
 
 import re
+from configparser import ConfigParser
 from pathlib import Path
+
+import numpy as np
+
+from tests.suites.decoders import Decoded, rgba
 
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".btf", ".webp",
@@ -41,3 +46,22 @@ def is_damaged(path: Path) -> bool:
 def find_images(folder: Path) -> list[Path]:
     """Return the image files in a folder and those below it, sorted."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and is_image(path)]
+
+
+def is_reference(path: Path) -> bool:
+    """Whether the file says what pixels an image of gif-test-suite has."""
+    return path.match("gif-test-suite/*.conf") or path.match("gif-test-suite/*.rgba")
+
+
+def reference(path: Path) -> list[Decoded]:
+    """Return the first frame of an image of gif-test-suite by the suite itself; empty for others.
+
+    Who made the suite decides over decoders, which are apart on what no frame covers, and on
+    images that make up one.
+    """
+    config = ConfigParser()
+    if not path.match("gif-test-suite/*.gif") or not config.read(path.with_suffix(".conf")):
+        return []
+    whole, first = config["config"], config[config["config"]["frames"].split(",")[0]]
+    pixels = np.fromfile(path.with_name(first["pixels"]), np.uint8)
+    return [Decoded(rgba(pixels.reshape(whole.getint("height"), whole.getint("width"), 4), 255))]

@@ -56,6 +56,28 @@ def test_the_pixels_of_each_format_are_compared(suffix, photo, tmp_path):
     assert "wrong pixels" not in found
 
 
+def test_what_no_frame_of_a_gif_covers_is_transparent(tmp_path):
+    still = Image.new("P", (4, 4), 1)
+    still.putpalette([255, 255, 255, 255, 0, 0])  # the background's colour is the first
+    still.save(tmp_path / "a.gif")
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    data[6:10] = b"\x06\0\x06\0"
+    (tmp_path / "a.gif").write_bytes(data)
+    found, result = kinds(tmp_path / "a.gif")
+    assert (found, result.compared) == (set(), True)
+
+
+def test_a_suite_that_says_its_pixels_is_the_judge(tmp_path):
+    folder = tmp_path / "gif-test-suite"
+    folder.mkdir()
+    Image.new("RGB", (2, 1), (255, 0, 0)).save(folder / "a.gif")
+    (folder / "a.conf").write_text("[config]\nwidth=2\nheight=1\nframes=f,g\n[f]\npixels=a.rgba\n")
+    (folder / "a.rgba").write_bytes(b"\xff\0\0\xff\xff\0\0\xff")
+    assert not kinds(folder / "a.gif")[0]
+    (folder / "a.rgba").write_bytes(b"\xff\0\0\xff\xff\0\0\0")
+    assert kinds(folder / "a.gif")[0] == {"wrong pixels"}
+
+
 def test_a_wrong_pixel_is_noticed(image, monkeypatch):
     def read(path):
         pixels = read_image(path)
