@@ -1,8 +1,9 @@
 """BMP."""
 
+import io
 import struct
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
@@ -11,7 +12,7 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.depths import stretched
 from hfdn_deploy.images.format import CONVERT, Format, Header
 from hfdn_deploy.images.metadata import Metadata
-from hfdn_deploy.images.rows import Pixels
+from hfdn_deploy.images.rows import Banded, Pixels
 
 _FILE_HEADER = 14
 # Sizes of the headers that can name bit fields: BITMAPINFOHEADER, its successors to version 5.
@@ -22,6 +23,8 @@ _METRES_PER_INCH = 0.0254
 _VERSION_4, _VERSION_5 = 108, 124
 # Kinds of colour space in headers of these versions (bV5CSType).
 _CALIBRATED, _EMBEDDED, _LINKED = bytes(4), b"DEBM", b"KNIL"
+_IMAGES = 4
+"""The rendering intent of photos (LCS_GM_IMAGES): perceptual."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Bmp(Format):
     alpha = False
     # The file's size has 32 bits; some room is left for the header.
     max_bytes = 2**32 - 2**24
-    holds = frozenset(("dpi",))
+    holds = frozenset(("icc", "dpi"))
     _fields: _Fields | None = None
 
     def _read_header(self) -> Header:
@@ -113,6 +116,26 @@ class Bmp(Format):
             low, count = low + max(0, count - 16), min(count, 16)
             pixels[..., channel] = stretched((numbers & mask) >> low, count, self.header.dtype)
         return pixels
+
+    @classmethod
+    def write(
+        cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
+    ) -> None:
+        """Write an image, see `Format`; with a profile it has a header of version 5."""
+        if not metadata.icc:
+            return super().write(file, image, metadata, quality)
+        bare = io.BytesIO()
+        super().write(bare, image, metadata, quality)
+        data = bare.getvalue()
+        more = _VERSION_5 - 40  # Pillow's header
+        end = len(data) + more
+        (start,) = struct.unpack_from("<I", data, 10)
+        file.write(b"BM" + struct.pack("<III", end + len(metadata.icc), 0, start + more))
+        file.write(struct.pack("<I", _VERSION_5) + data[_FILE_HEADER + 4 : _FILE_HEADER + 40])
+        # No masks, primaries and gammas; the profile's place is that behind the file's header.
+        file.write(bytes(16) + _EMBEDDED + bytes(48))
+        file.write(struct.pack("<4I", _IMAGES, end - _FILE_HEADER, len(metadata.icc), 0))
+        file.write(data[_FILE_HEADER + 40 :] + metadata.icc)
 
     @classmethod
     def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfdn_deploy.images import Metadata, read_header, write_image
+from hfdn_deploy.images import Metadata, read_header, read_image, write_image
 from hfdn_deploy.images.icc import profile_of_cicp
 from tests.helpers.images import chunk, png
-from tests.helpers.metadata import SRGB, as_shown
+from tests.helpers.metadata import as_shown
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
 SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -135,11 +135,25 @@ def test_high_dynamic_range_that_no_profile_says_is_told(tmp_path, caplog, targe
     assert f"{target}: no profile says what the colours of its original are" in caplog.text
 
 
-@pytest.mark.parametrize("metadata", [Metadata(icc=SRGB), Metadata(cicp=(12, 13))])
-def test_a_bmp_loses_the_profile_with_a_warning(tmp_path, caplog, metadata):
-    write_image(tmp_path / "b.bmp", PIXELS, metadata)
-    told = f"{tmp_path / 'b.bmp'}: left out, since BMP cannot hold it: colour profile"
-    assert caplog.messages == [told]
+@pytest.mark.parametrize("pixels", [PIXELS, PIXELS[:5, :3, 0]], ids=["colour", "grey"])
+def test_a_bmp_keeps_the_profile(tmp_path, caplog, pixels):
+    profile = profile_of_cicp(12, 13, grey=pixels.ndim == 2)
+    for name, metadata in (("a.bmp", Metadata()), ("b.bmp", Metadata(icc=profile, dpi=(90, 90)))):
+        write_image(tmp_path / name, pixels, metadata)
+    header = read_header(tmp_path / "b.bmp")
+    assert (header.metadata.icc, caplog.messages) == (profile, [])
+    assert header.metadata.dpi == pytest.approx((90, 90), rel=1e-3)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.bmp"), pixels)
+    bare, data = ((tmp_path / name).read_bytes() for name in ("a.bmp", "b.bmp"))
+    assert len(data) == len(bare) + 84 + len(profile) == int.from_bytes(data[2:6], "little")
+    start = int.from_bytes(data[10:14], "little")
+    assert data[start : -len(profile)] == bare[start - 84 :]
+
+
+def test_colours_that_a_bmp_cannot_name_become_a_profile(tmp_path):
+    write_image(tmp_path / "b.bmp", PIXELS, Metadata(cicp=(12, 13)))
+    icc = read_header(tmp_path / "b.bmp").metadata.icc
+    assert icc == profile_of_cicp(12, 13, grey=False)
 
 
 def test_a_damaged_chunk_says_nothing(tmp_path):
