@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from hfdn_deploy.images.metadata import Chunk, Metadata, metadata_of, valid_aspect, valid_dpi
@@ -134,8 +135,12 @@ def pixel_chunks(file: BinaryIO, kinds: tuple[bytes, ...] = _OF_PIXELS) -> bytes
 
 
 def comment_text(comment: bytes) -> Chunk:
-    """The text chunk for a comment of another format."""
-    return b"tEXt", b"Comment\0" + comment.replace(b"\0", b"")
+    """The text chunk for a comment of another format; what is not UTF-8 counts as Latin-1."""
+    comment = comment.replace(b"\0", b"")
+    with suppress(UnicodeDecodeError):
+        if not comment.decode().isascii():
+            return b"iTXt", b"Comment\0\0\0\0\0" + comment
+    return b"tEXt", b"Comment\0" + comment
 
 
 def comment_of(chunk: Chunk) -> bytes | None:

@@ -144,12 +144,13 @@ def test_what_a_format_cannot_hold_is_told(tmp_path, caplog, marker, data, targe
     assert not caplog.messages
 
 
-def test_comments_of_a_jpeg_are_texts_of_a_png(tmp_path, caplog):
-    comment = "Gr\u00fc\u00dfe".encode()
+@pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
+def test_comments_of_a_jpeg_are_texts_of_a_png(tmp_path, caplog, coding):
+    comment = "Gr\u00fc\u00dfe".encode(coding)
     jpeg_with(tmp_path / "a.jpg", 0xFE, comment)
     write_image(tmp_path / "b.png", PIXELS, read_header(tmp_path / "a.jpg").metadata)
     with Image.open(tmp_path / "b.png") as image:
-        assert image.text["Comment"].encode("latin-1") == comment
+        assert image.text["Comment"] == "Gr\u00fc\u00dfe"
     write_image(tmp_path / "c.jpg", PIXELS, read_header(tmp_path / "b.png").metadata)
     with Image.open(tmp_path / "c.jpg") as image:
         assert image.info["comment"] == comment
