@@ -4,10 +4,8 @@ The exit code is 1 if anything was found.
 """
 
 import argparse
-import json
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +14,11 @@ from tqdm import tqdm
 from tests.suites import decoders, metadata
 from tests.suites.check import check_file
 from tests.suites.pool import check_all
-from tests.suites.results import Result, by_package, findings, table
+from tests.suites.results import by_package, findings, load, save, table
 from tests.suites.sources import find_images
+
+_SAVED_AFTER = 50
+"""Files after which results are saved, for `--resume`."""
 
 
 def main() -> int:
@@ -34,20 +35,27 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="file for all results")
     parser.add_argument("--only", default="", metavar="TEXT", help="paths that hold this text")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what --json holds, and check the others"
+    )
     args = parser.parse_args()
     if missing := decoders.missing() or metadata.missing():
         parser.error(missing)
+    results = load(args.json) if args.resume and args.json else []
+    known = {result.path for result in results}
     paths = [path for path in find_images(args.folder) if args.only in str(path)]
+    paths = [path for path in paths if str(path) not in known]
     check = partial(check_file, largest=args.largest * 1e6, model=args.model)
     every = 0.1 if sys.stderr.isatty() else 60
     bar = tqdm(check_all(paths, check, args.jobs), total=len(paths), unit="file", mininterval=every)
-    results: list[Result] = []
     with suppress(KeyboardInterrupt):  # which ends it with what there is
         for result in bar:
             results.append(result)
+            if args.json and len(results) % _SAVED_AFTER == 0:
+                save(results, args.json)
     results.sort(key=lambda result: result.path)
     if args.json:
-        args.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+        save(results, args.json)
     sys.stdout.write(table(by_package(results, args.folder)))
     sys.stdout.write("\n" + findings(results, args.folder))
     return any(result.findings for result in results)

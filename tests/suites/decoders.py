@@ -22,6 +22,9 @@ from PIL import ImageCms
 FULL = 65535
 """The largest value of a decoded pixel."""
 
+_PATIENCE = 300
+"""Seconds that a program has, also on a machine with much else to do."""
+
 # What ImageMagick says of metadata, whatever the pixels are like.
 _OF_METADATA = re.compile(
     "Unknown field|iCCP|bKGD|gAMA|cHRM|sRGB|keyword|"
@@ -119,7 +122,7 @@ def _convert(data: bytes, kind: str, options: list[str]) -> tuple[Decoded, str]:
     """Have ImageMagick decode; returns what it wrote and that image's kind of colour."""
     limits = ["-limit", "memory", "2GiB", "-limit", "map", "2GiB"]
     command = ["convert", *limits, f"{kind}:-[0]", *options, "+repage", "-depth", "16", "pam:-"]
-    done = subprocess.run(command, input=data, capture_output=True, timeout=60)
+    done = subprocess.run(command, input=data, capture_output=True, timeout=_PATIENCE)
     lines = done.stderr.decode(errors="replace").splitlines()
     of_pixels = [line for line in lines if not _OF_METADATA.search(line)]
     if of_pixels or not done.stdout:
@@ -205,7 +208,7 @@ def _imagecodecs(data: bytes, kind: str) -> Decoded:
 
 def primary_has_profile(path: Path) -> bool:
     """Whether the image of a HEIC that is shown has an ICC profile, by libheif's heif-info."""
-    done = subprocess.run(["heif-info", path], capture_output=True, timeout=60)
+    done = subprocess.run(["heif-info", path], capture_output=True, timeout=_PATIENCE)
     images = done.stdout.decode(errors="replace").split("\nimage:")
     primary = [text for text in images if "primary" in text.splitlines()[0]]
     return not primary or "color profile: no" not in primary[0]
@@ -217,7 +220,7 @@ def _heif_convert(data: bytes, kind: str) -> Decoded:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.heic", Path(folder) / "out.png"
         source.write_bytes(data)
-        subprocess.run(["heif-convert", source, target], capture_output=True, timeout=60)
+        subprocess.run(["heif-convert", source, target], capture_output=True, timeout=_PATIENCE)
         if not target.exists():  # or there are several, of which it names none the first
             raise Unsupported("heif-convert: no image, or several")
         return _magick(target.read_bytes(), "png")

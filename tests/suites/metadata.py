@@ -39,7 +39,7 @@ def read_tags(paths: Sequence[Path]) -> list[Tags]:
     command = ["exiftool", "-j", "-a", "-G1:4", "-n", "-u", "-b", "-charset", "filename=utf8"]
     with tempfile.TemporaryDirectory() as folder:
         names = [str(_legible(path, Path(folder) / f"{i}.jxl")) for i, path in enumerate(paths)]
-        done = subprocess.run([*command, *names], capture_output=True, timeout=120)
+        done = subprocess.run([*command, *names], capture_output=True, timeout=300)
     found = {one["SourceFile"]: one for one in json.loads(done.stdout.decode(errors="replace"))}
     return [_grouped(found[name]) for name in names]
 

@@ -27,7 +27,7 @@ class _Running:
 
 
 def check_all(
-    paths: Sequence[Path], check: Check, jobs: int = 2, seconds: float = 120
+    paths: Sequence[Path], check: Check, jobs: int = 2, seconds: float = 600
 ) -> Iterator[Result]:
     """Check files, `jobs` at a time, and yield the results as they come.
 

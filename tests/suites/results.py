@@ -1,8 +1,9 @@
 """What came of files, counted by package."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 OUTCOMES = {
@@ -70,3 +71,15 @@ def findings(results: Sequence[Result], folder: Path) -> str:
         for kind, text in result.findings
     )
     return "".join(sorted(lines))
+
+
+def save(results: Sequence[Result], path: Path) -> None:
+    """Write results as JSON."""
+    path.write_text(json.dumps([asdict(result) for result in results], indent=1))
+
+
+def load(path: Path) -> list[Result]:
+    """Return results that were saved, but for files that ended their process; none without any."""
+    saved = json.loads(path.read_text()) if path.exists() else []
+    results = [Result(**one) for one in saved]
+    return [result for result in results if result.outcome != "crashed"]

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tests.suites.results import Result, by_package, findings, table
+from tests.suites.results import Result, by_package, findings, load, save, table
 
 RESULTS = [
     Result("suites/b/one.png", compared=True, tags=5),
@@ -29,3 +29,11 @@ def test_a_finding_is_a_line_with_its_file():
         "metadata: a/two.jpg: lost IFD0:Make",
         "metadata: a/two.jpg: lost x",
     ]
+
+
+def test_results_are_saved_and_loaded_but_for_crashes(tmp_path):
+    assert load(tmp_path / "results.json") == []
+    save([*RESULTS, Result("suites/b/bad.png", "crashed")], tmp_path / "results.json")
+    again = load(tmp_path / "results.json")
+    assert findings(again, Path("suites")) == findings(RESULTS, Path("suites"))
+    assert by_package(again, Path("suites")) == by_package(RESULTS, Path("suites"))
