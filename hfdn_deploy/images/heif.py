@@ -30,6 +30,8 @@ class Heif(Format):
 
         images = open_heif(self._file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
         self._primary = images[images.primary_index]
+        if not all(self._primary.size):  # the file does not say it
+            self._primary.load()
         info: dict[str, Any] = self._primary.info
         self._bits: int = info["bit_depth"]
         # The library turns the pixels; what EXIF says of it is for those who do not.

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,3 +71,12 @@ def test_the_package_that_is_missing_is_named(smooth, tmp_path, monkeypatch):
         decode_image(data, "a.heic")
     with pytest.raises(InputError, match=rf"a\.heic: HEIC needs pillow-heif; {extra}\.$"):
         encode_image(smooth, tmp_path / "a.heic")
+
+
+def test_a_file_that_does_not_say_its_size():
+    data = encode_image(np.full((64, 80, 3), 90, np.uint8), Path("a.heic"))
+    assert data.count(b"ispe") == 1
+    nameless = data.replace(b"ispe", b"skip")
+    header = decode_header(nameless, "a.heic")
+    assert (header.width, header.height) == (80, 64)
+    np.testing.assert_array_equal(decode_image(nameless, "a"), decode_image(data, "a"))
