@@ -80,6 +80,16 @@ class Backend(ABC):
         Others may run meanwhile.
         """
 
+    def prepare(self, height: int, width: int) -> None:  # noqa: B027 (as above)
+        """Make `run` faster for single inputs of a size that will come often, if that is possible.
+
+        It takes a second. What `run` gives for the size may then differ as far as the gate of the
+        graph allows, as it may between machines. One size is prepared at a time.
+
+        Raises:
+            BackendError: the library refuses.
+        """
+
     def max_batch(self, height: int, width: int) -> int | None:
         """The most images of a size that one call of `run` takes; None where memory decides."""
         return None

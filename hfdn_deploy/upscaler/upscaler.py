@@ -24,6 +24,7 @@ from hfdn_deploy.options import ModelOptions, Size, TargetSize, Tile, model_and_
 from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler.network import Network, Networks
 from hfdn_deploy.upscaler.planning import ImagePlan, PlanRequest, networks_for, plan_image
+from hfdn_deploy.upscaler import running
 from hfdn_deploy.upscaler.running import enlarged, finished, finished_luma, finished_together
 
 
@@ -34,8 +35,7 @@ class Upscaler:
             big = up(image)
             wide = up(image, size=(1920, None))
 
-    Several threads may use one at once, each with its own images; close it after the last. It
-    belongs to its process: load another in each worker.
+    Threads may share one; close it after the last. A process needs one of its own.
     """
 
     def __init__(
@@ -172,6 +172,10 @@ class Upscaler:
         )
         return plan_image(self._networks, asked)
 
+    def prepare(self, plan: ImagePlan, number: int) -> None:
+        """Be faster for so many images of a plan, if it pays; see `Backend.prepare`."""
+        running.prepare(self._networks, plan, number)
+
     def __call__(
         self,
         image: Image,
@@ -225,8 +229,8 @@ class Upscaler:
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
-        They are run at once as far as memory and the engine's profiles allow, which on a CPU is
-        no faster than one after the other; those that need two networks take turns.
+        They run at once as far as memory and the engine's profiles allow, which on a CPU is no
+        faster; those that need two networks take turns.
 
         Raises:
             InputError, BackendError: as for a single image, or the sizes differ.
@@ -258,11 +262,7 @@ class Upscaler:
     def submit(
         self, image: Image, *, size: Size | None = None, scale: float | None = None
     ) -> Future[Image]:
-        """Upscale an image in the background, as many at once as the backend has use for.
-
-        Returns:
-            A future that gives what `up(image)` with the same arguments would return or raise.
-        """
+        """Do `up(image)` in the background, for as many at once as the backend has use for."""
         self._networks.check_usable(threads=True)
         return self._workers.submit(self, image, size=size, scale=scale)
 

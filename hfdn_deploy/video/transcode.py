@@ -83,6 +83,7 @@ class _Upscaling:
             self.plan = up.plan(
                 (first.height, first.width), np.float32, target=wanted, multiples=multiples
             )
+            up.prepare(self.plan, source.frame_count or 0)
         self.height, self.width = self.plan.size
         before, after = (first.width, first.height), (self.width, self.height)
         tags = Colours.of(first)

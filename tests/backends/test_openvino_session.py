@@ -1,89 +1,64 @@
-"""Sizes that keep coming are compiled for; needs OpenVINO."""
-
-import gc
+"""A size that will come often is compiled for."""
 
 import numpy as np
 import pytest
 
 from hfdn_deploy import Upscaler
-from hfdn_deploy.backends import openvino, openvino_session
+from hfdn_deploy.backends import openvino
 from hfdn_deploy.bundle import pretrained
 
 
 @pytest.fixture
-def session(monkeypatch):
-    """int8 at ×2, for which compiling is always worth it."""
-    monkeypatch.setattr(openvino_session, "_fixed", openvino_session._Fixed())
-    monkeypatch.setattr(openvino_session, "_WORTH_SECONDS", 0)
-    data = pretrained(2).read_model(openvino.graph_here(pretrained(2), "int8"))
-    return openvino_session.Session(data, "f32", lambda compiled: None, repeats=True)
+def backend():
+    return openvino.OpenVINOBackend(pretrained(2), "int8")
 
 
 def luma(height, width):
-    return {"lr": np.random.default_rng(0).random((1, 1, height, width), np.float32)}
+    return np.random.default_rng(0).random((1, 1, height, width), np.float32)
 
 
-def kept():
-    return [shapes[0][1][2:] for _, shapes in openvino_session._fixed._requests]
+def ran(backend):
+    """Whether the last run was of what is compiled for any size."""
+    return backend.session._last is backend.session.request
 
 
-def test_a_size_is_compiled_for_after_its_second_use(session):
-    first, second = session.infer(luma(9, 12)), session.infer(luma(9, 12))
-    assert kept() == []
-    third, fourth = session.infer(luma(9, 12)), session.infer(luma(9, 12))
-    assert kept() == [(9, 12)]
-    np.testing.assert_array_equal(second, first)
-    np.testing.assert_array_equal(fourth, third)
-    # Libraries may sum in another order.
-    np.testing.assert_allclose(third, first, rtol=0, atol=0.5 / 255)
-    session.infer(luma(12, 9))
-    assert kept() == [(9, 12)]
+def test_a_size_is_prepared_and_others_stay(backend):
+    before, other = backend.run(luma(9, 12)), backend.run(luma(12, 9))
+    assert ran(backend)
+    backend.prepare(9, 12)
+    after = backend.run(luma(9, 12))
+    assert not ran(backend)
+    # Of noise; libraries may sum in another order, and a tie is rounded the other way.
+    assert 255 * np.sqrt(np.mean((after - before) ** 2)) < 0.5
+    np.testing.assert_array_equal(backend.run(luma(9, 12)), after)
+    np.testing.assert_array_equal(backend.run(luma(12, 9)), other)
+    assert ran(backend)
+    backend.prepare(12, 9)
+    backend.run(luma(12, 9))
+    assert not ran(backend)
+    np.testing.assert_array_equal(backend.run(luma(9, 12)), before)
 
 
-def test_a_size_waits_until_its_runs_took_as_long_as_compiling(session, monkeypatch):
-    monkeypatch.setattr(openvino_session, "_WORTH_SECONDS", 3600)
-    for _ in range(4):
-        session.infer(luma(9, 12))
-    assert kept() == []
+def test_what_is_prepared_computes_in_integers(backend):
+    backend.prepare(9, 12)
+    fixed = backend.session._fixed[1].get_compiled_model()
+    assert openvino.computed_in(fixed) == openvino.computed_in(
+        backend.session.request.get_compiled_model()
+    )
 
 
-def test_nothing_is_compiled_for_a_size_where_memory_is_short(session, monkeypatch):
-    monkeypatch.setattr(openvino_session, "free_memory", lambda: 2**20)
-    for _ in range(4):
-        session.infer(luma(9, 12))
-    assert kept() == []
-
-
-def test_what_is_compiled_keeps_within_its_bytes(session, monkeypatch):
-    one = openvino_session._FOR_EACH_BYTE * len(session._data)
-    monkeypatch.setattr(openvino_session, "_BUDGET", 2.5 * one)
-    for width in (8, 9, 10):
-        for _ in range(3):
-            session.infer(luma(8, width))
-    assert kept() == [(8, 9), (8, 10)]
-    for _ in range(2):
-        session.infer(luma(8, 8))  # what had to go is counted anew
-    assert kept() == [(8, 9), (8, 10)]
-    session.infer(luma(8, 9))
-    session.infer(luma(8, 8))
-    assert kept() == [(8, 9), (8, 8)]
-
-
-def test_what_a_backend_compiled_goes_with_it(monkeypatch):
-    monkeypatch.setattr(openvino_session, "_fixed", openvino_session._Fixed())
-    monkeypatch.setattr(openvino_session, "_WORTH_SECONDS", 0)
-    with Upscaler.load(2, "openvino", "int8") as up:
-        for _ in range(3):
-            up(np.zeros((8, 8), np.uint8))
-        assert kept() == [(8, 8)]
-    gc.collect()
-    assert kept() == []
-
-
-def test_precisions_other_than_int8_have_no_fixed_sizes(monkeypatch):
-    monkeypatch.setattr(openvino_session, "_fixed", openvino_session._Fixed())
-    monkeypatch.setattr(openvino_session, "_WORTH_SECONDS", 0)
+def test_fp32_has_nothing_to_prepare():
     backend = openvino.OpenVINOBackend(pretrained(2), "fp32")
-    for _ in range(3):
-        backend.run(luma(8, 8)["lr"])
-    assert kept() == []
+    backend.prepare(8, 8)
+    backend.run(luma(8, 8))
+    assert ran(backend)
+
+
+@pytest.mark.parametrize(("number", "prepared"), [(5, False), (6, True)])
+def test_preparing_is_for_many_images_alone(monkeypatch, number, prepared):
+    monkeypatch.setattr("hfdn_deploy.upscaler.running._WORTH", 5 * 8 * 9)
+    image = np.zeros((8, 9, 3), np.uint8)
+    with Upscaler.load(2, "openvino", "int8") as up:
+        up.prepare(up.plan(image.shape), number)
+        up(image)
+        assert ran(up.backend) != prepared
