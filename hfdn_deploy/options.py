@@ -81,10 +81,19 @@ class TargetSize:
 
 
 def target_of(size: Size | None, scale: float | None) -> TargetSize | None:
-    """Return the target of an argument `size` or `scale`; None for neither."""
+    """Return the target of an argument `size` or `scale`; None for neither.
+
+    Raises:
+        InputError: see `TargetSize`; or the size is no pair.
+    """
     if size is None and scale is None:
         return None
-    width, height = size or (None, None)
+    try:
+        width, height = (None, None) if size is None else size
+    except (TypeError, ValueError):
+        raise InputError(
+            f"a size of {size!r}", "give width and height, one of which may be None"
+        ) from None
     return TargetSize(scale=scale, width=width, height=height)
 
 

@@ -75,6 +75,9 @@ def test_arguments_become_targets():
     assert target_of(None, None) is None
     assert target_of((5, None), None) == TargetSize(width=5)
     assert target_of(None, 3.5) == TargetSize(scale=3.5)
+    for size in (320, "320x200", (1, 2, 3)):
+        with pytest.raises(InputError, match="give width and height, one of which may be None"):
+            target_of(size, None)
     assert TargetSize(width=5, height=6).turned() == TargetSize(width=6, height=5)
     assert [str(TargetSize(scale=3.5)), str(TargetSize(width=5))] == ["×3.5", "5×any height"]
 

@@ -22,9 +22,9 @@ from hfdn_deploy.images import (
 )
 from hfdn_deploy.options import ModelOptions, Size, TargetSize, Tile, model_and_scale, target_of
 from hfdn_deploy.tiling import Progress
+from hfdn_deploy.upscaler import running
 from hfdn_deploy.upscaler.network import Network, Networks
 from hfdn_deploy.upscaler.planning import ImagePlan, PlanRequest, networks_for, plan_image
-from hfdn_deploy.upscaler import running
 from hfdn_deploy.upscaler.running import enlarged, finished, finished_luma, finished_together
 
 
