@@ -176,10 +176,10 @@ def test_cpus_in_a_real_group():
 
 
 LIBRARIES = """
-from hfdn_deploy.backends import onnxruntime, openvino, torch
+from hfdn_deploy.backends import compile_graph, onnxruntime, torch
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.images import colour
-model = openvino.compile_graph(pretrained(2).read_model("fp32"), "fp32")
+model = compile_graph(pretrained(2).read_model("fp32"), "f32")
 torch.TorchBackend("checkpoints/hfdn_x2.safetensors")
 import cv2, torch
 print([

@@ -122,6 +122,8 @@ def test_bf16_around_int8_is_what_the_gate_judges(scale, lr):
     assert levels(got, exact)[1] > 0.1
     assert levels(got, emulated)[1] < 0.5 * levels(got, exact)[1]
     assert levels(got, full)[1] < 1.1 * levels(emulated, full)[1]
+    # As in bf16, tiles round at other places, and what is quantised then jumps.
+    assert levels(tiled(backend, lr), got)[1] < levels(got, full)[1]
 
 
 @needs_bf16

@@ -52,7 +52,7 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         ([picture, picture, "-o", tmp_path / "d", *model], 2, "would both become"),
         ([picture, "-o", picture, *model], 2, "overwrite an input"),
         ([picture, "-o", tmp_path, *model, "--force"], 2, "overwrite an input"),
-        ([picture, "-o", tmp_path / "file" / "a.png", *model], 2, "a.png cannot be written"),
+        ([picture, "-o", tmp_path / "file" / "a.png", *model], 2, "file is not a folder; name"),
         ([picture, "-o", tmp_path / "out.xcf", *model], 2, "no image format '.xcf'"),
         ([picture, "-o", tmp_path / ("a" * 300 + ".png"), *model], 2, "too long"),
         ([picture, "-o", out, "--model", tmp_path], 2, "is no bundle"),
