@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
 
 from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import HFDNError
@@ -102,7 +104,8 @@ def _upscale(
                 raise done.error
             else:
                 result.said = str(done.error)
-        expected = up(image)
+        shown = _first_frame(path) if header.format == "PNG" and header.animated else image
+        expected = up(shown)
     left = {path.name for path in scratch.iterdir()} - {target.name for target, _ in copies}
     if left:
         result.findings.append(("left behind", ", ".join(sorted(left))))
@@ -110,6 +113,13 @@ def _upscale(
         result.outcome = "refused"
         return None
     return _Made(header, image, expected, copies)
+
+
+def _first_frame(path: Path) -> NDArray[np.uint8]:
+    """The first frame of an animated PNG, whose default image may be for older programs alone."""
+    with PIL.Image.open(path) as image:
+        image.seek(1 if image.info.get("default_image") else 0)
+        return np.asarray(image.convert("RGBA"))
 
 
 def _compare(path: Path, made: _Made, result: Result) -> None:
