@@ -38,3 +38,13 @@ def test_sizes_leave_nothing_behind(photo):
                 before = mebibytes()
         # OpenVINO's own cache of shapes would grow by a megabyte with each size.
         assert mebibytes() - before < 30
+
+
+def test_sizes_in_int8_leave_no_kernels_behind(photo):
+    with Upscaler.load(2, backend="openvino", precision="int8") as up:
+        for width in range(8, 44):
+            up(photo[:9, :width])
+            if width == 15:
+                before = mebibytes()
+        # What oneDNN keeps by default would be 8 MiB for each size.
+        assert mebibytes() - before < 60
