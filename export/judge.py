@@ -15,14 +15,14 @@ from export.sessions import candidate, run_tiled
 from hfdn_deploy.backends import OnnxRuntimeBackend
 from hfdn_deploy.bundle import ModelFile, Parity, Quantization, TensorSpec, why_failed
 from hfdn_deploy.errors import GateError
-from hfdn_deploy.graph import FOR_OPENVINO, GraphView, for_openvino_bf16, halo_of, pooled_tensor
+from hfdn_deploy.graph import FOR_OPENVINO, GraphView, halo_of, pooled_tensor
 from hfdn_deploy.network import HFDN
 
 logger = logging.getLogger(__name__)
 
 
 def _bf16_around_integers(model: onnx.ModelProto) -> onnx.ModelProto:
-    return emulate_bf16(for_openvino_bf16(model))
+    return emulate_bf16(FOR_OPENVINO["int8-openvino-bf16"](model))
 
 
 # How ONNX Runtime is told what OpenVINO makes of a graph, by name in `DERIVED`.

@@ -95,8 +95,7 @@ class OpenVINOBackend(GraphBackend):
     def __init__(self, bundle: Bundle, precision: str) -> None:
         if obstacle := why_not(precision):
             raise obstacle.error()
-        graph = graph_here(bundle, precision)
-        self._graph = graph
+        self._graph = graph = graph_here(bundle, precision)
         # A request computes for one thread at a time, and keeps its memory.
         self._turn = Lock()
         self._last: Session | None = None
@@ -132,8 +131,8 @@ class OpenVINOBackend(GraphBackend):
 
     def open_session(self, data: bytes) -> Any:
         """See `GraphBackend.open_session`."""
-        model = onnx.load_model_from_string(data)
-        check = partial(_check_precision, model=model, precision=self.precision)
+        wanted = _convolutions_in(self.precision, onnx.load_model_from_string(data))
+        check = partial(_check_precision, wanted=wanted, precision=self.precision)
         return Session(data, _HINTS[self._graph], check)
 
     def prepare(self, height: int, width: int) -> None:
@@ -172,12 +171,17 @@ class OpenVINOBackend(GraphBackend):
             ) from error
 
 
-def _check_precision(compiled: Any, model: onnx.ModelProto, precision: str) -> None:
-    """Raise BackendError if fewer convolutions compute in this precision than the graph says."""
-    wanted = sum(map(_is_convolution, model.graph.node))
-    if precision == "int8":
-        behind = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
-        wanted = sum(_is_convolution(n) and n.input[0] in behind for n in model.graph.node)
+def _convolutions_in(precision: str, model: onnx.ModelProto) -> int:
+    """How many convolutions a graph says to compute in a precision."""
+    convolutions = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    if precision != "int8":
+        return len(convolutions)
+    behind = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    return sum(n.input[0] in behind for n in convolutions)
+
+
+def _check_precision(compiled: Any, wanted: int, precision: str) -> None:
+    """Raise BackendError if fewer convolutions compute in this precision than wanted."""
     found = computed_in(compiled)
     count = sum(found.get(name, 0) for name in _COMPUTES[precision])
     if count < wanted:
@@ -185,10 +189,6 @@ def _check_precision(compiled: Any, model: onnx.ModelProto, precision: str) -> N
             f"OpenVINO would compute {count} of {wanted} convolutions in {precision} ({found})",
             "ask for precision fp32 or backend onnxruntime",
         )
-
-
-def _is_convolution(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Conv", "ConvTranspose")
 
 
 def computed_in(compiled: Any) -> dict[str, int]:

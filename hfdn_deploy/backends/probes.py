@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from onnx import helper
 
 from hfdn_deploy.backends.compiled import load_compiled
-from hfdn_deploy.backends.quiet_openvino import import_openvino
+from hfdn_deploy.backends.openvino_session import core
 from hfdn_deploy.graph import tiny_model
 
 _ALL_255 = np.full((1, 48, 8, 8), 255, np.uint8)
@@ -29,10 +29,7 @@ def eight_bit_products_saturate() -> bool:
 @cache
 def eight_bit_products_saturate_in_openvino() -> bool:
     """The same of OpenVINO, which has no kernels that are exact there."""
-    openvino = import_openvino()
-
-    core = openvino.Core()
-    (y,) = load_compiled(core, _largest_products(), {})(_ALL_255).to_tuple()
+    (y,) = load_compiled(core(), _largest_products(), {})(_ALL_255).to_tuple()
     return bool((y != 200).any())
 
 

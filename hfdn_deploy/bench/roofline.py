@@ -45,7 +45,9 @@ def _in_openvino(precision: str) -> Run:
     from hfdn_deploy.backends import compile_graph
 
     data = _quantized() if precision == "int8" else _floats()
-    request = compile_graph(data, "bf16" if precision == "bf16" else "f32").create_infer_request()
+    hint = "bf16" if precision == "bf16" else "f32"
+    # For its size, so that it is not kept on disk among the graphs of models.
+    request = compile_graph(data, hint, (("x", (SIDE, SIDE)),)).create_infer_request()
     x = _input(np.dtype(np.float32))
     return lambda: request.infer([x], share_inputs=True)
 

@@ -1,4 +1,4 @@
-from .derived import FOR_OPENVINO, KEEPS_VALUES, for_openvino, for_openvino_bf16
+from .derived import FOR_OPENVINO, KEEPS_VALUES, for_openvino
 from .halo import halo_of
 from .parts import (
     INSIDE,
@@ -25,7 +25,6 @@ __all__ = [
     "GraphView",
     "attributes_of",
     "for_openvino",
-    "for_openvino_bf16",
     "halo_of",
     "is_global_pool",
     "part_of",

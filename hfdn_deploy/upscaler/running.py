@@ -74,7 +74,7 @@ def finished_luma(lumas: Iterable[Plane], plan: ImagePlan) -> Plane:
 
 def prepare(networks: Networks, plan: ImagePlan, number: int) -> None:
     """Do what `Upscaler.prepare` does."""
-    if len(plan.scales) == 1 and plan.runs_whole and number * math.prod(plan.shape) > _WORTH:
+    if plan.runs_whole and number * math.prod(plan.shape) > _WORTH:
         networks[plan.scales[0]].backend.prepare(*plan.shape)
 
 

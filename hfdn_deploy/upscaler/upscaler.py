@@ -11,21 +11,12 @@ from numpy.typing import DTypeLike
 
 from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import HFDNError, InputError
-from hfdn_deploy.images import (
-    Banded,
-    Image,
-    ImagePlanes,
-    Plane,
-    Rows,
-    check_image,
-    size_of,
-)
+from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image, size_of
 from hfdn_deploy.options import ModelOptions, Size, TargetSize, Tile, model_and_scale, target_of
 from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import running
 from hfdn_deploy.upscaler.network import Network, Networks
 from hfdn_deploy.upscaler.planning import ImagePlan, PlanRequest, networks_for, plan_image
-from hfdn_deploy.upscaler.running import enlarged, finished, finished_luma, finished_together
 
 
 class Upscaler:
@@ -47,9 +38,9 @@ class Upscaler:
         max_memory: int | None = None,
     ) -> None:
         """Wrap an opened backend; most callers want `Upscaler.load`."""
-        self._prepare(Networks.only(Network(backend, choice, ensemble, tile, max_memory)), None)
+        self._keep(Networks.only(Network(backend, choice, ensemble, tile, max_memory)), None)
 
-    def _prepare(self, networks: Networks, target: TargetSize | None) -> None:
+    def _keep(self, networks: Networks, target: TargetSize | None) -> None:
         """Keep the networks; those that every image needs are opened now."""
         self._networks = networks
         self.target = target or TargetSize(scale=networks.first.backend.scale)
@@ -120,7 +111,7 @@ class Upscaler:
         up = cls.__new__(cls)
         networks = Networks.of(options)
         try:
-            up._prepare(networks, target)
+            up._keep(networks, target)
         except HFDNError:
             networks.free()
             raise
@@ -224,7 +215,8 @@ class Upscaler:
         check_image(image)
         self._networks.check_usable()
         plan, planes = plan or self.plan(image.shape), ImagePlanes(image)
-        return finished(image, planes, enlarged(self._networks, planes, plan, progress), plan)
+        lumas = running.enlarged(self._networks, planes, plan, progress)
+        return running.finished(image, planes, lumas, plan)
 
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
@@ -256,7 +248,7 @@ class Upscaler:
         widest = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
         plan = None if len(images) == 1 else self.plan(largest, widest, len(images))
         if plan and plan.runs_whole and not self._networks.first.luma.ensemble:
-            return finished_together(self._networks, images, plan)
+            return running.finished_together(self._networks, images, plan)
         return [self(image, progress) for image in images]
 
     def submit(
@@ -281,7 +273,8 @@ class Upscaler:
         """
         self._networks.check_usable()
         plan = plan or self.plan(luma.shape, held_as=np.float32)
-        return finished_luma(enlarged(self._networks, luma, plan, progress), plan)
+        lumas = running.enlarged(self._networks, luma, plan, progress)
+        return running.finished_luma(lumas, plan)
 
     def __reduce__(self) -> NoReturn:
         raise InputError("an upscaler cannot be pickled or copied", "load it in the worker")
