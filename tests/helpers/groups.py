@@ -1,5 +1,6 @@
 """Control groups, such as containers have, made by a test: on most machines only root can."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,9 @@ def control_group(controller: str, limit: int) -> Iterator[Path]:
         if not files:
             pytest.skip(f"no limit of {controller} can be set here")
         (made / files[0]).write_text(_LIMITS[controller][files[0]].format(limit))
+        entered = subprocess.run(inside(made, ["true"]), stderr=subprocess.PIPE, text=True)
+        if entered.returncode:
+            pytest.skip(f"no process can enter a control group here: {entered.stderr}")
         yield made
     finally:
         made.rmdir()
