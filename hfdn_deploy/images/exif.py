@@ -80,7 +80,8 @@ def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
 def resized_exif(block: bytes, width: int, height: int) -> bytes:
     """EXIF that names this size in pixels where it named one.
 
-    A directory that is cut off says that it ends there, for in a TIFF other bytes follow.
+    In a TIFF, other bytes follow a block that is cut off. So a directory ends where it is cut off,
+    and a size that stood in what is lost is written too.
     """
     patched, size = bytearray(block), (width, height)
     file = io.BytesIO(block)
@@ -89,7 +90,7 @@ def resized_exif(block: bytes, width: int, height: int) -> bytes:
     for directory, _ in directories:
         struct.pack_into(f"{layout.order}H", patched, directory.place, directory.number)
     for directory, sides in directories:
-        for entry in directory.entries:
+        for entry in directory.entries + directory.outside:
             if entry.tag in sides:
                 _patch(patched, layout, entry, size[sides[entry.tag]])
     return bytes(patched)

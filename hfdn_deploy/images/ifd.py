@@ -55,6 +55,8 @@ class Directory:
 
     entries: list[Entry]
     """Those of a known type whose values lie inside the file."""
+    outside: list[Entry]
+    """Those of a known type whose values do not."""
     place: int
     number: int
     """Of its entries; of a directory that is cut off, those that there are."""
@@ -114,7 +116,7 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
     file.seek(place)
     data = file.read(count * size)
     data = data[: len(data) // size * size]
-    entries = []
+    inside, outside = [], []
     for i, (tag, kind, values, inline) in enumerate(struct.iter_unpack(layout.order + entry, data)):
         if kind not in _SIZES:
             continue
@@ -122,13 +124,14 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
         value = where + size - len(inline)
         if values * _SIZES[kind] > len(inline):
             (value,) = struct.unpack(layout.order + offset, inline)
-        if value + values * _SIZES[kind] <= end:
-            entries.append(Entry(tag, kind, values, where, value))
+        entries = inside if value + values * _SIZES[kind] <= end else outside
+        entries.append(Entry(tag, kind, values, where, value))
     try:
         (following,) = _unpack(file, place + len(data), layout.order + offset)
     except ValueError:  # some writers leave it out
         following = 0
-    return Directory(entries, start, len(data) // size, following, place + len(data))
+    following_place = place + len(data)
+    return Directory(inside, outside, start, len(data) // size, following, following_place)
 
 
 def read_values(file: BinaryIO, entry: Entry) -> bytes:

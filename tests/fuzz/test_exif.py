@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL.ExifTags import IFD, Base
 from PIL.Image import Exif
@@ -31,6 +31,10 @@ def blocks() -> list[bytes]:
 
 
 BLOCKS = blocks()
+# An ExifImageWidth of three values, which end where a TIFF that holds the block goes on.
+SIZE_BEHIND_THE_END = bytes.fromhex(
+    "49492a00 08000000 0100 6987 0400 01000000 1a000000 00000000 0100 02a0 0300 03000000 24000000"
+)
 
 
 def test_the_seeds_are_read():
@@ -51,6 +55,7 @@ def folder(tmp_path_factory):
 
 @fuzz(2500)
 @given(block=damaged(BLOCKS), target=st.sampled_from(TARGETS))
+@example(block=SIZE_BEHIND_THE_END, target="a.tif")
 def test_any_exif_becomes_upright_or_is_left_out(block, target, folder):
     upright, orientation = upright_exif(block)
     assert orientation in range(1, 9)
