@@ -116,7 +116,8 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
     file.seek(place)
     data = file.read(count * size)
     data = data[: len(data) // size * size]
-    inside, outside = [], []
+    inside: list[Entry] = []
+    outside: list[Entry] = []
     for i, (tag, kind, values, inline) in enumerate(struct.iter_unpack(layout.order + entry, data)):
         if kind not in _SIZES:
             continue
