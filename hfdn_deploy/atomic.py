@@ -43,6 +43,21 @@ def check_vacant(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path} {OCCUPIED}") from None
 
 
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that cannot be written, before it is computed.
+
+    Raises:
+        InputError: it is there and may not be replaced, or its folder or disk takes no file.
+    """
+    check_vacant(path, overwrite=overwrite)
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    try:
+        with _workplace(folder) as work:
+            (work / path.name).write_bytes(b"1")
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
 @contextmanager
 def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path that takes the place of `path` on success and is removed otherwise.
@@ -82,12 +97,16 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
                     if old.exists() and not path.exists():
                         old.rename(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path} cannot be written: {reason}; choose another place.") from error
+        raise _refused(path, error) from error
     finally:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
+
+
+def _refused(path: Path, error: OSError) -> InputError:
+    reason = error.strerror or error
+    return InputError(f"{path} cannot be written: {reason}; choose another place.")
 
 
 def remove_abandoned(folder: Path) -> None:

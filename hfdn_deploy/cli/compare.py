@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.atomic import check_vacant
+from hfdn_deploy.atomic import check_writable
 from hfdn_deploy.backends import NAMES
 from hfdn_deploy.bundle import PRECISIONS
 from hfdn_deploy.cli.options import add_model_arguments, model_options
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.output:
         check_format(args.output)
-        check_vacant(args.output, overwrite=args.force)
+        check_writable(args.output, overwrite=args.force)
     image = read_image(args.input)
     if args.output and args.output.exists() and args.output.samefile(args.input):
         raise InputError(f"{args.output} is the input; name another output.")

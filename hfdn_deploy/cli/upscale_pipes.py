@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hfdn_deploy.atomic import check_regular, check_vacant, replaced
+from hfdn_deploy.atomic import check_regular, check_writable, replaced
 from hfdn_deploy.cli.options import model_options
 from hfdn_deploy.cli.progress import run_progress
 from hfdn_deploy.cli.upscale_options import (
@@ -97,7 +97,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"{args.output} is a folder, and stdin has no name; name a file.")
     check_file(args.output, naming_options(args))
     check_format(target)
-    check_vacant(target, overwrite=args.force)
+    check_writable(target, overwrite=args.force)
 
 
 @contextmanager

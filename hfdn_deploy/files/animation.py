@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfdn_deploy.atomic import check_vacant
+from hfdn_deploy.atomic import check_writable
 from hfdn_deploy.errors import InputError, named
 from hfdn_deploy.files.writing import Writing
 from hfdn_deploy.images import (
@@ -62,7 +62,7 @@ def upscale_animation(
         BackendError: the backend failed.
     """
     start = time.perf_counter()
-    check_vacant(job.target, overwrite=job.overwrite)
+    check_writable(job.target, overwrite=job.overwrite)
     with Animation(job.source) as animation:
         frames = animation.frames()
         with named(job.source):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hfdn_deploy.atomic import check_vacant, remove_abandoned
+from hfdn_deploy.atomic import check_writable, remove_abandoned
 from hfdn_deploy.errors import InputError, named
 from hfdn_deploy.files.animation import is_animation, upscale_animation
 from hfdn_deploy.files.planning import Job
@@ -185,7 +185,7 @@ def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
         InputError: it is not usable, it or its result is too large, or its output is there.
     """
     reader = ImageReader(job.source)
-    check_vacant(job.target, overwrite=job.overwrite)
+    check_writable(job.target, overwrite=job.overwrite)
     plan = _plan(up, reader.header, reader.name, job.target, number)
     image = _read(reader, plan) if number == 1 else reader.read()
     return _Loaded(job, reader.header, plan, image)
