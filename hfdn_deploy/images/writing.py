@@ -47,10 +47,11 @@ def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -
     if channels in (2, 4) and not kind.alpha:
         raise InputError(f"{path}: {suffix} cannot hold transparency; choose .png, .webp or .tif.")
     size = width * height * channels * np.dtype(dtype).itemsize
-    if max(width, height) > kind.max_side or size > kind.max_bytes:
-        raise InputError(
-            f"{path}: {suffix} cannot hold an image of {width}×{height}; {kind.if_too_large}."
-        )
+    holders = [k for k in ALL_FORMATS if max(width, height) <= k.max_side and size <= k.max_bytes]
+    if kind not in holders:
+        what = f"{suffix} cannot" if holders else "no format can"
+        advice = kind.if_too_large if holders else "ask for less"
+        raise InputError(f"{path}: {what} hold an image of {width}×{height}; {advice}.")
 
 
 def writes_bands(path: Path) -> bool:

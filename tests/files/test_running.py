@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from hfdn_deploy import InputError, Upscaler
 from hfdn_deploy.atomic import remove_abandoned
 from hfdn_deploy.files import Done, Failed, Job, pending_jobs, plan_jobs, run_jobs
-from hfdn_deploy.images import read_image, write_image
+from hfdn_deploy.images import check_fits, read_image, write_image
 from hfdn_deploy.tiling import WHOLE, Footprint
 from tests.helpers.disks import abandon, writing
 
@@ -129,6 +130,8 @@ def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundl
     assert "a.jpg: .jpg cannot hold transparency" in failures[0]
     assert "b.jpg: .jpg cannot hold uint16 pixels" in failures[1]
     assert "c.jpg: .jpg cannot hold an image of 80000×4" in failures[2]
+    with pytest.raises(InputError, match=r"a\.png: no format can hold an image of 9+×1; ask for"):
+        check_fits(tmp_path / "a.png", 10**20 - 1, 1, 3, "uint8")
 
 
 def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path, photo):
@@ -214,6 +217,27 @@ def test_a_full_disk_leaves_no_half_file(small_disk, photo):
     with pytest.raises(InputError, match="No space left"):
         write_image(small_disk / "a.png", noise)
     np.testing.assert_array_equal(read_image(small_disk / "a.png"), photo)
+
+
+def test_nothing_is_computed_for_a_disk_that_takes_nothing(small_disk, tmp_path, photo, bundle):
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "in" / name, photo)
+    jobs = plan_jobs([str(tmp_path / "in")], str(small_disk / "out"))[0]
+    with suppress(OSError), (small_disk / "rest").open("wb") as file:
+        while file.write(bytes(4096)):
+            file.flush()
+    with Upscaler.load(bundle) as up:
+        up.backend.run = None
+        full = [str(result.error) for result in run_jobs(up, jobs)]
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        read_only = [str(result.error) for result in run_jobs(up, jobs)]
+    reasons = ["No space left on device"] * 2 + ["Read-only file system"] * 2
+    places = [small_disk / "out" / name for name in ("a.png", "b.png")] * 2
+    expected = [
+        f"{place} cannot be written: {reason}; choose another place."
+        for place, reason in zip(places, reasons, strict=True)
+    ]
+    assert full + read_only == expected
 
 
 def test_a_read_only_disk(small_disk, photo):
