@@ -68,7 +68,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    from hfdn_deploy.images import IMAGE_SUFFIXES, ImageReader, size_of
+    from hfdn_deploy.images import IMAGE_SUFFIXES, Animation, ImageReader, size_of
 
     try:
         with ImageReader(path) as reader:
@@ -79,8 +79,13 @@ def _image(path: Path) -> dict[str, Any]:
         reason = "is no bundle, ONNX graph, engine, checkpoint, image or video that is known"
         raise InputError(f"{path} {reason}.") from error
     height, width, channels = size_of(image)
-    facts = {"width": width, "height": height, "channels": channels, "dtype": image.dtype.name}
-    return {"kind": "image", "format": header.format, **facts, "animated": header.animated}
+    facts: dict[str, Any] = {"format": header.format, "width": width, "height": height}
+    facts |= {"channels": channels, "dtype": image.dtype.name, "animated": header.animated}
+    if header.animated:
+        with Animation(path) as animation:
+            milliseconds = animation.milliseconds
+        facts |= {"frames": len(milliseconds), "seconds": sum(milliseconds) / 1000}
+    return {"kind": "image", **facts}
 
 
 def _engine(path: Path) -> dict[str, Any]:

@@ -37,11 +37,15 @@ def test_info_knows_every_kind(picture, bundle, checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(("name", "kind"), [("a.gif", "GIF"), ("a.jpe", "JPEG")])
 def test_info_tells_an_animation_and_the_format(tmp_path, capsys, name, kind):
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
-    several = {"save_all": True, "append_images": frames[1:]} if kind == "GIF" else {}
+    several = (
+        {"save_all": True, "append_images": frames[1:], "duration": 150} if kind == "GIF" else {}
+    )
     frames[0].save(tmp_path / name, kind, **several)
     assert main(["info", str(tmp_path / name), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["format"], facts["animated"]) == (kind, kind == "GIF")
+    if kind == "GIF":
+        assert (facts["frames"], facts["seconds"]) == (2, 0.3)
 
 
 def test_info_on_an_onnx_file_with_odd_names_and_types(tmp_path, capsys):
