@@ -72,7 +72,15 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
     from hfdn_deploy.cli.progress import run_progress
-    from hfdn_deploy.files import Done, Making, pending_jobs, plan_jobs, record_output, run_jobs
+    from hfdn_deploy.files import (
+        Done,
+        Making,
+        is_done,
+        pending_jobs,
+        plan_jobs,
+        record_output,
+        run_jobs,
+    )
     from hfdn_deploy.upscaler import Upscaler
 
     planned, unusable = plan_jobs(args.inputs, args.output, naming_options(args))
@@ -86,7 +94,7 @@ def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
     recorded = args.resume or not (len(planned) == 1 and Path(args.output) == planned[0].target)
     say_what_is_kept(args, len(planned) - len(jobs), len(planned))
     warn_of_ignored(args, jobs)
-    done = []
+    done, skipped = [], len(planned) - len(jobs)
     failed = [(one.name, one.error) for one in unusable]
     facts: dict[str, Any] = dict.fromkeys(("backend", "choice", "precision", "scale"))
     if jobs:
@@ -99,6 +107,8 @@ def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
                     done.append(result)
                     if recorded:
                         record_output(job.source, job.target, making.facts(job.target))
+                elif args.resume and is_done(job, making.facts):
+                    skipped += 1  # another run of this kind was faster
                 else:
                     failed.append((str(job.source), result.error))
                 if bars:
@@ -106,7 +116,7 @@ def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
             facts = model_facts(up)  # of the networks that the images needed
     args.report |= {
         **facts,
-        "skipped": len(planned) - len(jobs),
+        "skipped": skipped,
         "images": [image_facts(result) for result in done],
         "failures": [{"input": name, "error": str(error)} for name, error in failed],
     }

@@ -10,7 +10,7 @@ from .planning import (
     raise_alone,
 )
 from .record import RECORD, Entry, FileFacts, Made, file_facts, read_record, record_output
-from .resuming import pending_jobs
+from .resuming import is_done, pending_jobs
 from .running import Done, Failed, FileProgress, run_jobs, upscale_bytes
 from .sources import Source, Unusable, check_given, find_sources
 from .writing import Writing
@@ -35,6 +35,7 @@ __all__ = [
     "check_overwriting",
     "file_facts",
     "find_sources",
+    "is_done",
     "keep_names",
     "output_suffix",
     "pending_jobs",

@@ -6,6 +6,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def read_record(folder: Path) -> dict[str, Entry]:
 
 
 def record_output(source: Path, target: Path, made: Made) -> None:
-    """Append what made an output that is there, at its end; a warning says if that cannot be."""
+    """Append what made an output that is there, at its end; a warning says if none can be."""
     before, after = file_facts(source), file_facts(target)
     if before is None or after is None:
         return  # somebody has taken it away already
@@ -112,10 +113,16 @@ def record_output(source: Path, target: Path, made: Made) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        logger.warning(
-            "%s: --resume will not know it, as %s cannot be written: %s",
-            target, RECORD, error.strerror,
-        )  # fmt: skip
+        _mention_unknown(target.parent, error.strerror or str(error))
+
+
+@cache
+def _mention_unknown(folder: Path, reason: str) -> None:
+    """Warn once for a folder, whose outputs are many."""
+    logger.warning(
+        "%s: --resume will not know its outputs, as %s cannot be written: %s",
+        folder, RECORD, reason,
+    )  # fmt: skip
 
 
 def _open(folder: Path, flags: int) -> int:

@@ -54,6 +54,13 @@ def pending_jobs(
     return pending
 
 
+def is_done(job: Job, makes: Callable[[Path], Made]) -> bool:
+    """Whether a run that resumes leaves a job out; the arguments are as in `pending_jobs`."""
+    source, target, entry = _states_on_disk()(job)
+    made = makes(job.target)
+    return bool(source and target and _why_not_done(source, target, entry, made) is None)
+
+
 def _states_on_disk() -> Callable[[Job], State]:
     records = Records()
     return lambda job: (

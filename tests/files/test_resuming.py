@@ -12,6 +12,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.files import RECORD, Job, Making, Writing, pending_jobs, read_record, record_output
 from hfdn_deploy.images import read_header, write_image
 from hfdn_deploy.options import ModelOptions
+from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import VideoOptions
 
 SCALE = ("--scale", "2", "--precision", "int8")
@@ -132,7 +133,11 @@ def test_a_record_that_somebody_replaced_is_left_alone(job, tmp_path, caplog, ki
     else:
         record.mkdir()
     record_output(job.source, job.target, {})
-    assert f"{job.target}: --resume will not know it, as {RECORD} cannot be written" in caplog.text
+    record_output(job.source, job.target, {})
+    (warning,) = caplog.messages
+    folder = job.target.parent
+    told = f"{folder}: --resume will not know its outputs, as {RECORD} cannot be written"
+    assert warning.startswith(told)
     assert read_record(record.parent) == {}
     assert (tmp_path / "precious").read_text() == "kept"
 
@@ -164,6 +169,25 @@ def test_force_and_resume_redo_what_is_not_done(tmp_path, capsys, caplog):
     assert "--force --resume: what is done is kept, outputs that are not" in caplog.text
     assert (out / "a.png").stat().st_mtime_ns == before
     assert [read_header(path).height for path in sorted(out.glob("*.png"))] == [8, 8, 8]
+
+
+def test_two_runs_that_resume_share_the_work(tmp_path, bundle, capsys, monkeypatch):
+    for name in ("a", "b"):
+        image(tmp_path / "in" / f"{name}.png")
+    command = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--resume"]
+    command += ["--model", str(bundle)]
+    stream = Upscaler.stream
+
+    def beside_another(*args):
+        monkeypatch.setattr(Upscaler, "stream", stream)
+        assert main(command) == 0
+        capsys.readouterr()
+        return stream(*args)
+
+    monkeypatch.setattr(Upscaler, "stream", beside_another)
+    assert main([*command, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["skipped"], report["images"], report["failures"]) == (2, [], [])
 
 
 def test_resuming_what_is_done_opens_no_model(tmp_path, bundle, capsys, monkeypatch):
