@@ -17,6 +17,7 @@ from benchmarks import (
     soak,
     startup,
     steps,
+    throughput,
     tiling,
 )
 from hfdn_deploy.cli import run_command
@@ -33,6 +34,7 @@ COMMANDS = {
     "service": service,
     "hostile": hostile,
     "soak": soak,
+    "throughput": throughput,
     "steps": steps,
     "scale": scale,
     "demo": demo,

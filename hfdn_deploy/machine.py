@@ -60,6 +60,11 @@ def threads(root: Path = ROOT) -> int:
     return found if found < (psutil.cpu_count(logical=False) or os.cpu_count() or 1) else 0
 
 
+def cores(root: Path = ROOT) -> int:
+    """How many threads compute on the CPU where nothing else is asked for, see `threads`."""
+    return threads(root) or psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
 def _free_in_groups(root: Path) -> Iterator[int]:
     """Yield the bytes that each group around this process leaves below each of its limits."""
     for group in find_groups(root, "memory"):

@@ -39,6 +39,8 @@ class Backend(ABC):
     """Whether `run` works in a process that was forked after the backend was opened; tried."""
     concurrency: int = 1
     """How many calls of `run` from as many threads overlap to some use."""
+    streams: int = 1
+    """How many calls of `run` are of use at once that are prepared for, each on a part of a CPU."""
     tiling: "Tiling | None" = None
     """What tiles need; None if it runs whole images alone."""
 
@@ -80,11 +82,16 @@ class Backend(ABC):
         Others may run meanwhile.
         """
 
-    def prepare(self, height: int, width: int) -> None:  # noqa: B027 (as above)
+    def prepare(self, height: int, width: int, number: int) -> None:  # noqa: B027 (as above)
         """Make `run` faster for single inputs of a size that will come often, if that is possible.
 
         It takes a second. What `run` gives for the size may then differ as far as the gate of the
         graph allows, as it may between machines. One size is prepared at a time.
+
+        Args:
+            height, width: of the inputs.
+            number: of threads, at most `streams`, that will call `run` at the same time. Each has
+                its part of the CPU, so fewer of them are slower.
 
         Raises:
             BackendError: the library refuses.

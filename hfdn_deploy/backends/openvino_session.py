@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from queue import SimpleQueue
 from typing import Any
 
 import onnx
@@ -23,8 +24,8 @@ def core() -> Any:
     return import_openvino().Core()
 
 
-def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None) -> Any:
-    """An ONNX file compiled for one image at a time, on the physical cores.
+def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None, streams: int = 1) -> Any:
+    """An ONNX file compiled for one image at a time in each stream, on the physical cores.
 
     For any size, it is kept on disk for the next process.
 
@@ -32,6 +33,7 @@ def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None) -> Any:
         data: the file.
         hint: what is not in integers computes in, as OpenVINO names it.
         shapes: of the inputs, if they are to be fixed.
+        streams: that share the cores.
 
     Raises:
         BackendError: OpenVINO refuses the graph.
@@ -48,6 +50,8 @@ def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None) -> Any:
         # without, with no size run faster when it came again.
         "CPU_RUNTIME_CACHE_CAPACITY": 0,
     }
+    if streams > 1:
+        settings["NUM_STREAMS"] = streams
     try:
         if not shapes:
             return load_compiled(core(), data, settings)
@@ -58,8 +62,33 @@ def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None) -> Any:
         raise BackendError(f"OpenVINO refuses the graph: {error}") from error
 
 
+class Requests:
+    """What computes a compiled graph, for one thread in each of its streams."""
+
+    def __init__(self, compiled: Any, number: int) -> None:
+        self.compiled, self._number = compiled, number
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(number):
+            self._idle.put(compiled.create_infer_request())
+
+    def take(self) -> Any:
+        """One that is idle, when there is one; it must be given back."""
+        return self._idle.get()
+
+    def give_back(self, request: Any) -> None:
+        """Let others take it."""
+        self._idle.put(request)
+
+    def release(self) -> None:
+        """Give back the memory that they keep, when all are idle; nobody may take one then."""
+        requests = [self._idle.get() for _ in range(self._number)]
+        self.compiled.release_memory()
+        for request in requests:
+            self._idle.put(request)
+
+
 class Session:
-    """A graph that runs one call at a time, compiled for any size and, if asked for, for one."""
+    """A graph compiled for any size and, if asked for, for one that comes often."""
 
     def __init__(self, data: bytes, hint: str, check: Callable[[Any], None]) -> None:
         """Compile a graph; `check` refuses what is compiled otherwise than asked for.
@@ -68,37 +97,37 @@ class Session:
             BackendError: OpenVINO or `check` refuses it.
         """
         self._data, self._hint, self._check = data, hint, check
-        self.request = self._compiled(data)
+        self.dynamic = self._compiled(data)
         """For any size."""
-        self._fixed: tuple[Shapes, Any] | None = None
-        self._last: Any = None
+        self._fixed: tuple[Shapes, int, Requests] | None = None
+        self._last: Requests | None = None
 
-    def _compiled(self, data: bytes, shapes: Shapes | None = None) -> Any:
-        compiled = compile_graph(data, self._hint, shapes)
+    def _compiled(self, data: bytes, shapes: Shapes | None = None, streams: int = 1) -> Requests:
+        compiled = compile_graph(data, self._hint, shapes, streams)
         self._check(compiled)
-        return compiled.create_infer_request()
+        return Requests(compiled, streams)
 
-    def fix(self, shapes: Shapes) -> None:
+    def fix(self, shapes: Shapes, streams: int) -> None:
         """Compile for inputs of these shapes, too, in place of those before; errors as above."""
-        if self._fixed and self._fixed[0] == shapes:
+        if self._fixed and self._fixed[:2] == (shapes, streams):
             return
+        self.release()
         # Of shapes that are not fixed, OpenVINO would move memory at each step of these.
         data = pixels_by_rows(onnx.load_model_from_string(self._data)).SerializeToString()
-        self._fixed = shapes, self._compiled(data, shapes)
+        self._fixed = shapes, streams, self._compiled(data, shapes, streams)
 
-    def infer(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs for inputs by name, in the order of the graph's."""
+    def requests(self, feeds: Mapping[str, NDArray[Any]]) -> Requests:
+        """Those that compute inputs of these shapes; what the others keep is given back."""
         shapes = tuple((name, x.shape) for name, x in feeds.items())
-        request = self.request
-        if self._fixed and self._fixed[0] == shapes:
-            request = self._fixed[1]
-        if request is not self._last:
+        fits = self._fixed and self._fixed[0] == shapes
+        requests = self._fixed[2] if self._fixed and fits else self.dynamic
+        if requests is not self._last:
             self.release()
-        self._last = request
-        return list(request.infer(dict(feeds), share_inputs=True).to_tuple())
+        self._last = requests
+        return requests
 
     def release(self) -> None:
-        """Give back the memory that the last run left; the other request keeps none."""
+        """Give back the memory that the last runs left; the other requests keep none."""
         if self._last:
-            self._last.get_compiled_model().release_memory()
+            self._last.release()
             self._last = None

@@ -1,6 +1,8 @@
 """MLPerf's load generator over one upscaler: its rules decide what is sent when."""
 
-from concurrent.futures import Future
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def run_scenario(
 
     def issue(samples: list[Any]) -> None:
         for sample in samples:
-            answers.append(up.submit(image))
+            answers.append(submit())
             # A failure is an answer too, or LoadGen would wait for ever; it is raised below.
             answers[-1].add_done_callback(partial(complete, sample.id))
 
@@ -56,6 +58,12 @@ def run_scenario(
         lg.QuerySamplesComplete([lg.QuerySampleResponse(sample, 0, 0)])
 
     rate = measure({"": lambda: up(image)}, 3)[""].throughput()
+    submit = partial(up.submit, image)
+    pool: AbstractContextManager[object] = nullcontext()
+    if scenario == "offline":  # the images are known beforehand, as those of a folder are
+        plan, threads = up.plan_many(image.shape, image.dtype, math.ceil(seconds * rate))
+        pool = workers = ThreadPoolExecutor(threads)
+        submit = partial(workers.submit, lambda: up.stream(image, plan).whole())
     settings = lg.TestSettings()
     settings.scenario = getattr(lg.TestScenario, SCENARIOS[scenario])
     settings.mode = lg.TestMode.PerformanceOnly
@@ -65,7 +73,7 @@ def run_scenario(
     settings.offline_expected_qps = rate
     settings.server_target_qps = SERVER_LOAD * rate
     settings.server_target_latency_ns = round(10e9 / rate)
-    with replaced(log) as temporary:
+    with pool, replaced(log) as temporary:
         temporary.mkdir()
         output = lg.LogOutputSettings()
         output.outdir = str(temporary)

@@ -1,5 +1,6 @@
 from .making import Making
 from .naming import Naming, output_suffix
+from .outcomes import Done, Failed, FileProgress
 from .planning import (
     Job,
     check_file,
@@ -11,8 +12,9 @@ from .planning import (
 )
 from .record import RECORD, Entry, FileFacts, Made, file_facts, read_record, record_output
 from .resuming import is_done, pending_jobs
-from .running import Done, Failed, FileProgress, run_jobs, upscale_bytes
+from .running import run_jobs
 from .sources import Source, Unusable, check_given, find_sources
+from .stills import upscale_bytes
 from .writing import Writing
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Upscaling an animation, frame by frame."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ from hfdn_deploy.images import (
     write_animation,
 )
 from hfdn_deploy.tiling import Progress
-from hfdn_deploy.upscaler import ImagePlan, Upscaler
+from hfdn_deploy.upscaler import Upscaler, mapped
 from hfdn_deploy.video import is_video, write_frames
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def is_animation(source: Path, target: Path) -> bool:
 def upscale_animation(
     up: Upscaler, job: "Job", writing: Writing, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Upscale all frames; at most one is in memory, before and after, but for WebP's encoder.
+    """Upscale all frames; but for WebP's encoder, one more is in memory than there are threads.
 
     A video shows it once, a frame without a duration for a tenth of a second.
 
@@ -66,34 +66,39 @@ def upscale_animation(
     with Animation(job.source) as animation:
         frames = animation.frames()
         with named(job.source):
-            plan = up.plan(frames.shape, "uint8")
+            number = len(frames.milliseconds)
+            plan, threads = up.plan_many(frames.shape, "uint8", number)
         height, width = plan.size
         shape = (height, width, frames.shape[2])
-        upscaled = _upscaled(up, frames, plan, job.source, progress)
-        large = replace(frames, shape=shape, pixels=upscaled)
-        if is_video(job.target):
-            size = height, width
-            write_frames(job.target, _timed(large), size, writing.video, overwrite=job.overwrite)
-        else:
-            metadata = writing.kept(animation.header.metadata)
-            write_animation(job.target, large, metadata, writing.quality, overwrite=job.overwrite)
+
+        def upscaled(pixels: Image) -> Image:
+            with named(job.source):
+                return up.stream(pixels, plan).whole()
+
+        with mapped(upscaled, frames.pixels, threads) as results:
+            counted = _counted(results, number, progress)
+            large = replace(frames, shape=shape, pixels=counted)
+            if is_video(job.target):
+                size, timed = (height, width), _timed(large)
+                write_frames(job.target, timed, size, writing.video, overwrite=job.overwrite)
+            else:
+                metadata = writing.kept(animation.header.metadata)
+                write_animation(
+                    job.target, large, metadata, writing.quality, overwrite=job.overwrite
+                )
     return {
         "width": width,
         "height": height,
         "seconds": time.perf_counter() - start,
-        "frames": len(frames.milliseconds),
+        "frames": number,
         "tile": plan.side,
     }
 
 
-def _upscaled(
-    up: Upscaler, frames: Frames, plan: ImagePlan, source: Path, progress: Progress | None
-) -> Iterator[Image]:
-    for done, pixels in enumerate(frames.pixels, 1):
-        with named(source):
-            image = up.stream(pixels, plan).whole()
+def _counted(images: Iterable[Image], number: int, progress: Progress | None) -> Iterator[Image]:
+    for done, image in enumerate(images, 1):
         if progress:
-            progress(done, len(frames.milliseconds))
+            progress(done, number)
         yield image
 
 

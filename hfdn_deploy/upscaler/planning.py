@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from hfdn_deploy.errors import InputError
@@ -13,6 +13,9 @@ from hfdn_deploy.tiling import Plan, bleeding, resizing
 from hfdn_deploy.upscaler.network import Networks
 
 logger = logging.getLogger(__name__)
+
+# Low-resolution pixels from which on preparing pays: they take some 7 s, of which it saves 2.
+_WORTH = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class ImagePlan:
     """Of the networks that run one after the other: none, one or two."""
     tiles: tuple[Plan, ...]
     """Of each of them."""
+
+    def mention(self, target: TargetSize) -> None:
+        """Say how an image comes to the target, where that is not by one network."""
+        if self.scales != (target.scale,):
+            logger.info("%s", self)
 
     @property
     def made(self) -> tuple[int, int]:
@@ -103,6 +111,32 @@ class PlanRequest:
     multiples: tuple[int, int] = (1, 1)
 
 
+def plan_many(networks: Networks, asked: PlanRequest, number: int) -> tuple[ImagePlan, int]:
+    """Decide as `Upscaler.plan_many` does, and prepare."""
+    alone = plan_image(networks, asked)
+    if len(alone.scales) != 1 or not alone.runs_whole or networks[alone.scales[0]].luma.ensemble:
+        return alone, 1
+    backend = networks[alone.scales[0]].backend
+    pays = number * math.prod(alone.shape) > _WORTH
+    streams = backend.streams if pays else 1
+    plan, threads = None, min(streams + 1, number)  # one of them reads or encodes
+    while threads > 1 and not plan:
+        plan = _plan_beside(networks, replace(asked, number=threads))
+        threads //= 1 if plan else 2
+    if pays:
+        backend.prepare(*alone.shape, max(1, min(streams, threads)))
+    return plan or alone, threads
+
+
+def _plan_beside(networks: Networks, asked: PlanRequest) -> ImagePlan | None:
+    """A plan for images at once, if they run whole."""
+    try:
+        plan = plan_image(networks, asked)
+    except InputError:
+        return None
+    return plan if plan.runs_whole else None
+
+
 def plan_image(networks: Networks, asked: PlanRequest) -> ImagePlan:
     """Decide as `Upscaler.plan` does; networks that are needed and not open are opened."""
     check_shape(asked.shape)
@@ -134,7 +168,4 @@ def plan_image(networks: Networks, asked: PlanRequest) -> ImagePlan:
         )
         beside += luma
         height, width = scale * height, scale * width
-    plan = ImagePlan((asked.shape[0], asked.shape[1]), (high, wide), scales, tuple(tiles))
-    if scales != (asked.target.scale,):
-        logger.info("%s", plan)
-    return plan
+    return ImagePlan((asked.shape[0], asked.shape[1]), (high, wide), scales, tuple(tiles))

@@ -1,25 +1,28 @@
 """Doing what a plan says: the luma through the networks, then the image and its size."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Banded,
     Image,
     ImagePlanes,
     Plane,
     Rows,
+    check_image,
     resize_image,
     resize_planes,
+    size_of,
 )
 from hfdn_deploy.tiling import LumaSource, Progress
 from hfdn_deploy.upscaler.network import Networks
 from hfdn_deploy.upscaler.planning import ImagePlan
 
-# Low-resolution pixels from which on preparing pays: they take some 7 s, of which it saves 2.
-_WORTH = 1_000_000
+if TYPE_CHECKING:
+    from hfdn_deploy.upscaler.upscaler import Upscaler
 
 
 def enlarged(
@@ -72,13 +75,37 @@ def finished_luma(lumas: Iterable[Plane], plan: ImagePlan) -> Plane:
     return Banded(plan.size, np.dtype(np.float32), iter(lumas)).whole()
 
 
-def prepare(networks: Networks, plan: ImagePlan, number: int) -> None:
-    """Do what `Upscaler.prepare` does."""
-    if plan.runs_whole and number * math.prod(plan.shape) > _WORTH:
-        networks[plan.scales[0]].backend.prepare(*plan.shape)
+def batched(
+    up: "Upscaler", networks: Networks, images: Sequence[Image], progress: Progress | None
+) -> list[Image]:
+    """Do what `Upscaler.batch` does."""
+    if not images:
+        return []
+    for image in images:
+        check_image(image)
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) > 1:
+        raise InputError(f"a batch of sizes {sizes}; give it images of one size.")
+    done: list[Image] = []
+    most = networks.first.backend.max_batch(*sizes[0]) or len(images)
+    for start in range(0, len(images), most):
+        some = images[start : start + most]
+        plan = _plan_together(up, some) if len(some) > 1 else None
+        if plan and plan.runs_whole and not networks.first.luma.ensemble:
+            done += _finished_together(networks, some, plan)
+        else:
+            done += [up(image, progress) for image in some]
+    return done
 
 
-def finished_together(networks: Networks, images: Sequence[Image], plan: ImagePlan) -> list[Image]:
+def _plan_together(up: "Upscaler", images: Sequence[Image]) -> ImagePlan:
+    """A plan for images of one size at once."""
+    largest = max((image.shape for image in images), key=lambda shape: size_of(shape)[2])
+    widest = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
+    return up.plan(largest, widest, len(images))
+
+
+def _finished_together(networks: Networks, images: Sequence[Image], plan: ImagePlan) -> list[Image]:
     """The results of a plan that runs one network on images of one size, all of them at once."""
     planes = [ImagePlanes(image) for image in images]
     lumas = networks[plan.scales[0]].luma.whole(np.stack([each.luma for each in planes]))

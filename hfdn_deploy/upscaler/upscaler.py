@@ -11,12 +11,18 @@ from numpy.typing import DTypeLike
 
 from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import HFDNError, InputError
-from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image, size_of
+from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image
 from hfdn_deploy.options import ModelOptions, Size, TargetSize, Tile, model_and_scale, target_of
 from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import running
 from hfdn_deploy.upscaler.network import Network, Networks
-from hfdn_deploy.upscaler.planning import ImagePlan, PlanRequest, networks_for, plan_image
+from hfdn_deploy.upscaler.planning import (
+    ImagePlan,
+    PlanRequest,
+    networks_for,
+    plan_image,
+    plan_many,
+)
 
 
 class Upscaler:
@@ -153,19 +159,39 @@ class Upscaler:
             InputError: no image has this shape, it would not fit into memory, or two networks do
                 not reach the size. What `load` raises, where a network is opened.
         """
-        asked = PlanRequest(
-            shape,
-            target or self.target,
-            0 if held_as is None else np.dtype(held_as).itemsize,
-            number,
-            largest,
-            multiples,
-        )
-        return plan_image(self._networks, asked)
+        itemsize = 0 if held_as is None else np.dtype(held_as).itemsize
+        asked = PlanRequest(shape, target or self.target, itemsize, number, largest, multiples)
+        plan = plan_image(self._networks, asked)
+        plan.mention(asked.target)
+        return plan
 
-    def prepare(self, plan: ImagePlan, number: int) -> None:
-        """Be faster for so many images of a plan, if it pays; see `Backend.prepare`."""
-        running.prepare(self._networks, plan, number)
+    def plan_many(
+        self,
+        shape: tuple[int, ...],
+        held_as: DTypeLike,
+        number: int,
+        target: TargetSize | None = None,
+        multiples: tuple[int, int] = (1, 1),
+    ) -> tuple[ImagePlan, int]:
+        """Decide how so many images of one shape are upscaled, and prepare where it pays.
+
+        That takes a second; see `Backend.prepare` for what it does to results.
+
+        Args:
+            shape, held_as, target, multiples: as for `plan`.
+            number: of the images.
+
+        Returns:
+            The plan of each, and how many threads shall follow it, each with an image of its own.
+
+        Raises:
+            InputError: as for `plan`.
+        """
+        itemsize = np.dtype(held_as).itemsize
+        asked = PlanRequest(shape, target or self.target, itemsize, multiples=multiples)
+        plan, threads = plan_many(self._networks, asked, number)
+        plan.mention(asked.target)
+        return plan, threads
 
     def __call__(
         self,
@@ -228,28 +254,7 @@ class Upscaler:
             InputError, BackendError: as for a single image, or the sizes differ.
         """
         self._networks.check_usable()
-        images = list(images)  # or an array of four dimensions
-        for image in images:
-            check_image(image)
-        sizes = sorted({image.shape[:2] for image in images})
-        if len(sizes) > 1:
-            raise InputError(f"a batch of sizes {sizes}; give it images of one size.")
-        if not images:
-            return []
-        most = self.backend.max_batch(*sizes[0]) or len(images)
-        done: list[Image] = []
-        for start in range(0, len(images), most):
-            done += self._batch(images[start : start + most], progress)
-        return done
-
-    def _batch(self, images: Sequence[Image], progress: Progress | None) -> list[Image]:
-        """Images of one size at once, if they fit into memory whole, else one by one."""
-        largest = max((image.shape for image in images), key=lambda shape: size_of(shape)[2])
-        widest = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
-        plan = None if len(images) == 1 else self.plan(largest, widest, len(images))
-        if plan and plan.runs_whole and not self._networks.first.luma.ensemble:
-            return running.finished_together(self._networks, images, plan)
-        return [self(image, progress) for image in images]
+        return running.batched(self, self._networks, list(images), progress)
 
     def submit(
         self, image: Image, *, size: Size | None = None, scale: float | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import named
 from hfdn_deploy.tiling import Progress
-from hfdn_deploy.upscaler import Upscaler
+from hfdn_deploy.upscaler import Upscaler, mapped
 from hfdn_deploy.video.codecs import VideoOptions
 from hfdn_deploy.video.colours import Colours, is_full_range, kept
 from hfdn_deploy.video.encoding import check_encoder
@@ -51,7 +51,8 @@ def transcode(
             replaced(target, overwrite=overwrite) as temporary,
             open_sink(temporary, target, source, each.blank(), options, keep_metadata) as sink,
             overlapped(source.items, DEPTH) as decoded,
-            overlapped(map(each, decoded), DEPTH) as upscaled,
+            mapped(each, decoded, each.threads) as results,
+            overlapped(results, DEPTH) as upscaled,
         ):
             for item in upscaled:
                 sink.write(item)
@@ -80,10 +81,8 @@ class _Upscaling:
         sideways = source.display_matrix and not source.display_matrix[0]
         wanted = up.target.turned() if sideways else up.target
         with named(source.path):
-            self.plan = up.plan(
-                (first.height, first.width), np.float32, target=wanted, multiples=multiples
-            )
-            up.prepare(self.plan, source.frame_count or 0)
+            shape, number = (first.height, first.width), source.frame_count or 2
+            self.plan, self.threads = up.plan_many(shape, np.float32, number, wanted, multiples)
         self.height, self.width = self.plan.size
         before, after = (first.width, first.height), (self.width, self.height)
         tags = Colours.of(first)

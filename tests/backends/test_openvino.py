@@ -34,7 +34,7 @@ def levels(a, b):
 
 
 def kinds(backend):
-    return openvino.computed_in(backend.session.request.get_compiled_model())
+    return openvino.computed_in(backend.session.dynamic.compiled)
 
 
 def tiled(backend, lr):

@@ -1,5 +1,7 @@
 """A size that will come often is compiled for."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -19,13 +21,13 @@ def luma(height, width):
 
 def ran(backend):
     """Whether the last run was of what is compiled for any size."""
-    return backend.session._last is backend.session.request
+    return backend.session._last is backend.session.dynamic
 
 
 def test_a_size_is_prepared_and_others_stay(backend):
     before, other = backend.run(luma(9, 12)), backend.run(luma(12, 9))
     assert ran(backend)
-    backend.prepare(9, 12)
+    backend.prepare(9, 12, 1)
     after = backend.run(luma(9, 12))
     assert not ran(backend)
     # Of noise; libraries may sum in another order, and a tie is rounded the other way.
@@ -33,32 +35,51 @@ def test_a_size_is_prepared_and_others_stay(backend):
     np.testing.assert_array_equal(backend.run(luma(9, 12)), after)
     np.testing.assert_array_equal(backend.run(luma(12, 9)), other)
     assert ran(backend)
-    backend.prepare(12, 9)
+    backend.prepare(12, 9, 1)
     backend.run(luma(12, 9))
     assert not ran(backend)
     np.testing.assert_array_equal(backend.run(luma(9, 12)), before)
 
 
 def test_what_is_prepared_computes_in_integers(backend):
-    backend.prepare(9, 12)
-    fixed = backend.session._fixed[1].get_compiled_model()
-    assert openvino.computed_in(fixed) == openvino.computed_in(
-        backend.session.request.get_compiled_model()
-    )
+    backend.prepare(9, 12, 1)
+    fixed = backend.session._fixed[2].compiled
+    assert openvino.computed_in(fixed) == openvino.computed_in(backend.session.dynamic.compiled)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_two_threads_compute_at_once_what_is_prepared_for_two(precision):
+    backend = openvino.OpenVINOBackend(pretrained(2), precision)
+    alone = backend.run(luma(9, 12))
+    backend.prepare(9, 12, 2)
+    prepared = backend.run(luma(9, 12))
+    assert 255 * np.sqrt(np.mean((prepared - alone) ** 2)) < 0.5
+    requests = backend.session._fixed[2]
+    assert requests.compiled.get_property("NUM_STREAMS") == 2
+    busy = requests.take()
+    np.testing.assert_array_equal(backend.run(luma(9, 12)), prepared)  # in the other stream
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(backend.run, luma(12, 9))  # which gives back the memory of both first
+        with pytest.raises(TimeoutError):
+            other.result(0.3)
+        requests.give_back(busy)
+        assert other.result().shape == (1, 1, 24, 18)
+        for result in pool.map(backend.run, [luma(9, 12)] * 8):
+            np.testing.assert_array_equal(result, prepared)
 
 
 def test_fp32_has_nothing_to_prepare():
     backend = openvino.OpenVINOBackend(pretrained(2), "fp32")
-    backend.prepare(8, 8)
+    backend.prepare(8, 8, 1)
     backend.run(luma(8, 8))
     assert ran(backend)
 
 
 @pytest.mark.parametrize(("number", "prepared"), [(5, False), (6, True)])
 def test_preparing_is_for_many_images_alone(monkeypatch, number, prepared):
-    monkeypatch.setattr("hfdn_deploy.upscaler.running._WORTH", 5 * 8 * 9)
+    monkeypatch.setattr("hfdn_deploy.upscaler.planning._WORTH", 5 * 8 * 9)
     image = np.zeros((8, 9, 3), np.uint8)
     with Upscaler.load(2, "openvino", "int8") as up:
-        up.prepare(up.plan(image.shape), number)
+        up.plan_many(image.shape, np.uint8, number)
         up(image)
         assert ran(up.backend) != prepared

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hfdn_deploy import InputError
+from hfdn_deploy.atomic import remove_abandoned
 from hfdn_deploy.cli import main
 from hfdn_deploy.files import RECORD, Job, Making, Writing, pending_jobs, read_record, record_output
 from hfdn_deploy.images import read_header, write_image
 from hfdn_deploy.options import ModelOptions
-from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video import VideoOptions
 
 SCALE = ("--scale", "2", "--precision", "int8")
@@ -176,15 +176,14 @@ def test_two_runs_that_resume_share_the_work(tmp_path, bundle, capsys, monkeypat
         image(tmp_path / "in" / f"{name}.png")
     command = ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--resume"]
     command += ["--model", str(bundle)]
-    stream = Upscaler.stream
+    at_start = "hfdn_deploy.files.running.remove_abandoned"
 
-    def beside_another(*args):
-        monkeypatch.setattr(Upscaler, "stream", stream)
+    def run_another(_):
+        monkeypatch.setattr(at_start, remove_abandoned)
         assert main(command) == 0
         capsys.readouterr()
-        return stream(*args)
 
-    monkeypatch.setattr(Upscaler, "stream", beside_another)
+    monkeypatch.setattr(at_start, run_another)
     assert main([*command, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["skipped"], report["images"], report["failures"]) == (2, [], [])
