@@ -20,7 +20,7 @@ test-fast: $(VENV)/ready
 
 # Ends with the cases of every target; a hang ends it too.
 fuzz: $(VENV)/ready
-	FUZZ_PROFILE=long timeout 2400 $(BIN)/python -m pytest tests/fuzz \
+	FUZZ_PROFILE=long timeout 3600 $(BIN)/python -m pytest -n 2 tests/fuzz \
 		--hypothesis-show-statistics --show-capture=no
 
 # The image files of other packages, which are fetched; needs apt-get, exiftool and ImageMagick.
