@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     complexity,
     demo,
+    growth,
     hostile,
     latency,
     memory,
@@ -28,6 +29,7 @@ COMMANDS = {
     "latency": latency,
     "overhead": overhead,
     "memory": memory,
+    "growth": growth,
     "tiling": tiling,
     "sessions": sessions,
     "startup": startup,
