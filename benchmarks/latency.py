@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -26,7 +27,8 @@ from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import MACS, PIXELS, Measurement, load_original, make_pair, measure, products
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import positive
-from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.errors import BackendError, GateError, first_line
+from hfdn_deploy.network import load_checkpoint
 from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 LIMIT = "matrix product"
+COMPILED = "torch.compile"
+# Images of a size, for which it pays to prepare.
+MANY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -120,17 +125,24 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
     with ExitStack() as stack:
         manifest = pretrained(scale).manifest
         published = f"{PAPER_PSNR['Set5'][scale - 2]:.2f}"
+        macs = round(manifest.macs_true * share)
         for backend, precision, model in _hfdn(scale):
             try:
                 up = stack.enter_context(Upscaler.load(model, backend, precision, tile=None))
             except (BackendError, GateError) as error:
                 logger.warning("left out %s in %s: %s", backend, precision, error)
                 continue
+            # As for a stream of images of this size, one at a time.
+            up.plan_many(luma.shape[2:], np.float32, MANY, threads=1)
             runs.append(partial(up.backend.run, luma))
-            macs = round(manifest.macs_true * share)
             rows.append(
                 Latency("HFDN", backend, precision, manifest.parameters, macs, published, ())
             )
+        try:
+            runs.append(partial(compiled_by_pytorch(scale, luma.shape), luma))
+            rows.append(Latency("HFDN", COMPILED, "bf16", manifest.parameters, macs, published, ()))
+        except RuntimeError as error:  # no C++ compiler
+            logger.warning("left out %s: %s", COMPILED, first_line(error))
         wanted = [peer for peer in peers if scale in peer.scales]
         for peer in tqdm(wanted, "peers", disable=None, leave=False):
             model = graph(peer, scale)
@@ -154,6 +166,28 @@ def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
         ("torch", "fp32", CHECKPOINTS / f"hfdn_x{scale}.safetensors"),
         *((backend, name, scale) for backend, names in PRECISIONS.items() for name in names),
     ]
+
+
+def compiled_by_pytorch(
+    scale: int, shape: tuple[int, ...]
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """HFDN as PyTorch runs it fastest on a CPU with bf16: compiled for a shape, channels last.
+
+    Raises:
+        RuntimeError: it cannot be compiled here.
+    """
+    network = load_checkpoint(CHECKPOINTS / f"hfdn_x{scale}.safetensors")
+    network = network.eval().to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
+
+    def run(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+        lr = torch.from_numpy(luma).to(torch.bfloat16, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            sr: NDArray[np.float32] = compiled(lr).float().numpy()
+        return sr
+
+    run(np.zeros(shape, np.float32))
+    return run
 
 
 def _input(peer: Peer, luma: NDArray[np.float32], rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -233,7 +267,7 @@ def _scatter(
     axes: Axes, rows: Sequence[Latency], point: Callable[[Latency], tuple[float, float]]
 ) -> None:
     """Points and their names, each where no other name stands if there is such a place."""
-    short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch"}
+    short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch", COMPILED: COMPILED}
     for row in rows:
         own = row.network == "HFDN"
         axes.scatter(*point(row), marker="D" if own else "o", color="C3" if own else "C0")
