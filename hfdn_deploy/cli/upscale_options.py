@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=positive, default=1, metavar="N",
-        help="images of one size to run at once (default: 1; more is no faster on a CPU)",
+        help="images of one size to run as one (default: 1; more is slower on a CPU)",
     )  # fmt: skip
     places = ("local", "ray")
     parser.add_argument(

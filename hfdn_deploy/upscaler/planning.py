@@ -111,7 +111,9 @@ class PlanRequest:
     multiples: tuple[int, int] = (1, 1)
 
 
-def plan_many(networks: Networks, asked: PlanRequest, number: int) -> tuple[ImagePlan, int]:
+def plan_many(
+    networks: Networks, asked: PlanRequest, number: int, most: int | None
+) -> tuple[ImagePlan, int]:
     """Decide as `Upscaler.plan_many` does, and prepare."""
     alone = plan_image(networks, asked)
     if len(alone.scales) != 1 or not alone.runs_whole or networks[alone.scales[0]].luma.ensemble:
@@ -119,7 +121,7 @@ def plan_many(networks: Networks, asked: PlanRequest, number: int) -> tuple[Imag
     backend = networks[alone.scales[0]].backend
     pays = number * math.prod(alone.shape) > _WORTH
     streams = backend.streams if pays else 1
-    plan, threads = None, min(streams + 1, number)  # one of them reads or encodes
+    plan, threads = None, min(most or streams + 1, number)  # one of them reads or encodes
     while threads > 1 and not plan:
         plan = _plan_beside(networks, replace(asked, number=threads))
         threads //= 1 if plan else 2

@@ -172,6 +172,7 @@ class Upscaler:
         number: int,
         target: TargetSize | None = None,
         multiples: tuple[int, int] = (1, 1),
+        threads: int | None = None,
     ) -> tuple[ImagePlan, int]:
         """Decide how so many images of one shape are upscaled, and prepare where it pays.
 
@@ -180,6 +181,7 @@ class Upscaler:
         Args:
             shape, held_as, target, multiples: as for `plan`.
             number: of the images.
+            threads: the most that shall follow the plan; by default as many as are of use.
 
         Returns:
             The plan of each, and how many threads shall follow it, each with an image of its own.
@@ -189,9 +191,9 @@ class Upscaler:
         """
         itemsize = np.dtype(held_as).itemsize
         asked = PlanRequest(shape, target or self.target, itemsize, multiples=multiples)
-        plan, threads = plan_many(self._networks, asked, number)
+        plan, found = plan_many(self._networks, asked, number, threads)
         plan.mention(asked.target)
-        return plan, threads
+        return plan, found
 
     def __call__(
         self,

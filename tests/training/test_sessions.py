@@ -143,7 +143,7 @@ def test_gpu_train_trains_and_resumes_every_scale(tmp_path, image):
     output = tmp_path / "out"
     steps = []
     for _ in range(2):
-        command = ["bash", str(ROOT / "scripts" / "gpu_train.sh"), str(data), str(output), "0.4"]
+        command = ["bash", str(ROOT / "scripts" / "gpu_train.sh"), str(data), str(output), "0.1"]
         done = subprocess.run(
             [*command, "--device", "cpu"],
             env={**os.environ, "PYTHON": sys.executable},

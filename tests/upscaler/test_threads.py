@@ -64,6 +64,12 @@ def test_as_many_threads_as_streams_and_one(up, number, threads, streams):
     assert up.backend.prepared == ([(6, 7, streams)] if streams else [])
 
 
+def test_no_more_threads_than_are_asked_for(up):
+    assert up.plan_many((6, 7), np.uint8, 9, threads=1)[1] == 1
+    assert up.plan_many((6, 7), np.uint8, 9, threads=2)[1] == 2
+    assert up.backend.prepared == [(6, 7, 1), (6, 7, 2)]
+
+
 def test_no_more_threads_than_memory_allows(up, photo):
     assert [
         Upscaler(up.backend, "", max_memory=memory).plan_many(photo.shape, np.uint8, 9)[1]
