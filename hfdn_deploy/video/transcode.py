@@ -10,7 +10,7 @@ import numpy as np
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import named
 from hfdn_deploy.tiling import Progress
-from hfdn_deploy.upscaler import Upscaler, mapped
+from hfdn_deploy.upscaler import ImagePlan, Upscaler, mapped
 from hfdn_deploy.video.codecs import VideoOptions
 from hfdn_deploy.video.colours import Colours, is_full_range, kept
 from hfdn_deploy.video.encoding import check_encoder
@@ -51,7 +51,7 @@ def transcode(
             replaced(target, overwrite=overwrite) as temporary,
             open_sink(temporary, target, source, each.blank(), options, keep_metadata) as sink,
             overlapped(source.items, DEPTH) as decoded,
-            mapped(each, decoded, each.threads) as results,
+            mapped(each, decoded, each.prepare()) as results,
             overlapped(results, DEPTH) as upscaled,
         ):
             for item in upscaled:
@@ -61,29 +61,24 @@ def transcode(
                     if progress:
                         progress(frames, source.frame_count or 0)
             sink.finish()
-    return {"width": each.width, "height": each.height, "frames": frames, "tile": each.plan.side}
+        tile = each.plan.side if each.plan else None
+    return {"width": each.width, "height": each.height, "frames": frames, "tile": tile}
 
 
 class _Upscaling:
     """How every frame of a video is upscaled."""
 
     def __init__(self, up: Upscaler, source: VideoSource) -> None:
-        """Decide it.
-
-        Raises:
-            InputError: memory does not suffice.
-        """
+        """Decide the size."""
         first = source.first
         self._up = up
         self._source = source
         # Encoders want luma for every sample of the chroma, and people mean what players show.
-        multiples = source.layout.subsampling or (1, 1)
+        self._multiples = source.layout.subsampling or (1, 1)
         sideways = source.display_matrix and not source.display_matrix[0]
-        wanted = up.target.turned() if sideways else up.target
-        with named(source.path):
-            shape, number = (first.height, first.width), source.frame_count or 2
-            self.plan, self.threads = up.plan_many(shape, np.float32, number, wanted, multiples)
-        self.height, self.width = self.plan.size
+        self._wanted = up.target.turned() if sideways else up.target
+        self.width, self.height = self._wanted.of(first.width, first.height, self._multiples)
+        self.plan: ImagePlan | None = None
         before, after = (first.width, first.height), (self.width, self.height)
         tags = Colours.of(first)
         self._colours = kept(tags, before, after) if source.layout.subsampling else tags
@@ -93,6 +88,20 @@ class _Upscaling:
                 "%s: colour tags are missing; the result gets those of %s, which players assume at "
                 "%d×%d but not at %d×%d.", source.path, standard, *before, *after,
             )  # fmt: skip
+
+    def prepare(self) -> int:
+        """Decide how a frame comes to the size; returns in how many threads frames do.
+
+        Raises:
+            InputError: memory does not suffice, or two networks do not reach the size.
+        """
+        shape = self._source.first.height, self._source.first.width
+        number = self._source.frame_count or 2
+        with named(self._source.path):
+            self.plan, threads = self._up.plan_many(
+                shape, np.float32, number, self._wanted, self._multiples
+            )
+        return threads
 
     def blank(self) -> av.VideoFrame:
         """Return a frame as all of the result are, without its content."""

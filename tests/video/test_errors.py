@@ -216,6 +216,13 @@ def test_without_pyav(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]
 
 
+def test_a_size_that_the_encoder_refuses_is_told_before_a_frame_is_computed(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", [flat("yuv420p", 90, size=(2, 8194))], codec="ffv1")
+    with Upscaler.load(2, "onnxruntime", "int8") as up:
+        up.backend.run = None
+        assert "out.mkv cannot be encoded" in refused(up, source, tmp_path / "out.mkv")
+
+
 @pytest.mark.parametrize(
     ("suffix", "sound"),
     [(".mp4", "aac"), (".mov", "aac"), (".mkv", "libopus"), (".webm", "libopus")],
