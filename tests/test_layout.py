@@ -13,9 +13,9 @@ from tests.helpers.paths import ROOT
 # The packages of hfdn_deploy and the modules beside them, lowest first: each imports only from
 # those before it.
 ORDER = (
-    "errors", "atomic", "interruption", "machine", "graph", "cuda", "bundle", "options", "engines",
-    "images", "network", "backends", "tiling", "upscaler", "video", "files", "bench", "service",
-    "cluster", "cli", "__main__",
+    "errors", "atomic", "interruption", "machine", "ycbcr", "graph", "cuda", "bundle", "options",
+    "engines", "images", "network", "backends", "tiling", "upscaler", "video", "files", "bench",
+    "service", "cluster", "cli", "__main__",
 )  # fmt: skip
 PROGRAMS = ("export", "training", "benchmarks")
 RUNTIME, TESTS = ROOT / "hfdn_deploy", ROOT / "tests"

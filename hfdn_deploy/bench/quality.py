@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import YCBCR, Image, find_images, imresize, read_image
+from hfdn_deploy.images import Image, find_images, imresize, read_image
+from hfdn_deploy.ycbcr import YCBCR
 
 PEAK = 255.0
 SSIM_WINDOW = 11

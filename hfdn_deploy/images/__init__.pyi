@@ -1,5 +1,5 @@
 from .animation import Animation, holds_animation, write_animation
-from .colour import BAND_PIXELS, WHITE, YCBCR, ImagePlanes, Plane, check_image, check_shape
+from .colour import BAND_PIXELS, WHITE, ImagePlanes, Plane, check_image, check_shape
 from .exif import upright_exif
 from .format import Header
 from .frames import Frames
@@ -27,7 +27,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "SIGNATURE_BYTES",
     "WHITE",
-    "YCBCR",
     "Animation",
     "Banded",
     "Frames",

@@ -6,6 +6,7 @@ The network sees luma alone, on [0, 1]. For colour that is BT.601 studio range (
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.rows import Image, Rows
 from hfdn_deploy.machine import threads
+from hfdn_deploy.ycbcr import FROM_RGB, TO_RGB
 
 # OpenCV counts the CPUs of the machine.
 if _threads := threads():
@@ -23,10 +25,8 @@ Plane = NDArray[np.float32]
 
 # The largest value of a dtype, which stands for 1.0.
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-
-# Rows Y, Cb, Cr on the 8-bit scale for R, G, B in [0, 1] (ITU-R BT.601; MATLAB's rgb2ycbcr).
-YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
-YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
+# As OpenCV names them. To integers it clips, and rounds halves to even numbers.
+_DEPTHS = {"uint8": cv2.CV_8U, "uint16": cv2.CV_16U, "float32": cv2.CV_32F}
 
 # Pixels more transparent than this show nothing.
 VISIBLE = 1 / 255
@@ -148,8 +148,7 @@ class ImagePlanes:
             pixels = pixels[..., :-1]
         if pixels.shape[2] == 1:
             return _Planes(np.ascontiguousarray(pixels[..., 0]), None, alpha)
-        matrix = np.column_stack([YCBCR, YCBCR_OFFSET]) / 255
-        ycbcr: Plane = np.asarray(cv2.transform(pixels, matrix), np.float32)
+        ycbcr: Plane = np.asarray(cv2.transform(pixels, FROM_RGB), np.float32)
         luma, chroma = (np.ascontiguousarray(ycbcr[..., part]) for part in (0, slice(1, 3)))
         return _Planes(luma, chroma, alpha)
 
@@ -164,26 +163,37 @@ class ImagePlanes:
 
         if translucent is not None:
             luma = _respect_alpha(luma, planes.luma, translucent, enlarge)
-        if planes.chroma is None:
-            pixels = luma[..., None]
-        else:
-            chroma = enlarge(planes.chroma, translucent)
-            inverse = np.linalg.inv(YCBCR / 255)
-            matrix = np.column_stack([inverse, -inverse @ (YCBCR_OFFSET / 255)])
-            pixels = np.asarray(cv2.transform(cv2.merge([luma, *cv2.split(chroma)]), matrix))
+        pixels = self._coloured(luma, planes, dtype, partial(enlarge, alpha=translucent))
         if planes.alpha is not None:
-            pixels = np.concatenate([pixels, enlarge(planes.alpha)[..., None]], axis=2)
-        return quantized(pixels, dtype).reshape(*luma.shape, *self._like.shape[2:])
+            alpha = quantized(enlarge(planes.alpha), dtype)
+            pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
+        pixels = pixels.reshape(*pixels.shape[:2], *self._like.shape[2:])
+        return pixels.astype(dtype, copy=False)  # of another order of bytes, perhaps
+
+    def _coloured(
+        self, luma: Plane, planes: _Planes, dtype: DTypeLike, enlarge: Callable[[Plane], Plane]
+    ) -> Image:
+        if planes.chroma is None:
+            return quantized(luma, dtype)[..., None]
+        dtype = np.dtype(dtype)
+        # All is linear until it is rounded: what chroma adds to R, G and B is enlarged in their
+        # place, and luma, of which each takes the same share, added to that.
+        white = WHITE[dtype.name]
+        added = enlarge(np.asarray(cv2.transform(planes.chroma, white * TO_RGB[:, 1:]), np.float32))
+        share = cv2.cvtColor(luma * np.float32(white * TO_RGB[0, 0]), cv2.COLOR_GRAY2RGB)
+        pixels = np.asarray(cv2.add(added, share, dtype=_DEPTHS[dtype.name]))
+        return pixels if dtype.name != "float32" else np.clip(pixels, 0, 1, out=pixels)
 
 
 def quantized(pixels: Plane, dtype: DTypeLike) -> Image:
     """Floats, clipped to [0, 1], as uint8, uint16 or float32."""
     dtype = np.dtype(dtype)
-    pixels = np.clip(pixels, 0, 1)
-    if dtype.name != "float32":
-        pixels *= np.float32(WHITE[dtype.name])
-        np.rint(pixels, out=pixels)
-    return pixels.astype(dtype, copy=False)
+    if dtype.name == "float32":
+        return np.clip(pixels, 0, 1)
+    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    white, depth = WHITE[dtype.name], _DEPTHS[dtype.name]
+    levels = cv2.multiply(flat, white, dtype=depth)  # type: ignore[call-overload]
+    return np.asarray(levels, dtype).reshape(pixels.shape)
 
 
 def check_image(image: Image | Rows) -> None:
