@@ -11,6 +11,7 @@ import onnx
 
 from export import parity, report, sensitivity, tracing
 from export.calibration import CALIBRATORS, load_pictures
+from export.describe import describe
 from export.fp16 import to_fp16
 from export.judge import Judge, file_name, sha256
 from export.layers import channels_fit, layer_macs, observed_tensors
@@ -70,7 +71,11 @@ def export_bundle(
     if "int8" in wanted:
         quantization = _calibrate(full, network, checkpoint, calibration, budget_db, report_to)
     names = [name for precision in wanted for name in GRAPHS[precision]]
-    graphs = {name: _make(full, name, quantization).SerializeToString() for name in names}
+    graphs = {}
+    for name in names:
+        model = _make(full, name, quantization)
+        describe(model, name, network.config.scale, sha256(checkpoint.read_bytes()))
+        graphs[name] = model.SerializeToString()
     judge = Judge(network, quantization)
     entries = [judge.model_file(name, data) for name, data in graphs.items()]
     derived = {

@@ -10,11 +10,14 @@ from contextlib import contextmanager, redirect_stdout
 
 import onnx
 import torch
+from onnx import numpy_helper
 
 from export.rewrites import DeployHFDN
-from hfdn_deploy.graph import OPSET
+from hfdn_deploy.graph import OPSET, attributes_of
 from hfdn_deploy.network import HFDN
 
+# ONNX Runtime 1.17 and tools of its age read no newer one, and nothing needs it.
+IR_VERSION = 8
 INPUT, OUTPUT = "lr", "sr"
 
 
@@ -44,10 +47,27 @@ def module_to_onnx(module: torch.nn.Module, channels: int) -> onnx.ModelProto:
         )
     assert program is not None
     model = program.model_proto
+    model.ir_version = IR_VERSION
+    _pool_globally(model.graph)
     _rename(model.graph)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _pool_globally(graph: onnx.GraphProto) -> None:
+    """Write a mean over height and width as the operator of that name, which older tools know."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "ReduceMean" and attributes_of(node).get("keepdims", 1):
+            axes = constants.get(node.input[1]) if len(node.input) > 1 else None
+            if axes is not None and sorted(axes % 4) == [2, 3]:
+                node.op_type = "GlobalAveragePool"
+                del node.input[1:], node.attribute[:]
+    read = {name for node in graph.node for name in node.input}
+    unread = [tensor for tensor in graph.initializer if tensor.name not in read]
+    for tensor in unread:
+        graph.initializer.remove(tensor)
 
 
 @contextmanager

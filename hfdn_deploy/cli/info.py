@@ -149,6 +149,7 @@ def _onnx(path: Path) -> dict[str, Any]:
         "outputs": [_value(value) for value in graph.output],
         "operators": dict(sorted(operators.items())),
         "producer": _text(model.producer_name),
+        **{_text(entry.key): _text(entry.value) for entry in model.metadata_props},
     }
 
 

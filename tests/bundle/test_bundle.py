@@ -24,7 +24,7 @@ def test_manifest_says_what_the_file_is(bundle):
     assert entry.input.shape == ("batch", 1, "height", "width")
     assert entry.output.shape == ("batch", 1, "4*height", "4*width")
     assert (entry.graph, entry.halo) == ("fp32", 19)
-    assert entry.pooled == "attention.ca.pool.reducemean"
+    assert entry.pooled == "attention.ca.pool.globalaveragepool"
     assert entry.parity.passed
     gates = {gate.name: gate for gate in entry.parity.gates}
     assert 0 < gates["max_abs"].value == entry.parity.worst.max_abs <= gates["max_abs"].limit

@@ -100,13 +100,13 @@ def test_what_is_no_mean_over_the_image_is_refused():
         with pytest.raises(BundleError, match="takes no mean"):
             tile_graph(model, name)
     model.graph.node.append(helper.make_node("GlobalAveragePool", ["fusion"], ["again"]))
-    with pytest.raises(BundleError, match=r"reducemean and again; at most one"):
+    with pytest.raises(BundleError, match=r"globalaveragepool and again; at most one"):
         pooled_tensor(model)
 
 
 def test_a_mean_whose_shape_cannot_be_told_is_refused():
     model = load_graph("fp32")
-    pool = next(node for node in model.graph.node if node.op_type == "ReduceMean")
+    pool = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
     model.graph.node.insert(0, helper.make_node("Expand", ["lr", "shape"], ["expanded"]))
     pool.input[0] = "expanded"
     with pytest.raises(BundleError, match="is not known"):
