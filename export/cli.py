@@ -3,6 +3,7 @@
 python -m export CHECKPOINT -o BUNDLE
 python -m export verify BUNDLE CHECKPOINT
 python -m export triton BUNDLE -o MODEL_REPOSITORY
+python -m export image BUNDLE -o FILE.onnx
 """
 
 import argparse
@@ -12,9 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from export.exporter import export_bundle, verify_bundle
+from export.image import ENGINES, export_image_graph
 from export.triton import write_repository
 from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
-from hfdn_deploy.cli import printable, run_command, set_up_logging
+from hfdn_deploy.cli import printable, run_command, set_up_logging, size
+from hfdn_deploy.graph import CHANNELS, DTYPES, LAYOUTS, OPSET, PixelFormat
 from hfdn_deploy.network import HFDNConfig
 
 
@@ -46,6 +49,16 @@ def _verify(args: argparse.Namespace) -> None:
 def _triton(args: argparse.Namespace) -> None:
     names = write_repository(named_bundle(args.bundle), args.output, args.device, args.engine)
     print(printable(f"{args.output}: {', '.join(names)}"))
+
+
+def _image(args: argparse.Namespace) -> None:
+    pixels = PixelFormat(
+        layout=args.layout, dtype=args.dtype, channels=args.channels, size=args.size
+    )
+    furthest = export_image_graph(
+        named_bundle(args.bundle), args.output, args.precision, args.engine, pixels, args.opset
+    )
+    print(printable(f"{args.output}: at most {furthest:.2g} from what Python does"))
 
 
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
@@ -135,4 +148,25 @@ def _triton_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_triton)
 
 
-_SUBCOMMANDS = {"": _export_arguments, "verify": _verify_arguments, "triton": _triton_arguments}
+def _image_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="ONNX file")
+    parser.add_argument("--precision", choices=GRAPHS, default="fp32")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="onnxruntime",
+        help="that it is for, which matters for int8 (default: onnxruntime, on a CPU)",
+    )  # fmt: skip
+    parser.add_argument("--layout", choices=LAYOUTS, default="nhwc")
+    parser.add_argument("--dtype", choices=DTYPES, default="uint8", help="floats are in 0..1")
+    parser.add_argument("--channels", choices=(*CHANNELS, "rgba"), default="rgb")
+    parser.add_argument("--size", type=size, metavar="WxH", help="of the input (default: any)")
+    parser.add_argument("--opset", type=int, default=OPSET, help=f"(default: {OPSET})")
+    parser.set_defaults(command=_image)
+
+
+_SUBCOMMANDS = {
+    "": _export_arguments,
+    "verify": _verify_arguments,
+    "triton": _triton_arguments,
+    "image": _image_arguments,
+}

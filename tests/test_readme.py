@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hfdn_deploy import Upscaler
 from hfdn_deploy.images import read_image, write_image
 from tests.helpers.clips import noise, read_clip, write_clip
 from tests.helpers.disks import names_in
@@ -52,6 +54,9 @@ def test_shell_blocks(folder):
     assert names_in(folder / "big") == ["a.png", "b.jpg", "c.jpg"]
     assert len(read_clip(folder / "clip_x2.mp4").frames) == 2
     assert (folder / "build" / "x4" / "manifest.json").exists()
+    with Upscaler.load(4) as up:
+        expected = up(read_image(folder / "photo.png")).astype(int)
+    assert np.abs(read_image(folder / "build" / "photo_x4.png") - expected).max() <= 1
 
 
 def test_make_targets_exist():

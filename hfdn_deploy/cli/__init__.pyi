@@ -1,7 +1,7 @@
 from .commands import main
 from .info import describe
 from .logs import set_up_logging
-from .options import positive, positive_number
+from .options import positive, positive_number, size
 from .printing import printable
 from .process import run_command, start
 
@@ -13,5 +13,6 @@ __all__ = [
     "printable",
     "run_command",
     "set_up_logging",
+    "size",
     "start",
 ]

@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from hfdn_deploy.atomic import replaced
 from hfdn_deploy.backends import NAMES
 from hfdn_deploy.bench import SCENARIOS
 from hfdn_deploy.bundle import PRECISIONS
-from hfdn_deploy.cli.options import add_run_arguments, positive, run_options
+from hfdn_deploy.cli.options import add_run_arguments, positive, run_options, size
 from hfdn_deploy.cli.printing import printable
 from hfdn_deploy.errors import GateError, InputError
 
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precisions", nargs="+", choices=PRECISIONS, default=["fp32", "bf16", "int8"]
     )
     parser.add_argument(
-        "--size", nargs="+", type=_size, default=[(320, 180)], metavar="WIDTHxHEIGHT",
+        "--size", nargs="+", type=size, default=[(320, 180)], metavar="WIDTHxHEIGHT",
         help="of the input (default: 320x180)",
     )  # fmt: skip
     parser.add_argument("--image", type=Path, help="a photograph (default: one that comes with it)")
@@ -49,12 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log", type=Path, default=Path("loadgen"), help="folder of LoadGen's log")
     add_run_arguments(parser)
-
-
-def _size(text: str) -> tuple[int, int]:
-    if not (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 320x180")
-    return int(match[1]), int(match[2])
 
 
 def _seconds(text: str) -> float:
@@ -101,9 +94,9 @@ def _scenario(
     from hfdn_deploy.bench import run_scenario
 
     for case in cases:
-        for size in args.size:
-            name = f"{case.backend}-{case.precision}-{size[0]}x{size[1]}"
+        for one in args.size:
+            name = f"{case.backend}-{case.precision}-{one[0]}x{one[1]}"
             with case.load() as up:
                 folder = args.log / name
-                summary = run_scenario(up, photograph, size, args.scenario, args.seconds, folder)
+                summary = run_scenario(up, photograph, one, args.scenario, args.seconds, folder)
             print(f"## {name}, {args.scenario}\n\n{summary}\n\nlog: {printable(folder)}")

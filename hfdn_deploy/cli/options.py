@@ -35,7 +35,7 @@ def add_sized_model_arguments(parser: argparse.ArgumentParser) -> None:
         "which is resized from the next larger (default: the model's, or 4)",
     )  # fmt: skip
     sizes.add_argument(
-        "--size", type=_size, metavar="WxH",
+        "--size", type=size, metavar="WxH",
         help="pixels, such as 1920x1080: the largest that fits and keeps the proportions",
     )  # fmt: skip
     sizes.add_argument("--width", type=positive, metavar="N", help="pixels; keeps the proportions")
@@ -115,8 +115,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Width and height of a text such as 1920x1080."""
+def size(text: str) -> tuple[int, int]:
+    """Return the width and height that a text such as 1920x1080 stands for, for `argparse`.
+
+    Raises:
+        argparse.ArgumentTypeError: it stands for none.
+    """
     found = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text.lower(), re.ASCII)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1920x1080")
