@@ -61,22 +61,33 @@ def export_image_graph(
 
     Raises:
         InputError: there is no such opset, or the output cannot be written.
+        BundleError, GateError: see `make_image_graph`.
+    """
+    if not LEAST_OPSET <= opset <= OPSET:
+        raise InputError(f"there is no opset {opset} for it; choose {LEAST_OPSET} to {OPSET}.")
+    graph = graph_for(precision, ENGINES[engine])
+    model, furthest = make_image_graph(bundle, graph, pixels, opset)
+    with replaced(output) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return furthest
+
+
+def make_image_graph(
+    bundle: Bundle, graph: str, pixels: PixelFormat | None = None, opset: int = OPSET
+) -> tuple[onnx.ModelProto, float]:
+    """The image graph around a graph of a bundle, which passed its gate, and what `judge` says.
+
+    Raises:
         BundleError, GateError: the bundle has no such graph, or it did not pass its gates.
         GateError: the image graph is further from Python's pixels than a level.
     """
     pixels = pixels or PixelFormat()
-    if not LEAST_OPSET <= opset <= OPSET:
-        raise InputError(f"there is no opset {opset} for it; choose {LEAST_OPSET} to {OPSET}.")
-    graph = graph_for(precision, ENGINES[engine])
     network = onnx.load_model_from_string(bundle.read_model(graph))
     scale = bundle.manifest.scale
     model = with_opset(image_graph(network, scale, pixels), opset)
-    parity = judge(model, network, scale, pixels)
+    furthest = judge(model, network, scale, pixels)
     describe(model, graph, scale, bundle.manifest.checkpoint_sha256, network)
-    data = model.SerializeToString()
-    with replaced(output) as temporary:
-        temporary.write_bytes(data)
-    return parity
+    return model, furthest
 
 
 def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

@@ -3,25 +3,29 @@
 Fields are those of Triton's `model_config.proto`, against which the tests parse what is written.
 """
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.image import make_image_graph
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bundle import GRAPHS, Bundle, TensorSpec, graph_for
-from hfdn_deploy.engines import EngineManifest, open_engine
+from hfdn_deploy.engines import EngineManifest, Shape, ShapeProfile, open_engine
 from hfdn_deploy.errors import InputError
 
 # Pictures of one size that come within this time are run as one batch.
 QUEUE_DELAY_US = 2000
 MAX_BATCH = 8
-WARMUP_SIZE = (180, 320)
+WARMUP: Shape = (1, 180, 320)
+# Triton's names by NumPy's.
+_TYPES = {"uint8": "UINT8", "float32": "FP32"}
 
 
 def write_repository(
     bundle: Bundle, output: Path, device: str = "cuda", engines: Sequence[Path] = ()
 ) -> list[str]:
-    """Write a repository with a model for each precision of a bundle, and for each engine.
+    """Write a repository with an image graph for each precision of a bundle, and each engine.
 
     Args:
         bundle: what ONNX Runtime is to run in Triton.
@@ -45,11 +49,14 @@ def write_repository(
             graph = graph_for(precision, device)
             if graph not in present:
                 continue
-            entry = bundle.entry(graph)
             name = f"hfdn_x{bundle.manifest.scale}_{precision}"
-            text = _config(name, "onnxruntime", device, MAX_BATCH, entry.input, entry.output)
-            folder = _model(temporary, name, text)
-            (folder / "model.onnx").write_bytes(bundle.read_model(graph))
+            model, _ = make_image_graph(bundle, graph)
+            (source,), (result,) = (
+                [TensorSpec.from_onnx(value) for value in side]
+                for side in (model.graph.input, model.graph.output)
+            )
+            text = _config(name, "onnxruntime", device, MAX_BATCH, source, result, WARMUP)
+            (_model(temporary, name, text) / "model.onnx").write_bytes(model.SerializeToString())
             names.append(name)
         for path in engines:
             manifest = open_engine(path).manifest
@@ -57,7 +64,11 @@ def write_repository(
             if name in names:
                 raise InputError(f"{path} would be a second {name}; name one engine for each.")
             (lr,) = manifest.inputs
-            text = _config(name, "tensorrt", "cuda", _servable(path, manifest), lr, manifest.output)
+            number, profile = _servable(path, manifest)
+            most, warm_up = profile.maximum[0], profile.optimum
+            text = _config(
+                name, "tensorrt", "cuda", most, lr, manifest.output, warm_up, profile=number
+            )
             shutil.copyfile(path, _model(temporary, name, text) / "model.plan")
             names.append(name)
     return names
@@ -71,55 +82,76 @@ def _model(repository: Path, name: str, config: str) -> Path:
     return folder
 
 
-def _servable(path: Path, manifest: EngineManifest) -> int:
-    """The largest batch that an engine takes; InputError if Triton cannot load it."""
+def _servable(path: Path, manifest: EngineManifest) -> tuple[int, ShapeProfile]:
+    """The profile of an engine that takes most pixels, and its number, for Triton serves one.
+
+    Raises:
+        InputError: Triton cannot load the engine.
+    """
     if manifest.spec.flavour != "tensorrt":
         raise InputError(
             f"{path} is no engine that Triton loads; build it with --flavour tensorrt."
         )
-    return max(profile.maximum[0] for profile in manifest.spec.profiles)
+    profiles = enumerate(manifest.spec.profiles)
+    return max(profiles, key=lambda pair: math.prod(pair[1].maximum))
 
 
 def _config(
-    name: str, backend: str, device: str, max_batch: int, lr: TensorSpec, sr: TensorSpec
+    name: str,
+    backend: str,
+    device: str,
+    max_batch: int,
+    source: TensorSpec,
+    result: TensorSpec,
+    warm_up: Shape,
+    profile: int | None = None,
 ) -> str:
     """The text of `config.pbtxt`; sizes are without the batch, -1 where they vary."""
-    height, width = WARMUP_SIZE
     kind = {"cuda": "KIND_GPU", "cpu": "KIND_CPU"}[device]
+    number, *size = warm_up
+    warm_size = ", ".join(map(str, _sized(source, size)))
+    types = [f"TYPE_{_TYPES[spec.dtype]}" for spec in (source, result)]
+    chosen = "" if profile is None else f'\n  profile: "{profile}"'
     return f"""\
 name: "{name}"
 backend: "{backend}"
 max_batch_size: {max_batch}
 input {{
-  name: "{lr.name}"
-  data_type: TYPE_FP32
-  dims: [ {_dims(lr)} ]
+  name: "{source.name}"
+  data_type: {types[0]}
+  dims: [ {_dims(source)} ]
 }}
 output {{
-  name: "{sr.name}"
-  data_type: TYPE_FP32
-  dims: [ {_dims(sr)} ]
+  name: "{result.name}"
+  data_type: {types[1]}
+  dims: [ {_dims(result)} ]
 }}
 dynamic_batching {{
   max_queue_delay_microseconds: {QUEUE_DELAY_US}
 }}
 instance_group {{
   count: 1
-  kind: {kind}
+  kind: {kind}{chosen}
 }}
 model_warmup {{
   name: "noise"
-  batch_size: 1
+  batch_size: {number}
   inputs {{
-    key: "{lr.name}"
+    key: "{source.name}"
     value {{
-      data_type: TYPE_FP32
-      dims: [ 1, {height}, {width} ]
+      data_type: {types[0]}
+      dims: [ {warm_size} ]
       random_data: true
     }}
   }}
 }}
 """
+
+
+def _sized(spec: TensorSpec, size: Sequence[int]) -> list[int]:
+    """The shape without the batch, where the sides that vary are these."""
+    sides = iter(size)
+    return [side if isinstance(side, int) else next(sides) for side in spec.shape[1:]]
 
 
 def _dims(spec: TensorSpec) -> str:

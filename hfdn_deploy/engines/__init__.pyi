@@ -13,7 +13,7 @@ from .folders import cache_folder, is_own, make_own
 from .loaded import LoadedEngine
 from .runner import SLOTS, EngineRunner
 from .sidecar import EngineManifest, check_device, read_sidecar, sidecar_path
-from .spec import ENGINE_SUFFIXES, BuildSpec, ShapeProfile, presets
+from .spec import ENGINE_SUFFIXES, BuildSpec, Shape, ShapeProfile, presets
 
 __all__ = [
     "ENGINE_SUFFIXES",
@@ -26,6 +26,7 @@ __all__ = [
     "EngineManifest",
     "EngineRunner",
     "LoadedEngine",
+    "Shape",
     "ShapeProfile",
     "build_engine",
     "cache_entries",

@@ -1,12 +1,21 @@
-import hashlib
+from types import SimpleNamespace
 
+import onnx
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export.cli import main
 from hfdn_deploy.bundle import pretrained
-from hfdn_deploy.engines import BuildSpec, cached_engine, presets, why_unavailable
+from hfdn_deploy.engines import (
+    BuildSpec,
+    ShapeProfile,
+    cached_engine,
+    presets,
+    why_unavailable,
+)
+from hfdn_deploy.graph import GraphView, network_in
+from tests.helpers.graphs import load_graph
 
 
 def config(folder):
@@ -23,20 +32,43 @@ def test_triton_would_load_the_repository(tmp_path, device):
     for name in names:
         model = config(repository / name)
         assert (model.name, model.backend) == (name, "onnxruntime")
-        assert (model.input[0].name, list(model.input[0].dims)) == ("lr", [1, -1, -1])
-        assert (model.output[0].name, list(model.output[0].dims)) == ("sr", [1, -1, -1])
-        assert model.input[0].data_type == model_config_pb2.TYPE_FP32
+        assert (model.input[0].name, list(model.input[0].dims)) == ("image", [-1, -1, 3])
+        assert (model.output[0].name, list(model.output[0].dims)) == ("upscaled", [-1, -1, 3])
+        assert model.input[0].data_type == model_config_pb2.TYPE_UINT8
+        assert model.output[0].data_type == model_config_pb2.TYPE_UINT8
         assert model.max_batch_size == 8
         assert model.dynamic_batching.max_queue_delay_microseconds > 0
         kinds = {"cuda": "KIND_GPU", "cpu": "KIND_CPU"}
         (group,) = model.instance_group
         assert group.Kind.Name(group.kind) == kinds[device]
-        warm = model.model_warmup[0].inputs["lr"]
+        warm = model.model_warmup[0].inputs["image"]
         assert warm.random_data
-        assert list(warm.dims) == [1, 180, 320]
-    served = (repository / "hfdn_x3_int8" / "1" / "model.onnx").read_bytes()
-    graph = "int8" if device == "cuda" else "int8-cpu"
-    assert hashlib.sha256(served).hexdigest() == pretrained(3).entry(graph).sha256
+        assert list(warm.dims) == [180, 320, 3]
+    served = onnx.load(repository / "hfdn_x3_int8" / "1" / "model.onnx")
+    graph = load_graph("int8" if device == "cuda" else "int8-cpu", 3)
+    nodes, tensors = network_in(served)
+    assert (nodes, tensors) == (list(graph.graph.node), GraphView(graph).tensors)
+
+
+def test_an_engine_is_served_with_one_profile(tmp_path, monkeypatch):
+    """Its batch and its warm-up lie in that profile."""
+    profiles = [
+        ShapeProfile("small", (1, 8, 8), (4, 32, 32), (16, 64, 64)),
+        ShapeProfile("large", (1, 64, 64), (2, 180, 320), (4, 540, 960)),
+    ]
+    path = tmp_path / "a.plan"
+    path.write_bytes(b"of another machine")
+    (lr, sr) = (pretrained(4).entry("fp16").input, pretrained(4).entry("fp16").output)
+    spec = SimpleNamespace(flavour="tensorrt", profiles=profiles)
+    said = SimpleNamespace(scale=4, precision="fp16", inputs=[lr], output=sr, spec=spec)
+    monkeypatch.setattr("export.triton.open_engine", lambda _: SimpleNamespace(manifest=said))
+    output = tmp_path / "models"
+    assert main(["triton", "x4", "-o", str(output), "--engine", str(path)]) == 0
+    model = config(output / "hfdn_x4_fp16_tensorrt")
+    assert (model.max_batch_size, list(model.instance_group[0].profile)) == (4, ["1"])
+    warm_up = model.model_warmup[0]
+    assert (warm_up.batch_size, list(warm_up.inputs["lr"].dims)) == (2, [1, 180, 320])
+    assert model.input[0].data_type == model_config_pb2.TYPE_FP32
 
 
 def test_an_existing_folder_is_kept(tmp_path, capsys):
