@@ -108,8 +108,7 @@ def _config(
 ) -> str:
     """The text of `config.pbtxt`; sizes are without the batch, -1 where they vary."""
     kind = {"cuda": "KIND_GPU", "cpu": "KIND_CPU"}[device]
-    number, *size = warm_up
-    warm_size = ", ".join(map(str, _sized(source, size)))
+    number, *sides = source.sized(*warm_up)
     types = [f"TYPE_{_TYPES[spec.dtype]}" for spec in (source, result)]
     chosen = "" if profile is None else f'\n  profile: "{profile}"'
     return f"""\
@@ -140,18 +139,12 @@ model_warmup {{
     key: "{source.name}"
     value {{
       data_type: {types[0]}
-      dims: [ {warm_size} ]
+      dims: [ {", ".join(map(str, sides))} ]
       random_data: true
     }}
   }}
 }}
 """
-
-
-def _sized(spec: TensorSpec, size: Sequence[int]) -> list[int]:
-    """The shape without the batch, where the sides that vary are these."""
-    sides = iter(size)
-    return [side if isinstance(side, int) else next(sides) for side in spec.shape[1:]]
 
 
 def _dims(spec: TensorSpec) -> str:

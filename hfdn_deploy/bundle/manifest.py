@@ -57,7 +57,7 @@ class TensorSpec:
     dtype: str
     """NumPy's name, such as "float32"."""
     shape: tuple[int | str, ...]
-    """N, C, H, W; a name stands for a size that may vary."""
+    """N, C, H, W, or N, H, W, C of an image graph; a name stands for a size that may vary."""
 
     @classmethod
     def from_onnx(cls, value: "onnx.ValueInfoProto") -> "TensorSpec":
@@ -69,8 +69,10 @@ class TensorSpec:
         return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
 
     def sized(self, number: int, height: int, width: int) -> tuple[int, ...]:
-        """Its shape where the sizes that may vary are these."""
-        sizes = zip(self.shape, (number, 1, height, width), strict=True)
+        """Its shape where the sizes that may vary are these; channels never do."""
+        planes = isinstance(self.shape[1], int)
+        wanted = (number, 0, height, width) if planes else (number, height, width, 0)
+        sizes = zip(self.shape, wanted, strict=True)
         return tuple(fixed if isinstance(fixed, int) else size for fixed, size in sizes)
 
 

@@ -153,15 +153,12 @@ class _Graph:
 
     def take_apart(self, luma: str) -> str | None:
         """Compute luma (N, 1, H, W), in [0, 1]; returns the chroma (N, 2, H, W), None for grey."""
-        image = INPUT
+        # Floats first: TensorRT moves no other pixels.
+        image = self.add("Cast", [INPUT], "floats", to=TensorProto.FLOAT)
         if self._pixels.layout == "nhwc":
             image = self.add("Transpose", [image], "planes", perm=[0, 3, 1, 2])
-        grey = self._pixels.channels == "grey"
-        floats = luma if grey and self._white == 1 else "floats"
-        image = self.add("Cast", [image], floats, to=TensorProto.FLOAT)
-        if grey:
-            if self._white != 1:
-                self.add("Div", [image, self.constant("white", self._white)], luma)
+        if self._pixels.channels == "grey":
+            self.add("Div", [image, self.constant("white", self._white)], luma)
             return None
         matrix, offset = self._ordered(FROM_RGB[:, :3].T).T / self._white, FROM_RGB[:, 3]
         weights = self.constant("ycbcr.weight", matrix[:, :, None, None])
@@ -203,10 +200,8 @@ class _Graph:
         if self._white != 1:
             image = self.add("Round", [image], "upscaled.rounded")
         if self._pixels.layout == "nhwc":
-            image = self.add("Cast", [image], "upscaled.planes", to=self._type)
-            self.add("Transpose", [image], OUTPUT, perm=[0, 2, 3, 1])
-        else:
-            self.add("Cast", [image], OUTPUT, to=self._type)
+            image = self.add("Transpose", [image], "upscaled.pixels", perm=[0, 2, 3, 1])
+        self.add("Cast", [image], OUTPUT, to=self._type)
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import onnx
 import pytest
 
-from hfdn_deploy.bundle import pretrained, pretrained_scales
+from hfdn_deploy.bundle import TensorSpec, pretrained, pretrained_scales
 from hfdn_deploy.engines import BuildSpec, ShapeProfile, build_engine, presets
 from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.graph import image_graph
 
 PHOTO = presets(4)["photo"]
 
@@ -30,6 +31,16 @@ def test_every_precision_builds_for_every_generation(trt, scale):
     # The weights are most of an engine, and are half as long in half precision.
     assert 0.5 * sizes["fp32"] < sizes["fp16"] < 0.9 * sizes["fp32"]
     assert sizes["int8"] > 1_000_000
+
+
+@pytest.mark.parametrize("graph", ["fp32", "fp16", "int8"])
+def test_the_image_graph_builds_for_every_generation(trt, graph):
+    entry, network = entry_and_model(2, graph)
+    model = image_graph(onnx.load_model_from_string(network), 2)
+    image = TensorSpec.from_onnx(model.graph.input[0])
+    assert (image.dtype, image.shape[3]) == ("uint8", 3)
+    engine = build_engine(graph, model.SerializeToString(), [image], spec())
+    assert len(engine) > len(build_engine(graph, network, [entry.input], spec()))
 
 
 @pytest.mark.parametrize("scale", pretrained_scales())
