@@ -167,8 +167,8 @@ class ImagePlanes:
         if planes.alpha is not None:
             alpha = quantized(enlarge(planes.alpha), dtype)
             pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
-        pixels = pixels.reshape(*pixels.shape[:2], *self._like.shape[2:])
-        return pixels.astype(dtype, copy=False)  # of another order of bytes, perhaps
+        shape = *pixels.shape[:2], *self._like.shape[2:]
+        return pixels.reshape(shape).astype(dtype, copy=False)  # to its order of bytes
 
     def _coloured(
         self, luma: Plane, planes: _Planes, dtype: DTypeLike, enlarge: Callable[[Plane], Plane]
@@ -180,8 +180,8 @@ class ImagePlanes:
         # place, and luma, of which each takes the same share, added to that.
         white = WHITE[dtype.name]
         added = enlarge(np.asarray(cv2.transform(planes.chroma, white * TO_RGB[:, 1:]), np.float32))
-        share = cv2.cvtColor(luma * np.float32(white * TO_RGB[0, 0]), cv2.COLOR_GRAY2RGB)
-        pixels = np.asarray(cv2.add(added, share, dtype=_DEPTHS[dtype.name]))
+        grey, depth = cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), _DEPTHS[dtype.name]
+        pixels = np.asarray(cv2.addWeighted(added, 1, grey, white * TO_RGB[0, 0], 0, dtype=depth))
         return pixels if dtype.name != "float32" else np.clip(pixels, 0, 1, out=pixels)
 
 
