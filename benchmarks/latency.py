@@ -24,7 +24,16 @@ from benchmarks.peers import PEERS, Peer, graph
 from benchmarks.quality import PAPER_PSNR
 from export.sessions import candidate
 from hfdn_deploy.atomic import replaced
-from hfdn_deploy.bench import MACS, PIXELS, Measurement, load_original, make_pair, measure, products
+from hfdn_deploy.bench import (
+    MACS,
+    PIXELS,
+    Measurement,
+    load_original,
+    make_pair,
+    measure,
+    prepare,
+    products,
+)
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import positive
 from hfdn_deploy.errors import BackendError, GateError, first_line
@@ -38,8 +47,6 @@ PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 LIMIT = "matrix product"
 COMPILED = "torch.compile"
-# Images of a size, for which it pays to prepare.
-MANY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,7 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
             except (BackendError, GateError) as error:
                 logger.warning("left out %s in %s: %s", backend, precision, error)
                 continue
-            # As for a stream of images of this size, one at a time.
-            up.plan_many(luma.shape[2:], np.float32, MANY, threads=1)
+            prepare(up, luma.shape[2:])
             runs.append(partial(up.backend.run, luma))
             rows.append(
                 Latency("HFDN", backend, precision, manifest.parameters, macs, published, ())

@@ -9,13 +9,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.bench import measure, photographs
+from hfdn_deploy.bench import measure, photographs, prepare
 from hfdn_deploy.cli import positive
 from hfdn_deploy.upscaler import Upscaler
 
 SIZE = (180, 320)
-# Images of a size, for which it pays to prepare.
-MANY = 1_000_000
 
 
 class TimedRun:
@@ -49,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     opaque = np.full((*SIZE, 1), 255, np.uint8)
     images = {"grey": colour[..., 0], "RGB": colour, "RGBA": np.dstack([colour, opaque])}
     with Upscaler.load(args.scale, args.backend, args.precision) as up:
-        up.plan_many(colour.shape, np.uint8, MANY, threads=1)
+        prepare(up, colour.shape)
         timed = TimedRun(up.backend.run)
         up.backend.run = timed  # type: ignore[method-assign]
         whole = measure({kind: partial(up, x) for kind, x in images.items()}, args.rounds)

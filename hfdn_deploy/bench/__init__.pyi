@@ -25,7 +25,7 @@ from .roofline import MACS, SIDE, products
 from .samples import calibration_photographs, load_original, make_pair, photographs
 from .scenarios import SCENARIOS
 from .suite import PIXELS, Candidate, plan, run, skip_unavailable
-from .timing import WARMUP, Interval, Measurement, doubt, measure
+from .timing import WARMUP, Interval, Measurement, doubt, measure, prepare
 
 __all__ = [
     "MACS",
@@ -58,6 +58,7 @@ __all__ = [
     "package_version",
     "photographs",
     "plan",
+    "prepare",
     "products",
     "psnr",
     "read_result",

@@ -20,7 +20,7 @@ from hfdn_deploy.bench.quality import PEAK, psnr, to_levels
 from hfdn_deploy.bench.results import ON_GPU, SCHEMA, BenchResult, BenchRow
 from hfdn_deploy.bench.roofline import MACS, products
 from hfdn_deploy.bench.samples import ImagePair, make_pair
-from hfdn_deploy.bench.timing import measure
+from hfdn_deploy.bench.timing import measure, prepare
 from hfdn_deploy.bundle import GRAPHS, MANIFEST, Bundle, Manifest, named_bundle
 from hfdn_deploy.engines import ENGINE_SUFFIXES, read_sidecar
 from hfdn_deploy.errors import BackendError, GateError, InputError
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 PIXELS = 1280 * 720
 # Bytes that `make_pair` takes for each pixel of the original: three channels, one of them as float.
 _PHOTOGRAPH = 24
-# Images of a size, for which it pays to prepare.
-_MANY = 1_000_000
 # PSNR of what differs in less, or in nothing, which would be infinite.
 _EQUAL_DB = 100.0
 
@@ -131,8 +129,7 @@ def run(
             candidates: dict[str, Callable[[], object]] = dict(runs)
             clocked: list[list[float]] = [[] for _ in cases]
             for i, (up, picture) in enumerate(zip(opened, pictures, strict=True)):
-                # As for a stream of images of this size, one at a time.
-                up.plan_many(picture.image.shape, np.uint8, _MANY, threads=1)
+                prepare(up, picture.image.shape)
                 lr = np.ascontiguousarray(picture.luma[None, None])
                 candidates[f"backend {i}"] = partial(_run_backend, up.backend, lr, clocked[i])
                 candidates[f"end to end {i}"] = partial(up, picture.image)
