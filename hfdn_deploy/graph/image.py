@@ -77,7 +77,7 @@ def image_graph(
     """
     pixels = pixels or PixelFormat()
     network = compose.add_prefix(model, NETWORK)
-    graph = _Graph(network.graph, pixels)
+    graph = _Graph(pixels)
     chroma = graph.take_apart(network.graph.input[0].name)
     graph.nodes += network.graph.node
     if chroma:
@@ -126,7 +126,7 @@ def network_in(model: onnx.ModelProto) -> tuple[list[NodeProto], dict[str, Tenso
 class _Graph:
     """Nodes and constants around a network."""
 
-    def __init__(self, network: onnx.GraphProto, pixels: PixelFormat) -> None:
+    def __init__(self, pixels: PixelFormat) -> None:
         self._pixels = pixels
         self._type, self._white = _TYPES[pixels.dtype]
         self.nodes: list[NodeProto] = []
