@@ -26,6 +26,7 @@ from hfdn_deploy.images import (
     write_image,
     writes_bands,
 )
+from hfdn_deploy.interruption import deferred
 from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import ImagePlan, Upscaler, mapped
 
@@ -80,15 +81,18 @@ def _run_beside(
             if isinstance(result, Failed):
                 yield result
                 continue
-            done, data = result
-            start = time.perf_counter()
-            try:
-                with replaced(done.job.target, overwrite=done.job.overwrite) as temporary:
-                    temporary.write_bytes(data)
-            except InputError as error:
-                yield Failed(done.job, error)
-                continue
-            yield replace(done, seconds=done.seconds + time.perf_counter() - start)
+            with deferred():  # a signal waits until what is written has been told
+                yield _written(*result)
+
+
+def _written(done: Done, data: bytes) -> Done | Failed:
+    start = time.perf_counter()
+    try:
+        with replaced(done.job.target, overwrite=done.job.overwrite) as temporary:
+            temporary.write_bytes(data)
+    except InputError as error:
+        return Failed(done.job, error)
+    return replace(done, seconds=done.seconds + time.perf_counter() - start)
 
 
 def _encoded(up: Upscaler, writing: Writing, job: Job) -> tuple[Done, bytes] | Failed:
