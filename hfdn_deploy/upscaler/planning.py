@@ -120,13 +120,13 @@ def plan_many(
         return alone, 1
     backend = networks[alone.scales[0]].backend
     pays = number * math.prod(alone.shape) > _WORTH
-    streams = backend.streams if pays else 1
-    plan, threads = None, min(most or streams + 1, number)  # one of them reads or encodes
+    threads = 1 + (backend.streams if pays else 1)  # one of them reads or encodes
+    plan, threads = None, min(threads, number, most or threads)
     while threads > 1 and not plan:
         plan = _plan_beside(networks, replace(asked, number=threads))
-        threads //= 1 if plan else 2
+        threads = threads if plan else (threads + 1) // 2
     if pays:
-        backend.prepare(*alone.shape, max(1, min(streams, threads)))
+        backend.prepare(*alone.shape, max(1, threads - 1))
     return plan or alone, threads
 
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Frames and packets that decoder or network may be ahead of what takes them.
 DEPTH = 4
+# Frames of a video that does not say how many it has.
+_UNTOLD = 250
 
 
 def transcode(
@@ -96,12 +98,12 @@ class _Upscaling:
             InputError: memory does not suffice, or two networks do not reach the size.
         """
         shape = self._source.first.height, self._source.first.width
-        number = self._source.frame_count or 2
+        number = self._source.frame_count or _UNTOLD
         with named(self._source.path):
             self.plan, threads = self._up.plan_many(
                 shape, np.float32, number, self._wanted, self._multiples
             )
-        return threads
+        return max(1, threads - 1)  # as others decode and encode
 
     def blank(self) -> av.VideoFrame:
         """Return a frame as all of the result are, without its content."""
