@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 EXTRAS := cpu,torch,rtx,openvino,video,serve,ray,loadgen,dev
 CHECKPOINT := checkpoints/hfdn_x4.safetensors
 
-.PHONY: demo test test-fast fuzz suites lint bench clean
+.PHONY: demo test test-fast fuzz suites consumers lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -28,6 +28,10 @@ suites: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[suites]'
 	$(BIN)/python -m tests.suites.fetch build/suites
 	$(BIN)/python -m tests.suites build/suites/packages --json build/suites/results.json
+
+# Other packages run the image graph, each in an environment of its own; needs node and npm.
+consumers: $(VENV)/ready
+	$(BIN)/python -m tests.consumers build/consumers
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -172,8 +172,9 @@ def test_public_names_exist(package):
 
 
 def _shared_with(file: Path) -> tuple[str, ...]:
-    """What of the tests a file may import; tests/suites is a program with tests of its own."""
-    return ("helpers", "suites") if file.parent.name == "suites" else ("helpers",)
+    """What of the tests a file may import; two folders are programs with tests of their own."""
+    own = file.parent.name
+    return ("helpers", own) if own in ("suites", "consumers") else ("helpers",)
 
 
 def test_tests_share_through_helpers_alone():
