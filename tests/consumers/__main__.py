@@ -6,11 +6,12 @@ The exit code is 1 if one of those that must agree does not.
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from export.cli import main as export
 from hfdn_deploy import Upscaler
@@ -33,13 +34,16 @@ def main() -> int:
     photograph = photographs()["chelsea"]
     images = [photograph, np.ascontiguousarray(photograph[20:117, 130:261])]
     expected = {precision: upscaled(images, precision) for precision in MOST}
-    rows, reasons, failed = [], [], False
-    for consumer in tqdm([each for each in CONSUMERS if args.only in each.name]):
+    reasons, failed = [], False
+    print(row(HEAD), row(["---"] * len(HEAD)), sep="\n", flush=True)
+    for consumer in CONSUMERS:
+        if args.only not in consumer.name:
+            continue
         try:
             command, version = install(consumer, args.folder)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
             said = getattr(error, "stderr", "") or str(error)
-            rows.append([consumer.name, "cannot be installed", *[""] * 4])
+            print(row([consumer.name, "cannot be installed", "", *Outcome().cells(0)]), flush=True)
             reasons.append(f"{consumer.name}: {said.strip().splitlines()[-1]}")
             failed |= consumer.must_agree
             continue
@@ -47,14 +51,15 @@ def main() -> int:
         for graph in consumer.graphs:
             precision = "int8" if "int8" in graph else "fp32"
             options = graph.format(width=photograph.shape[1], height=photograph.shape[0])
-            outcome = run(command, options, args.folder / "graph", images, expected[precision])
+            outcome = check(command, exported(options, args.folder), images, expected[precision])
             agrees |= outcome.agrees(MOST[precision])
             name = f"`{options}`" if options else "as it is"
-            rows.append([consumer.name, version, name, *outcome.cells(MOST[precision])])
+            cells = outcome.cells(MOST[precision])
+            print(row([consumer.name, version, name, *cells]), flush=True)
             if outcome.reason:
                 reasons.append(f"{consumer.name}, {name}: {outcome.reason}")
         failed |= consumer.must_agree and not agrees
-    sys.stdout.write(table(rows) + "".join(f"\n- {reason}" for reason in reasons) + "\n")
+    print("", *(f"- {reason}" for reason in reasons), sep="\n")
     return failed
 
 
@@ -64,23 +69,21 @@ def upscaled(images: list[Pixels], precision: str) -> list[Pixels]:
         return [np.asarray(up(image), np.uint8) for image in images]
 
 
-def run(
-    command: list[str], options: str, folder: Path, images: list[Pixels], expected: list[Pixels]
-) -> Outcome:
-    """Export a graph with these options, and have a consumer run it."""
-    folder.mkdir(exist_ok=True)
-    graph = folder / "image.onnx"
+@cache
+def exported(options: str, folder: Path) -> Path:
+    """Export an image graph with these options, into a folder of its own; returns the file."""
+    graph = folder / "graphs" / (options.replace(" ", "") or "default") / "image.onnx"
+    graph.parent.mkdir(parents=True, exist_ok=True)
     with redirect_stdout(sys.stderr):
         code = export(["image", f"x{SCALE}", "-o", str(graph), *options.split()])
     if code:
         raise SystemExit(code)
-    return check(command, graph, images, expected)
+    return graph
 
 
-def table(rows: list[list[str]]) -> str:
-    """Rows as Markdown."""
-    lines = [HEAD, ["---"] * len(HEAD), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def row(cells: Sequence[str]) -> str:
+    """Cells as a line of Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

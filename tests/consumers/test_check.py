@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.consumers.__main__ import HEAD, table
+from tests.consumers.__main__ import row
 from tests.consumers.check import Outcome, check
 from tests.consumers.consumers import CONSUMERS, HERE
 
@@ -78,8 +78,7 @@ def test_an_image_of_another_size_does_not_agree(tmp_path):
 )
 def test_cells_of_the_table(outcome, cells):
     assert outcome.cells(most=1) == cells
-    last = table([["a", "1", "as it is", *cells]]).splitlines()[-1]
-    assert last.count("|") == len(HEAD) + 1
+    assert row(["a", *cells]) == f"| a | {cells[0]} | {cells[1]} | {cells[2]} |"
 
 
 def test_each_consumer_has_a_script_and_a_name_of_its_own():
