@@ -65,7 +65,12 @@ CONSUMERS = (
         "cv2_classic",
         versions=("opencv-python-headless",),
     ),
-    Consumer("onnx2torch", ("torch onnx", "--no-deps onnx2torch"), "onnx2torch"),
+    Consumer(
+        "onnx2torch",
+        ("torch onnx", "--no-deps onnx2torch"),
+        "onnx2torch",
+        ("", "--opset 13", "--opset 13 --precision int8"),
+    ),
     Consumer("openvino", ("openvino",), "openvino", ("", "--precision int8 --engine openvino")),
     Consumer("polygraphy", ("polygraphy onnx_graphsurgeon onnxruntime",), "polygraphy"),
     Consumer("onnxslim", ("onnxslim onnxruntime",), "onnxslim"),
