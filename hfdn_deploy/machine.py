@@ -4,7 +4,7 @@ import ctypes
 import math
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -118,6 +118,37 @@ def find_groups(root: Path, controller: str) -> Iterator[Path]:
         inside = Path(path).relative_to(top) if Path(path).is_relative_to(top) else Path()
         mounted = root / folder.lstrip("/")
         yield from (mounted / part for part in (inside, *inside.parents))
+
+
+@contextmanager
+def same_scheduling() -> Iterator[None]:
+    """Take the real-time scheduling from threads of this process that get it in the block.
+
+    SVT-AV1 gives it to itself and to who calls it, with the highest priority, where that is
+    allowed, as to root: then nothing else runs on the machine.
+    """
+    threads = Path("/proc/self/task")
+    if not threads.exists():  # not Linux
+        yield
+        return
+    before = {int(path.name): _scheduling(int(path.name)) for path in threads.iterdir()}
+    usual = _scheduling(0)
+    try:
+        yield
+    finally:
+        for path in threads.iterdir():
+            number = int(path.name)
+            wanted = before.get(number, usual)
+            with suppress(OSError):  # it has ended
+                if wanted and _scheduling(number) != wanted:
+                    os.sched_setscheduler(number, *wanted)
+
+
+def _scheduling(thread: int) -> "tuple[int, os.sched_param] | None":
+    """Policy and parameters of a thread; None if it has ended."""
+    with suppress(OSError):
+        return os.sched_getscheduler(thread), os.sched_getparam(thread)
+    return None
 
 
 def trim_heap() -> None:

@@ -12,7 +12,7 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 
 from hfdn_deploy.errors import BackendError, InputError
-from hfdn_deploy.machine import cpus
+from hfdn_deploy.machine import cpus, same_scheduling
 from hfdn_deploy.video.codecs import CODECS, MUXERS, Codec, VideoOptions
 from hfdn_deploy.video.colours import FULL_RANGE, Colours, is_full_range
 
@@ -116,8 +116,17 @@ class Encoder:
         stream.time_base = context.time_base = like.time_base
         Colours.of(like).write_to(stream)
         stream.color_range = FULL_RANGE if is_full_range(like) else like.color_range
-        self.stream = stream
+        self.stream, self._container = stream, container
         self._durations: dict[int | None, int] = {}
+
+    def open(self) -> None:
+        """Write the start of the file, when all streams are there; what is refused is told.
+
+        Raises:
+            FFmpegError: the encoder or the container refuses.
+        """
+        with same_scheduling():
+            self._container.start_encoding()
 
     def encode(self, frame: av.VideoFrame | None) -> "list[av.Packet[Any]]":
         """Return the packets that a frame completes; for None, those that are left."""

@@ -48,6 +48,7 @@ def encode_frames(
         open_container(temporary, target, _TIME_BASE) as container,
     ):
         encoder = Encoder(container, target, options, like, Fraction(25))
+        encoder.open()
         for pixels, seconds in frames:
             if pixels.ndim == 3 and pixels.shape[2] == 4 and not flattened:
                 logger.warning("%s: transparency is not kept; white is behind it.", target)

@@ -92,7 +92,7 @@ def open_sink(
             elif copy := _add_copy(container, target, source, stream):
                 _keep_facts(stream, copy, keep_metadata)
                 copies[stream.index] = copy
-        container.start_encoding()  # what it refuses is told before a frame is upscaled
+        encoder.open()  # before a frame is upscaled
         yield Sink(container, encoder, copies)
 
 

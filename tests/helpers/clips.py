@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hfdn_deploy import Upscaler
 from hfdn_deploy.errors import HFDNError, InputError
+from hfdn_deploy.machine import same_scheduling
 from hfdn_deploy.video import VideoOptions, upscale_video
 
 LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
@@ -94,6 +95,8 @@ def write_clip(
             whole = {"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000)}
             chapters: Any = [{**whole, "metadata": {"title": chapter}}]
             container.set_chapters(chapters)
+        with same_scheduling():
+            container.start_encoding()
         for index, frame in enumerate(frames):
             frame.pts, frame.time_base = times[index] if times else index, time_base
             container.mux(video.encode(frame))

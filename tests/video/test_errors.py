@@ -216,6 +216,23 @@ def test_without_pyav(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="of Linux")
+def test_no_encoder_makes_this_process_real_time(up, tmp_path):
+    """As SVT-AV1 does for root; then nothing else would run on the machine."""
+
+    def policies():
+        threads = map(int, os.listdir("/proc/self/task"))  # noqa: PTH208
+        return {os.sched_getscheduler(thread) for thread in threads}
+
+    before, during = policies(), []
+    source = write_clip(tmp_path / "in.mkv", noise(3, size=(64, 64)))
+    options = VideoOptions(codec="av1")
+    shown = lambda done, _: during.append(policies())  # noqa: E731
+    upscale_video(up, source, tmp_path / "out.mkv", options=options, progress=shown)
+    assert during == [before] * 3
+    assert policies() == before
+
+
 def test_a_size_that_the_encoder_refuses_is_told_before_a_frame_is_computed(tmp_path):
     source = write_clip(tmp_path / "in.mkv", [flat("yuv420p", 90, size=(2, 8194))], codec="ffv1")
     with Upscaler.load(2, "onnxruntime", "int8") as up:
