@@ -52,17 +52,20 @@ def transcode(
         with (
             replaced(target, overwrite=overwrite) as temporary,
             open_sink(temporary, target, source, each.blank(), options, keep_metadata) as sink,
-            overlapped(source.items, DEPTH) as decoded,
-            mapped(each, decoded, each.prepare()) as results,
-            overlapped(results, DEPTH) as upscaled,
         ):
-            for item in upscaled:
-                sink.write(item)
-                if isinstance(item, av.VideoFrame):
-                    frames += 1
-                    if progress:
-                        progress(frames, source.frame_count or 0)
-            sink.finish()
+            threads = each.prepare()
+            with (
+                overlapped(source.items, DEPTH) as decoded,
+                mapped(each, decoded, threads) as results,
+                overlapped(results, DEPTH) as upscaled,
+            ):
+                for item in upscaled:
+                    sink.write(item)
+                    if isinstance(item, av.VideoFrame):
+                        frames += 1
+                        if progress:
+                            progress(frames, source.frame_count or 0)
+                sink.finish()
         tile = each.plan.side if each.plan else None
     return {"width": each.width, "height": each.height, "frames": frames, "tile": tile}
 
