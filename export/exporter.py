@@ -71,10 +71,10 @@ def export_bundle(
     if "int8" in wanted:
         quantization = _calibrate(full, network, checkpoint, calibration, budget_db, report_to)
     names = [name for precision in wanted for name in GRAPHS[precision]]
-    graphs = {}
+    graphs, digest = {}, sha256(checkpoint.read_bytes())
     for name in names:
         model = _make(full, name, quantization)
-        describe(model, name, network.config.scale, sha256(checkpoint.read_bytes()))
+        describe(model, name, network.config.scale, digest)
         graphs[name] = model.SerializeToString()
     judge = Judge(network, quantization)
     entries = [judge.model_file(name, data) for name, data in graphs.items()]

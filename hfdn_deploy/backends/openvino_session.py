@@ -119,8 +119,8 @@ class Session:
     def requests(self, feeds: Mapping[str, NDArray[Any]]) -> Requests:
         """Those that compute inputs of these shapes; what the others keep is given back."""
         shapes = tuple((name, x.shape) for name, x in feeds.items())
-        fits = self._fixed and self._fixed[0] == shapes
-        requests = self._fixed[2] if self._fixed and fits else self.dynamic
+        fixed = self._fixed
+        requests = fixed[2] if fixed and fixed[0] == shapes else self.dynamic
         if requests is not self._last:
             self.release()
         self._last = requests
