@@ -154,6 +154,11 @@ class Tiling(ABC):
         """The same network in two; None if it is not cut, or there is no pooling to cut it at."""
         return None
 
+    @property
+    def repeated(self) -> "Tiling":
+        """The same for many tiles of one shape; it may take longer to start, and less for each."""
+        return self
+
     @abstractmethod
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

@@ -1,6 +1,7 @@
 """What backends that run a bundle's graph share: its sessions, whole and in the parts of tiles."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -13,12 +14,17 @@ from hfdn_deploy.backends.base import Backend, Features, Parts, SplitNetwork, Ti
 from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.graph import INSIDE, POOLED, halo_of, part_of, split_graphs
 
+OpenSession = Callable[[bytes], Any]
+"""Opens a session of a backend's library on a graph in ONNX."""
+
 
 class GraphBackend(Backend):
     """A backend with one graph of a bundle."""
 
     overhead: ClassVar[int] = 0
     """See `Tiling.overhead`."""
+    fixes_sizes: bool = False
+    """Whether sessions for inputs that repeat their shape are faster."""
 
     def __init__(self, precision: str, scale: int, data: bytes, entry: ModelFile) -> None:
         """Open a graph.
@@ -36,7 +42,7 @@ class GraphBackend(Backend):
         self.scale = scale
         self.entry = entry
         self.session = self.open_session(data)
-        self.tiling: GraphTiling = GraphTiling(self, data)
+        self.tiling: GraphTiling = GraphTiling(self, data, self.open_session)
 
     @property
     @abstractmethod
@@ -46,6 +52,10 @@ class GraphBackend(Backend):
     @abstractmethod
     def open_session(self, data: bytes) -> Any:
         """A session of the library on a graph in ONNX."""
+
+    def open_repeated(self, data: bytes) -> Any:
+        """As `open_session`, for inputs that repeat their shape, if `fixes_sizes`."""
+        return self.open_session(data)
 
     @abstractmethod
     def run_session(
@@ -73,7 +83,7 @@ class GraphBackend(Backend):
 class GraphTiling(Tiling):
     """The parts of a backend's graph; their sessions are opened with the first tile."""
 
-    def __init__(self, backend: GraphBackend, data: bytes) -> None:
+    def __init__(self, backend: GraphBackend, data: bytes, open_session: OpenSession) -> None:
         self.scale = backend.scale
         self.halo = backend.entry.halo
         self.pools = backend.entry.pooled is not None
@@ -81,9 +91,11 @@ class GraphTiling(Tiling):
         self.overhead = backend.overhead
         self._backend = backend
         self._data = data
-        self._sessions = Parts(lambda part: backend.open_session(part_of(data, part)))
+        self._open = open_session
+        self._sessions = Parts(lambda part: open_session(part_of(data, part)))
         self._split: GraphSplit | None = None
         self._splitting = Lock()
+        self._repeated: GraphTiling | None = None
 
     @property
     def split(self) -> "GraphSplit | None":
@@ -93,13 +105,24 @@ class GraphTiling(Tiling):
             return None
         with self._splitting:
             if self._split is None:
-                self._split = GraphSplit(self._backend, self._data, pooled)
+                self._split = GraphSplit(self._backend, self._open, self._data, pooled)
             return self._split
+
+    @property
+    def repeated(self) -> "GraphTiling":
+        """See `Tiling.repeated`."""
+        if not self._backend.fixes_sizes:
+            return self
+        with self._splitting:
+            if self._repeated is None:
+                backend = self._backend
+                self._repeated = GraphTiling(backend, self._data, backend.open_repeated)
+            return self._repeated
 
     def close(self) -> None:
         """Free the sessions."""
         self._sessions.clear()
-        self._split = None
+        self._split = self._repeated = None
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
@@ -122,7 +145,9 @@ class GraphTiling(Tiling):
 class GraphSplit(SplitNetwork):
     """The graph of a backend in two; the sessions are opened when they are first run."""
 
-    def __init__(self, backend: GraphBackend, data: bytes, pooled: str) -> None:
+    def __init__(
+        self, backend: GraphBackend, open_session: OpenSession, data: bytes, pooled: str
+    ) -> None:
         trunk, heads = split_graphs(onnx.load_model_from_string(data), pooled)
         types = {value.name: value.type.tensor_type for value in trunk.graph.output[1:]}
         self.halo = halo_of(heads, backend.scale)
@@ -133,7 +158,7 @@ class GraphSplit(SplitNetwork):
         self._backend = backend
         self._features = tuple(types)
         graphs = {"trunk": trunk, "heads": heads}
-        self._sessions = Parts(lambda part: backend.open_session(graphs[part].SerializeToString()))
+        self._sessions = Parts(lambda part: open_session(graphs[part].SerializeToString()))
 
     def trunk(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

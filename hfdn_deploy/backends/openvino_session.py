@@ -1,4 +1,4 @@
-"""A graph compiled by OpenVINO: for any size, and for one that will come often."""
+"""A graph compiled by OpenVINO: for any size, and for those that will come often."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -66,7 +66,7 @@ class Requests:
     """What computes a compiled graph, for one thread in each of its streams."""
 
     def __init__(self, compiled: Any, number: int) -> None:
-        self.compiled, self._number = compiled, number
+        self.compiled, self.number = compiled, number
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(number):
             self._idle.put(compiled.create_infer_request())
@@ -81,25 +81,31 @@ class Requests:
 
     def release(self) -> None:
         """Give back the memory that they keep, when all are idle; nobody may take one then."""
-        requests = [self._idle.get() for _ in range(self._number)]
+        requests = [self._idle.get() for _ in range(self.number)]
         self.compiled.release_memory()
         for request in requests:
             self._idle.put(request)
 
 
 class Session:
-    """A graph compiled for any size and, if asked for, for one that comes often."""
+    """A graph compiled for any size, and for those that come often."""
 
-    def __init__(self, data: bytes, hint: str, check: Callable[[Any], None]) -> None:
+    def __init__(
+        self, data: bytes, hint: str, check: Callable[[Any], None], *, repeats: bool = False
+    ) -> None:
         """Compile a graph; `check` refuses what is compiled otherwise than asked for.
+
+        With `repeats`, inputs of one shape will come many times: the graph is compiled for each
+        shape that comes, and for no other. Two shapes are kept, since an ensemble turns the image.
 
         Raises:
             BackendError: OpenVINO or `check` refuses it.
         """
-        self._data, self._hint, self._check = data, hint, check
-        self.dynamic = self._compiled(data)
+        self._data, self._hint, self._check, self._repeats = data, hint, check, repeats
+        self.dynamic = None if repeats else self._compiled(data)
         """For any size."""
-        self._fixed: tuple[Shapes, int, Requests] | None = None
+        self.fixed: dict[Shapes, Requests] = {}
+        """By the shapes of the inputs."""
         self._last: Requests | None = None
 
     def _compiled(self, data: bytes, shapes: Shapes | None = None, streams: int = 1) -> Requests:
@@ -107,20 +113,23 @@ class Session:
         self._check(compiled)
         return Requests(compiled, streams)
 
-    def fix(self, shapes: Shapes, streams: int) -> None:
-        """Compile for inputs of these shapes, too, in place of those before; errors as above."""
-        if self._fixed and self._fixed[:2] == (shapes, streams):
-            return
+    def fix(self, shapes: Shapes, streams: int) -> Requests:
+        """Compile for inputs of these shapes, too, in place of the oldest; errors as above."""
+        found = self.fixed.get(shapes)
+        if found and found.number == streams:
+            return found
         self.release()
+        if len(self.fixed) == (2 if self._repeats else 1):
+            del self.fixed[next(iter(self.fixed))]
         # Of shapes that are not fixed, OpenVINO would move memory at each step of these.
         data = pixels_by_rows(onnx.load_model_from_string(self._data)).SerializeToString()
-        self._fixed = shapes, streams, self._compiled(data, shapes, streams)
+        self.fixed[shapes] = self._compiled(data, shapes, streams)
+        return self.fixed[shapes]
 
     def requests(self, feeds: Mapping[str, NDArray[Any]]) -> Requests:
         """Those that compute inputs of these shapes; what the others keep is given back."""
         shapes = tuple((name, x.shape) for name, x in feeds.items())
-        fixed = self._fixed
-        requests = fixed[2] if fixed and fixed[0] == shapes else self.dynamic
+        requests = self.fixed.get(shapes) or self.dynamic or self.fix(shapes, 1)
         if requests is not self._last:
             self.release()
         self._last = requests

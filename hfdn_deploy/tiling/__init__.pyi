@@ -1,6 +1,6 @@
 from .joining import LumaSource, pooled_mean, upscale, upscale_whole
 from .luma import CLOSED, LumaUpscaler, Progress
-from .memory import WHOLE, Footprint, Plan, bleeding, resizing
+from .memory import WHOLE, WORTH_PREPARING, Footprint, Plan, bleeding, resizing
 from .planning import Planner
 from .tiles import STEP, Tile, area, count_tiles, cut, window
 
@@ -8,6 +8,7 @@ __all__ = [
     "CLOSED",
     "STEP",
     "WHOLE",
+    "WORTH_PREPARING",
     "Footprint",
     "LumaSource",
     "LumaUpscaler",

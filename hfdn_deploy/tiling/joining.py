@@ -77,7 +77,8 @@ def upscale(
     if split is None:
         results = _from_image(tiling, source, tiles, count)
     else:
-        results = _from_features(split, source, tiles, count)
+        narrowed = [tile.narrowed(tiling.halo - split.halo) for tile in tiles]
+        results = _from_features(split, source, tiles, narrowed, count)
     scale, width = tiling.scale, source.shape[1]
     for rows, row in groupby(results, lambda result: result[0].kept[0]):
         band = np.empty((scale * (rows.stop - rows.start), scale * width), np.float32)
@@ -106,10 +107,13 @@ def _from_image(
 
 
 def _from_features(
-    split: SplitNetwork, source: LumaSource, tiles: Sequence[Tile], count: Callable[[int], object]
+    split: SplitNetwork,
+    source: LumaSource,
+    tiles: Sequence[Tile],
+    narrowed: Sequence[Tile],
+    count: Callable[[int], object],
 ) -> Iterator[TileResult]:
     kept: deque[Features] = deque()
-    narrowed = [tile.narrowed(split.halo) for tile in tiles]
 
     def trunk(lr: NDArray[np.float32], inside: NDArray[np.float32]) -> NDArray[np.float32]:
         sums, features = split.trunk(lr, inside)

@@ -9,7 +9,7 @@ from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.images import Banded, Plane
 from hfdn_deploy.tiling.joining import LumaSource, upscale, upscale_whole
-from hfdn_deploy.tiling.memory import Plan
+from hfdn_deploy.tiling.memory import WORTH_PREPARING, Plan
 from hfdn_deploy.tiling.tiles import cut
 
 CLOSED = "this upscaler is closed; load a new one."
@@ -72,6 +72,8 @@ class LumaUpscaler:
             yield self.whole(source[:, :][None])[0]
             return
         height, width = source.shape
+        if height * width > WORTH_PREPARING:
+            tiling = tiling.repeated
         tiles = cut(height, width, plan.side, tiling.halo)
         split = tiling.split if plan.keeps else None
         self._check_open()

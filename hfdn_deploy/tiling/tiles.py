@@ -25,9 +25,9 @@ class Tile:
         """The kept pixels, counted from the first that is read."""
         return within(self.kept, self.read)
 
-    def narrowed(self, halo: int) -> "Tile":
-        """The same with a smaller halo."""
-        rows, columns = (_narrowed(*span, halo) for span in zip(self.read, self.kept, strict=True))
+    def narrowed(self, by: int) -> "Tile":
+        """The same with a halo that is smaller by so many pixels; tiles of one shape keep one."""
+        rows, columns = (_narrowed(*span, by) for span in zip(self.read, self.kept, strict=True))
         return Tile((rows, columns), self.kept)
 
     @property
@@ -54,8 +54,8 @@ def cut(height: int, width: int, side: int, halo: int) -> list[Tile]:
 
 
 def window(height: int, width: int, side: int, halo: int, around: int) -> tuple[int, int]:
-    """Height and width of the largest tile of `cut` with only `around` pixels of its halo."""
-    rows, columns = (_largest(length, side, halo, around) for length in (height, width))
+    """Height and width of a tile of `cut` when its halo is narrowed to `around` pixels."""
+    rows, columns = (_narrow(length, side, halo, around) for length in (height, width))
     return rows, columns
 
 
@@ -65,22 +65,21 @@ def count_tiles(height: int, width: int, side: int, halo: int) -> int:
 
 
 def area(height: int, width: int, side: int, halo: int, around: int) -> int:
-    """How many pixels the tiles of `cut` have, with only `around` pixels of their halo."""
-    # Where two tiles meet, each reads so much of the other.
-    rows, columns = (
-        length + 2 * around * (_cut(length, side, halo)[0] - 1) for length in (height, width)
-    )
-    return rows * columns
+    """How many pixels the tiles of `cut` have when their halos are narrowed to `around` pixels."""
+    tile = window(height, width, side, halo, around)
+    return count_tiles(height, width, side, halo) * math.prod(tile)
 
 
-def _largest(length: int, side: int, halo: int, around: int) -> int:
-    """The first or last tile's length along one axis: at the border it keeps its halo."""
+def _narrow(length: int, side: int, halo: int, around: int) -> int:
     count, size = _cut(length, side, halo)
     return size if count == 1 else size - halo + around
 
 
-def _narrowed(read: slice, kept: slice, halo: int) -> slice:
-    return slice(max(read.start, kept.start - halo), min(read.stop, kept.stop + halo))
+def _narrowed(read: slice, kept: slice, by: int) -> slice:
+    """What is read along one axis; all that lies towards a border stays."""
+    if kept.start > read.start:
+        return slice(read.start + by, read.stop)
+    return slice(read.start, read.stop - by if kept.stop < read.stop else read.stop)
 
 
 def _cut(length: int, side: int, halo: int) -> tuple[int, int]:

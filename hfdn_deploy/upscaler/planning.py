@@ -9,13 +9,10 @@ from itertools import product
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import check_shape, size_of
 from hfdn_deploy.options import TargetSize
-from hfdn_deploy.tiling import Plan, bleeding, resizing
+from hfdn_deploy.tiling import WORTH_PREPARING, Plan, bleeding, resizing
 from hfdn_deploy.upscaler.network import Networks
 
 logger = logging.getLogger(__name__)
-
-# Low-resolution pixels from which on preparing pays: they take some 7 s, of which it saves 2.
-_WORTH = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def plan_many(
     if len(alone.scales) != 1 or not alone.runs_whole or networks[alone.scales[0]].luma.ensemble:
         return alone, 1
     backend = networks[alone.scales[0]].backend
-    pays = number * math.prod(alone.shape) > _WORTH
+    pays = number * math.prod(alone.shape) > WORTH_PREPARING
     threads = 1 + (backend.streams if pays else 1)  # one of them reads or encodes
     plan, threads = None, min(threads, number, most or threads)
     while threads > 1 and not plan:

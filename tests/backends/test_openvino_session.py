@@ -43,8 +43,9 @@ def test_a_size_is_prepared_and_others_stay(backend):
 
 def test_what_is_prepared_computes_in_integers(backend):
     backend.prepare(9, 12, 1)
-    fixed = backend.session._fixed[2].compiled
-    assert openvino.computed_in(fixed) == openvino.computed_in(backend.session.dynamic.compiled)
+    (fixed,) = backend.session.fixed.values()
+    kinds = openvino.computed_in(backend.session.dynamic.compiled)
+    assert openvino.computed_in(fixed.compiled) == kinds
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -54,7 +55,7 @@ def test_two_threads_compute_at_once_what_is_prepared_for_two(precision):
     backend.prepare(9, 12, 2)
     prepared = backend.run(luma(9, 12))
     assert 255 * np.sqrt(np.mean((prepared - alone) ** 2)) < 0.5
-    requests = backend.session._fixed[2]
+    (requests,) = backend.session.fixed.values()
     assert requests.compiled.get_property("NUM_STREAMS") == 2
     busy = requests.take()
     np.testing.assert_array_equal(backend.run(luma(9, 12)), prepared)  # in the other stream
@@ -77,9 +78,38 @@ def test_fp32_has_nothing_to_prepare():
 
 @pytest.mark.parametrize(("number", "prepared"), [(5, False), (6, True)])
 def test_preparing_is_for_many_images_alone(monkeypatch, number, prepared):
-    monkeypatch.setattr("hfdn_deploy.upscaler.planning._WORTH", 5 * 8 * 9)
+    monkeypatch.setattr("hfdn_deploy.upscaler.planning.WORTH_PREPARING", 5 * 8 * 9)
     image = np.zeros((8, 9, 3), np.uint8)
     with Upscaler.load(2, "openvino", "int8") as up:
         up.plan_many(image.shape, np.uint8, number)
         up(image)
         assert ran(up.backend) != prepared
+
+
+def tiled(up, image):
+    """The result, and by part of the graph what is compiled for the shape of its tiles."""
+    result = up(image)
+    sessions = up.backend.tiling.repeated.split._sessions._opened
+    return result, {part: session.fixed for part, session in sessions.items()}
+
+
+@pytest.mark.parametrize(("ensemble", "tile", "shapes"), [(False, 16, 1), (True, 64, 2)])
+def test_the_tiles_of_a_large_image_are_compiled_for(monkeypatch, photo, ensemble, tile, shapes):
+    image = np.vstack([photo, photo[::-1]])
+    with Upscaler.load(2, "openvino", "int8", tile=tile, ensemble=ensemble) as up:
+        dynamic, compiled = tiled(up, image)
+        assert not compiled
+        monkeypatch.setattr("hfdn_deploy.tiling.luma.WORTH_PREPARING", 120 * 83 - 1)
+        fixed, compiled = tiled(up, image)
+        assert [len(compiled[part]) for part in ("trunk", "heads")] == [shapes] * 2
+        again, kept = tiled(up, image)
+    assert kept == compiled  # the very same requests
+    np.testing.assert_array_equal(again, fixed)
+    difference = fixed.astype(int) - dynamic
+    assert 0 < np.abs(difference).max() <= 8
+    assert np.sqrt(np.mean(difference**2)) < 0.5
+
+
+def test_fp32_has_no_tiles_of_its_own_for_one_shape():
+    tiling = openvino.OpenVINOBackend(pretrained(2), "fp32").tiling
+    assert tiling.repeated is tiling

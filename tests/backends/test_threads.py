@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hfdn_deploy import Upscaler
-from hfdn_deploy.backends import Parts
+from hfdn_deploy.backends import OnnxRuntimeBackend, OpenVINOBackend, Parts
 
 THREADS = 8
 
@@ -41,17 +41,18 @@ def test_a_part_is_opened_once():
     assert parts.clear() == []
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("kind", [OnnxRuntimeBackend, OpenVINOBackend])
 @pytest.mark.parametrize("memory", [None, 150 * 2**20], ids=["kept", "twice"])
-def test_tiles_of_eight_threads_open_each_session_once(photo, monkeypatch, backend, memory):
-    with Upscaler.load(2, backend, tile=16, max_memory=memory) as up:
-        opened, open_session = [], type(up.backend).open_session
+def test_tiles_of_eight_threads_open_each_session_once(photo, monkeypatch, kind, memory):
+    opened, open_session = [], kind.open_session
 
-        def counted(self, data):
-            opened.append(len(data))
-            return open_session(self, data)
+    def counted(self, data):
+        opened.append(len(data))
+        return open_session(self, data)
 
-        monkeypatch.setattr(type(up.backend), "open_session", counted)
+    monkeypatch.setattr(kind, "open_session", counted)
+    with Upscaler.load(2, kind.name, tile=16, max_memory=memory) as up:
+        opened.clear()
         # Two tiles; wide enough that neither is the image whole.
         image = photo[:20, :60]
         results = together(lambda number: up(image))

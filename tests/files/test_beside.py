@@ -31,7 +31,7 @@ def jobs(tmp_path, photo):
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_files_are_those_of_one_at_a_time(tmp_path, up, jobs, monkeypatch, prepared):
-    monkeypatch.setattr("hfdn_deploy.upscaler.planning._WORTH", 0 if prepared else 10_000)
+    monkeypatch.setattr("hfdn_deploy.upscaler.planning.WORTH_PREPARING", 0 if prepared else 10_000)
     results = list(run_jobs(up, jobs))
     alone = [Job(job.source, tmp_path / "alone" / job.target.name) for job in jobs]
     expected = [result for job in alone for result in run_jobs(up, [job])]

@@ -60,7 +60,7 @@ def test_a_client_that_leaves_is_not_upscaled(served, png):
 
 
 def test_what_takes_too_long_is_given_up(png):
-    with running(answer_seconds=0.2) as served:
+    with running(answer_seconds=1) as served:
         with held(served.service):
             answer = served.post(png)
             assert answer.status_code == 503

@@ -48,7 +48,7 @@ def test_mapped_ends_its_threads_after_an_error(error):
 @pytest.fixture
 def up(monkeypatch):
     """Its backend has four streams, and a few images are worth preparing for."""
-    monkeypatch.setattr("hfdn_deploy.upscaler.planning._WORTH", 100)
+    monkeypatch.setattr("hfdn_deploy.upscaler.planning.WORTH_PREPARING", 100)
     with Upscaler.load(2, "openvino") as up:
         up.backend.streams, up.backend.prepared = 4, []
         up.backend.prepare = lambda *asked: up.backend.prepared.append(asked)

@@ -13,14 +13,14 @@ from tests.helpers.clips import noise, read_clip, samples, write_clip
 
 def test_frames_are_those_of_one_at_a_time(tmp_path, monkeypatch):
     source = write_clip(tmp_path / "in.mkv", noise(12), sound="libopus")
-    monkeypatch.setattr("hfdn_deploy.upscaler.planning._WORTH", 0)
+    monkeypatch.setattr("hfdn_deploy.upscaler.planning.WORTH_PREPARING", 0)
     clips = []
     with Upscaler.load(2, "openvino", "int8") as up:
         plan_many, streams = up.plan_many, up.backend.streams
         for name in ("beside.mkv", "alone.mkv"):
             upscale_video(up, source, tmp_path / name)
             clips.append(read_clip(tmp_path / name))
-            assert up.backend.session._fixed[1] == streams
+            assert [fixed.number for fixed in up.backend.session.fixed.values()] == [streams]
             monkeypatch.setattr(up, "plan_many", lambda *asked: (plan_many(*asked)[0], 1))
     beside, alone = clips
     assert beside.times == alone.times
