@@ -1,5 +1,5 @@
 from .animation import Animation, holds_animation, write_animation
-from .colour import BAND_PIXELS, WHITE, ImagePlanes, Plane, check_image, check_shape
+from .colour import BAND_PIXELS, WHITE, ImagePlanes, check_image, check_shape
 from .exif import upright_exif
 from .format import Header
 from .frames import Frames
@@ -18,7 +18,7 @@ from .reading import (
 from .registry import FORMATS, IMAGE_SUFFIXES, SIGNATURE_BYTES, format_of
 from .resize import cubic, imresize
 from .resize_bands import resize_image, resize_planes
-from .rows import Banded, Image, Rows, size_of
+from .rows import Banded, Image, Plane, Rows, size_of
 from .writing import check_fits, check_format, encode_image, write_image, writes_bands
 
 __all__ = [

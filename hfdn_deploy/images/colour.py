@@ -4,16 +4,19 @@ The network sees luma alone, on [0, 1]. For colour that is BT.601 studio range (
 235/255), as in training; a grey image is its own luma.
 """
 
+import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import cv2
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images.rows import Image, Rows
+from hfdn_deploy.images.alpha import VISIBLE, bleed, respect_alpha
+from hfdn_deploy.images.rows import Image, Plane, Rows
 from hfdn_deploy.machine import threads
 from hfdn_deploy.ycbcr import FROM_RGB, TO_RGB
 
@@ -21,23 +24,16 @@ from hfdn_deploy.ycbcr import FROM_RGB, TO_RGB
 if _threads := threads():
     cv2.setNumThreads(min(_threads, cv2.getNumThreads()))
 
-Plane = NDArray[np.float32]
-
 # The largest value of a dtype, which stands for 1.0.
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 # As OpenCV names them. To integers it clips, and rounds halves to even numbers.
 _DEPTHS = {"uint8": cv2.CV_8U, "uint16": cv2.CV_16U, "float32": cv2.CV_32F}
 
-# Pixels more transparent than this show nothing.
-VISIBLE = 1 / 255
-
-# Pixels more transparent than this give way to the colour of their neighbours.
-_OPAQUE_ENOUGH = 0.1
-
-
 # Rows that are put together at once make about so many pixels, for their planes take ten times
 # the memory of the image itself.
-BAND_PIXELS = 2**21
+BAND_PIXELS = 2**20
+# Of two such planes, each thread keeps the memory: new pages took longer to get than to fill.
+_kept = threading.local()
 
 # Low-resolution rows that a row of the result can depend on: bicubic over 5×5 of alpha.
 _MARGIN = 4
@@ -83,7 +79,7 @@ class ImagePlanes:
             _check_range(image)
         if self._has_alpha and image[..., -1].min() < self._white:
             pixels = image.astype(np.float32) * np.float32(1 / self._white)
-            colour = _bleed(pixels[..., :-1], np.ascontiguousarray(pixels[..., -1]))
+            colour = bleed(pixels[..., :-1], np.ascontiguousarray(pixels[..., -1]))
             self._pixels = np.concatenate([colour, pixels[..., -1:]], axis=2)
             self._white = 1.0
 
@@ -162,7 +158,7 @@ class ImagePlanes:
             return _enlarge(plane, scale, alpha)[rows]
 
         if translucent is not None:
-            luma = _respect_alpha(luma, planes.luma, translucent, enlarge)
+            luma = respect_alpha(luma, planes.luma, translucent, enlarge)
         pixels = self._coloured(luma, planes, dtype, partial(enlarge, alpha=translucent))
         if planes.alpha is not None:
             alpha = quantized(enlarge(planes.alpha), dtype)
@@ -180,9 +176,20 @@ class ImagePlanes:
         # place, and luma, of which each takes the same share, added to that.
         white = WHITE[dtype.name]
         added = enlarge(np.asarray(cv2.transform(planes.chroma, white * TO_RGB[:, 1:]), np.float32))
-        grey, depth = cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB), _DEPTHS[dtype.name]
+        grey = cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB, dst=_memory("grey", (*luma.shape, 3)))
+        depth = _DEPTHS[dtype.name]
         pixels = np.asarray(cv2.addWeighted(added, 1, grey, white * TO_RGB[0, 0], 0, dtype=depth))
         return pixels if dtype.name != "float32" else np.clip(pixels, 0, 1, out=pixels)
+
+
+def _memory(name: str, shape: tuple[int, ...]) -> Plane:
+    """Memory that this thread keeps under a name, for the next that asks for it."""
+    size = math.prod(shape)
+    flat: Plane | None = getattr(_kept, name, None)
+    if flat is None or flat.size < size:
+        flat = np.empty(size, np.float32)
+        setattr(_kept, name, flat)
+    return flat[:size].reshape(shape)
 
 
 def quantized(pixels: Plane, dtype: DTypeLike) -> Image:
@@ -237,6 +244,9 @@ def _enlarge(plane: Plane, scale: int, alpha: Plane | None = None) -> Plane:
     OpenCV's kernel (a = -0.75), which is the fast one; the protocol's is in `imresize`.
     """
     size = (scale * plane.shape[1], scale * plane.shape[0])
+    if plane.ndim == 3 and alpha is None:
+        out = _memory("enlarged", (*size[::-1], plane.shape[2]))
+        return np.asarray(cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_CUBIC))
     straight = cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC)
     if alpha is None:
         return np.asarray(straight, np.float32)
@@ -246,55 +256,3 @@ def _enlarge(plane: Plane, scale: int, alpha: Plane | None = None) -> Plane:
     visible = opacity[trailing] > VISIBLE
     quotient = weighted / np.where(visible, opacity[trailing], 1)
     return np.asarray(np.where(visible, quotient, straight), np.float32)
-
-
-def _respect_alpha(
-    sr: Plane, lr: Plane, alpha: Plane, enlarge: Callable[[Plane, Plane | None], Plane]
-) -> Plane:
-    """The network's luma with edges of transparency as premultiplied resampling has them.
-
-    The network sees straight luma and would sharpen an edge there that hardly shows, such as
-    that of a faint shadow. Where alpha is even its detail counts in full, and less the more
-    alpha varies among the visible pixels around.
-    """
-    window = np.ones((5, 5), np.uint8)
-    least = cv2.erode(np.where(alpha < _OPAQUE_ENOUGH, np.float32(1), alpha), window)
-    most = cv2.dilate(alpha, window)
-    evenness = np.minimum(least / np.maximum(most, VISIBLE), 1)
-    detail = sr - enlarge(lr, None)
-    even = np.clip(enlarge(evenness, None), 0, 1)
-    return np.asarray(enlarge(lr, alpha) + even * detail, np.float32)
-
-
-def _bleed(colour: Plane, alpha: Plane) -> Plane:
-    """Let the colour of visible pixels flow into the (nearly) transparent ones around.
-
-    What lies under transparency is arbitrary, often black; resampling would draw it into the
-    visible edge as a halo. The fill is the alpha-weighted (premultiplied) mean over the
-    smallest pyramid cell that holds anything visible.
-    """
-    keep = np.minimum(alpha / _OPAQUE_ENOUGH, 1)[..., None]
-    if keep.min() == 1:
-        return colour
-    weight = alpha[..., None]
-    return np.asarray(keep * colour + (1 - keep) * _pyramid_mean(colour * weight, weight))
-
-
-def _pyramid_mean(premultiplied: Plane, alpha: Plane) -> Plane:
-    """Straight colour for every pixel: the mean of near visible ones, or of ever wider cells."""
-    height, width = alpha.shape[:2]
-    if height * width == 1:
-        return np.asarray(premultiplied / np.maximum(alpha, 1e-6))
-    half = ((width + 1) // 2, (height + 1) // 2)
-
-    def shrink(plane: Plane) -> Plane:
-        small = cv2.resize(plane, half, interpolation=cv2.INTER_AREA)
-        return np.asarray(small, np.float32).reshape(half[1], half[0], -1)
-
-    wide = _pyramid_mean(shrink(premultiplied), shrink(alpha))
-    wide = np.asarray(cv2.resize(wide, (width, height)), np.float32).reshape(height, width, -1)
-    window = (5, 5)
-    near = np.asarray(cv2.blur(premultiplied, window), np.float32).reshape(height, width, -1)
-    weight = np.asarray(cv2.blur(alpha, window), np.float32).reshape(height, width, 1)
-    visible = np.minimum(weight / _OPAQUE_ENOUGH, 1)
-    return np.asarray(visible * near / np.maximum(weight, 1e-6) + (1 - visible) * wide)

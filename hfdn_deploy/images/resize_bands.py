@@ -10,9 +10,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hfdn_deploy.images.colour import VISIBLE, Plane, quantized
+from hfdn_deploy.images.alpha import VISIBLE
+from hfdn_deploy.images.colour import quantized
 from hfdn_deploy.images.resize import weights
-from hfdn_deploy.images.rows import Image, Pixels, size_of
+from hfdn_deploy.images.rows import Image, Pixels, Plane, size_of
 
 # Rows, or columns, of the result that one matrix makes. Larger ones have more zeros.
 _TOGETHER = 32

@@ -14,6 +14,8 @@ Image = NDArray[np.integer[Any] | np.floating[Any]]
 """(H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA."""
 Pixels = NDArray[Any]
 """Some rows of an image."""
+Plane = NDArray[np.float32]
+"""One channel (H, W), or several (H, W, C)."""
 
 BAND_BYTES = 2**20
 """Read or written at once, if a row, a strip or a row of tiles is no more."""

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -150,6 +152,22 @@ def test_bands_make_the_whole(photo, channels, scale, monkeypatch):
     difference = np.abs(np.concatenate(bands).astype(int) - whole)
     assert difference.max() <= 1  # what is enlarged starts elsewhere, and rounds otherwise
     assert (difference > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_memory_that_is_kept_is_in_no_result(photo, dtype):
+    def upscaled(image):
+        (band,) = ImagePlanes(image).with_luma([enlarge(ImagePlanes(image).luma, 2)])
+        return band
+
+    image = photo if dtype == "uint8" else photo / np.float32(255)
+    images = [image[:size, :size] for size in (30, 40, 20)]
+    results = [upscaled(image) for image in images]
+    before = [result.copy() for result in results]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(upscaled, images * 4))
+    for number, result in enumerate(results + together):
+        np.testing.assert_array_equal(result, before[number % 3])
 
 
 @pytest.mark.parametrize("box", [(0, 60, 0, 50), (3, 4, 5, 6), (59, 60, 20, 50)])

@@ -31,7 +31,7 @@ def test_auto_takes_the_fastest_tiles_that_fit(photo):
     assert sides == sorted(sides, reverse=True)
     assert sides[-1] < sides[0]
     with pytest.raises(InputError, match=r"3000×2000 .* in tiles of 16, .* smaller image or scale"):
-        job.fastest(100 * 2**20)
+        job.fastest(60 * 2**20)
     with Upscaler.load(4, max_memory=80 * 2**20) as up, Upscaler.load(4) as free:
         assert 0 < up.plan(photo.shape).side < 50
         assert free.plan(photo.shape).tiles == (WHOLE,)
