@@ -41,6 +41,8 @@ class Backend(ABC):
     """How many calls of `run` from as many threads overlap to some use."""
     streams: int = 1
     """How many calls of `run` are of use at once that are prepared for, each on a part of a CPU."""
+    takes_images: bool = False
+    """Whether `run_images` takes RGB images, which spares them `run` and the work around it."""
     tiling: "Tiling | None" = None
     """What tiles need; None if it runs whole images alone."""
 
@@ -71,6 +73,10 @@ class Backend(ABC):
     @abstractmethod
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """Upscale luma (N, 1, H, W) in [0, 1] to (N, 1, sH, sW); not clipped."""
+
+    def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Upscale RGB images (N, H, W, 3) to (N, sH, sW, 3), as `hfdn_deploy.graph.image_graph`."""
+        raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None:

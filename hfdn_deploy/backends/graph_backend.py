@@ -12,7 +12,7 @@ from onnx import helper
 
 from hfdn_deploy.backends.base import Backend, Features, Parts, SplitNetwork, Tiling
 from hfdn_deploy.bundle import ModelFile
-from hfdn_deploy.graph import INSIDE, POOLED, halo_of, part_of, split_graphs
+from hfdn_deploy.graph import INSIDE, POOLED, halo_of, image_graph, part_of, split_graphs
 
 OpenSession = Callable[[bytes], Any]
 """Opens a session of a backend's library on a graph in ONNX."""
@@ -43,6 +43,7 @@ class GraphBackend(Backend):
         self.entry = entry
         self.session = self.open_session(data)
         self.tiling: GraphTiling = GraphTiling(self, data, self.open_session)
+        self._images = Parts(lambda name: self.open_session(_image_graph(data, scale)))
 
     @property
     @abstractmethod
@@ -74,10 +75,20 @@ class GraphBackend(Backend):
         (sr,) = self.run_session(self.session, lr)
         return sr
 
+    @property
+    def image_session(self) -> Any:
+        """A session on `hfdn_deploy.graph.image_graph`, opened when it is first asked for."""
+        return self._images["image"]
+
     def close(self) -> None:
         """See `Backend.close`."""
+        self._images.clear()
         self.tiling.close()  # others may know it
         del self.session, self.tiling
+
+
+def _image_graph(data: bytes, scale: int) -> bytes:
+    return bytes(image_graph(onnx.load_model_from_string(data), scale).SerializeToString())
 
 
 class GraphTiling(Tiling):

@@ -14,6 +14,7 @@ from hfdn_deploy.backends.probes import eight_bit_products_saturate, identity, i
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import Bundle, graph_for
 from hfdn_deploy.errors import BackendError, HFDNError
+from hfdn_deploy.graph import INPUT
 from hfdn_deploy.machine import threads
 
 # On the CPU, by precision and scale; `python -m benchmarks memory` measures it.
@@ -141,9 +142,16 @@ class OnnxRuntimeSessions(GraphBackend):
         self, session: Any, lr: NDArray[np.float32], others: Features | None = None
     ) -> list[NDArray[Any]]:
         """See `GraphBackend.run_session`."""
-        with failures(lr):
+        with failures(*lr.shape[2:]):
             feeds = {self.entry.input.name: lr, **(others or {})}
             return [np.asarray(output) for output in session.run(None, feeds)]
+
+    def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `Backend.run_images`."""
+        session = self.image_session
+        with failures(*images.shape[1:3]):
+            (upscaled,) = session.run(None, {INPUT: images})
+            return np.asarray(upscaled)
 
 
 class OnnxRuntimeBackend(OnnxRuntimeSessions):
@@ -178,8 +186,8 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
 
 
 @contextmanager
-def failures(lr: Any) -> Iterator[None]:
-    """Name the input in what ONNX Runtime raises in the block.
+def failures(height: int, width: int) -> Iterator[None]:
+    """Name the size of the input in what ONNX Runtime raises in the block.
 
     Raises:
         BackendError: it failed.
@@ -190,5 +198,5 @@ def failures(lr: Any) -> Iterator[None]:
         raise
     except Exception as error:  # its exceptions share no base class but this
         raise BackendError(
-            f"ONNX Runtime failed on an input of {lr.shape[3]}×{lr.shape[2]}: {error}"
+            f"ONNX Runtime failed on an input of {width}×{height}: {error}"
         ) from error

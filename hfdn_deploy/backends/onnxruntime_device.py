@@ -18,27 +18,20 @@ class DeviceSessions(OnnxRuntimeSessions):
     """Inputs and outputs in the device's memory; how much of it an image takes is not measured."""
 
     memory = None
+    takes_images = True
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`; an array on the device gives an array there."""
-        with failures(lr):
-            result: NDArray[np.float32] = self._run_bound(lr)
-            return result
+        with failures(*lr.shape[2:]):
+            sr: NDArray[np.float32] = _run_bound(self.session, lr, np.dtype(np.float32))
+            return sr
 
-    def _run_bound(self, lr: Any) -> Any:
-        binding = self.session.io_binding()
-        on_device = is_device_array(lr)
-        if on_device:
-            shape = tuple(lr.shape)
-            address = borrow(lr, shape, np.dtype(np.float32))
-            binding.bind_input(self.entry.input.name, "cuda", 0, np.float32, shape, address)
-        else:
-            binding.bind_cpu_input(self.entry.input.name, lr)
-        binding.bind_output(self.entry.output.name, "cuda")
-        self.session.run_with_iobinding(binding)
-        if on_device:
-            return _DeviceOutput(binding.get_outputs()[0])
-        return binding.copy_outputs_to_cpu()[0]
+    def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `Backend.run_images`; an array on the device gives an array there."""
+        session = self.image_session
+        with failures(*images.shape[1:3]):
+            upscaled: NDArray[np.uint8] = _run_bound(session, images, np.dtype(np.uint8))
+            return upscaled
 
 
 class CudaBackend(DeviceSessions):
@@ -112,11 +105,30 @@ def _register(name: str, library: str) -> None:
     ort.register_execution_provider_library(name, library)
 
 
+def _run_bound(session: Any, given: Any, dtype: np.dtype[Any]) -> Any:
+    """The one output of a session for its one input, on the device if that is there."""
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    binding = session.io_binding()
+    on_device = is_device_array(given)
+    if on_device:
+        shape = tuple(given.shape)
+        address = borrow(given, shape, dtype)
+        binding.bind_input(source.name, "cuda", 0, dtype, shape, address)
+    else:
+        binding.bind_cpu_input(source.name, given)
+    binding.bind_output(target.name, "cuda")
+    session.run_with_iobinding(binding)
+    if on_device:
+        return _DeviceOutput(binding.get_outputs()[0], dtype)
+    return binding.copy_outputs_to_cpu()[0]
+
+
 class _DeviceOutput:
     """An output that ONNX Runtime left on the device."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, dtype: np.dtype[Any]) -> None:
         self._value = value
+        self.dtype = dtype
         self.shape = tuple(value.shape())
 
     @property
@@ -124,7 +136,7 @@ class _DeviceOutput:
         """Version 3 of the protocol; the run has ended, so no stream is named."""
         return {
             "shape": self.shape,
-            "typestr": "<f4",
+            "typestr": self.dtype.str,
             "data": (self._value.data_ptr(), False),
             "strides": None,
             "version": 3,

@@ -3,6 +3,7 @@ from .halo import halo_of
 from .image import (
     CHANNELS,
     DTYPES,
+    INPUT,
     LAYOUTS,
     NETWORK,
     OUTPUT,
@@ -29,6 +30,7 @@ __all__ = [
     "CHANNELS",
     "DTYPES",
     "FOR_OPENVINO",
+    "INPUT",
     "INSIDE",
     "KEEPS_VALUES",
     "LAYOUTS",

@@ -45,6 +45,20 @@ def upscale_whole(backend: Backend, lumas: NDArray[np.float32]) -> NDArray[np.fl
     return _checked(backend.run(lr), lr, backend.scale)
 
 
+def upscale_images(backend: Backend, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Upscale RGB images (N, H, W, 3) in one go, to (N, sH, sW, 3), if the backend takes images.
+
+    Raises:
+        BackendError: the backend failed, or gave a wrong shape.
+    """
+    images = np.ascontiguousarray(images)
+    number, height, width, channels = images.shape
+    upscaled = backend.run_images(images)
+    if upscaled.shape != (number, backend.scale * height, backend.scale * width, channels):
+        raise BackendError(f"the backend gave shape {upscaled.shape} for {width}×{height} pixels.")
+    return upscaled
+
+
 def upscale(
     tiling: Tiling,
     source: LumaSource,

@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import BackendError
 from hfdn_deploy.images import Banded, Plane
-from hfdn_deploy.tiling.joining import LumaSource, upscale, upscale_whole
+from hfdn_deploy.tiling.joining import LumaSource, upscale, upscale_images, upscale_whole
 from hfdn_deploy.tiling.memory import WORTH_PREPARING, Plan
 from hfdn_deploy.tiling.tiles import cut
 
@@ -63,6 +64,11 @@ class LumaUpscaler:
         """Upscale planes (N, H, W) at once and whole, to (N, sH, sW); errors as for `bands`."""
         self._check_open()
         return upscale_whole(self.backend, lumas)
+
+    def images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Upscale RGB images (N, H, W, 3) at once and whole, as `upscale_images`."""
+        self._check_open()
+        return upscale_images(self.backend, images)
 
     def _bands(
         self, source: LumaSource, plan: Plan, count: Callable[[int], object]

@@ -17,7 +17,7 @@ from hfdn_deploy.images import (
     resize_planes,
     size_of,
 )
-from hfdn_deploy.tiling import LumaSource, Progress
+from hfdn_deploy.tiling import LumaSource, LumaUpscaler, Progress
 from hfdn_deploy.upscaler.network import Networks
 from hfdn_deploy.upscaler.planning import ImagePlan
 
@@ -53,6 +53,28 @@ def enlarged(
         source = np.clip(luma, 0, 1, out=luma)
         network.backend.trim()  # the next one needs the memory
     yield from last.bands(source, plan.tiles[-1], counted(sum(works[:-1])))
+
+
+def taking_images(
+    networks: Networks, images: Sequence[Image | Rows], plan: ImagePlan
+) -> LumaUpscaler | None:
+    """The network of a plan if it takes these images as they are; None if planes are needed."""
+    if not plan.runs_whole or plan.resized:
+        return None
+    network = networks[plan.scales[0]].luma
+    are_rgb = all(each.shape[2:] == (3,) and each.dtype == np.uint8 for each in images)
+    return network if network.backend.takes_images and not network.ensemble and are_rgb else None
+
+
+def upscaled(
+    networks: Networks, image: Image | Rows, plan: ImagePlan, progress: Progress | None
+) -> Banded:
+    """The result of a plan for an image; what may be refused is refused at once."""
+    if network := taking_images(networks, [image], plan):
+        bands = (network.images(np.asarray(each[:, :][None]))[0] for each in [image])
+        return Banded((*plan.size, 3), image.dtype, bands)
+    planes = ImagePlanes(image)
+    return finished(image, planes, enlarged(networks, planes, plan, progress), plan)
 
 
 def finished(
@@ -107,6 +129,8 @@ def _plan_together(up: "Upscaler", images: Sequence[Image]) -> ImagePlan:
 
 def _finished_together(networks: Networks, images: Sequence[Image], plan: ImagePlan) -> list[Image]:
     """The results of a plan that runs one network on images of one size, all of them at once."""
+    if network := taking_images(networks, images, plan):
+        return list(network.images(np.stack(images)))
     planes = [ImagePlanes(image) for image in images]
     lumas = networks[plan.scales[0]].luma.whole(np.stack([each.luma for each in planes]))
     return [

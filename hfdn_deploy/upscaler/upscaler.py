@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from hfdn_deploy.backends import Backend
 from hfdn_deploy.errors import HFDNError, InputError
-from hfdn_deploy.images import Banded, Image, ImagePlanes, Plane, Rows, check_image
+from hfdn_deploy.images import Banded, Image, Plane, Rows, check_image
 from hfdn_deploy.options import ModelOptions, Size, TargetSize, Tile, model_and_scale, target_of
 from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import running
@@ -242,9 +242,7 @@ class Upscaler:
         """
         check_image(image)
         self._networks.check_usable()
-        plan, planes = plan or self.plan(image.shape), ImagePlanes(image)
-        lumas = running.enlarged(self._networks, planes, plan, progress)
-        return running.finished(image, planes, lumas, plan)
+        return running.upscaled(self._networks, image, plan or self.plan(image.shape), progress)
 
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
