@@ -1,0 +1,138 @@
+"""DLPack: arrays of libraries that have no `__cuda_array_interface__`, and ours for them.
+
+The layout is that of dlpack.h, https://dmlc.github.io/dlpack/latest/c_api.html, without a version,
+which every library takes and gives.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hfdn_deploy.errors import InputError
+
+CUDA = 2
+"""A device that is CUDA's, as DLPack numbers it."""
+# The kind of a NumPy dtype by DLPack's code for it.
+_KINDS = {0: "i", 1: "u", 2: "f"}
+_NAME, _USED = b"dltensor", b"used_dltensor"
+_DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _Device(ctypes.Structure):
+    _fields_ = (("kind", ctypes.c_int32), ("index", ctypes.c_int32))
+
+
+class _DataType(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", _Device),
+        ("ndim", ctypes.c_int32),
+        ("dtype", _DataType),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class _Managed(ctypes.Structure):
+    _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _DELETER))
+
+
+def _capsule(function: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of CPython for capsules, whose errors ctypes raises."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((f"PyCapsule_{function}", ctypes.pythonapi))
+
+
+_new = _capsule("New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_pointer = _capsule("GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+_rename = _capsule("SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
+# Of a capsule that is going: no object any more.
+_has_name = _capsule("IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
+_pointer_of = _capsule("GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+
+# What capsules refer to, by the address of the struct, until whoever took them is done.
+_lent: dict[int, tuple[Any, ...]] = {}
+
+
+def _take_back(address: int) -> None:
+    _lent.pop(address, None)
+
+
+def _let_go(capsule: int) -> None:
+    """Take back what nobody took from a capsule."""
+    if _has_name(capsule, _NAME):
+        _take_back(_pointer_of(capsule, _NAME))
+
+
+_deleter = _DELETER(_take_back)
+_destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_let_go)
+
+
+def lend(
+    owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: tuple[int, int]
+) -> Any:
+    """A capsule, as `__dlpack__` returns it, of contiguous memory that an object owns.
+
+    Args:
+        owner: is kept until whoever takes the capsule is done with it.
+        address: of the memory.
+        shape, dtype: of the array.
+        device: kind, such as `CUDA`, and index.
+    """
+    sizes = (ctypes.c_int64 * len(shape))(*shape)
+    strides = (ctypes.c_int64 * len(shape))(
+        *(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    )
+    code = next(code for code, kind in _KINDS.items() if kind == dtype.kind)
+    kind = _DataType(code, 8 * dtype.itemsize, 1)
+    tensor = _Tensor(address, _Device(*device), len(shape), kind, sizes, strides, 0)
+    managed = _Managed(tensor, None, _deleter)
+    place = ctypes.addressof(managed)
+    _lent[place] = managed, sizes, strides, owner
+    return _new(place, _NAME, ctypes.cast(_destructor, ctypes.c_void_p))
+
+
+class Taken:
+    """An array of somebody's that came as a capsule, with `__cuda_array_interface__`."""
+
+    def __init__(self, capsule: Any) -> None:
+        """Take what is in a capsule; its owner is told when this object goes.
+
+        Raises:
+            InputError: it is on another device, or its numbers are of no dtype of NumPy.
+        """
+        self._managed = _Managed.from_address(_pointer(capsule, _NAME))
+        _rename(capsule, _USED)
+        tensor = self._managed.tensor
+        kind = _KINDS.get(tensor.dtype.code)
+        if kind is None or tensor.dtype.lanes != 1:
+            raise InputError("the array has numbers that NumPy does not know; convert it to uint8.")
+        self.device: tuple[int, int] = tensor.device.kind, tensor.device.index
+        self.dtype = np.dtype(f"{kind}{tensor.dtype.bits // 8}")
+        self.shape = tuple(tensor.shape[: tensor.ndim])
+        strides = tensor.strides[: tensor.ndim] if tensor.strides else None
+        self.strides = strides and tuple(self.dtype.itemsize * stride for stride in strides)
+        self.address = (tensor.data or 0) + tensor.byte_offset
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the protocol; `__dlpack__` has seen to the stream."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": self.strides,
+            "version": 3,
+            "stream": None,
+        }
+
+    def __del__(self) -> None:
+        if (managed := getattr(self, "_managed", None)) and managed.deleter:
+            managed.deleter(ctypes.addressof(managed))
