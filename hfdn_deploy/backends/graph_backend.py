@@ -12,7 +12,7 @@ from onnx import helper
 
 from hfdn_deploy.backends.base import Backend, Features, Parts, SplitNetwork, Tiling
 from hfdn_deploy.bundle import ModelFile
-from hfdn_deploy.graph import INSIDE, POOLED, halo_of, image_graph, part_of, split_graphs
+from hfdn_deploy.graph import INSIDE, POOLED, halo_of, part_of, split_graphs
 
 OpenSession = Callable[[bytes], Any]
 """Opens a session of a backend's library on a graph in ONNX."""
@@ -43,7 +43,7 @@ class GraphBackend(Backend):
         self.entry = entry
         self.session = self.open_session(data)
         self.tiling: GraphTiling = GraphTiling(self, data, self.open_session)
-        self._images = Parts(lambda name: self.open_session(_image_graph(data, scale)))
+        self._images = Parts(lambda name: self.open_session(part_of(data, name, scale)))
 
     @property
     @abstractmethod
@@ -87,10 +87,6 @@ class GraphBackend(Backend):
         del self.session, self.tiling
 
 
-def _image_graph(data: bytes, scale: int) -> bytes:
-    return bytes(image_graph(onnx.load_model_from_string(data), scale).SerializeToString())
-
-
 class GraphTiling(Tiling):
     """The parts of a backend's graph; their sessions are opened with the first tile."""
 
@@ -103,7 +99,7 @@ class GraphTiling(Tiling):
         self._backend = backend
         self._data = data
         self._open = open_session
-        self._sessions = Parts(lambda part: open_session(part_of(data, part)))
+        self._sessions = Parts(lambda part: open_session(part_of(data, part, self.scale)))
         self._split: GraphSplit | None = None
         self._splitting = Lock()
         self._repeated: GraphTiling | None = None

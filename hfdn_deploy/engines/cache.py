@@ -110,7 +110,7 @@ def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec, part: str = "
     """
     graph = graph_for(precision, "cuda")
     spec.check(bundle.entry(graph))
-    model = part_of(bundle.read_model(graph), part)
+    model = part_of(bundle.read_model(graph), part, bundle.manifest.scale)
     plan = _plan(bundle, precision, spec, part, model)
     folder = cache_folder() / plan.sealed().checksum
     if found := _whole_engine(folder / "engine"):

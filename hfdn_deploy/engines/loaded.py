@@ -49,7 +49,7 @@ class LoadedEngine:
         self._engine = loaded
         if manifest.spec.strip_weights:
             bundle = named_bundle(manifest.bundle, engine.allow_ungated)
-            model = part_of(bundle.read_model(manifest.graph), manifest.part)
+            model = part_of(bundle.read_model(manifest.graph), manifest.part, manifest.scale)
             if hashlib.sha256(model).hexdigest() != manifest.onnx_sha256:
                 raise EngineError(
                     f"{engine.path} was built from another {bundle.path} than the one there now; "

@@ -82,7 +82,7 @@ class EngineManifest:
         if self.sealed() != self:
             return "build it anew with `hfdn build`"
         if self.part != "whole":
-            return "delete it, tiles have it built anew"
+            return "delete it, and it is built anew when it is needed"
         words = ["hfdn", "build", self.bundle, "--precision", self.precision, *self.spec.words()]
         return f"run `{shlex.join(words)} -o ENGINE`"
 

@@ -12,12 +12,13 @@ import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
 from hfdn_deploy.errors import BundleError, first_line
+from hfdn_deploy.graph.image import image_graph
 from hfdn_deploy.graph.view import GraphView
 
 INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
 
-# A graph and those cut from it, by the inputs that each has beside the image.
-PARTS = {"whole": (), "statistics": (INSIDE,), "tile": (POOLED,)}
+# A graph and those made of it, by the inputs that each has beside the image.
+PARTS = {"whole": (), "image": (), "statistics": (INSIDE,), "tile": (POOLED,)}
 
 
 def is_global_pool(node: onnx.NodeProto) -> bool:
@@ -37,8 +38,8 @@ def pooled_tensor(model: onnx.ModelProto) -> str | None:
     return names[0] if names else None
 
 
-def part_of(data: bytes, part: str) -> bytes:
-    """The ONNX file of one of `PARTS` of a bundle's ONNX file.
+def part_of(data: bytes, part: str, scale: int) -> bytes:
+    """The ONNX file of one of `PARTS` of a bundle's ONNX file, for a network of this scale.
 
     Raises:
         BundleError: the graph takes no mean over the whole image, or several.
@@ -46,6 +47,8 @@ def part_of(data: bytes, part: str) -> bytes:
     if part == "whole":
         return data
     model = onnx.load_model_from_string(data)
+    if part == "image":
+        return bytes(image_graph(model, scale).SerializeToString())
     pooled = pooled_tensor(model)
     if pooled is None:
         raise BundleError("the graph takes no mean over the image; its tiles need no other graph.")

@@ -24,12 +24,14 @@ from hfdn_deploy.upscaler import Upscaler
 
 PHOTO = presets(2)["photo"]
 SPEC = BuildSpec("rtx", (PHOTO,), ("sm89",))
-IMAGE = ("batch", 1, "height", "width")
+LUMA = ("batch", 1, "height", "width")
+PIXELS = ("batch", "height", "width", 3)
 VECTOR = ("batch", 48, 1, 1)
 TENSORS = {
-    "whole": ({"lr": IMAGE}, "sr"),
-    "statistics": ({"lr": IMAGE, "inside": IMAGE}, "sums"),
-    "tile": ({"lr": IMAGE, "pooled": VECTOR}, "sr"),
+    "whole": ({"lr": LUMA}, "sr"),
+    "image": ({"image": PIXELS}, "upscaled"),
+    "statistics": ({"lr": LUMA, "inside": LUMA}, "sums"),
+    "tile": ({"lr": LUMA, "pooled": VECTOR}, "sr"),
 }
 
 
@@ -47,7 +49,8 @@ def test_the_parts_are_built_once_and_their_sidecars_tell_them(trt, cache, preci
         assert manifest.part == part
         assert {tensor.name: tensor.shape for tensor in manifest.inputs} == inputs
         assert manifest.output.name == output
-        assert {tensor.dtype for tensor in (*manifest.inputs, manifest.output)} == {"float32"}
+        dtypes = {tensor.dtype for tensor in (*manifest.inputs, manifest.output)}
+        assert dtypes == {"uint8" if part == "image" else "float32"}
         # An engine holds its tensors' names, and no other's.
         data = engine.read_bytes()
         assert all(name.encode() in data for name in (*inputs, output))
@@ -63,7 +66,7 @@ def test_the_parts_are_built_once_and_their_sidecars_tell_them(trt, cache, preci
 @pytest.mark.parametrize("part", PARTS)
 def test_every_input_has_the_profiles_shapes(trt, part):
     """The parsed network's own inputs, and what TensorRT keeps of each profile."""
-    data = part_of(pretrained(2).read_model("fp16"), part)
+    data = part_of(pretrained(2).read_model("fp16"), part, 2)
     log = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -75,15 +78,20 @@ def test_every_input_has_the_profiles_shapes(trt, part):
         tensor.name: [tuple(shape) for shape in kept.get_shape(tensor.name)]
         for tensor in map(network.get_input, range(network.num_inputs))
     }
-    image = [(1, 1, 2, 3), (4, 1, 50, 60), (7, 1, 80, 90)]
-    vector = [(1, 48, 1, 1), (4, 48, 1, 1), (7, 48, 1, 1)]
-    assert found == {
-        name: image if shape == IMAGE else vector for name, shape in TENSORS[part][0].items()
+    expected = {
+        LUMA: [(1, 1, 2, 3), (4, 1, 50, 60), (7, 1, 80, 90)],
+        PIXELS: [(1, 2, 3, 3), (4, 50, 60, 3), (7, 80, 90, 3)],
+        VECTOR: [(1, 48, 1, 1), (4, 48, 1, 1), (7, 48, 1, 1)],
     }
+    assert found == {name: expected[shape] for name, shape in TENSORS[part][0].items()}
 
 
 def test_outputs_have_the_sizes_that_sidecars_promise(trt):
-    for part, size in (("whole", (2, 1, 10, 14)), ("statistics", (2, 48, 1, 1))):
+    for part, size in (
+        ("whole", (2, 1, 10, 14)),
+        ("image", (2, 10, 14, 3)),
+        ("statistics", (2, 48, 1, 1)),
+    ):
         output = read_sidecar(build(part)).output
         assert output.sized(2, 10, 14) == size
 
@@ -120,7 +128,7 @@ def test_a_changed_part_is_refused(trt, part):
 def test_a_damaged_part_is_built_anew_and_says_how(trt, caplog):
     engine = build("tile")
     engine.write_bytes(engine.read_bytes()[:-1])
-    assert "delete it, tiles have it built anew" in read_sidecar(engine).rebuild
+    assert "delete it, and it is built anew when it is needed" in read_sidecar(engine).rebuild
     again = build("tile")
     assert "It is built anew" in caplog.text
     assert open_engine(again, part="tile").manifest.bytes == again.stat().st_size
@@ -130,8 +138,8 @@ def test_the_key_of_a_part_is_that_of_its_own_graph(trt, cache, monkeypatch):
     """A release that cuts graphs otherwise does not run engines of the one before."""
     first = build("statistics")
 
-    def cut_otherwise(data, part):
-        model = onnx.load_model_from_string(part_of(data, part))
+    def cut_otherwise(data, part, scale):
+        model = onnx.load_model_from_string(part_of(data, part, scale))
         model.producer_name = "another"
         return model.SerializeToString()
 
@@ -144,9 +152,9 @@ def test_a_network_that_does_not_pool_has_no_parts():
     for node in model.graph.node:
         if node.op_type == "GlobalAveragePool":
             node.op_type = "GlobalMaxPool"
-    assert part_of(model.SerializeToString(), "whole") == model.SerializeToString()
+    assert part_of(model.SerializeToString(), "whole", 2) == model.SerializeToString()
     with pytest.raises(BundleError, match="takes no mean over the image"):
-        part_of(model.SerializeToString(), "tile")
+        part_of(model.SerializeToString(), "tile", 2)
 
 
 def test_an_engine_alone_runs_no_tiles(trt, capsys):

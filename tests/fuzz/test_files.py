@@ -66,7 +66,7 @@ def use(folder, run=False):
         model = bundle.read_model(entry.graph)
         for part in PARTS if run else ():
             with suppress(HFDNError):
-                part_of(model, part)
+                part_of(model, part, bundle.manifest.scale)
     if run:
         with Upscaler.load(folder, "onnxruntime") as up:
             assert up.backend.run(np.zeros((1, 1, 4, 5), np.float32)).ndim == 4
