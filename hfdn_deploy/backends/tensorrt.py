@@ -44,13 +44,17 @@ class TensorRTBackend(Backend):
     def why_unavailable(cls) -> Obstacle | None:
         """See `Backend.why_unavailable`."""
         try:
-            choose_flavour("auto")
+            flavour = choose_flavour("auto")
         except BackendError as error:
             return Obstacle(error.reason, error.advice or BACKENDS[cls.name].install)
         try:
             cuda.Device.current()
         except BackendError as error:
             return Obstacle(error.reason, "run it on a machine with an NVIDIA GPU")
+        try:
+            resolve_targets(flavour.name, ())
+        except BackendError as error:
+            return Obstacle(error.reason, error.advice)
         return None
 
     @classmethod

@@ -76,15 +76,21 @@ def resolve_targets(flavour: str, targets: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         InputError: the flavour cannot build for one of them.
-        BackendError: none is named and there is no GPU.
+        BackendError: none is named and there is no GPU, or the flavour has none for it.
     """
     chosen = FLAVOURS[flavour]
     device = device_here()
     if not targets:
+        known = ", ".join(chosen.targets)
         if device is None and chosen.targets:
-            known = ", ".join(chosen.targets)
             raise BackendError(f"there is no CUDA device here; name a --target: {known}.")
-        return ((device or Device.current()).target,)
+        device = device or Device.current()
+        if chosen.targets and device.target not in chosen.targets:
+            raise BackendError(
+                f"{chosen.title} runs on {known}, and here is {device.target} ({device.name})",
+                "ask for backend cuda",
+            )
+        return (device.target,)
     known_here = {*chosen.targets, *([device.target] if device else [])}
     for target in targets:
         if target not in known_here:

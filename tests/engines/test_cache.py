@@ -10,8 +10,11 @@ import time
 
 import pytest
 
+from hfdn_deploy.backends import why_unavailable
 from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.cuda import Device
 from hfdn_deploy.engines import (
+    FLAVOURS,
     BuildSpec,
     cached_engine,
     copy_engine,
@@ -184,6 +187,20 @@ def test_targets_must_be_named_where_there_is_no_gpu():
     with pytest.raises(InputError, match=r"cannot build for 'sm90', only for .*sm89"):
         resolve_targets("rtx", ["sm90"])
     assert resolve_targets("rtx", ["sm89", "sm86", "sm89"]) == ("sm86", "sm89")
+
+
+def test_a_gpu_that_a_flavour_has_no_kernels_for(monkeypatch):
+    """Of a backend that cannot run, the command line says so and tries the next."""
+    h100 = Device("NVIDIA H100", "sm90", "13.0", "13.0")
+    monkeypatch.setattr(Device, "current", lambda: h100)
+    with pytest.raises(BackendError, match=r"runs on sm75, .*, and here is sm90 \(NVIDIA H100\)"):
+        resolve_targets("rtx", [])
+    monkeypatch.setattr(
+        "hfdn_deploy.backends.tensorrt.choose_flavour", lambda name: FLAVOURS["rtx"]
+    )
+    obstacle = why_unavailable("tensorrt")
+    assert "here is sm90 (NVIDIA H100)" in obstacle.reason
+    assert obstacle.advice == "ask for backend cuda"
 
 
 def test_weights_are_stripped_where_there_is_a_gpu_alone():
