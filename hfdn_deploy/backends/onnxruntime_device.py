@@ -1,5 +1,8 @@
 """ONNX Runtime on an NVIDIA GPU: through CUDA, or through its plugin for TensorRT-RTX."""
 
+import io
+import logging
+from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -10,8 +13,14 @@ from numpy.typing import NDArray
 from hfdn_deploy.backends.onnxruntime import OnnxRuntimeSessions, failures
 from hfdn_deploy.backends.probes import import_reason
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
-from hfdn_deploy.cuda import borrow, is_device_array
-from hfdn_deploy.errors import first_line
+from hfdn_deploy.bundle import ModelFile
+from hfdn_deploy.cuda import borrow, call, is_device_array
+from hfdn_deploy.errors import BackendError, first_line
+
+logger = logging.getLogger(__name__)
+
+# Of ONNX Runtime's own messages below "fatal"; each of its errors is raised as well.
+_NOTHING = 4
 
 
 class DeviceSessions(OnnxRuntimeSessions):
@@ -20,18 +29,39 @@ class DeviceSessions(OnnxRuntimeSessions):
     memory = None
     takes_images = True
 
+    def __init__(self, precision: str, scale: int, data: bytes, entry: ModelFile) -> None:
+        self._device = _device_index()
+        super().__init__(precision, scale, data, entry)
+
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Backend.run`; an array on the device gives an array there."""
         with failures(*lr.shape[2:]):
-            sr: NDArray[np.float32] = _run_bound(self.session, lr, np.dtype(np.float32))
+            sr: NDArray[np.float32] = self._bound(self.session, lr, np.dtype(np.float32))
             return sr
 
     def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See `Backend.run_images`; an array on the device gives an array there."""
         session = self.image_session
         with failures(*images.shape[1:3]):
-            upscaled: NDArray[np.uint8] = _run_bound(session, images, np.dtype(np.uint8))
+            upscaled: NDArray[np.uint8] = self._bound(session, images, np.dtype(np.uint8))
             return upscaled
+
+    def _bound(self, session: Any, given: Any, dtype: np.dtype[Any]) -> Any:
+        """The one output of a session for its one input, on the device if that is there."""
+        (source,), (target,) = session.get_inputs(), session.get_outputs()
+        binding = session.io_binding()
+        on_device = is_device_array(given)
+        if on_device:
+            shape = tuple(given.shape)
+            address = borrow(given, shape, dtype)
+            binding.bind_input(source.name, "cuda", self._device, dtype, shape, address)
+        else:
+            binding.bind_cpu_input(source.name, given)
+        binding.bind_output(target.name, "cuda", self._device)
+        session.run_with_iobinding(binding)
+        if on_device:
+            return _DeviceOutput(binding.get_outputs()[0], dtype)
+        return binding.copy_outputs_to_cpu()[0]
 
 
 class CudaBackend(DeviceSessions):
@@ -45,9 +75,16 @@ class CudaBackend(DeviceSessions):
         """See `OnnxRuntimeSessions.new_session`."""
         import onnxruntime as ort
 
-        # TensorFloat-32 would shorten the mantissas of fp32 graphs, which nobody asked for.
-        providers = [(cls.provider, {"use_tf32": "0"})]
-        return ort.InferenceSession(data, options, providers=providers)
+        _load_cuda()
+        options.log_severity_level = _NOTHING
+        settings = {
+            "device_id": str(_device_index()),
+            # TensorFloat-32 would shorten the mantissas of fp32 graphs, which nobody asked for.
+            "use_tf32": "0",
+            # By default each new size is searched for kernels, which takes seconds.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+        return ort.InferenceSession(data, options, providers=[(cls.provider, settings)])
 
 
 class RtxBackend(DeviceSessions):
@@ -70,7 +107,13 @@ class RtxBackend(DeviceSessions):
         devices = _devices()
         if isinstance(devices, Obstacle):
             raise devices.error()
-        options.add_provider_for_devices(devices, {})
+        index = _device_index()
+        if index >= len(devices):
+            raise BackendError(
+                f"TensorRT-RTX runs on {len(devices)} of the GPUs here, and device {index} is none",
+                "make another one current",
+            )
+        options.add_provider_for_devices([devices[index]], {"device_id": str(index)})
         return ort.InferenceSession(data, options)
 
 
@@ -97,30 +140,34 @@ def _devices() -> list[Any] | Obstacle:
     return devices or Obstacle(f"{plugin_name} finds no GPU", other)
 
 
+def _device_index() -> int:
+    """The current CUDA device; the first where cuda-bindings, which know it, are not installed."""
+    try:
+        return int(call("cudaGetDevice"))
+    except BackendError:
+        return 0
+
+
+@cache
+def _load_cuda() -> None:
+    """Load the CUDA and cuDNN that pip brought; they lie where no loader looks for them."""
+    import onnxruntime as ort
+
+    if not hasattr(ort, "preload_dlls"):
+        return
+    with redirect_stdout(io.StringIO()) as said:
+        ort.preload_dlls()
+    ort.set_default_logger_severity(_NOTHING)
+    if lines := said.getvalue().strip():
+        logger.info("onnxruntime: %s", lines.replace("\n", "; "))
+
+
 @cache
 def _register(name: str, library: str) -> None:
     """Register a provider's library, which can be done once in a process."""
     import onnxruntime as ort
 
     ort.register_execution_provider_library(name, library)
-
-
-def _run_bound(session: Any, given: Any, dtype: np.dtype[Any]) -> Any:
-    """The one output of a session for its one input, on the device if that is there."""
-    (source,), (target,) = session.get_inputs(), session.get_outputs()
-    binding = session.io_binding()
-    on_device = is_device_array(given)
-    if on_device:
-        shape = tuple(given.shape)
-        address = borrow(given, shape, dtype)
-        binding.bind_input(source.name, "cuda", 0, dtype, shape, address)
-    else:
-        binding.bind_cpu_input(source.name, given)
-    binding.bind_output(target.name, "cuda")
-    session.run_with_iobinding(binding)
-    if on_device:
-        return _DeviceOutput(binding.get_outputs()[0], dtype)
-    return binding.copy_outputs_to_cpu()[0]
 
 
 class _DeviceOutput:

@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from hfdn_deploy.backends import probes, session_options, why_unavailable
+from hfdn_deploy.backends.onnxruntime import OnnxRuntimeSessions
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.engines import device_here
 from hfdn_deploy.errors import BackendError
@@ -54,3 +55,19 @@ def test_threads_of_the_environment(monkeypatch):
     assert session_options().intra_op_num_threads == 0
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert session_options().intra_op_num_threads == 3
+
+
+class WithoutKernels(OnnxRuntimeSessions):
+    """A provider that every build has, and that computes nothing by itself."""
+
+    name = "cuda"
+    provider = "AzureExecutionProvider"
+
+
+def test_work_that_a_provider_would_leave_to_the_cpu_is_refused():
+    if WithoutKernels.provider not in ort.get_available_providers():
+        pytest.skip(f"this ONNX Runtime has no {WithoutKernels.provider}")
+    obstacle = WithoutKernels.why_unavailable()
+    assert "AzureExecutionProvider of ONNX Runtime" in obstacle.reason
+    assert "would leave work to the CPU" in obstacle.reason
+    assert "ask for backend onnxruntime" in obstacle.advice
