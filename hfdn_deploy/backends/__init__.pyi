@@ -6,6 +6,7 @@ from .openvino_session import compile_graph
 from .spec import BACKENDS, CHECKPOINT_SUFFIXES, NAMES, BackendSpec, Obstacle, by_speed
 from .tensorrt import TensorRTBackend
 from .torch import TorchBackend
+from .torch_cuda import TorchCudaBackend
 
 __all__ = [
     "BACKENDS",
@@ -23,6 +24,7 @@ __all__ = [
     "TensorRTBackend",
     "Tiling",
     "TorchBackend",
+    "TorchCudaBackend",
     "by_speed",
     "compile_graph",
     "open_backend",

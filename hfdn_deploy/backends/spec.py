@@ -41,7 +41,7 @@ class BackendSpec:
     runs: tuple[ModelKind, ...]
     """What it opens."""
     dialect: str | None = None
-    """Of a bundle's graphs, as for `bundle.graph_for`; None if it runs no bundles."""
+    """Of a bundle's graphs, as for `bundle.graph_for`; None if it runs none of them."""
     install: str
     """The command that brings it."""
     max_batch: int | None = None
@@ -57,7 +57,7 @@ _FASTEST = "the fastest measured of those left"
 BACKENDS = {
     spec.name: spec
     for spec in (
-        # An engine has to be built first, and which of the three that need a GPU is the fastest
+        # An engine has to be built first, and which of the four that need a GPU is the fastest
         # has not been measured.
         BackendSpec(
             name="tensorrt",
@@ -85,6 +85,14 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cuda",
             install="pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu",
+        ),
+        BackendSpec(
+            name="torch-cuda",
+            implementation="hfdn_deploy.backends.torch_cuda:TorchCudaBackend",
+            device="gpu",
+            runs=("checkpoint", "bundle"),
+            install="install a PyTorch for CUDA, see pytorch.org",
+            automatic=False,
         ),
         BackendSpec(
             name="openvino",
@@ -121,8 +129,9 @@ NAMES = tuple(BACKENDS)
 # benchmarks/results/2026-11-23-amd-epyc-2-cores.md. On a GPU no order has been measured: that of
 # its arithmetic stands here, and fp32 before int8, for which ONNX Runtime has no kernels there.
 _BY_SPEED = (
-    *((name, "fp16") for name in ("tensorrt", "rtx-ep", "cuda")),
-    *((name, "fp32") for name in ("tensorrt", "rtx-ep", "cuda")),
+    *((name, "fp16") for name in ("tensorrt", "rtx-ep", "cuda", "torch-cuda")),
+    ("torch-cuda", "bf16"),
+    *((name, "fp32") for name in ("tensorrt", "rtx-ep", "cuda", "torch-cuda")),
     *((name, "int8") for name in ("tensorrt", "rtx-ep", "cuda")),
     ("openvino", "int8"),  # 0.32, 0.35, 0.31
     ("openvino", "bf16"),  # ×3, ×4: 0.42, 0.44

@@ -1,8 +1,8 @@
-"""PyTorch in fp32 on the CPU: the reference every other backend is held to."""
+"""PyTorch in fp32 on the CPU, the reference for all other backends; and tiles of its networks."""
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from hfdn_deploy.errors import BackendError
 from hfdn_deploy.machine import threads
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hfdn_deploy.network import HFDN
 
 
@@ -23,8 +25,8 @@ HALO_OF_HEADS = {2: 3, 3: 3, 4: 2}
 # The features that the heads read: of the first convolutions, two of the modules, and all fused.
 _KEPT = ("shallow", "s", "m", "fused")
 
-# By scale, as `python -m benchmarks memory` measures it.
-_MEMORY = {2: 2800, 3: 5700, 4: 9700}
+MEMORY = {2: 2800, 3: 5700, 4: 9700}
+"""By scale, see `Tiling.memory`; `python -m benchmarks memory` measures it."""
 
 
 class TorchBackend(Backend):
@@ -46,6 +48,7 @@ class TorchBackend(Backend):
         network = load_checkpoint(checkpoint)
         self.scale = network.config.scale
         self.tiling: TorchTiling = TorchTiling(network)
+        self.tiling.memory = MEMORY[self.scale]
 
     @classmethod
     def why_unavailable(cls) -> Obstacle | None:
@@ -76,7 +79,10 @@ class TorchBackend(Backend):
 
 
 class TorchTiling(Tiling):
-    """A network with the mean that it pools given or taken."""
+    """A network with the mean that it pools given or taken, on its device and in its type.
+
+    The image, its bicubic base, sums and mean are fp32 in every type.
+    """
 
     # glibc maps what is larger than 32 MiB by itself, and keeps more of the rest than is in use.
     overhead = 56 * 2**20
@@ -86,7 +92,6 @@ class TorchTiling(Tiling):
         self.scale = config.scale
         self.halo = HALO[config.scale]
         self.pools = "ca" in config.attention
-        self.memory = _MEMORY[config.scale]
         self._network = network
         self._parts = TorchSplit(network)
 
@@ -107,9 +112,15 @@ class TorchTiling(Tiling):
         """See `Tiling.run_tile`."""
         import torch
 
-        mean = None if pooled is None else torch.from_numpy(pooled)
+        mean = None if pooled is None else self._parts.placed(pooled)
         with torch.inference_mode():
-            return np.asarray(self._network(torch.from_numpy(lr), mean).numpy())
+            return to_host(self.upscaled(self._parts.placed(lr), mean))
+
+    def upscaled(self, lr: "Tensor", mean: "Tensor | None" = None) -> "Tensor":
+        """The network's output (N, 1, sH, sW) in fp32, for luma (N, 1, H, W) on its device."""
+        typed = self._parts.typed
+        levels = self._network.level_features(typed(lr), None if mean is None else typed(mean))
+        return self._network.reconstructed(lr, levels)[-1]
 
 
 class TorchSplit(SplitNetwork):
@@ -119,6 +130,7 @@ class TorchSplit(SplitNetwork):
 
     def __init__(self, network: "HFDN") -> None:
         self._network = network
+        self._like = network.shallow1.weight
         self.halo = HALO_OF_HEADS[network.config.scale]
 
     def trunk(
@@ -128,11 +140,11 @@ class TorchSplit(SplitNetwork):
         import torch
 
         with torch.inference_mode():
-            features, fused = self._network.fused_features(torch.from_numpy(lr))
-            sums = (fused * torch.from_numpy(inside)).sum((2, 3), keepdim=True)
-        # Of the last module, the heads read nothing but what is fused.
-        kept = zip(_KEPT, (*features[:-1], fused), strict=True)
-        return np.asarray(sums.numpy()), {name: x.numpy() for name, x in kept}
+            features, fused = self._network.fused_features(self.typed(self.placed(lr)))
+            sums = (fused.float() * self.placed(inside)).sum((2, 3), keepdim=True)
+            # Of the last module, the heads read nothing but what is fused.
+            kept = zip(_KEPT, (*features[:-1], fused), strict=True)
+            return to_host(sums), {name: to_host(x) for name, x in kept}
 
     def heads(
         self, lr: NDArray[np.float32], features: Features, pooled: NDArray[np.float32]
@@ -140,7 +152,25 @@ class TorchSplit(SplitNetwork):
         """See `SplitNetwork.heads`."""
         import torch
 
-        *first, fused = (torch.from_numpy(features[name]) for name in _KEPT)
         with torch.inference_mode():
-            levels = self._network.attended(first, fused, torch.from_numpy(pooled))
-            return np.asarray(self._network.reconstructed(torch.from_numpy(lr), levels)[-1].numpy())
+            *first, fused = (self.typed(self.placed(features[name])) for name in _KEPT)
+            levels = self._network.attended(first, fused, self.typed(self.placed(pooled)))
+            return to_host(self._network.reconstructed(self.placed(lr), levels)[-1])
+
+    def placed(self, array: NDArray[Any]) -> "Tensor":
+        """An array on the device of the network."""
+        import torch
+
+        return torch.from_numpy(array).to(self._like.device)
+
+    def typed(self, tensor: "Tensor") -> "Tensor":
+        """A tensor in the type that the network computes in."""
+        return tensor.to(self._like.dtype)
+
+
+def to_host(tensor: "Tensor") -> NDArray[Any]:
+    """A tensor as an array, bf16, which NumPy has not, as fp32."""
+    import torch
+
+    known = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return np.asarray(known.cpu().numpy())

@@ -37,10 +37,10 @@ def graph_for(precision: str, dialect: str) -> str:
         dialect: for which backends: "cpu" (ONNX Runtime's), "openvino" or "cuda".
 
     Raises:
-        BackendError: the precision is bf16, which only OpenVINO has.
+        BackendError: the precision is bf16, which ONNX Runtime and TensorRT have not.
     """
     if precision == "bf16" and dialect != "openvino":
-        raise BackendError("bf16 runs on backend openvino alone", "ask for that, or for fp32")
+        raise BackendError("bf16 runs on openvino and torch-cuda alone", "ask for one, or for fp32")
     return f"int8-{dialect}" if precision == "int8" and dialect != "cuda" else precision
 
 

@@ -1,4 +1,5 @@
 from .blocks import HEAD_WIDTH, WIDTH, AdaptiveDenseUnit, BicubicUpscale, activate, conv3x3
+from .bundles import load_bundle
 from .checkpoints import load_checkpoint, save_checkpoint
 from .complexity import count_complexity
 from .config import METADATA_KEY, HFDNConfig
@@ -15,6 +16,7 @@ __all__ = [
     "activate",
     "conv3x3",
     "count_complexity",
+    "load_bundle",
     "load_checkpoint",
     "save_checkpoint",
 ]

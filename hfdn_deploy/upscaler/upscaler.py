@@ -81,7 +81,7 @@ class Upscaler:
                 `.safetensors` checkpoint (for backend "torch"). None for the bundles that come
                 with the package, as `size` needs them, which is the one of scale 4 without it.
             backend: "auto" for the fastest measured that can run the model here (`choice` tells
-                which and why), or "tensorrt", "rtx-ep", "cuda", "openvino", "onnxruntime", "torch".
+                which and why), or one of `hfdn_deploy.backends.BACKENDS`, such as "openvino".
             precision: "fp32" (the default), "fp16", "int8", "bf16" (OpenVINO), "auto" (fastest).
             ensemble: HFDN+: average over eight flips and rotations; takes eight times as long.
             allow_ungated, trust, tile, max_memory: see `ModelOptions`.

@@ -144,7 +144,7 @@ def test_bf16_is_what_the_gate_judges(scale, lr):
 def test_what_it_has_not_is_refused(monkeypatch):
     with pytest.raises(BackendError, match="not fp16"):
         Upscaler.load(4, "openvino", "fp16")
-    with pytest.raises(BackendError, match="bf16 runs on backend openvino alone"):
+    with pytest.raises(BackendError, match="bf16 runs on openvino and torch-cuda alone"):
         Upscaler.load(4, "onnxruntime", "bf16")
     monkeypatch.setattr(openvino, "_COMPUTES", {"fp32": ("bf16",)})
     with pytest.raises(BackendError, match=r"would compute 0 of \d+ convolutions in fp32"):
