@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     complexity,
     demo,
+    gpu,
     growth,
     hostile,
     latency,
@@ -39,6 +40,7 @@ COMMANDS = {
     "throughput": throughput,
     "steps": steps,
     "scale": scale,
+    "gpu": gpu,
     "demo": demo,
     "report": report,
 }

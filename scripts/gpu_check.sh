@@ -1,26 +1,27 @@
 #!/usr/bin/env bash
-# All that needs a GPU: its tests and the latency table, into one report.
-#   scripts/gpu_check.sh WHEELS REPORT
-# WHEELS is a folder of wheels (hfdn-deploy's dependencies, the extras gpu and rtx, pytest, hypothesis,
-# scikit-image, setuptools); what the machine's Python already has, such as PyTorch, is used as it
-# is. No network is needed.
+# All that needs a GPU, in one go and without a network: its tests, and what HFDN takes on it.
+#   scripts/gpu_check.sh WHEELS OUT [--simulate]
+# WHEELS is a folder of wheels: hfdn-deploy itself (pip wheel --no-deps .), its dependencies, those of
+# the extras gpu and rtx, pytest, hypothesis and scikit-image. They are put beside what the machine's
+# Python has, such as PyTorch, which is used as it is. PYTHON names another interpreter than python3.
+# OUT gets doctor.txt, tests.txt, junit.xml, report.md and results.json; what fails does not stop the
+# rest, and ends in exit code 1. With --simulate the same is done on a CPU, on a simulated GPU.
 set -uo pipefail
-wheels=$(realpath "$1") report=$(realpath -m "$2")
+wheels=$(realpath "$1") out=$(realpath -m "$2")
+shift 2
 cd "$(dirname "$0")/.."
-environment=$(mktemp -d)
-trap 'rm -rf "$environment"' EXIT
-python3 -m venv --system-site-packages "$environment"
-python="$environment/bin/python"
+python=${PYTHON:-python3}
+packages=$(mktemp -d)
+trap 'rm -rf "$packages"' EXIT
+mkdir -p "$out"
 failed=0
-{
-    echo "# GPU check, $(date -u +%F)"
-    echo '```'
-    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv
-    "$python" -m pip install --quiet --no-index --find-links "$wheels" -e '.[gpu,rtx]' pytest hypothesis scikit-image setuptools || failed=1
-    "$environment/bin/hfdn" doctor
-    "$python" -c 'from hfdn_deploy.cuda import Device; print(Device.current())' || failed=1
-    "$python" -m pytest -m gpu tests/gpu -rA || failed=1
-    echo '```'
-    "$environment/bin/hfdn" bench x4 --backends tensorrt cuda rtx-ep --precisions fp32 fp16 int8 || failed=1
-} > "$report" 2>&1
+if compgen -G "$wheels/*.whl" >/dev/null; then
+    # Dependencies are not looked for: the machine's own packages count, whoever installed them.
+    "$python" -m pip install --quiet --no-index --no-deps --target "$packages" "$wheels"/*.whl || failed=1
+fi
+export PYTHONPATH="$packages:$PWD${PYTHONPATH:+:$PYTHONPATH}"
+"$python" -m hfdn_deploy doctor >"$out/doctor.txt" 2>&1 || failed=1
+timeout 180 "$python" -m pytest -m gpu tests/gpu -rA --junitxml="$out/junit.xml" >"$out/tests.txt" 2>&1 || failed=1
+timeout 300 "$python" -m benchmarks gpu "$out" "$@" || failed=1
+tail -1 "$out/tests.txt"
 exit "$failed"

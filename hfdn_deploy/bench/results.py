@@ -37,7 +37,10 @@ class BenchRow:
     psnr_cost_db: float
     """PSNR against the original that is lost to fp32 in ONNX Runtime; negative if gained."""
     peak_bytes: int | None
-    """Largest resident size of a process that does nothing else, loading included."""
+    """Largest resident size of a process that does nothing else, loading included.
+
+    None on a GPU, and where it is not told.
+    """
     macs: int
     """True multiply-accumulates of one run."""
 

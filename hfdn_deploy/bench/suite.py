@@ -122,7 +122,8 @@ def run(
     precisions = dict.fromkeys(case.precision for case in cases if case.backend not in ON_GPU)
     runs = {f"{p} {name}": f for p in precisions for name, f in products(p).items()}
     for size in sizes:
-        peaks = [_peak(case, size, photograph) for case in cases]
+        # On a GPU it is the device's memory that counts.
+        peaks = [None if c.backend in ON_GPU else _peak(c, size, photograph) for c in cases]
         with ExitStack() as stack:
             opened = [stack.enter_context(case.load()) for case in cases]
             pictures = [make_pair(photograph, size, up.scale) for up in opened]

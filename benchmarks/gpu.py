@@ -1,0 +1,271 @@
+"""What a GPU reaches, and what HFDN takes on it: in PyTorch three ways, and on every backend."""
+
+import argparse
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from benchmarks.costs import tensors
+from export.layers import layer_macs
+from hfdn_deploy import bench
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.backends import TorchCudaBackend
+from hfdn_deploy.bench import ON_GPU, Measurement, environment_facts, measure
+from hfdn_deploy.bundle import pretrained, pretrained_scales
+from hfdn_deploy.cli import positive
+from hfdn_deploy.errors import HFDNError, first_line
+from hfdn_deploy.network import load_bundle
+
+logger = logging.getLogger(__name__)
+
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Compiling takes a quarter of a minute for each network and size.
+_COMPILED = "fp16"
+# Width and height of the inputs: to 720p and 2160p at ×4.
+SIZES = ((320, 180), (960, 540))
+# A side of the product of two matrices, and bytes of a copy: on a GPU, and where one is simulated.
+_LARGE = {"cuda": (8192, 2**30), "cpu": (512, 2**24)}
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device reaches by itself."""
+
+    rates: dict[str, float]
+    """Multiply-accumulates a second in a product of two matrices, by precision."""
+    bandwidth: float
+    """Bytes a second that a copy reads and writes."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how long to measure."""
+
+    device: str
+    """"cuda", or "cpu" where a GPU is simulated."""
+    sizes: tuple[tuple[int, int], ...]
+    rounds: int
+
+    def clocked(self, run: Callable[[], object]) -> tuple[Callable[[], None], list[float]]:
+        """A run that ends when the device is done, and the seconds that it took for each."""
+        seconds: list[float] = []
+
+        def timed() -> None:
+            if self.device == "cpu":
+                start = time.perf_counter()
+                run()
+                seconds.append(time.perf_counter() - start)
+                return
+            begun, done = (torch.Event("cuda", enable_timing=True) for _ in range(2))
+            begun.record()
+            run()
+            done.record()
+            done.synchronize()
+            seconds.append(begun.elapsed_time(done) / 1000)
+
+        return timed, seconds
+
+    def measured(self, runs: dict[str, Callable[[], object]]) -> dict[str, Measurement]:
+        """By the clock of the device, in turns."""
+        timed = {name: self.clocked(run) for name, run in runs.items()}
+        measure({name: run for name, (run, _) in timed.items()}, self.rounds)
+        return {name: Measurement(tuple(s[-self.rounds :])) for name, (_, s) in timed.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `python -m benchmarks gpu`."""
+    parser.add_argument("output", type=Path, help="folder for report.md and results.json")
+    parser.add_argument("--rounds", type=positive, default=30)
+    parser.add_argument(
+        "--simulate", action="store_true",
+        help="do the same on the CPU, with small images; its figures say nothing of a GPU",
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write a report; what fails is told in it, and the rest goes on.
+
+    Raises:
+        HFDNError: the output cannot be written.
+    """
+    where = Bench("cuda", SIZES, args.rounds)
+    if args.simulate:
+        where = Bench("cpu", ((32, 18),), min(args.rounds, 2))
+    args.output.mkdir(parents=True, exist_ok=True)
+    report = [f"# HFDN on {'a simulated GPU' if args.simulate else 'a GPU'}", ""]
+    results: dict[str, Any] = {"environment": environment_facts()}
+
+    @contextmanager
+    def section(title: str) -> Iterator[None]:
+        start = time.perf_counter()
+        report.extend([f"## {title}", ""])
+        try:
+            yield
+        except (HFDNError, RuntimeError, ImportError) as error:
+            report.append(f"Failed: {first_line(error)}")
+            logger.warning("%s failed: %s", title, first_line(error))
+        report.extend(["", f"({time.perf_counter() - start:.0f} s)", ""])
+        _write(args.output, report, results)
+
+    with section("Machine"):
+        report.append(f"```\n{json.dumps(results['environment'], indent=1)}\n```")
+    reached: Ceilings | None = None
+    with section("Ceilings"):
+        reached = ceilings(where)
+        results["ceilings"] = vars(reached)
+        report.extend(_told(reached))
+    for scale in pretrained_scales():
+        with section(f"×{scale} in PyTorch"):
+            rows = in_pytorch(where, scale)
+            results[f"x{scale} in PyTorch"] = {name: m.samples for name, (*_, m) in rows.items()}
+            report.extend(_table(scale, rows, reached))
+    for scale in pretrained_scales():
+        with section(f"×{scale} on the backends"):
+            result = on_backends(where, scale)
+            results[f"x{scale} on the backends"] = result.to_json()
+            report.append(bench.format_table(result))
+    with section("Machine afterwards"):
+        report.append(f"```\n{json.dumps(environment_facts()['gpu'], indent=1)}\n```")
+    print(args.output / "report.md")
+
+
+def _write(folder: Path, report: list[str], results: dict[str, Any]) -> None:
+    for name, text in (("report.md", "\n".join(report)), ("results.json", json.dumps(results))):
+        with replaced(folder / name) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def ceilings(where: Bench) -> Ceilings:
+    """Measure a large product in each precision, and a large copy."""
+    side, size = _LARGE[where.device]
+    random = partial(torch.rand, side, side, device=where.device)
+    products: dict[str, Callable[[], object]] = {
+        name: partial(torch.mm, random().to(dtype), random().to(dtype))
+        for name, dtype in TYPES.items()
+    }
+    eight = [(100 * random()).to(torch.int8) for _ in range(2)]
+    # cuBLASLt takes the second matrix by columns alone.
+    products["int8"] = partial(torch._int_mm, eight[0], eight[1].t())
+    source = torch.rand(size // 4, device=where.device)
+    target = torch.empty_like(source)
+    with _exact():
+        found = where.measured({**products, "copy": partial(target.copy_, source)})
+    rates = {name: side**3 / found[name].percentile(50) for name in products}
+    return Ceilings(rates, 2 * size / found["copy"].percentile(50))
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Compute fp32 in fp32, not in TensorFloat-32."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+Row = tuple[str, str, tuple[int, int], Measurement]
+"""Way, precision, size of the input, and what it took."""
+
+
+def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
+    """Measure the network as it is, compiled, and as `torch-cuda` runs it, luma on the device."""
+    torch.compiler.reset()  # or the networks before would count against its limit
+    rows: dict[str, Row] = {}
+    for size in where.sizes:
+        runs: dict[str, Callable[[], object]] = {}
+        kinds = {}
+        for precision, dtype in TYPES.items():
+            ours = TorchCudaBackend(load_bundle(pretrained(scale)), precision, where.device)
+            network = load_bundle(pretrained(scale)).to(where.device, dtype)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            compiled = torch.compile(network, dynamic=False)
+            lr = torch.rand(1, 1, *size[::-1], device=where.device)
+            given: Any = lr if where.device == "cuda" else lr.numpy()
+            ways: dict[str, Callable[[], object]] = {
+                "eager": partial(network, lr.to(dtype)),
+                "torch-cuda": partial(ours.run, given),
+            }
+            if precision == _COMPILED:
+                ways["torch.compile"] = partial(compiled, lr.to(dtype))
+            for way, run in ways.items():
+                name = f"{way} {precision} {size[0]}x{size[1]}"
+                runs[name], kinds[name] = run, (way, precision, size)
+        with _exact(), torch.inference_mode():
+            found = where.measured(runs)
+        rows |= {name: (*kinds[name], found[name]) for name in runs}
+    return rows
+
+
+def on_backends(where: Bench, scale: int) -> bench.BenchResult:
+    """`hfdn bench` of a bundle of the package, on whatever of the backends runs here."""
+    backends = ON_GPU if where.device == "cuda" else ("onnxruntime",)
+    cases = bench.plan([f"x{scale}"], backends, ("fp32", "fp16", "bf16", "int8"))
+    sizes = where.sizes[:1]
+    usable = bench.skip_unavailable(cases, sizes)
+    return bench.run(usable, sizes, bench.load_original(None), where.rounds, 0)
+
+
+def roofline(
+    model: onnx.ModelProto, size: tuple[int, int], itemsize: int, rate: float, bandwidth: float
+) -> float:
+    """Return the seconds that the convolutions of an fp32 graph take at least, one by one.
+
+    Each takes its multiply-accumulates at the rate of a matrix product or, if that is longer, its
+    input, weights and output at the bandwidth (S. Williams et al., "Roofline", 2009). Activations
+    and joins are free, as if they were fused.
+
+    Args:
+        model: the graph.
+        size: width and height of the input.
+        itemsize: bytes of a number.
+        rate: multiply-accumulates a second.
+        bandwidth: bytes a second.
+    """
+    width, height = size
+    known, macs = tensors(model, height, width), layer_macs(model)
+    seconds = 0.0
+    for node in model.graph.node:
+        if node.name in macs:
+            moved = sum(math.prod(known[name].shape) for name in (*node.input, node.output[0]))
+            computed = macs[node.name] * width * height
+            seconds += max(computed / rate, moved * itemsize / bandwidth)
+    return seconds
+
+
+def _told(reached: Ceilings) -> list[str]:
+    lines = ["| what | reached |", "|---|---|"]
+    lines += [f"| product in {n} | {r / 1e12:.2f} TMAC/s |" for n, r in reached.rates.items()]
+    return [*lines, f"| copy | {reached.bandwidth / 1e9:.0f} GB/s |"]
+
+
+def _table(scale: int, rows: dict[str, Row], reached: Ceilings | None) -> list[str]:
+    model = onnx.load_model_from_string(pretrained(scale).read_model("fp32"))
+    lines = [
+        "| way | precision | input | median (middle half) | of eager | of the roofline |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way, precision, size, found in rows.values():
+        eager = rows[f"eager {precision} {size[0]}x{size[1]}"][-1]
+        least = "-"
+        if reached:
+            itemsize = TYPES[precision].itemsize
+            rate = reached.rates[precision]
+            seconds = roofline(model, size, itemsize, rate, reached.bandwidth)
+            least = f"{found.percentile(50) / seconds:.2f}"
+        lines.append(
+            f"| {way} | {precision} | {size[0]}×{size[1]} | {found} | {found.ratio(eager):.2f} "
+            f"| {least} |"
+        )
+    return lines
