@@ -4,6 +4,7 @@ python -m export CHECKPOINT -o BUNDLE
 python -m export verify BUNDLE CHECKPOINT
 python -m export triton BUNDLE -o MODEL_REPOSITORY
 python -m export image BUNDLE -o FILE.onnx
+python -m export web BUNDLE -o DIR
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from export.exporter import export_bundle, verify_bundle
 from export.image import ENGINES, export_image_graph
 from export.triton import write_repository
+from export.web import write_page
 from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
 from hfdn_deploy.cli import printable, run_command, set_up_logging, size
 from hfdn_deploy.graph import CHANNELS, DTYPES, LAYOUTS, OPSET, PixelFormat
@@ -59,6 +61,11 @@ def _image(args: argparse.Namespace) -> None:
         named_bundle(args.bundle), args.output, args.precision, args.engine, pixels, args.opset
     )
     print(printable(f"{args.output}: at most {furthest:.2g} from what Python does"))
+
+
+def _web(args: argparse.Namespace) -> None:
+    write_page(named_bundle(args.bundle), args.output, args.precision)
+    print(printable(f"{args.output}: serve it, as by python -m http.server -d {args.output}"))
 
 
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
@@ -164,9 +171,17 @@ def _image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_image)
 
 
+def _web_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the page")
+    parser.add_argument("--precision", choices=GRAPHS, default="fp32")
+    parser.set_defaults(command=_web)
+
+
 _SUBCOMMANDS = {
     "": _export_arguments,
     "verify": _verify_arguments,
     "triton": _triton_arguments,
     "image": _image_arguments,
+    "web": _web_arguments,
 }

@@ -30,6 +30,7 @@ _PAGES = {
     "/docs": ("docs.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/common.js": ("common.js", "text/javascript"),
     "/docs.js": ("docs.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

@@ -1,0 +1,147 @@
+"""A bundle as a static page, on which a browser upscales images by itself.
+
+The page is that of the service, but for its script: a worker runs onnxruntime-web, which npm
+fetches.
+"""
+
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+import tarfile
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+from onnx import helper
+
+from export.image import make_image_graph
+from hfdn_deploy.atomic import replaced
+from hfdn_deploy.bundle import Bundle, graph_for
+from hfdn_deploy.errors import BackendError, InputError, first_line
+from hfdn_deploy.graph import PixelFormat, pooled_tensor, statistics_graph, tile_graph
+
+PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+"""Of the package's archive, as npm writes it."""
+# What a browser loads for each backend.
+_RUNTIMES = {
+    "wasm": ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
+    "webgpu": (
+        "ort.webgpu.min.mjs",
+        "ort-wasm-simd-threaded.asyncify.mjs",
+        "ort-wasm-simd-threaded.asyncify.wasm",
+    ),
+}
+# The archive has none; those of the Python package are of the same sources.
+_LICENSES = ("LICENSE", "ThirdPartyNotices.txt")
+# WebGPU has no operators for INT8.
+_BACKENDS = {"fp32": ["webgpu", "wasm"], "fp16": ["webgpu", "wasm"], "int8": ["wasm"]}
+TILE = 128
+"""Side of a tile without its halo, in low-resolution pixels."""
+_FACTS, _RUNTIME, _STATISTICS, _TILE = "model.json", "onnxruntime", "statistics.onnx", "tile.onnx"
+_SHARED = ("index.html", "page.css", "common.js", "icon.svg")
+_OWN = ("page.js", "worker.js", "tiles.js")
+
+
+def write_page(bundle: Bundle, output: Path, precision: str = "fp32") -> None:
+    """Write a folder that any web server can serve.
+
+    Args:
+        bundle: holds the network.
+        output: the folder; an older page there is replaced.
+        precision: of the bundle's.
+
+    Raises:
+        InputError: `output` exists and is no such page, or cannot be written.
+        BundleError, GateError: see `make_image_graph`.
+        BackendError: npm is missing, or does not fetch the package that is known here.
+    """
+    _refuse_to_replace_other_things(output)
+    with TemporaryDirectory() as folder:
+        _write_page(bundle, output, precision, _fetched(folder))
+
+
+def _write_page(bundle: Bundle, output: Path, precision: str, runtime: Path) -> None:
+    graph, scale = graph_for(precision, "cpu"), bundle.manifest.scale
+    model, _ = make_image_graph(bundle, graph, PixelFormat(layout="nchw"))
+    pooled = pooled_tensor(model)
+    graphs = {_TILE: tile_graph(model, pooled) if pooled else model}
+    if pooled:
+        graphs[_STATISTICS] = statistics_graph(model, pooled)
+    facts = {
+        "scale": scale,
+        "precision": precision,
+        "halo": bundle.entry(graph).halo,
+        "pools": pooled is not None,
+        "tile": TILE,
+        "backends": _BACKENDS[precision],
+    }
+    with replaced(output) as temporary:
+        temporary.mkdir()
+        _copy_runtime(runtime, temporary / _RUNTIME, _BACKENDS[precision])
+        _copy_page(temporary)
+        for name, part in graphs.items():
+            helper.set_model_props(part, {p.key: p.value for p in model.metadata_props})
+            onnx.save(part, temporary / name)
+        (temporary / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _refuse_to_replace_other_things(output: Path) -> None:
+    """Raise InputError if there is something at `output` that is not such a page and no more."""
+    if not output.exists():
+        return
+    known = {_FACTS, _RUNTIME, _STATISTICS, _TILE, *_SHARED, *_OWN}
+    present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
+    if not present <= known or _FACTS not in present:
+        raise InputError(f"{output} exists and is no page of this command; name another directory.")
+
+
+def _copy_page(folder: Path) -> None:
+    shared, own = files("hfdn_deploy.service") / "page", Path(__file__).with_name("page")
+    for source, names in ((shared, _SHARED), (own, _OWN)):
+        for name in names:
+            (folder / name).write_bytes((source / name).read_bytes())
+
+
+def _copy_runtime(package: Path, folder: Path, backends: list[str]) -> None:
+    """Copy what browsers load of onnxruntime-web, and its licences, into a new folder."""
+    folder.mkdir()
+    with tarfile.open(package) as archive:
+        for name in (name for backend in backends for name in _RUNTIMES[backend]):
+            data = archive.extractfile(f"package/dist/{name}")
+            assert data
+            with (folder / name).open("wb") as file:
+                shutil.copyfileobj(data, file)
+    for name in _LICENSES:
+        (folder / name).write_bytes((files("onnxruntime") / name).read_bytes())
+
+
+def _fetched(folder: str) -> Path:
+    """The archive of the package, which npm puts into a folder.
+
+    Raises:
+        BackendError: see `write_page`.
+    """
+    package = f"{PACKAGE}@{VERSION}"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BackendError("npm is not installed, which fetches onnxruntime-web", "install Node.js")
+    command = [npm, "pack", package, "--ignore-scripts", "--prefer-offline", "--loglevel=error"]
+    ran = subprocess.run(
+        [*command, "--pack-destination", folder], cwd=folder, capture_output=True, text=True,
+        errors="replace", stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    archive = Path(folder, f"{PACKAGE}-{VERSION}.tgz")
+    if ran.returncode or not archive.is_file():
+        said = first_line(RuntimeError(ran.stderr))
+        raise BackendError(f"npm does not fetch {package} ({said})", "check its registry")
+    digest = hashlib.sha512(archive.read_bytes()).digest()
+    if base64.b64encode(digest).decode() != SHA512:
+        raise BackendError(
+            f"{package} of npm's registry is not the one known here (its SHA-512 differs)",
+            "check the registry, or clear npm's cache",
+        )
+    return archive
