@@ -129,12 +129,14 @@ def test_what_goes_wrong_is_said_in_a_sentence(browser, address, photo):
             distance = np.abs(decode_image(data, name)[..., :3].astype(int) - up(white))
         assert distance.max() <= 1
 
+        loaded = watch.asked.count(f"{address}tile.onnx")
         sideways = io.BytesIO()
         exif = PIL.Image.Exif()
         exif[274] = 6
         PIL.Image.fromarray(photo[:16, :24]).save(sideways, "JPEG", exif=exif)
         choose(page, "camera.jpg", sideways.getvalue(), "image/jpeg")
         page.get_by_text("16×24 → 32×48").wait_for()
+        assert watch.asked.count(f"{address}tile.onnx") == loaded  # by the first of them
         assert watch.is_alone(address), watch.asked
         assert not watch.problems
 

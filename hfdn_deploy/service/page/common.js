@@ -36,6 +36,7 @@ export async function again() {
     if (error.name === "AbortError") say("Cancelled.");
     else say(error.message, "bad");
   }
+  running = null;
   busy(false);
 }
 
