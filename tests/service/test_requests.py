@@ -230,7 +230,7 @@ def test_what_may_be_asked(served, png):
 
 def test_pages_take_nothing_from_the_network():
     pages = list(files("hfdn_deploy.service").joinpath("page").iterdir())
-    assert len(pages) == 6
+    assert len(pages) == 7
     for page in pages:
         text = page.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?:|//\w+\.\w", text), page.name
