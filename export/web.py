@@ -28,12 +28,8 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 """Of the package's archive, as npm writes it."""
 # What a browser loads for each backend.
 _RUNTIMES = {
-    "wasm": ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
-    "webgpu": (
-        "ort.webgpu.min.mjs",
-        "ort-wasm-simd-threaded.asyncify.mjs",
-        "ort-wasm-simd-threaded.asyncify.wasm",
-    ),
+    "wasm": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
+    "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
 }
 # The archive has none; those of the Python package are of the same sources.
 _LICENSES = ("LICENSE", "ThirdPartyNotices.txt")
@@ -113,7 +109,8 @@ def _copy_runtime(package: Path, folder: Path, backends: list[str]) -> None:
         for name in (name for backend in backends for name in _RUNTIMES[backend]):
             data = archive.extractfile(f"package/dist/{name}")
             assert data
-            with (folder / name).open("wb") as file:
+            # Many servers do not know that .mjs is JavaScript, and browsers then refuse it.
+            with (folder / name.replace(".mjs", ".js")).open("wb") as file:
                 shutil.copyfileobj(data, file)
     for name in _LICENSES:
         (folder / name).write_bytes((files("onnxruntime") / name).read_bytes())

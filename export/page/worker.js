@@ -6,7 +6,8 @@ import { cut } from "./tiles.js";
 // Of a result: browsers make no larger canvas everywhere, and it takes four bytes a pixel.
 const MOST_PIXELS = 2 ** 26;
 const LONGEST = 16384;
-const MOST_TILE = 256; // with more, WebAssembly runs out of memory
+// With larger tiles WebAssembly runs out of memory, and smaller ones are little but halo.
+const [LEAST_TILE, MOST_TILE] = [16, 256];
 
 let opened = null; // what `open` promises, for the images that follow
 
@@ -24,8 +25,8 @@ async function choose(asked, { backends, precision }) {
 }
 
 async function fetched(name) {
-  const answer = await fetch(name);
-  if (!answer.ok) throw new Error(`${name} cannot be loaded (${answer.status}); copy the whole folder to the server.`);
+  const answer = await fetch(name).catch(() => ({ status: "no answer" }));
+  if (!answer.ok) throw new Error(`${name} cannot be loaded (${answer.status}); is the whole folder on the server?`);
   return answer;
 }
 
@@ -42,7 +43,7 @@ async function tried(backend, promise) {
 async function open(asked) {
   const facts = await (await fetched("model.json")).json();
   const backend = await choose(asked, facts);
-  const ort = await import(`./onnxruntime/ort.${backend}.min.mjs`);
+  const ort = await import(`./onnxruntime/ort.${backend}.bundle.min.js`);
   const load = async (name) => {
     const model = new Uint8Array(await (await fetched(name)).arrayBuffer());
     const session = await tried(backend, ort.InferenceSession.create(model, { executionProviders: [backend], logSeverityLevel: 3 }));
@@ -60,9 +61,13 @@ function decode(image) {
   });
 }
 
-function canvas(width, height, options) {
-  const context = new OffscreenCanvas(width, height).getContext("2d", { colorSpace: "srgb", ...options });
-  if (!context) throw new Error(`This browser makes no canvas of ${width}×${height}; choose a smaller image.`);
+// In memory that is read and written; some browsers give a canvas that is too large for them, and
+// keep nothing in it.
+function canvas(width, height) {
+  const context = new OffscreenCanvas(width, height).getContext("2d", { colorSpace: "srgb", willReadFrequently: true });
+  context?.fillRect(0, 0, 1, 1);
+  if (!context?.getImageData(0, 0, 1, 1).data[3]) throw new Error(`This browser has no canvas of ${width}×${height}; choose a smaller image.`);
+  context.clearRect(0, 0, 1, 1);
   return context;
 }
 
@@ -75,7 +80,8 @@ async function upscale({ image, tile, backend: asked }) {
   if (large[0] * large[1] > MOST_PIXELS || Math.max(...large) > LONGEST) {
     throw new Error(`The result would have ${large.join("×")} pixels; this page makes up to ${MOST_PIXELS / 1e6 | 0} megapixels, at most ${LONGEST} on a side.`);
   }
-  const source = canvas(width, height, { willReadFrequently: true });
+  const result = canvas(...large);
+  const source = canvas(width, height);
   source.drawImage(bitmap, 0, 0);
   bitmap.close();
   const begin = performance.now();
@@ -105,19 +111,20 @@ async function upscale({ image, tile, backend: asked }) {
 
   // Pixels that a tile keeps, for a canvas.
   function kept({ rows, across }, planes) {
-    const result = new ImageData(scale * (across.last - across.first), scale * (rows.last - rows.first));
+    const patch = new ImageData(scale * (across.last - across.first), scale * (rows.last - rows.first));
     const [stride, pixels] = [scale * across.size, scale * scale * across.size * rows.size];
-    for (let y = 0, to = 0; y < result.height; y++) {
+    for (let y = 0, to = 0; y < patch.height; y++) {
       let from = (scale * (rows.first - rows.start) + y) * stride + scale * (across.first - across.start);
-      for (let x = 0; x < result.width; x++, from++, to += 4) {
-        for (let c = 0; c < 3; c++) result.data[to + c] = planes[c * pixels + from];
-        result.data[to + 3] = 255;
+      for (let x = 0; x < patch.width; x++, from++, to += 4) {
+        for (let c = 0; c < 3; c++) patch.data[to + c] = planes[c * pixels + from];
+        patch.data[to + 3] = 255;
       }
     }
-    return result;
+    return patch;
   }
 
-  const tiles = cut(height, width, Math.min(Number(tile) || usual, MOST_TILE), halo);
+  const side = Math.min(Math.max(Number(tile) || usual, LEAST_TILE), MOST_TILE);
+  const tiles = cut(height, width, side, halo);
   let done = 0;
   const count = () => postMessage({ share: ++done / tiles.length / (statistics ? 2 : 1) });
   postMessage({ share: 0 });
@@ -132,7 +139,6 @@ async function upscale({ image, tile, backend: asked }) {
     }
     given.pooled = new Tensor("float32", Float32Array.from(means), [1, means.length, 1, 1]);
   }
-  const result = canvas(...large);
   for (const each of tiles) {
     const { upscaled } = await network({ image: read(each), ...given });
     result.putImageData(kept(each, upscaled.data), scale * each.across.first, scale * each.rows.first);

@@ -50,7 +50,7 @@ class Watched:
 def watched(browser: "Browser", width: int) -> Iterator[Watched]:
     """Yield an empty page of this width in pixels."""
     context = browser.new_context(viewport={"width": width, "height": 780})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(120_000)
     found = Watched(context.new_page())
     context.on("request", lambda request: found.asked.append(request.url))
     found.page.on("pageerror", lambda error: found.problems.append(str(error)))
