@@ -51,7 +51,7 @@ def write_page(bundle: Bundle, output: Path, precision: str = "fp32") -> None:
         precision: of the bundle's.
 
     Raises:
-        InputError: `output` exists and is no such page, or cannot be written.
+        InputError: `output` exists and is not such a page, or cannot be written.
         BundleError, GateError: see `make_image_graph`.
         BackendError: npm is missing, or does not fetch the package that is known here.
     """
@@ -92,7 +92,9 @@ def _refuse_to_replace_other_things(output: Path) -> None:
     known = {_FACTS, _RUNTIME, _STATISTICS, _TILE, *_SHARED, *_OWN}
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
     if not present <= known or _FACTS not in present:
-        raise InputError(f"{output} exists and is no page of this command; name another directory.")
+        raise InputError(
+            f"{output} exists and is not a page of this command; name another directory."
+        )
 
 
 def _copy_page(folder: Path) -> None:

@@ -1,6 +1,6 @@
 // The static page: what the service would do is done by a worker of this browser.
 
-import { $, named, start } from "./common.js";
+import { $, named, say, start } from "./common.js";
 
 const names = { wasm: "WebAssembly", webgpu: "WebGPU" };
 const query = Object.fromEntries(new URLSearchParams(location.search));
@@ -16,10 +16,12 @@ function upscale(image, signal, progress) {
     };
     if (signal.aborted) return reject(signal.reason);
     signal.addEventListener("abort", () => end(signal.reason), { once: true });
+    if (!worker) say("Loading the network…", "busy");
     worker ??= new Worker("worker.js", { type: "module" });
     worker.onerror = (event) => end(new Error(`The worker failed: ${event.message || "a newer browser may run it"}.`));
     worker.onmessage = ({ data }) => {
       if (data.error) return end(new Error(data.error));
+      if (data.share === 0) say("Upscaling…", "busy");
       if (data.share !== undefined) return progress(data.share);
       const { blob, milliseconds, scale, precision, backend, note } = data;
       resolve({ blob, milliseconds, note, name: named(image, scale, "png"), model: `×${scale} ${precision}, ${names[backend]}` });

@@ -78,9 +78,17 @@ def test_pixels_are_those_of_the_upscaler(browser, address, photo, width, tile, 
     with watched(browser, width) as watch:
         page = watch.page
         page.goto(f"{address}?tile={tile}")
+        page.evaluate(
+            "window.said = []; new MutationObserver(() => said.push(document.getElementById("
+            "'status').textContent)).observe(document.getElementById('status'), {childList: true})"
+        )
         choose(page, "cat.png", encoded(image, ".png"))
         page.get_by_text(f"{size[0]}×{size[1]} → {SCALE * size[0]}×{SCALE * size[1]}").wait_for()
         assert page.inner_text("#model") == "×2 fp32, WebAssembly"
+        assert page.evaluate("said.map((text) => text.split(' ')[0])") == [
+            "Loading", "Upscaling…", "Done.",
+        ]  # fmt: skip
+        assert page.get_attribute("#status", "aria-live") == "polite"
         assert page.is_hidden("#progress")
         assert page.is_hidden("#cancel")
         assert page.is_hidden("#api")
@@ -175,7 +183,7 @@ def test_tiles_are_cut_as_in_python(browser, address):
 def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
     (tmp_path / "index.html").write_text("mine")
     assert main(["web", "x2", "-o", str(tmp_path)]) == 2
-    assert "exists and is no page of this command; name another" in capsys.readouterr().err
+    assert "exists and is not a page of this command; name another" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
