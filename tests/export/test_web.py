@@ -194,6 +194,14 @@ def test_without_npm_a_sentence_says_so(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_older_page_is_not_refused_and_stays_after_a_failure(folder, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(folder))
+    before = sorted(folder.rglob("*"))
+    assert main(["web", "x2", "-o", str(folder)]) == 4
+    assert "npm is not installed" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_another_package_is_refused(tmp_path, capsys, monkeypatch):
     if not shutil.which("npm"):
         pytest.skip("no npm is installed")
