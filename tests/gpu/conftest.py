@@ -1,18 +1,41 @@
+import gc
+
 import pytest
 
-from hfdn_deploy.cuda import Device
-from hfdn_deploy.errors import BackendError
-
-
-@pytest.fixture(scope="session", autouse=True)
-def gpu():
-    """The device; without one, nothing in this folder is run."""
-    try:
-        return Device.current()
-    except BackendError as error:
-        pytest.skip(str(error))
+from hfdn_deploy.engines import why_unavailable
+from tests.helpers.gpu import real_gpu
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "cache"))
+def gpu(request, monkeypatch):
+    """A simulated GPU, on which nothing may leak or be undefined; None where there is a real one.
+
+    Tests without the marker `gpu` are about the simulation and have it everywhere.
+    """
+    real = request.node.get_closest_marker("gpu") and real_gpu()
+    if request.node.get_closest_marker("real_gpu") and not real:
+        pytest.skip("it needs a real GPU")
+    if real:
+        yield None
+        return
+    if reason := why_unavailable("rtx"):
+        pytest.skip(reason)
+    from tests.helpers.simulated_cuda import simulated_gpu
+
+    monkeypatch.setattr("hfdn_deploy.cuda.runtime._lost", [])
+    with simulated_gpu() as simulated:
+        yield simulated
+        if simulated.leaks():
+            gc.collect()
+    if "test_simulated_gpu" not in request.node.nodeid:
+        assert simulated.violations == []
+        assert simulated.leaks() == {}
+
+
+@pytest.fixture(scope="session")
+def small_bundles(tmp_path_factory):
+    """Bundles of a small network by scale."""
+    from tests.helpers.small_bundle import write_small_bundle
+
+    folder = tmp_path_factory.mktemp("bundles")
+    return {scale: write_small_bundle(folder / f"x{scale}", scale) for scale in (2, 4)}

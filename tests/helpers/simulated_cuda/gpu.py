@@ -1,0 +1,209 @@
+"""The state of a simulated GPU, its rules for captures, and the failures injected into it."""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+from cuda.bindings import runtime as real
+
+from tests.helpers.simulated_cuda.memory import Memory
+from tests.helpers.simulated_cuda.work import Capture, Event, GraphExec, Schedule, Stream, Work
+
+T = TypeVar("T", Stream, Event)
+U = TypeVar("U")
+
+Status = real.cudaError_t
+Mode = real.cudaStreamCaptureMode
+
+PRIMARY = 0xC0DE
+"""Handle of the context that the runtime makes by itself."""
+LEGACY, PER_THREAD = 1, 2
+"""Streams that always exist; 0 is the legacy one, too."""
+
+
+class CudaFailure(Exception):  # noqa: N818 (a status, not an error of the test)
+    """A simulated call ends with this status."""
+
+    def __init__(self, status: Any) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A failure of one call."""
+
+    sticky: bool
+    """Whether all later calls fail, too."""
+
+
+class SimulatedGpu:
+    """One GPU of a process; its functions are in `Runtime`, `Driver` and `tensorrt`."""
+
+    def __init__(self, total: int = 8 << 30) -> None:
+        self.lock = threading.RLock()
+        self._total = total
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew, as in a new process."""
+        self.memory = Memory(self._total)
+        self.schedule = Schedule(self.violate)
+        self.streams: dict[int, Stream] = {}
+        self.events: dict[int, Event] = {}
+        self.graphs: dict[int, list[Work]] = {}
+        self.execs: dict[int, GraphExec] = {}
+        self.objects: Counter[str] = Counter()
+        """Objects of TensorRT that live, by kind."""
+        self.runs: list[tuple[str, tuple[int, ...]]] = []
+        """Inferences that were computed: "plain" or "graph", and the shape of the image."""
+        self.contexts = {PRIMARY}
+        self.started = False
+        """Whether the runtime has been called, which starts the driver."""
+        self.target = (8, 9)
+        """Compute capability."""
+        self.violations: list[str] = []
+        self.calls: list[str] = []
+        """Every call, in order; `fail` counts from the first one on."""
+        self.sticky: Any = None
+        """The status of all calls since the context broke."""
+        self._faults: dict[int, Fault] = {}
+        self._defaults: dict[tuple[int, int], Stream] = {}
+        self._handles = count(0x1000, 16)
+        self._local = threading.local()
+
+    def violate(self, text: str) -> None:
+        """Note something that a GPU would leave undefined."""
+        self.violations.append(text)
+
+    def fail(self, number: int, *, sticky: bool = False) -> None:
+        """Make a call fail.
+
+        Args:
+            number: of the call, from 1 for the next one.
+            sticky: whether all later calls fail as well, as after a kernel that broke its context.
+        """
+        self._faults[len(self.calls) + number] = Fault(sticky)
+
+    @property
+    def unmet(self) -> bool:
+        """Whether an injected failure has not happened, as there were not so many calls."""
+        return bool(self._faults)
+
+    def forget_faults(self) -> None:
+        """Let what has not failed yet succeed."""
+        self._faults.clear()
+
+    def entered(self, name: str) -> Any:
+        """Count a call; returns the status that it must fail with, or None."""
+        self.calls.append(name)
+        fault = self._faults.pop(len(self.calls), None)
+        if fault and fault.sticky:
+            self.sticky = Status.cudaErrorIllegalAddress
+        if self.sticky or not fault:
+            return self.sticky
+        memory = "Malloc" in name
+        return Status.cudaErrorMemoryAllocation if memory else Status.cudaErrorUnknown
+
+    def new(self, kept: dict[int, U], value: U) -> int:
+        """Keep an object under a new handle."""
+        handle = next(self._handles)
+        kept[handle] = value
+        return handle
+
+    @property
+    def context(self) -> int:
+        """The context that is current in this thread; 0 for none."""
+        return int(getattr(self._local, "context", 0))
+
+    @context.setter
+    def context(self, handle: int) -> None:
+        self._local.context = handle
+
+    def stream(self, handle: Any) -> Stream:
+        """A stream of the current context.
+
+        Raises:
+            CudaFailure: it does not exist, was destroyed, or is another context's.
+        """
+        number = int(handle) or LEGACY
+        if number in (LEGACY, PER_THREAD):
+            return self._default(number)
+        return self._owned(self.streams, number)
+
+    def _default(self, number: int) -> Stream:
+        return self._defaults.setdefault((number, self.context), Stream(self.context))
+
+    def all_streams(self) -> list[Stream]:
+        """Those of the current context."""
+        streams = [*self.streams.values(), *self._defaults.values()]
+        return [each for each in streams if each.context == self.context]
+
+    def event(self, handle: Any) -> Event:
+        """An event of the current context; raises as `stream`."""
+        return self._owned(self.events, int(handle))
+
+    def _owned(self, kept: dict[int, T], handle: int) -> T:
+        found = kept.get(handle)
+        if found is None or found.context != self.context:
+            raise CudaFailure(Status.cudaErrorInvalidResourceHandle)
+        return found
+
+    def enqueue(self, stream: Stream, work: Work, *after: Work | None) -> None:
+        """Put work into a stream, or into the graph that is captured from it."""
+        if stream.capture:
+            if stream.capture.invalid:
+                raise CudaFailure(Status.cudaErrorStreamCaptureInvalidated)
+            stream.capture.works.append(work)
+            return
+        order = [stream.last, *after]
+        if stream.blocking:
+            legacy = self._default(LEGACY)
+            others = [each for each in self.all_streams() if each.blocking]
+            if stream is legacy:
+                captures = [each.capture for each in others if each.capture]
+                self.invalidate(captures, Status.cudaErrorStreamCaptureImplicit)
+                order += [each.last for each in others]
+            else:
+                order.append(legacy.last)
+        self.schedule.add(work, order)
+        stream.last = work
+
+    def captures(self) -> list[Capture]:
+        """Those under way in the current context."""
+        return [each.capture for each in self.all_streams() if each.capture]
+
+    def check_unsafe(self) -> None:
+        """Raise CudaFailure if captures forbid a call that may synchronise or allocate."""
+        mine = [
+            each
+            for each in self.captures()
+            if each.mode == Mode.cudaStreamCaptureModeGlobal
+            or (
+                each.mode == Mode.cudaStreamCaptureModeThreadLocal
+                and each.thread == threading.get_ident()
+            )
+        ]
+        self.invalidate(mine, Status.cudaErrorStreamCaptureUnsupported)
+
+    def invalidate(self, captures: list[Capture], status: Any) -> None:
+        """End captures without a graph, if there are any, and raise CudaFailure."""
+        for each in captures:
+            each.invalid = True
+        if captures:
+            raise CudaFailure(status)
+
+    def leaks(self) -> dict[str, int]:
+        """What was made and is not gone, by kind."""
+        found = {
+            "device bytes": self.memory.used,
+            "pinned blocks": len(self.memory.pinned),
+            "streams": len(self.streams),
+            "events": len(self.events),
+            "graphs": len(self.graphs),
+            "executable graphs": len(self.execs),
+            **self.objects,
+        }
+        return {kind: number for kind, number in found.items() if number}
