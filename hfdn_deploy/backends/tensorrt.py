@@ -1,5 +1,7 @@
 """TensorRT: engines from files, and those of bundles, which are built where they are missing."""
 
+import math
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,9 @@ from hfdn_deploy.engines import (
     resolve_targets,
 )
 from hfdn_deploy.errors import BackendError
+
+# Side of the smallest tiles that are chosen where memory is short.
+_SMALLEST = 16
 
 
 class TensorRTBackend(Backend):
@@ -50,7 +55,8 @@ class TensorRTBackend(Backend):
         try:
             cuda.Device.current()
         except BackendError as error:
-            return Obstacle(error.reason, "run it on a machine with an NVIDIA GPU")
+            advice = error.advice or "run it on a machine with an NVIDIA GPU"
+            return Obstacle(error.reason, advice)
         try:
             resolve_targets(flavour.name, ())
         except BackendError as error:
@@ -76,7 +82,17 @@ class TensorRTBackend(Backend):
                 shape or dtype than it needs, or gaps.
             BackendError: a CUDA call failed, or the device's memory does not suffice.
         """
-        return self._whole.run([lr], out)
+        result: NDArray[np.float32] = self._whole.run([lr], out)
+        return result
+
+    @property
+    def context(self) -> Any:
+        """The CUDA context that it runs in."""
+        return self._whole.context
+
+    def bytes_per_pixel(self) -> int:
+        """Device memory for each low-resolution pixel, about."""
+        return self._whole.bytes_per_pixel()
 
     def max_batch(self, height: int, width: int) -> int:
         """See `Backend.max_batch`; 1 where no profile takes the size, which `run` then refuses."""
@@ -106,7 +122,11 @@ class BundleBackend(TensorRTBackend):
         self._bundle = bundle
         self._spec = BuildSpec(flavour, (profile,), resolve_targets(flavour, ()))
         super().__init__(self.engine(precision, "whole"))
-        self.tiling: EngineTiling | None = EngineTiling(self, bundle, min(profile.maximum[1:]))
+        try:
+            self.tiling: EngineTiling | None = EngineTiling(self, bundle, min(profile.maximum[1:]))
+        except BaseException:
+            self._whole.close()
+            raise
 
     def engine(self, precision: str, part: str) -> Engine:
         """Return the engine of a part of the graph, one of `graph.PARTS`."""
@@ -115,16 +135,17 @@ class BundleBackend(TensorRTBackend):
 
     def close(self) -> None:
         """See `Backend.close`."""
-        super().close()
-        if self.tiling:
-            self.tiling.close()
+        with ExitStack() as each:
+            each.callback(super().close)
+            if self.tiling:
+                each.callback(self.tiling.close)
 
 
 class EngineTiling(Tiling):
     """The engines that tiles need, opened with the first tile.
 
     They have the profile of the whole's, so that a tile with its halo may be as large as an image
-    that is run whole. How much memory they take has not been measured.
+    that is run whole, if that fits into half of the device memory that was free at the start.
     """
 
     def __init__(self, backend: BundleBackend, bundle: Bundle, largest: int) -> None:
@@ -132,13 +153,15 @@ class EngineTiling(Tiling):
         self.scale = backend.scale
         self.halo = entry.halo
         self.pools = entry.pooled is not None
-        self.largest = largest
         self._backend = backend
-        self._context = cuda.current_context()
         self._runners = Parts(self._open)
+        with cuda.context(backend.context):
+            free, _ = cuda.call("cudaMemGetInfo")
+        fitting = math.isqrt(free // 2 // backend.bytes_per_pixel())
+        self.largest = min(largest, max(fitting, 2 * self.halo + _SMALLEST))
 
     def _open(self, part: str) -> EngineRunner:
-        with cuda.context(self._context):
+        with cuda.context(self._backend.context):
             return EngineRunner(self._backend.engine(self._backend.precision, part))
 
     def pooled_sums(
@@ -157,5 +180,6 @@ class EngineTiling(Tiling):
 
     def close(self) -> None:
         """Free what the device holds for them."""
-        for runner in self._runners.clear():
-            runner.close()
+        with ExitStack() as each:
+            for runner in self._runners.clear():
+                each.callback(runner.close)

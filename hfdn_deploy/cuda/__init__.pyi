@@ -1,27 +1,41 @@
-from .runtime import (
+from .memory import (
+    LEGACY_STREAM,
     Buffer,
-    CudaError,
-    Device,
     DeviceArray,
+    Pool,
     borrow,
-    call,
-    context,
-    current_context,
     is_device_array,
     like,
+)
+from .runtime import (
+    ContextLostError,
+    CudaError,
+    Device,
+    call,
+    check_context,
+    context,
+    current_context,
+    lock_of,
     member,
+    why_lost,
 )
 
 __all__ = [
+    "LEGACY_STREAM",
     "Buffer",
+    "ContextLostError",
     "CudaError",
     "Device",
     "DeviceArray",
+    "Pool",
     "borrow",
     "call",
+    "check_context",
     "context",
     "current_context",
     "is_device_array",
     "like",
+    "lock_of",
     "member",
+    "why_lost",
 ]

@@ -1,18 +1,15 @@
-"""CUDA through cuda-bindings: every call checked, memory owned, arrays of others understood."""
+"""CUDA through cuda-bindings: every call checked, the device, and the contexts of threads."""
 
-import ctypes
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError
 from hfdn_deploy.interruption import deferred
 
 
@@ -20,8 +17,38 @@ class CudaError(BackendError):
     """A CUDA call failed; `status` is the name of its error."""
 
     def __init__(self, function: str, status: str, description: str) -> None:
-        super().__init__(f"{function} failed: {description} ({status}); see `hfdn doctor`.")
+        super().__init__(f"{function} failed: {description} ({status})", self._advice)
         self.status = status
+
+    _advice = "see `hfdn doctor`"
+
+
+class ContextLostError(CudaError):
+    """Work on the GPU failed in a way after which every CUDA call of this process fails."""
+
+    _advice = "the GPU is of no more use to this process: restart it"
+
+
+# Numbers of the errors that break a context, by the documentation of `cudaError_t`; the driver's
+# are the same.
+_FATAL = {
+    214,  # uncorrectable ECC error
+    220,  # uncorrectable NVLink error
+    226,  # contained ECC error
+    700,  # illegal address
+    702,  # launch timed out
+    709,  # context is destroyed
+    710,  # assertion
+    *range(714, 720),  # stack, instruction, misaligned address, address space, PC, launch failure
+    721,  # tensor memory leak
+    810,  # MPS client was terminated
+}
+_lost: list[str] = []
+
+
+def why_lost() -> str:
+    """Why CUDA needs a restart of this process; empty if it does not."""
+    return _lost[0] if _lost else ""
 
 
 def call(function: str, *arguments: Any) -> Any:
@@ -32,6 +59,7 @@ def call(function: str, *arguments: Any) -> Any:
 
     Raises:
         CudaError: it did not succeed.
+        ContextLostError: neither will any other.
         BackendError: cuda-bindings is not installed.
     """
     runtime = _bindings("runtime")
@@ -58,8 +86,18 @@ def _checked(function: str, answer: tuple[Any, ...], describe: Any) -> Any:
     status, *results = answer
     if int(status) != 0:
         _, text = describe(status)
-        raise CudaError(function, status.name, (text or b"unknown error").decode())
+        fatal = int(status) in _FATAL
+        kind = ContextLostError if fatal else CudaError
+        error = kind(function, status.name, (text or b"unknown error").decode())
+        if fatal and not _lost:
+            _lost.append(str(error))
+        raise error
     return results[0] if len(results) == 1 else tuple(results) or None
+
+
+def check_context() -> None:
+    """Raise ContextLostError if CUDA is lost; to be asked where a library that uses it failed."""
+    call("cudaFree", 0)
 
 
 @dataclass(frozen=True)
@@ -80,15 +118,17 @@ class Device:
 
         Raises:
             BackendError: there is none, or no driver.
+            ContextLostError: this process can use it no more.
         """
         try:
             if call("cudaGetDeviceCount") == 0:
                 raise BackendError("there is no CUDA device here.")
             index = call("cudaGetDevice")
+        except ContextLostError:
+            raise
         except CudaError as error:
             raise BackendError(
-                "there is no CUDA device here, or its driver is too old: "
-                f"{str(error).partition(';')[0]}."
+                f"there is no CUDA device here, or its driver is too old: {error.reason}."
             ) from None
         properties = call("cudaGetDeviceProperties", index)
         return cls(
@@ -103,107 +143,9 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-class Buffer:
-    """Memory that grows to the largest size asked for and is freed by `close`.
-
-    Args:
-        pinned: on the host, page-locked; else on the device.
-    """
-
-    def __init__(self, pinned: bool = False) -> None:
-        self.pinned = pinned
-        self.pointer = 0
-        self.size = 0
-
-    def reserve(self, size: int) -> int:
-        """Have room for `size` bytes; the address, which changes where the buffer grows."""
-        if size > self.size:
-            self.close()
-            self.pointer = int(call("cudaMallocHost" if self.pinned else "cudaMalloc", size))
-            self.size = size
-        return self.pointer
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """The start of a pinned buffer as an array, without a copy."""
-        count = int(np.prod(shape)) * dtype.itemsize
-        raw = (ctypes.c_byte * count).from_address(self.reserve(count))
-        return np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
-
-    def close(self) -> None:
-        """Free the memory."""
-        if self.pointer:
-            pointer, self.pointer, self.size = self.pointer, 0, 0
-            call("cudaFreeHost" if self.pinned else "cudaFree", pointer)
-
-
-class DeviceArray:
-    """An array on the device that owns its memory; CuPy, torch and others take it as it is."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.shape = shape
-        self.dtype = dtype
-        self._context = current_context()
-        self._buffer = Buffer()
-        self._buffer.reserve(int(np.prod(shape)) * dtype.itemsize)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol; nothing is pending, so no stream is named."""
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self._buffer.pointer, False),
-            "strides": None,
-            "version": 3,
-            "stream": None,
-        }
-
-    def __del__(self) -> None:
-        # At the interpreter's end the context may be gone, and its memory with it.
-        with suppress(BackendError), context(self._context):
-            self._buffer.close()
-
-
 def member(enumeration: str, name: str) -> Any:
     """A member of an enumeration of the CUDA runtime."""
     return getattr(getattr(_bindings("runtime"), enumeration), name)
-
-
-def like(given: object, result: Any) -> Any:
-    """Our array as the kind that was given, where that is PyCUDA's; any other as it is."""
-    if type(given).__module__ != "pycuda.gpuarray" or not isinstance(result, DeviceArray):
-        return result
-    gpuarray = import_module("pycuda.gpuarray")
-    pointer = result.__cuda_array_interface__["data"][0]
-    return gpuarray.GPUArray(result.shape, result.dtype, gpudata=pointer, base=result)
-
-
-def is_device_array(array: object) -> bool:
-    """Whether this is an array on a device: PyCUDA's, CuPy's, torch's, ours."""
-    return hasattr(array, "__cuda_array_interface__")
-
-
-def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """The address of somebody's array, after what they have under way with it.
-
-    Raises:
-        InputError: it has another shape or dtype, or gaps.
-    """
-    interface = array.__cuda_array_interface__
-    given = tuple(interface["shape"]), np.dtype(interface["typestr"])
-    strides = tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    gaps = interface.get("strides") not in (None, strides)
-    if given != (shape, dtype) or gaps:
-        raise InputError(
-            f"the device array is {given[1]} {given[0]}{' with gaps' * gaps}; give a contiguous "
-            f"{dtype} array {shape}."
-        )
-    # Most libraries do not say on which stream they are working.
-    if stream := interface.get("stream"):
-        call("cudaStreamSynchronize", stream)
-    else:
-        call("cudaDeviceSynchronize")
-    return int(interface["data"][0])
 
 
 @contextmanager
@@ -219,5 +161,16 @@ def context(handle: Any) -> Iterator[None]:
 
 def current_context() -> Any:
     """The context that calls go to: PyCUDA's if that is active, else the device's primary one."""
-    call("cudaFree", 0)  # makes the primary context where none is current
+    check_context()  # which makes the primary context where none is current
     return _driver("cuCtxGetCurrent")
+
+
+_locks: dict[int, RLock] = {}
+
+
+def lock_of(handle: Any) -> RLock:
+    """The lock of a CUDA context, for all that must not happen while one of its streams captures.
+
+    That is what synchronises the device, or may, such as what TensorRT does to make a context.
+    """
+    return _locks.setdefault(int(handle), RLock())

@@ -29,7 +29,7 @@ from hfdn_deploy.bundle import (
     name_of,
     why_failed,
 )
-from hfdn_deploy.cuda import Device
+from hfdn_deploy.cuda import CudaError, Device
 from hfdn_deploy.engines.builder import build_engine
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.folders import VARIABLE, cache_folder, is_own, make_own
@@ -64,9 +64,15 @@ def holds(sha256: str) -> bool:
 
 
 def device_here() -> Device | None:
-    """The current CUDA device, if there is one."""
+    """The current CUDA device, if there is one.
+
+    Raises:
+        CudaError: there is, but it fails.
+    """
     try:
         return Device.current()
+    except CudaError:
+        raise
     except BackendError:
         return None
 

@@ -1,6 +1,8 @@
-"""An engine in TensorRT's hands: tensors, profiles, one execution context a profile."""
+"""An engine in TensorRT's hands: tensors, profiles, execution contexts."""
 
 import hashlib
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +16,14 @@ from hfdn_deploy.engines.builder import message_log
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.folders import cache_folder, is_own, make_own
-from hfdn_deploy.errors import BackendError, EngineError, InputError
+from hfdn_deploy.errors import BackendError, EngineError, HFDNError, InputError
 from hfdn_deploy.graph import part_of
+
+logger = logging.getLogger(__name__)
 
 
 class LoadedEngine:
-    """A deserialised engine; execution contexts share one scratch memory.
-
-    So only one inference may be in execution at a time; the caller sees to that.
+    """A deserialised engine.
 
     Raises:
         EngineError: the library cannot load it, or it has other tensors than its sidecar says.
@@ -42,6 +44,7 @@ class LoadedEngine:
             self._runtime.engine_host_code_allowed = True
         loaded = self._runtime.deserialize_cuda_engine(engine.data)
         if loaded is None:
+            cuda.check_context()
             raise EngineError(
                 f"{self._flavour.title} cannot load {engine.path}: {self._reason()}; "
                 f"{manifest.rebuild}."
@@ -63,7 +66,6 @@ class LoadedEngine:
             for index in range(loaded.num_optimization_profiles)
         ]
         self._kernels = KernelCache(trt, loaded, manifest.sha256) if self._compiles else None
-        self._scratch = cuda.Buffer()
 
     @property
     def _compiles(self) -> bool:
@@ -100,18 +102,34 @@ class LoadedEngine:
         if not (parsed and refitter.refit_cuda_engine()):
             raise EngineError(f"the engine does not take its weights: {self._reason()}.")
 
+    def _sides(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """N, H, W of an image of this shape.
+
+        Raises:
+            InputError: it has another number of axes than the engine's images.
+        """
+        wanted = self.inputs[0].shape
+        if len(shape) != len(wanted):
+            raise InputError(f"the engine takes images {wanted}, not {shape}; reshape it.")
+        height, width = shape[2:] if isinstance(wanted[1], int) else shape[1:3]
+        return shape[0], height, width
+
     def input_shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """The shapes of all inputs for an image of this shape, N, 1, H, W."""
-        number, _, height, width = shape
-        return [tensor.sized(number, height, width) for tensor in self.inputs]
+        """The shapes of all inputs for an image of this shape."""
+        sides = self._sides(shape)
+        return [tensor.sized(*sides) for tensor in self.inputs]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the output for an image of this shape."""
-        number, _, height, width = shape
+        number, height, width = self._sides(shape)
         return self.output.sized(number, self._scale * height, self._scale * width)
 
-    def context(self, shape: tuple[int, ...]) -> IExecutionContext:
-        """A context for images of this shape; `enqueue` needs `prepare` to have been called.
+    def context(self, shape: tuple[int, ...], stream: Any) -> IExecutionContext:
+        """A context for images of this shape; `enqueue` needs scratch memory set in it.
+
+        Args:
+            shape: of the image.
+            stream: of the current CUDA context, to prepare it on; nothing may capture.
 
         Raises:
             InputError: no profile takes the shape.
@@ -124,12 +142,17 @@ class LoadedEngine:
             self._kernels.config(strategy) if self._kernels else strategy
         )
         if context is None:
+            cuda.check_context()
             raise BackendError(f"{self._flavour.title} makes no context: {self._reason()}.")
+        done = True
         if len(self._profiles) > 1:
-            context.set_optimization_profile_async(profile, 0)
-            cuda.call("cudaDeviceSynchronize")
+            done = context.set_optimization_profile_async(profile, int(stream))
+            cuda.call("cudaStreamSynchronize", stream)
         for tensor, size in zip(self.inputs, self.input_shapes(shape), strict=True):
-            context.set_input_shape(tensor.name, size)
+            done = done and context.set_input_shape(tensor.name, size)
+        if not done:
+            cuda.check_context()
+            raise BackendError(f"{self._flavour.title} takes no such input: {self._reason()}.")
         expected, given = self.output_shape(shape), context.get_tensor_shape(self.output.name)
         if tuple(given) != expected:
             raise EngineError(
@@ -139,49 +162,53 @@ class LoadedEngine:
         return context
 
     def _profile_for(self, shape: tuple[int, ...]) -> int:
-        """The narrowest profile that takes an input of this shape."""
+        """The narrowest profile that takes an image of this shape."""
         fitting = [
             (int(np.subtract(tuple(high), tuple(low)).sum()), index)
             for index, (low, _, high) in enumerate(self._profiles)
-            if len(shape) == len(low)
-            and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+            if all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
         ]
         if not fitting:
             ranges = "; ".join(
-                f"{_said(tuple(low))} to {_said(tuple(high))}" for low, _, high in self._profiles
+                f"{self._said(tuple(low))} to {self._said(tuple(high))}"
+                for low, _, high in self._profiles
             )
             raise InputError(
-                f"no profile of the engine takes {_said(shape)} pixels (it has {ranges}); "
+                f"no profile of the engine takes {self._said(shape)} pixels (it has {ranges}); "
                 "upscale it in tiles, which needs the bundle, or build it with --shapes."
             )
         return min(fitting)[1]
+
+    def _said(self, shape: tuple[int, ...]) -> str:
+        """A shape as the command line has it."""
+        number, height, width = self._sides(shape)
+        return f"{number}x{width}x{height}"
 
     def scratch_bytes(self, context: IExecutionContext) -> int:
         """Device memory that an inference in a context needs beside its input and output."""
         return max(context.update_device_memory_size_for_shapes(), 1)
 
-    def prepare(self, context: IExecutionContext) -> bool:
-        """Give a context its scratch memory; whether that now lies elsewhere than before.
+    def bytes_per_pixel(self, number: int = 1) -> int:
+        """Device memory for each pixel of an image, about: scratch memory, and inputs and output.
 
-        Where it moved, other contexts and graphs of theirs name memory that is gone: they must
-        not be used again. That holds as well if this fails.
-
-        Raises:
-            CudaError: there is not enough device memory.
+        Args:
+            number: of images in flight, which share scratch memory.
         """
-        before = self._scratch.pointer
-        need = self.scratch_bytes(context)
-        if need > self._scratch.size:
-            # What is about to be freed may still be in use.
-            cuda.call("cudaDeviceSynchronize")
-        pointer = self._scratch.reserve(need)
-        context.set_device_memory(pointer, self._scratch.size)
-        return pointer != before
+        most = max(range(len(self._profiles)), key=lambda each: self.device_memory()[each])
+        shape = tuple(self._profiles[most][2])
+        tensors = zip(
+            (*self.inputs, self.output),
+            (*self.input_shapes(shape), self.output_shape(shape)),
+            strict=True,
+        )
+        arrays = sum(np.dtype(tensor.dtype).itemsize * math.prod(s) for tensor, s in tensors)
+        total = self.device_memory()[most] + number * arrays
+        return math.ceil(total / math.prod(self._sides(shape)))
 
     def enqueue(
         self, context: IExecutionContext, sources: Sequence[int], target: int, stream: int
     ) -> None:
-        """Enqueue one inference in a prepared context.
+        """Enqueue one inference in a context that has its scratch memory.
 
         Args:
             context: made for the images' shape.
@@ -215,11 +242,14 @@ class LoadedEngine:
         ]
 
     def close(self) -> None:
-        """Free engine and scratch memory; its contexts must be gone."""
+        """Free the engine; its contexts must be gone."""
         if self._kernels:
-            self._kernels.save()
-        self._scratch.close()
-        del self._engine
+            try:
+                self._kernels.save()
+            except (HFDNError, OSError) as error:
+                logger.warning("compiled kernels are not kept for the next time: %s", error)
+        self._kernels = None
+        del self._engine, self._runtime
 
 
 class KernelCache:
@@ -231,8 +261,9 @@ class KernelCache:
         self._path = cache_folder() / "kernels" / f"{sha256}.cache"
         self._cache = engine.create_runtime_config().create_runtime_cache()
         # The library itself refuses what was made on another device or by another version.
-        if is_own(self._path):
-            self._cache.deserialize(self._path.read_bytes())
+        self._known = self._path.read_bytes() if is_own(self._path) else b""
+        if self._known:
+            self._cache.deserialize(self._known)
 
     def config(self, strategy: Any) -> IRuntimeConfig:
         """Options of a context with this strategy for its memory."""
@@ -245,12 +276,9 @@ class KernelCache:
         return config
 
     def save(self) -> None:
-        """Write the kernels to the user's cache."""
-        make_own(self._path.parent)
-        with replaced(self._path) as temporary:
-            temporary.write_bytes(bytes(self._cache.serialize()))
-
-
-def _said(shape: tuple[int, ...]) -> str:
-    """N, 1, H, W as the command line has it."""
-    return f"{shape[0]}x{shape[-1]}x{shape[-2]}"
+        """Write the kernels to the user's cache, if there are new ones."""
+        kernels = bytes(self._cache.serialize())
+        if kernels != self._known:
+            make_own(self._path.parent)
+            with replaced(self._path) as temporary:
+                temporary.write_bytes(kernels)

@@ -1,38 +1,34 @@
-"""Running an engine: device memory, streams and CUDA graphs for two pictures in flight."""
+"""Running an engine: streams, device memory and CUDA graphs for two images in flight."""
 
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Lock
+from contextlib import ExitStack, contextmanager
+from queue import LifoQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy import cuda
-from hfdn_deploy.engines.bindings import IExecutionContext
 from hfdn_deploy.engines.engine import Engine
 from hfdn_deploy.engines.loaded import LoadedEngine
 from hfdn_deploy.engines.sidecar import check_device
+from hfdn_deploy.engines.slot import Inference, Slot, create
 from hfdn_deploy.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
-# Shapes that each slot keeps a context and a graph for: a frame size, and the few of tiles.
-SHAPES = 8
 SLOTS = 2
 
 
 class EngineRunner:
     """An engine on the current CUDA device.
 
-    Two pictures may be in flight, each with a stream and buffers of its own, so that copies of
-    one overlap with the computation of the other. Scratch memory is shared: computations follow
-    one another. A shape that comes back is replayed as a CUDA graph.
+    Two images may be in flight, each with a stream and buffers of its own, so that copies of one
+    overlap with the computation of the other. Scratch memory is shared: computations follow one
+    another. A shape that comes back is replayed as a CUDA graph. Work is enqueued under the lock
+    of its CUDA context, whichever engine it is for.
 
     Raises:
         EngineError: the engine was built for another GPU, or the library cannot load it.
@@ -41,54 +37,91 @@ class EngineRunner:
 
     def __init__(self, engine: Engine) -> None:
         check_device(engine.path, engine.manifest, cuda.Device.current())
-        self._context = cuda.current_context()
-        self._engine = LoadedEngine(engine)
-        self._begun, self._computed = (cuda.call("cudaEventCreate") for _ in range(2))
-        self._enqueueing = Lock()
-        self._free: SimpleQueue[_Slot] = SimpleQueue()
-        self._slots = [_Slot(len(self._engine.inputs)) for _ in range(SLOTS)]
+        self.context = cuda.current_context()
+        self._lock = cuda.lock_of(self.context)
+        # It frees all that was made, in the opposite order, whatever of it fails.
+        with ExitStack() as made, self._lock:
+            self._engine = LoadedEngine(engine)
+            made.callback(self._engine.close)
+            self._scratch = cuda.Buffer()
+            made.callback(self._scratch.close)
+            self._results = cuda.Pool(self.context)
+            made.callback(self._results.close)
+            self._begun, self._computed = (create(made, "Event") for _ in range(2))
+            self._slots = [Slot(len(self._engine.inputs), made) for _ in range(SLOTS)]
+            self._made = made.pop_all()
+        # The last in is the first out, so that a lone caller always meets the same graphs.
+        self._free: LifoQueue[Slot] = LifoQueue()
         for slot in self._slots:
             self._free.put(slot)
 
-    def run(self, inputs: Sequence[Any], out: Any = None) -> NDArray[np.float32]:
+    def run(self, inputs: Sequence[Any], out: Any = None) -> NDArray[Any]:
         """The output for some inputs. Arrays on a device give an array on that device.
 
         Args:
-            inputs: the image (N, 1, H, W) and what else the engine takes, in its sidecar's order,
-                all on the host or all with `__cuda_array_interface__`.
+            inputs: the image and what else the engine takes, in its sidecar's order, all on the
+                host or all with `__cuda_array_interface__`.
             out: array on the device to write to and to return.
 
         Raises:
             InputError: no profile of the engine takes this shape, or a device array has another
                 shape or dtype than it needs, or gaps.
             BackendError: a CUDA call failed, or the device's memory does not suffice.
+            ContextLostError: the process must be restarted.
         """
-        on_host = not cuda.is_device_array(inputs[0])
         shape = tuple(inputs[0].shape)
-        large, dtype = self._engine.output_shape(shape), np.dtype(self._engine.output.dtype)
         with self._slot() as slot:
             try:
-                staged = self._staged(slot, inputs, shape) if on_host else []
-                with self._enqueueing:
-                    inference = self._inference(slot, shape)
-                    if out is None and not on_host:
-                        out = cuda.DeviceArray(large, dtype)
-                    sources = _sent(slot, staged) if on_host else self._borrowed(inputs, shape)
-                    if out is None:
-                        result = slot.host_output.array(large, dtype)
-                        target = slot.reserve(slot.device_output, result.nbytes)
-                    else:
-                        target = cuda.borrow(out, large, dtype)
-                    self._compute(slot, inference, sources, target, on_host and out is None)
+                on_device = cuda.is_device_array(inputs[0])
+                run = self._run_on_device if on_device else self._run_from_host
+                result: NDArray[Any] = run(slot, shape, inputs, out)
             except cuda.CudaError as error:
                 raise self._out_of_memory(shape, error) from None
+        return result
+
+    def _run_from_host(
+        self, slot: Slot, shape: tuple[int, ...], inputs: Sequence[NDArray[Any]], out: Any
+    ) -> Any:
+        *kinds, output = self._kinds(shape)
+        with self._enqueuing(slot):
+            self._inference(slot, shape)  # it refuses the shape before memory is taken for it
+            staged = slot.reserve([*kinds, output] if out is None else kinds)
+        for array, given in zip(staged, inputs, strict=False):
+            array[...] = given
+        places = slot.places(staged)
+        with self._enqueuing(slot):
+            inference = self._inference(slot, shape)
+            target = places[-1] if out is None else cuda.borrow(out, *output)
+            sources = places[: len(kinds)]
+            for place, array in zip(sources, staged, strict=False):
+                slot.copy(place, array.ctypes.data, array.nbytes, "HostToDevice")
+            self._compute(slot, inference, sources, target, replay=out is None)
             if out is None:
-                _copy(result.ctypes.data, target, result.nbytes, "DeviceToHost", slot.stream)
-            cuda.call("cudaStreamSynchronize", slot.stream)
+                result = staged[-1]
+                slot.copy(result.ctypes.data, target, result.nbytes, "DeviceToHost")
+        cuda.call("cudaStreamSynchronize", slot.stream)
+        return result.copy() if out is None else out
+
+    def _run_on_device(
+        self, slot: Slot, shape: tuple[int, ...], inputs: Sequence[Any], out: Any
+    ) -> Any:
+        *kinds, output = self._kinds(shape)
+        with self._enqueuing(slot):
+            inference = self._inference(slot, shape)
+            sources = [cuda.borrow(given, *kind) for given, kind in zip(inputs, kinds, strict=True)]
             if out is None:
-                return result.astype(np.float32)
-            on_device: NDArray[np.float32] = cuda.like(inputs[0], out)
-            return on_device
+                out = cuda.DeviceArray(*output, self._results)
+                slot.wait_for_legacy()
+            target = cuda.borrow(out, *output)
+            self._compute(slot, inference, sources, target, replay=False)
+        cuda.call("cudaStreamSynchronize", slot.stream)
+        return cuda.like(inputs[0], out)
+
+    def _kinds(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and dtype of all inputs and of the output for an image of this shape."""
+        tensors = (*self._engine.inputs, self._engine.output)
+        shapes = (*self._engine.input_shapes(shape), self._engine.output_shape(shape))
+        return [(size, np.dtype(t.dtype)) for size, t in zip(shapes, tensors, strict=True)]
 
     def seconds(self) -> float:
         """What the last computation took, without transfers, by CUDA events.
@@ -96,55 +129,34 @@ class EngineRunner:
         Raises:
             BackendError: there was none, it is still under way, or a CUDA call failed.
         """
-        with cuda.context(self._context):
+        with cuda.context(self.context):
             return float(cuda.call("cudaEventElapsedTime", self._begun, self._computed)) / 1000
 
-    def _staged(
-        self, slot: "_Slot", inputs: Sequence[NDArray[np.float32]], shape: tuple[int, ...]
-    ) -> list[NDArray[Any]]:
-        """The inputs in the slot's page-locked memory."""
-        staged = []
-        expected = zip(self._engine.inputs, self._engine.input_shapes(shape), strict=True)
-        for buffer, given, (tensor, size) in zip(slot.host_inputs, inputs, expected, strict=True):
-            staged.append(buffer.array(size, np.dtype(tensor.dtype)))
-            staged[-1][...] = given
-        return staged
+    def bytes_per_pixel(self) -> int:
+        """Device memory for each pixel of an image, about, with as many in flight as may be."""
+        return self._engine.bytes_per_pixel(SLOTS)
 
-    def _borrowed(self, inputs: Sequence[Any], shape: tuple[int, ...]) -> list[int]:
-        """The addresses of somebody's inputs on the device."""
-        expected = zip(self._engine.inputs, self._engine.input_shapes(shape), strict=True)
-        return [
-            cuda.borrow(given, size, np.dtype(tensor.dtype))
-            for given, (tensor, size) in zip(inputs, expected, strict=True)
-        ]
-
-    def _inference(self, slot: "_Slot", shape: tuple[int, ...]) -> "_Inference":
+    def _inference(self, slot: Slot, shape: tuple[int, ...]) -> Inference:
         """What a slot keeps for a shape, with scratch memory for it."""
         if found := slot.find(shape):
             return found
-        made = _Inference(self._engine.context(shape))
-        try:
-            moved = self._engine.prepare(made.context)
-        except cuda.CudaError:
+        made = Inference(self._engine.context(shape, slot.stream))
+        need = self._engine.scratch_bytes(made.context)
+        if need > self._scratch.size:
             self._forget()
-            raise
-        if moved:
-            self._forget()
+        pointer = self._scratch.reserve(need)
+        made.context.set_device_memory(pointer, self._scratch.size)
         slot.keep(shape, made)
         return made
 
     def _forget(self) -> None:
-        """Drop all contexts and graphs: they name scratch memory that is no longer there."""
-        for slot in self._slots:
-            slot.forget()
+        """Drop all contexts and graphs, which name scratch memory that is about to go."""
+        with ExitStack() as each:
+            for slot in self._slots:
+                each.callback(slot.forget)
 
     def _compute(
-        self,
-        slot: "_Slot",
-        inference: "_Inference",
-        sources: Sequence[int],
-        target: int,
-        replay: bool,
+        self, slot: Slot, inference: Inference, sources: Sequence[int], target: int, *, replay: bool
     ) -> None:
         """Enqueue one inference on the slot's stream, after the other slot's last one.
 
@@ -152,10 +164,11 @@ class EngineRunner:
             replay: the addresses stay with the slot, so that a shape that comes for the second
                 time is captured, and replayed from then on.
         """
-        cuda.call("cudaStreamWaitEvent", slot.stream, self._computed, 0)
         stream = int(slot.stream)
-        if replay and inference.runs == 1 and self._engine.capturable(inference.context, stream):
-            inference.graph = self._capture(slot, inference, sources, target)
+        again = replay and inference.runs == 1 and inference.graph is None
+        if again and self._engine.capturable(inference.context, stream):
+            self._capture(slot, inference, sources, target)
+        cuda.call("cudaStreamWaitEvent", slot.stream, self._computed, 0)
         cuda.call("cudaEventRecord", self._begun, slot.stream)
         if replay and inference.graph is not None:
             cuda.call("cudaGraphLaunch", inference.graph, slot.stream)
@@ -165,135 +178,77 @@ class EngineRunner:
         cuda.call("cudaEventRecord", self._computed, slot.stream)
 
     def _capture(
-        self, slot: "_Slot", inference: "_Inference", sources: Sequence[int], target: int
-    ) -> Any | None:
-        """One inference as a CUDA graph; None, and a warning, if the engine cannot be captured."""
-        cuda.call("cudaStreamSynchronize", slot.stream)
+        self, slot: Slot, inference: Inference, sources: Sequence[int], target: int
+    ) -> None:
+        """Make one inference a CUDA graph; else warn that the engine cannot be captured."""
         mode = cuda.member("cudaStreamCaptureMode", "cudaStreamCaptureModeThreadLocal")
-        cuda.call("cudaStreamBeginCapture", slot.stream, mode)
         try:
-            try:
-                self._engine.enqueue(inference.context, sources, target, int(slot.stream))
-            finally:
-                captured = cuda.call("cudaStreamEndCapture", slot.stream)
-            try:
-                return cuda.call("cudaGraphInstantiate", captured, 0)
-            finally:
-                cuda.call("cudaGraphDestroy", captured)
+            with ExitStack() as made:
+                cuda.call("cudaStreamBeginCapture", slot.stream, mode)
+                try:
+                    self._engine.enqueue(inference.context, sources, target, int(slot.stream))
+                finally:
+                    captured = cuda.call("cudaStreamEndCapture", slot.stream)
+                    made.callback(cuda.call, "cudaGraphDestroy", captured)
+                inference.graph = cuda.call("cudaGraphInstantiate", captured, 0)
+        except cuda.ContextLostError:
+            raise
         except BackendError as error:
-            logger.warning("no CUDA graph, every run is enqueued anew: %s", error)
-            return None
+            # As text: a record that is kept would keep the error's frames, and the context.
+            logger.warning(
+                "a shape is enqueued anew each time, without a CUDA graph: %s", str(error)
+            )
 
     def _out_of_memory(self, shape: tuple[int, ...], error: cuda.CudaError) -> BackendError:
         """The error to raise in place of one that CUDA gave."""
         if error.status != "cudaErrorMemoryAllocation":
             return error
-        shapes = [*self._engine.input_shapes(shape), self._engine.output_shape(shape)]
-        scratch = self._engine.scratch_bytes(self._engine.context(shape))
-        itemsize = np.dtype(self._engine.output.dtype).itemsize
-        need = scratch + sum(math.prod(each) for each in shapes) * itemsize
         free, total = cuda.call("cudaMemGetInfo")
-        side = math.isqrt(int(math.prod(shape[2:]) * min(1.0, 0.8 * free / need)))
-        n, _, height, width = shape
+        *_, height, width = self._engine.input_shapes(shape)[0]
+        need = self._engine.bytes_per_pixel() * math.prod(shape)
+        if need < free:
+            return error
+        side = math.isqrt(int(height * width * min(1.0, 0.8 * free / need)))
         advice = f"tiles of {side} pixels with their halo would fit" if side else "free some of it"
         return BackendError(
-            f"{n}x{width}x{height} pixels need about {need / 2**20:.0f} MiB of device memory and "
-            f"{free / 2**20:.0f} of {total / 2**20:.0f} MiB are free; {advice}."
+            f"{shape[0]}x{width}x{height} pixels need about {need / 2**20:.0f} MiB of device "
+            f"memory and {free / 2**20:.0f} of {total / 2**20:.0f} MiB are free; {advice}."
         )
 
     @contextmanager
-    def _slot(self) -> Iterator["_Slot"]:
-        """A free slot, with the CUDA context of this backend current in the calling thread."""
+    def _slot(self) -> Iterator[Slot]:
+        """A free slot, with the CUDA context of this runner current in the calling thread.
+
+        It goes back without work under way, whatever happens.
+        """
         slot = self._free.get()
         try:
-            with cuda.context(self._context):
-                yield slot
+            with cuda.context(self.context):
+                try:
+                    yield slot
+                except BaseException:
+                    slot.drain()
+                    raise
         finally:
             self._free.put(slot)
 
+    @contextmanager
+    def _enqueuing(self, slot: Slot) -> Iterator[None]:
+        """Hold the lock of the CUDA context.
+
+        What fails half-way is over before another slot uses the scratch memory.
+        """
+        with self._lock:
+            try:
+                yield
+            except BaseException:
+                slot.drain()
+                raise
+
     def close(self) -> None:
         """Free what the device holds for it; `run` must not be called afterwards."""
-        with cuda.context(self._context):
-            for slot in self._slots:
-                slot.close()
-            self._engine.close()
-            for event in (self._begun, self._computed):
-                cuda.call("cudaEventDestroy", event)
-
-
-@dataclass
-class _Inference:
-    """Inputs of one shape in one slot: a context that nothing else uses, and its graph."""
-
-    context: IExecutionContext
-    graph: Any | None = None
-    runs: int = 0
-    """Between the slot's own buffers."""
-
-    def close(self) -> None:
-        if self.graph is not None:
-            cuda.call("cudaGraphExecDestroy", self.graph)
-
-
-class _Slot:
-    """What one picture in flight needs."""
-
-    def __init__(self, inputs: int) -> None:
-        """With buffers for so many inputs and one output."""
-        self.stream = cuda.call("cudaStreamCreateWithFlags", 1)  # cudaStreamNonBlocking
-        *self.host_inputs, self.host_output = (cuda.Buffer(pinned=True) for _ in range(inputs + 1))
-        *self.device_inputs, self.device_output = (cuda.Buffer() for _ in range(inputs + 1))
-        self._inferences: OrderedDict[tuple[int, ...], _Inference] = OrderedDict()
-
-    def find(self, shape: tuple[int, ...]) -> _Inference | None:
-        """What is kept for a shape, which becomes the newest."""
-        if shape in self._inferences:
-            self._inferences.move_to_end(shape)
-        return self._inferences.get(shape)
-
-    def keep(self, shape: tuple[int, ...], inference: _Inference) -> None:
-        """Keep an inference; where there are too many, the oldest goes."""
-        self._inferences[shape] = inference
-        if len(self._inferences) > SHAPES:
-            cuda.call("cudaStreamSynchronize", self.stream)
-            self._inferences.popitem(last=False)[1].close()
-
-    def reserve(self, buffer: cuda.Buffer, size: int) -> int:
-        """The address of one of the slot's buffers; graphs go if it is a new one."""
-        before = buffer.pointer
-        try:
-            return buffer.reserve(size)
-        finally:
-            if buffer.pointer != before:
-                for inference in self._inferences.values():
-                    inference.close()
-                    inference.graph, inference.runs = None, 0
-
-    def forget(self) -> None:
-        """Drop all contexts and graphs, once the stream is done with them."""
-        cuda.call("cudaStreamSynchronize", self.stream)
-        while self._inferences:
-            self._inferences.popitem()[1].close()
-
-    def close(self) -> None:
-        """Free everything."""
-        self.forget()
-        for buffer in (
-            *self.host_inputs, self.host_output, *self.device_inputs, self.device_output
-        ):  # fmt: skip
-            buffer.close()
-        cuda.call("cudaStreamDestroy", self.stream)
-
-
-def _sent(slot: _Slot, staged: Sequence[NDArray[Any]]) -> list[int]:
-    """The addresses on the device to which the slot's stream copies inputs."""
-    sources = []
-    for buffer, array in zip(slot.device_inputs, staged, strict=True):
-        sources.append(slot.reserve(buffer, array.nbytes))
-        _copy(sources[-1], array.ctypes.data, array.nbytes, "HostToDevice", slot.stream)
-    return sources
-
-
-def _copy(target: int, source: int, size: int, direction: str, stream: Any) -> None:
-    kind = cuda.member("cudaMemcpyKind", f"cudaMemcpy{direction}")
-    cuda.call("cudaMemcpyAsync", target, source, size, kind, stream)
+        with self._lock, ExitStack() as again:
+            # A no-op, unless the context could not be made current.
+            again.callback(self._made.close)
+            with cuda.context(self.context):
+                self._made.close()

@@ -1,0 +1,148 @@
+"""A failure of any call of CUDA or TensorRT: a clear error, nothing lost, nothing half done."""
+
+import gc
+import re
+from itertools import count
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
+
+from hfdn_deploy import Upscaler, cuda
+from hfdn_deploy.bundle import Bundle
+from hfdn_deploy.engines import BuildSpec, cached_engine, presets
+from hfdn_deploy.errors import BackendError, EngineError
+from tests.helpers.gpu import luma
+from tests.helpers.on_device import OnDevice, on_host
+
+IMAGES = [luma(8, 10)[None, None], luma(16, 12)[None, None]]
+RESTART = "the GPU is of no more use to this process: restart it"
+# What may fail without a trace: no GPU is found to build on, kernels are compiled anew, the pool
+# gives its memory back and asks again, and streams are waited for again; the test frees its arrays.
+QUIET = {
+    "cudaGetDeviceCount",
+    "cudaGetDevice",
+    "Config.set_runtime_cache",
+    "cudaMalloc",
+    "cudaStreamSynchronize",
+    "cudaFree",
+}
+
+
+@pytest.fixture
+def _few_to_collect():
+    """Let the search for garbage pass over all that is there before the test."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.collect()
+    gc.unfreeze()
+
+
+@pytest.fixture
+def expected(small_bundles):
+    with Upscaler.load(small_bundles[4], "onnxruntime", "fp32") as up:
+        return [up.backend.run(image) for image in IMAGES]
+
+
+def check(result, expected):
+    assert np.abs(result - expected).max() < 1e-5
+
+
+def of_bundle(small_bundles, expected):
+    """Return what opens a bundle, with all that this asks, and what uses it."""
+
+    def use(up):
+        check(up.upscale_luma(IMAGES[0][0, 0]), expected[0][0, 0])
+
+    return lambda: Upscaler.load(small_bundles[4], "tensorrt", "fp32"), use
+
+
+def of_engine(small_bundles, expected):
+    """Return what opens an engine, and what uses it in all ways that there are."""
+    spec = BuildSpec("rtx", (presets(4)["photo"], presets(4)["tile"]), ("sm89",))
+    engine = cached_engine(Bundle(small_bundles[4]), "fp32", spec)
+    given = np.ascontiguousarray(IMAGES[0])
+
+    def use(up):
+        backend = up.backend
+        # Plainly, captured, replayed; then with more memory, which moves.
+        for index in (0, 0, 0, 1, 0):
+            check(backend.run(IMAGES[index]), expected[index])
+        with OnDevice(given) as image, OnDevice(np.zeros_like(expected[0])) as target:
+            for result in (
+                backend.run(image),
+                backend.run(image, out=target),
+                backend.run(given, out=target),
+            ):
+                check(on_host(result), expected[0])
+        backend.seconds()
+
+    return lambda: Upscaler.load(engine, tile=None), use
+
+
+def attempt(gpu, number, load, use, *, sticky):
+    """Load, use and close while a call fails; returns its name, None if there are fewer.
+
+    Also what the user saw, and what was wrong afterwards.
+    """
+    before = len(gpu.calls)
+    gpu.fail(number, sticky=sticky)
+    loaded = closed = None
+    seen, wrong = [], []
+    try:
+        loaded = load()
+        use(loaded)
+        closed = True
+        loaded.close()
+    except (BackendError, EngineError) as error:
+        seen.append(str(error))
+    if gpu.unmet:
+        gpu.forget_faults()
+        return None, seen, wrong
+    call = gpu.calls[before + number - 1]
+    if sticky and not closed:
+        with pytest.raises(BackendError, match=RESTART):
+            use(loaded) if loaded else load()
+        assert RESTART in cuda.why_lost()
+    elif not sticky:
+        again = loaded if loaded and not closed else load()
+        use(again)
+        if again is not loaded:
+            again.close()
+        del again
+    if loaded and not closed:
+        try:
+            loaded.close()
+        except BackendError as error:
+            seen.append(str(error))
+    del loaded
+    if not sticky:
+        if gpu.leaks():
+            gc.collect()
+        wrong = [*gpu.violations, *gpu.leaks()]
+    return call, seen, wrong
+
+
+@pytest.mark.usefixtures("_few_to_collect")
+@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize(("kind", "calls"), [(of_bundle, 60), (of_engine, 170)])
+def test_a_call_that_fails(gpu, monkeypatch, caplog, small_bundles, expected, kind, calls, sticky):
+    load, use = kind(small_bundles, expected)
+    problems = []
+    for number in count(1):
+        gpu.restart()
+        monkeypatch.setattr("hfdn_deploy.cuda.runtime._lost", [])
+        call, seen, wrong = attempt(gpu, number, load, use, sticky=sticky)
+        if call is None:
+            break
+        noticed = bool(seen or caplog.records) or (call in QUIET and not sticky)
+        caplog.clear()
+        clear = all(re.fullmatch(r"[^\n]{30,400}\.", message) for message in seen)
+        restart = not sticky or (seen and all(RESTART in message for message in seen))
+        if wrong or not (clear and noticed and restart):
+            problems.append((number, call, seen, wrong))
+    gpu.restart()
+    assert problems == []
+    assert number > calls
