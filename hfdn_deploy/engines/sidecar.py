@@ -22,6 +22,9 @@ from hfdn_deploy.graph import PARTS
 SCHEMA = 2
 SUFFIX = ".engine"
 
+# Numbers, and what NVIDIA puts behind them: 10.14.1.48.post1, 10.0.0b6.
+_VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9})+)((?:a|b|rc)\d{1,9})?(?:\.post(\d{1,9}))?", re.ASCII)
+
 
 @dataclass(frozen=True)
 class EngineManifest:
@@ -121,7 +124,7 @@ def read_sidecar(engine: Path) -> EngineManifest:
 
 def _check_sense(manifest: EngineManifest) -> None:
     """Raise ValueError where a sidecar is well-formed but cannot be true."""
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})+", manifest.version, re.ASCII):
+    if not _VERSION.fullmatch(manifest.version):
         raise ValueError(f"version is {manifest.version!r:.40}")
     if manifest.spec.flavour not in FLAVOURS:
         raise ValueError(f"flavour is {manifest.spec.flavour!r:.40}")
@@ -170,8 +173,14 @@ def check_sidecar(engine: Path, manifest: EngineManifest) -> None:
 
 def _later(manifest: EngineManifest, here: str) -> bool:
     """Whether `here` is a later version of those that the engine may be run with."""
-    built, now = ([int(part) for part in v.split(".")] for v in (manifest.version, here))
-    return manifest.spec.version_compatible and built[0] == now[0] and built < now
+    found = [_VERSION.fullmatch(version) for version in (manifest.version, here)]
+    # What comes before a version is not told apart from it, and so is no later one.
+    if not manifest.spec.version_compatible or any(each is None or each[2] for each in found):
+        return False
+    built, now = (
+        [*map(int, each[1].split(".")), int(each[3] or 0)] for each in found if each is not None
+    )
+    return built[0] == now[0] and built < now
 
 
 def read_engine(engine: Path, manifest: EngineManifest) -> bytes:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -158,6 +159,30 @@ def test_a_version_compatible_engine_runs_with_later_versions_alone(engine):
         open_engine(engine)
     reseal(engine, spec=spec, version="0.9.0.1")
     with pytest.raises(EngineError, match=r"built by TensorRT-RTX 0\.9\.0\.1"):
+        open_engine(engine)
+
+
+@pytest.mark.parametrize("version", ["10.14.1.48.post1", "10.0.0b6", "11.0.0rc1", "10.16"])
+def test_an_engine_of_a_version_that_is_not_numbers_alone_is_fresh(engine, monkeypatch, version):
+    monkeypatch.setattr("importlib.metadata.version", lambda package: version)
+    reseal(engine, version=version)
+    assert open_engine(engine).manifest.version == version
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "runs"),
+    [
+        ("10.14.1.48", "10.14.1.48.post1", True),
+        ("10.14.1.48.post1", "10.14.1.49", True),
+        ("10.14.1.48.post1", "10.14.1.48", False),
+        ("10.14.1b2", "10.14.1", False),
+        ("10.14.1", "11.0.0", False),
+    ],
+)
+def test_later_versions_are_told_from_earlier_ones(engine, monkeypatch, built, here, runs):
+    monkeypatch.setattr("importlib.metadata.version", lambda package: here)
+    reseal(engine, spec=replace(read_sidecar(engine).spec, version_compatible=True), version=built)
+    with nullcontext() if runs else pytest.raises(EngineError, match=f"here is .* {here}: run"):
         open_engine(engine)
 
 
