@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
+from hfdn_deploy import cuda
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bundle import TensorSpec
 from hfdn_deploy.engines.bindings import (
@@ -46,12 +48,27 @@ def build_engine(
 
     Raises:
         BackendError: the library is not there or refuses the graph or the options.
+        ContextLostError: the process must be restarted.
     """
     cancelled = Event()
     title = f"building {name} for {', '.join(spec.targets)}"
-    return _while_spinning(
-        title, lambda: _build(name, model, inputs, spec, timing_cache, cancelled), cancelled.set
-    )
+    context = _caller_context()
+
+    def build() -> bytes:
+        with context:
+            return _build(name, model, inputs, spec, timing_cache, cancelled)
+
+    return _while_spinning(title, build, cancelled.set)
+
+
+def _caller_context() -> AbstractContextManager[None]:
+    """What makes the CUDA context of this thread, if there is a GPU, current in another."""
+    try:
+        return cuda.context(cuda.current_context())
+    except cuda.ContextLostError:
+        raise
+    except BackendError:
+        return nullcontext()
 
 
 def _build(
