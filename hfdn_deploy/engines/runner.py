@@ -246,9 +246,15 @@ class EngineRunner:
                 raise
 
     def close(self) -> None:
-        """Free what the device holds for it; `run` must not be called afterwards."""
-        with self._lock, ExitStack() as again:
-            # A no-op, unless the context could not be made current.
-            again.callback(self._made.close)
-            with cuda.context(self.context):
-                self._made.close()
+        """Free what the device holds for it; `run` must not be called afterwards.
+
+        If CUDA is lost to this process, nothing can be freed, which is a warning.
+        """
+        try:
+            with self._lock, ExitStack() as again:
+                # A no-op, unless the context could not be made current.
+                again.callback(self._made.close)
+                with cuda.context(self.context):
+                    self._made.close()
+        except cuda.ContextLostError as error:
+            logger.warning("an engine was not freed: %s", str(error))

@@ -10,6 +10,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any, Self
 
+from hfdn_deploy.cuda import why_lost
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import Image
 from hfdn_deploy.service.batcher import Batcher, StoppedError, Upscaled
@@ -74,6 +75,8 @@ class Service:
     @property
     def dead(self) -> str:
         """Why only a restart helps; empty if it lives."""
+        if lost := why_lost():
+            return lost
         stuck = self.batcher.stuck
         if stuck > max(STUCK_SECONDS, self.limits.answer_seconds):
             return f"the backend has not finished a tile for {stuck:.0f} s; restart the service."

@@ -1,0 +1,91 @@
+"""The CUDA context that a caller made current, and one that broke; on the simulated GPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
+
+from cuda.bindings import driver
+
+from hfdn_deploy import Upscaler, cuda
+from hfdn_deploy.bundle import TensorSpec
+from hfdn_deploy.engines import FLAVOURS, BuildSpec, build_engine, presets
+from hfdn_deploy.options import ModelOptions
+from tests.helpers.gpu import luma
+from tests.helpers.small_bundle import small_model
+
+OWN = 0xABC
+
+
+@pytest.fixture
+def own_context(gpu):
+    """A context of the caller's own, current in this thread."""
+    cuda.current_context()
+    gpu.contexts.add(OWN)
+    with cuda.context(driver.CUcontext(OWN)):
+        yield
+
+
+@pytest.mark.usefixtures("own_context")
+def test_an_engine_is_built_in_the_context_of_the_caller(gpu, monkeypatch):
+    trt = FLAVOURS["rtx"].trt
+    builder, seen = trt.Builder, []
+
+    def note(log):
+        seen.append(gpu.context)
+        return builder(log)
+
+    monkeypatch.setattr(trt, "Builder", note)
+    model = small_model(4)
+    spec = BuildSpec("rtx", (presets(4)["720p"],), ("sm89",))
+    inputs = [TensorSpec.from_onnx(model.graph.input[0])]
+    assert build_engine("small", model.SerializeToString(), inputs, spec)
+    assert seen == [OWN]
+
+
+def test_without_a_context_of_its_own_a_build_needs_no_gpu(gpu):
+    gpu.fail(1)  # as where there is no driver
+    model = small_model(2)
+    spec = BuildSpec("rtx", (presets(2)["720p"],), ("sm89",))
+    inputs = [TensorSpec.from_onnx(model.graph.input[0])]
+    assert build_engine("small", model.SerializeToString(), inputs, spec)
+
+
+@pytest.mark.usefixtures("own_context")
+def test_any_thread_runs_in_the_context_in_which_it_was_opened(gpu, small_bundles):
+    planes = [luma(18 - index, 32) for index in range(3)]
+    with Upscaler.load(small_bundles[4], "onnxruntime", "fp32", tile=None) as reference:
+        expected = [reference.upscale_luma(plane) for plane in planes]
+    with (
+        Upscaler.load(small_bundles[4], "tensorrt", "fp32", tile=8) as up,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        for result, right in zip(threads.map(up.upscale_luma, planes), expected, strict=True):
+            assert np.abs(result - right).max() < 1e-5
+        assert {stream.context for stream in gpu.streams.values()} == {OWN}
+
+
+def test_a_service_whose_context_broke_says_that_it_must_be_restarted(gpu, small_bundles, photo):
+    pytest.importorskip("fastapi")
+    from hfdn_deploy.service import ModelSettings
+    from tests.helpers.service import encoded, running
+
+    model = ModelOptions(model=str(small_bundles[4]), backend="tensorrt", precision="fp32")
+    png = encoded(photo[:16, :24], ".png")
+    with running(ModelSettings((model,))) as served:
+        assert served.post(png).status_code == 200
+        assert served.get("/healthz").status_code == 200
+        gpu.fail(1, sticky=True)
+        answer = served.post(png)
+        assert answer.status_code == 500
+        assert "restart it" in answer.text
+        for path in ("/livez", "/readyz", "/healthz"):
+            health = served.get(path)
+            assert health.status_code == 503
+            assert health.json()["reason"].endswith(
+                "(CUDA_ERROR_ILLEGAL_ADDRESS); the GPU is of no more use to this process: "
+                "restart it."
+            )
+    gpu.restart()
