@@ -1,5 +1,6 @@
 """The CUDA context that a caller made current, and one that broke; on the simulated GPU."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_any_thread_runs_in_the_context_in_which_it_was_opened(gpu, small_bundle
         for result, right in zip(threads.map(up.upscale_luma, planes), expected, strict=True):
             assert np.abs(result - right).max() < 1e-5
         assert {stream.context for stream in gpu.streams.values()} == {OWN}
+
+
+def test_an_image_that_does_not_fit_on_the_device_goes_in_tiles(small_bundles):
+    plane = np.tile(luma(18, 32), (9, 5))
+    with Upscaler.load(small_bundles[4], "onnxruntime", "fp32", tile=None) as reference:
+        expected = reference.upscale_luma(plane)
+    free, _ = cuda.call("cudaMemGetInfo")
+    hog = cuda.call("cudaMalloc", free - (8 << 20))
+    with Upscaler.load(small_bundles[4], "tensorrt", "fp32") as up:
+        # 400 bytes of scratch memory a pixel; for two images in flight 4 of input, 64 of output.
+        assert up.backend.bytes_per_pixel() == 400 + 2 * (4 + 64)
+        side = math.isqrt((4 << 20) // 536) - 2 * 2
+        assert up.plan((88, 88)).side is None
+        assert up.plan(plane.shape).side == side == 84
+        assert np.abs(up.upscale_luma(plane) - expected).max() < 1e-5
+    cuda.call("cudaFree", hog)
 
 
 def test_a_service_whose_context_broke_says_that_it_must_be_restarted(gpu, small_bundles, photo):

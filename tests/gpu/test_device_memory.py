@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
 
-from hfdn_deploy import Upscaler, backends, cuda
+from hfdn_deploy import Upscaler, cuda
 from hfdn_deploy.errors import BackendError, InputError
-from tests.helpers.gpu import luma, real_gpu
+from tests.helpers.gpu import luma, real_gpu, skip_without
 from tests.helpers.on_device import OnDevice, on_host
 
 pytestmark = pytest.mark.gpu
@@ -20,6 +20,7 @@ NON_BLOCKING = 1
 @pytest.fixture
 def up(small_bundles):
     """An upscaler on an engine of the shipped network, or a small one on a simulated GPU."""
+    skip_without("tensorrt")
     model = 4 if REAL else small_bundles[4]
     with Upscaler.load(model, "tensorrt", "fp16" if REAL else "fp32", tile=None) as up:
         yield up
@@ -116,6 +117,7 @@ def test_memory_is_not_used_again_before_its_reader_is_done(up):
 
 
 def test_a_result_outlives_its_backend(small_bundles):
+    skip_without("tensorrt")
     with Upscaler.load(4 if REAL else small_bundles[4], "tensorrt", "fp32", tile=None) as up:
         expected = up.upscale_luma(luma())
         result = up.backend.run(OnDevice(batch(luma())))
@@ -174,8 +176,7 @@ def test_the_events_clock_the_computation_alone(up):
 @pytest.mark.parametrize("backend", ["tensorrt", "cuda"])
 def test_arrays_of_pytorch_are_taken(backend):
     torch = pytest.importorskip("torch", exc_type=ModuleNotFoundError)
-    if backend != "tensorrt" and (reason := backends.why_unavailable(backend)):
-        pytest.skip(str(reason))
+    skip_without(backend)
     plane = luma()
     with Upscaler.load(4, backend, "fp16") as up:
         expected = up.upscale_luma(plane)

@@ -125,6 +125,7 @@ def attempt(gpu, number, load, use, *, sticky):
     return call, seen, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_to_collect")
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize(("kind", "calls"), [(of_bundle, 60), (of_engine, 170)])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 import weakref
 from collections import Counter
 from functools import cache
@@ -239,6 +240,9 @@ class Context(_Object):
         places = {name: self._span(name) for name in self._engine.tensors}
         feeds = {name: (places[name], self._shapes[name]) for name in self._engine.inputs}
         into = places[self._engine.output.name]
+        if self._gpu.captures():
+            # A network's kernels are enqueued one by one; meanwhile other threads go on.
+            time.sleep(0.001)
         with self._gpu.lock:
             stream = self._gpu.stream(stream_handle)
             # The first run of a shape may allocate.
