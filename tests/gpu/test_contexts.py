@@ -4,6 +4,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
@@ -11,10 +12,21 @@ pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
 from cuda.bindings import driver
 
 from hfdn_deploy import Upscaler, cuda
-from hfdn_deploy.bundle import TensorSpec
-from hfdn_deploy.engines import FLAVOURS, BuildSpec, build_engine, presets
+from hfdn_deploy.bundle import Bundle, TensorSpec
+from hfdn_deploy.engines import (
+    FLAVOURS,
+    BuildSpec,
+    EngineRunner,
+    build_engine,
+    cached_engine,
+    open_engine,
+    presets,
+)
+from hfdn_deploy.graph import part_of
 from hfdn_deploy.options import ModelOptions
 from tests.helpers.gpu import luma
+from tests.helpers.graphs import run
+from tests.helpers.on_device import OnDevice, on_host
 from tests.helpers.small_bundle import small_model
 
 OWN = 0xABC
@@ -106,3 +118,21 @@ def test_a_service_whose_context_broke_says_that_it_must_be_restarted(gpu, small
                 "restart it."
             )
     gpu.restart()
+
+
+def test_a_runner_takes_pixels(small_bundles, photo):
+    """An engine of the image graph: other axes, another dtype."""
+    bundle = Bundle(small_bundles[4])
+    spec = BuildSpec("rtx", (presets(4)["photo"],), ("sm89",))
+    runner = EngineRunner(open_engine(cached_engine(bundle, "fp32", spec, "image"), part="image"))
+    model = onnx.load_model_from_string(part_of(bundle.read_model("fp32"), "image", 4))
+    for crop in (photo[:12, :10], photo[8:20, 5:15], photo[:7, :9]):
+        image = np.ascontiguousarray(crop[None])
+        expected = run(model, image=image)
+        result = runner.run([image])
+        assert result.dtype == np.uint8
+        assert result.shape == (1, 4 * crop.shape[0], 4 * crop.shape[1], 3)
+        assert (result == expected).all()
+        with OnDevice(image) as given:
+            assert (on_host(runner.run([given])) == expected).all()
+    runner.close()

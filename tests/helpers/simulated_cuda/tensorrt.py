@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import time
 import weakref
 from collections import Counter
@@ -88,15 +87,29 @@ def _session(sha256: str) -> Any:
     return ort.InferenceSession(_PARSED[sha256], options, providers=["CPUExecutionProvider"])
 
 
+@cache
+def _output_shape(sha256: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a graph's output for inputs of these shapes; tried, as it need not say so."""
+    session = _session(sha256)
+    types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+    feeds = {
+        each.name: np.zeros(shape, types[each.type])
+        for each, shape in zip(session.get_inputs(), shapes, strict=True)
+    }
+    return tuple(session.run(None, feeds)[0].shape)
+
+
 class Engine(_Object):
     """See `bindings.ICudaEngine`."""
 
     def __init__(self, gpu: SimulatedGpu, trt: Any, log: Any, sidecar: Any) -> None:
         super().__init__(gpu, trt, log)
-        graph = onnx.load_model_from_string(_PARSED[sidecar["onnx_sha256"]]).graph
+        self.sha256 = sidecar["onnx_sha256"]
+        """Of the graph."""
+        graph = onnx.load_model_from_string(_PARSED[self.sha256]).graph
         self.inputs = {value.name: TensorSpec.from_onnx(value) for value in graph.input}
         self.output = TensorSpec.from_onnx(graph.output[0])
-        self.session = _session(sidecar["onnx_sha256"])
+        self.session = _session(self.sha256)
         self._profiles = sidecar["spec"]["profiles"]
         self.num_optimization_profiles = len(self._profiles)
         self.num_io_tensors = len(graph.input) + 1
@@ -200,19 +213,10 @@ class Context(_Object):
         return self._trt.Dims(self._shapes.get(name) or self._output_shape())
 
     def _output_shape(self) -> tuple[int, ...]:
-        """The output's shape, whose sides are multiples of those of the inputs."""
-        sides: dict[str, int] = {}
-        for name, tensor in self._engine.inputs.items():
-            shape = self._shapes.get(name, (-1,) * len(tensor.shape))
-            sides |= {
-                side: size
-                for side, size in zip(tensor.shape, shape, strict=True)
-                if isinstance(side, str)
-            }
-        return tuple(
-            side if isinstance(side, int) else _multiplied(side, sides)
-            for side in self._engine.output.shape
-        )
+        if len(self._shapes) < len(self._engine.inputs):
+            return (-1,) * len(self._engine.output.shape)
+        shapes = (self._shapes[name] for name in self._engine.inputs)
+        return _output_shape(self._engine.sha256, *shapes)
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if self._fails("set_tensor_address"):
@@ -292,9 +296,3 @@ class Context(_Object):
             gpu.runs.append((kind, next(iter(feeds.values()))[1]))
 
         return compute
-
-
-def _multiplied(side: str, sides: dict[str, int]) -> int:
-    """A side such as "4*height"."""
-    factor, name = re.fullmatch(r"(?:(\d+)\*)?(\w+)", side).groups()  # type: ignore[union-attr]
-    return int(factor or 1) * sides[name]
