@@ -37,3 +37,28 @@ def test_members_of_enumerations_exist(trt):
 
 def test_keyword_arguments_exist(trt):
     assert "ignore_mismatch" in trt.IBuilderConfig.set_timing_cache.__doc__
+
+
+@pytest.mark.parametrize(
+    ("double", "protocol"),
+    [
+        ("Runtime", bindings.Runtime),
+        ("Engine", bindings.ICudaEngine),
+        ("Context", bindings.IExecutionContext),
+        ("Config", bindings.IRuntimeConfig),
+        ("KernelCache", bindings.IRuntimeCache),
+    ],
+)
+def test_what_is_used_of_tensorrt_is_simulated(double, protocol):
+    """The simulated GPU of the tests takes what the protocols, and so the real module, take."""
+    pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
+    from tests.helpers.simulated_cuda import tensorrt
+
+    methods = {name: value for name, value in vars(protocol).items() if inspect.isfunction(value)}
+    del methods["__init__"], methods["__subclasshook__"]
+    if double == "Engine":
+        del methods["create_engine_inspector"]
+    assert methods
+    for name, method in methods.items():
+        own = inspect.signature(getattr(getattr(tensorrt, double), name))
+        assert list(own.parameters) == list(inspect.signature(method).parameters), name
