@@ -161,8 +161,13 @@ class EngineTiling(Tiling):
         self.largest = min(largest, max(fitting, 2 * self.halo + _SMALLEST))
 
     def _open(self, part: str) -> EngineRunner:
-        with cuda.context(self._backend.context):
-            return EngineRunner(self._backend.engine(self._backend.precision, part))
+        with ExitStack() as made:
+            with cuda.context(self._backend.context):
+                engine = self._backend.engine(self._backend.precision, part)
+                runner = EngineRunner(engine)
+                made.callback(runner.close)
+            made.pop_all()
+        return runner
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

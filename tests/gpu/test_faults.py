@@ -51,10 +51,14 @@ def check(result, expected):
 
 
 def of_bundle(small_bundles, expected):
-    """Return what opens a bundle, with all that this asks, and what uses it."""
+    """Return what opens a bundle, with all that this asks, and what uses it and its tiles."""
+    image = IMAGES[0]
 
     def use(up):
-        check(up.upscale_luma(IMAGES[0][0, 0]), expected[0][0, 0])
+        check(up.upscale_luma(image[0, 0]), expected[0][0, 0])
+        tiling = up.backend.tiling
+        mean = tiling.pooled_sums(image, np.ones_like(image)) / np.float32(image.size)
+        check(tiling.run_tile(image, mean), expected[0])
 
     return lambda: Upscaler.load(small_bundles[4], "tensorrt", "fp32"), use
 
@@ -128,7 +132,7 @@ def attempt(gpu, number, load, use, *, sticky):
 @pytest.mark.slow
 @pytest.mark.usefixtures("_few_to_collect")
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
-@pytest.mark.parametrize(("kind", "calls"), [(of_bundle, 60), (of_engine, 170)])
+@pytest.mark.parametrize(("kind", "calls"), [(of_bundle, 140), (of_engine, 170)])
 def test_a_call_that_fails(gpu, monkeypatch, caplog, small_bundles, expected, kind, calls, sticky):
     load, use = kind(small_bundles, expected)
     problems = []
