@@ -14,7 +14,7 @@ from hfdn_deploy.backends.onnxruntime import OnnxRuntimeSessions, failures
 from hfdn_deploy.backends.probes import import_reason
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import ModelFile
-from hfdn_deploy.cuda import borrow, call, is_device_array
+from hfdn_deploy.cuda import DeviceView, as_device_array, borrow, call, is_device_array
 from hfdn_deploy.errors import BackendError, first_line
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class DeviceSessions(OnnxRuntimeSessions):
         binding = session.io_binding()
         on_device = is_device_array(given)
         if on_device:
+            given = as_device_array(given)
             shape = tuple(given.shape)
             address = borrow(given, shape, dtype)
             binding.bind_input(source.name, "cuda", self._device, dtype, shape, address)
@@ -60,7 +61,9 @@ class DeviceSessions(OnnxRuntimeSessions):
         binding.bind_output(target.name, "cuda", self._device)
         session.run_with_iobinding(binding)
         if on_device:
-            return _DeviceOutput(binding.get_outputs()[0], dtype)
+            (value,) = binding.get_outputs()
+            shape = tuple(value.shape())
+            return DeviceView(value, value.data_ptr(), shape, dtype, self._device)
         return binding.copy_outputs_to_cpu()[0]
 
 
@@ -168,24 +171,3 @@ def _register(name: str, library: str) -> None:
     import onnxruntime as ort
 
     ort.register_execution_provider_library(name, library)
-
-
-class _DeviceOutput:
-    """An output that ONNX Runtime left on the device."""
-
-    def __init__(self, value: Any, dtype: np.dtype[Any]) -> None:
-        self._value = value
-        self.dtype = dtype
-        self.shape = tuple(value.shape())
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol; the run has ended, so no stream is named."""
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self._value.data_ptr(), False),
-            "strides": None,
-            "version": 3,
-            "stream": None,
-        }

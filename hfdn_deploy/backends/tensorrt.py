@@ -111,10 +111,14 @@ class TensorRTBackend(Backend):
 class BundleBackend(TensorRTBackend):
     """The engines of one precision of a bundle: from the user's cache, or built into it.
 
+    Those of luma whole come first, the others when they are first asked for.
+
     Raises:
         BundleError, GateError: the graph is missing, changed or did not pass its gates.
         EngineError, BackendError: as for `TensorRTBackend`, or an engine cannot be built.
     """
+
+    takes_images = True
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         flavour = choose_flavour("auto").name
@@ -122,11 +126,31 @@ class BundleBackend(TensorRTBackend):
         self._bundle = bundle
         self._spec = BuildSpec(flavour, (profile,), resolve_targets(flavour, ()))
         super().__init__(self.engine(precision, "whole"))
+        self._parts = Parts(self._open)
         try:
-            self.tiling: EngineTiling | None = EngineTiling(self, bundle, min(profile.maximum[1:]))
+            self.tiling: EngineTiling | None = EngineTiling(
+                self, self._parts, bundle, min(profile.maximum[1:])
+            )
         except BaseException:
             self._whole.close()
             raise
+
+    def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `Backend.run_images`; an array on a device gives an array on that device.
+
+        Errors as for `run`, or of a build, which is done for the first images.
+        """
+        upscaled: NDArray[np.uint8] = self._parts["image"].run([images])
+        return upscaled
+
+    def _open(self, part: str) -> EngineRunner:
+        with ExitStack() as made:
+            with cuda.context(self.context):
+                engine = self.engine(self.precision, part)
+                runner = EngineRunner(engine)
+                made.callback(runner.close)
+            made.pop_all()
+        return runner
 
     def engine(self, precision: str, part: str) -> Engine:
         """Return the engine of a part of the graph, one of `graph.PARTS`."""
@@ -137,8 +161,8 @@ class BundleBackend(TensorRTBackend):
         """See `Backend.close`."""
         with ExitStack() as each:
             each.callback(super().close)
-            if self.tiling:
-                each.callback(self.tiling.close)
+            for runner in self._parts.clear():
+                each.callback(runner.close)
 
 
 class EngineTiling(Tiling):
@@ -148,32 +172,25 @@ class EngineTiling(Tiling):
     that is run whole, if that fits into half of the device memory that was free at the start.
     """
 
-    def __init__(self, backend: BundleBackend, bundle: Bundle, largest: int) -> None:
+    def __init__(
+        self, backend: BundleBackend, parts: Parts[EngineRunner], bundle: Bundle, largest: int
+    ) -> None:
         entry = bundle.entry(graph_for(backend.precision, "cuda"))
         self.scale = backend.scale
         self.halo = entry.halo
         self.pools = entry.pooled is not None
         self._backend = backend
-        self._runners = Parts(self._open)
+        self._parts = parts
         with cuda.context(backend.context):
             free, _ = cuda.call("cudaMemGetInfo")
         fitting = math.isqrt(free // 2 // backend.bytes_per_pixel())
         self.largest = min(largest, max(fitting, 2 * self.halo + _SMALLEST))
 
-    def _open(self, part: str) -> EngineRunner:
-        with ExitStack() as made:
-            with cuda.context(self._backend.context):
-                engine = self._backend.engine(self._backend.precision, part)
-                runner = EngineRunner(engine)
-                made.callback(runner.close)
-            made.pop_all()
-        return runner
-
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Tiling.pooled_sums`; errors as for `TensorRTBackend.run`, or of a build."""
-        return self._runners["statistics"].run([lr, inside])
+        return self._parts["statistics"].run([lr, inside])
 
     def run_tile(
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
@@ -181,10 +198,4 @@ class EngineTiling(Tiling):
         """See `Tiling.run_tile`; errors as for `TensorRTBackend.run`, or of a build."""
         if pooled is None:
             return self._backend.run(lr)
-        return self._runners["tile"].run([lr, pooled])
-
-    def close(self) -> None:
-        """Free what the device holds for them."""
-        with ExitStack() as each:
-            for runner in self._runners.clear():
-                each.callback(runner.close)
+        return self._parts["tile"].run([lr, pooled])

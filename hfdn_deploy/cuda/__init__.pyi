@@ -1,11 +1,16 @@
+from .dlpack import LEGACY_STREAM
 from .memory import (
-    LEGACY_STREAM,
+    HELD,
     Buffer,
     DeviceArray,
+    DeviceView,
+    HostArray,
     Pool,
+    as_device_array,
     borrow,
     is_device_array,
     like,
+    view,
 )
 from .runtime import (
     ContextLostError,
@@ -21,13 +26,17 @@ from .runtime import (
 )
 
 __all__ = [
+    "HELD",
     "LEGACY_STREAM",
     "Buffer",
     "ContextLostError",
     "CudaError",
     "Device",
     "DeviceArray",
+    "DeviceView",
+    "HostArray",
     "Pool",
+    "as_device_array",
     "borrow",
     "call",
     "check_context",
@@ -37,5 +46,6 @@ __all__ = [
     "like",
     "lock_of",
     "member",
+    "view",
     "why_lost",
 ]

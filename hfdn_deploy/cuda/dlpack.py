@@ -15,6 +15,8 @@ from hfdn_deploy.errors import InputError
 
 CUDA = 2
 """A device that is CUDA's, as DLPack numbers it."""
+LEGACY_STREAM = 1
+"""The default stream of libraries that name none; also of PyTorch."""
 # The kind of a NumPy dtype by DLPack's code for it.
 _KINDS = {0: "i", 1: "u", 2: "f"}
 _NAME, _USED = b"dltensor", b"used_dltensor"
@@ -99,6 +101,24 @@ def lend(
     return _new(place, _NAME, ctypes.cast(_destructor, ctypes.c_void_p))
 
 
+def interface(
+    address: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    strides: tuple[int, ...] | None = None,
+    stream: int | None = None,
+) -> dict[str, Any]:
+    """`__cuda_array_interface__`, version 3; without a stream nothing is pending on the array."""
+    return {
+        "shape": shape,
+        "typestr": dtype.str,
+        "data": (address, False),
+        "strides": strides,
+        "version": 3,
+        "stream": stream,
+    }
+
+
 class Taken:
     """An array of somebody's that came as a capsule, with `__cuda_array_interface__`."""
 
@@ -123,15 +143,8 @@ class Taken:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol; `__dlpack__` has seen to the stream."""
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self.address, False),
-            "strides": self.strides,
-            "version": 3,
-            "stream": None,
-        }
+        """Version 3 of the protocol, for the stream that `__dlpack__` was called for."""
+        return interface(self.address, self.shape, self.dtype, self.strides, LEGACY_STREAM)
 
     def __del__(self) -> None:
         if (managed := getattr(self, "_managed", None)) and managed.deleter:

@@ -3,20 +3,20 @@
 import ctypes
 import math
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from hfdn_deploy.cuda.dlpack import CUDA, LEGACY_STREAM, Taken, interface, lend
 from hfdn_deploy.cuda.runtime import CudaError, call, context
 from hfdn_deploy.errors import BackendError, InputError
 
-LEGACY_STREAM = 1
-"""The default stream of libraries that name none; also of PyTorch."""
-
 # Results that a caller is done with, kept for the next ones.
 _KEPT = 4
+HELD = 16
+"""Page-locked results that callers may hold: a machine has no other use for such memory."""
 
 
 class Buffer:
@@ -53,16 +53,20 @@ class Buffer:
 
 
 class Pool:
-    """Device memory for results, used again when their arrays are gone.
+    """Memory for results, on the device or page-locked, used again when their arrays are gone.
 
-    Who takes memory from it must let its own stream wait for the legacy default stream, on which
-    the former owner may have work under way. `take` and `close` must not be called at the same
-    time.
+    Who takes device memory from it must let its own stream wait for the legacy default stream, on
+    which the former owner may have work under way. `take` and `close` must not be called at the
+    same time.
     """
 
-    def __init__(self, handle: Any) -> None:
-        """Make an empty pool of a CUDA context."""
+    def __init__(self, handle: Any, pinned: bool = False) -> None:
+        """Make an empty pool of a CUDA context, which is current."""
         self._context = handle
+        self._pinned = pinned
+        self.lent = 0
+        """How many results hold memory of it, about."""
+        self.device = int(call("cudaGetDevice"))
         self._free: deque[Buffer] = deque()
         self._closed = False
 
@@ -72,13 +76,14 @@ class Pool:
         Raises:
             CudaError: there is not enough device memory.
         """
+        self.lent += 1
         fitting = [buffer for buffer in list(self._free) if size <= buffer.size <= 2 * size]
         if fitting:
             best = min(fitting, key=lambda buffer: buffer.size)
             self._free.remove(best)
             return best
         self._shrink(_KEPT)
-        buffer = Buffer()
+        buffer = Buffer(self._pinned)
         try:
             buffer.reserve(size)
         except CudaError:
@@ -88,21 +93,21 @@ class Pool:
 
     def give(self, buffer: Buffer) -> None:
         """Take memory back, also in a finalizer: CUDA is not called before the pool is closed."""
+        self.lent -= 1
         self._free.append(buffer)
         if self._closed:
-            # At the interpreter's end the context may be gone, and its memory with it.
-            with suppress(BackendError), context(self._context):
+            # At the interpreter's end the context may be gone, and its memory with it, or the driver.
+            with suppress(BackendError, RuntimeError), context(self._context):
                 self._shrink(0)
 
     def _shrink(self, most: int) -> None:
         """Free the oldest, as far as there are more than `most`."""
-        with suppress(IndexError):  # another thread may take the last one
+        # Another thread may take the last one.
+        with ExitStack() as each, suppress(IndexError):
             while len(self._free) > most:
-                buffer = self._free.popleft()
-                try:
-                    call("cudaStreamSynchronize", LEGACY_STREAM)
-                finally:
-                    buffer.close()
+                each.callback(self._free.popleft().close)
+                # Called before that, as the last in is the first out.
+                each.callback(call, "cudaStreamSynchronize", LEGACY_STREAM)
 
     def close(self) -> None:
         """Free what is in it, and from now on what comes back."""
@@ -110,30 +115,44 @@ class Pool:
         self._shrink(0)
 
 
-class DeviceArray:
-    """An array on the device that owns its memory; CuPy, torch and others take it as it is.
+class DeviceView:
+    """A contiguous array on a device for whatever library takes it: CuPy, torch, TensorFlow.
+
+    Nothing is pending on it, so no stream is named.
+    """
+
+    def __init__(
+        self, owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
+    ) -> None:
+        """Describe the memory of an owner, who is kept as long."""
+        self._owner, self._address = owner, address
+        self.shape, self.dtype, self.device = shape, dtype, device
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the protocol."""
+        return interface(self._address, self.shape, self.dtype)
+
+    def __dlpack__(self, **_: Any) -> Any:
+        """A capsule, good on any stream."""
+        return lend(self, self._address, self.shape, self.dtype, self.__dlpack_device__())
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Kind and index of the device."""
+        return CUDA, self.device
+
+
+class DeviceArray(DeviceView):
+    """An array on the device that owns its memory.
 
     Work that reads it on another stream than the legacy default one must be over before the array
     is dropped.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> None:
-        self.shape = shape
-        self.dtype = dtype
         self._pool = pool
         self._buffer = pool.take(math.prod(shape) * dtype.itemsize)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol; nothing is pending, so no stream is named."""
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self._buffer.pointer, False),
-            "strides": None,
-            "version": 3,
-            "stream": None,
-        }
+        super().__init__(None, self._buffer.pointer, shape, dtype, pool.device)
 
     def __del__(self) -> None:
         if hasattr(self, "_buffer"):  # else there was no memory for it
@@ -149,9 +168,47 @@ def like(given: object, result: Any) -> Any:
     return gpuarray.GPUArray(result.shape, result.dtype, gpudata=pointer, base=result)
 
 
+class HostArray:
+    """Page-locked memory of a pool, of which NumPy makes an array; with that it goes back."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> None:
+        self._pool = pool
+        self._buffer = pool.take(math.prod(shape) * dtype.itemsize)
+        place = self._buffer.pointer, False
+        typestr = dtype.str
+        self.__array_interface__ = {"shape": shape, "typestr": typestr, "data": place, "version": 3}
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            self._pool.give(self._buffer)
+
+
 def is_device_array(array: object) -> bool:
-    """Whether this is an array on a device: PyCUDA's, CuPy's, torch's, ours."""
-    return hasattr(array, "__cuda_array_interface__")
+    """Whether this is an array on a CUDA device: PyCUDA's, CuPy's, torch's, TensorFlow's, ours."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return True
+    where = getattr(array, "__dlpack_device__", None)
+    return where is not None and where()[0] == CUDA
+
+
+def as_device_array(array: Any) -> Any:
+    """An array on a device with `__cuda_array_interface__`, by way of DLPack if it has none."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return array
+    return Taken(array.__dlpack__(stream=LEGACY_STREAM))
+
+
+def view(array: Any, shape: tuple[int, ...]) -> DeviceView:
+    """The memory of a contiguous array on a device in another shape of the same size.
+
+    Raises:
+        InputError: it has gaps.
+    """
+    owner = as_device_array(array)
+    given = owner.__cuda_array_interface__
+    dtype = np.dtype(given["typestr"])
+    address = borrow(owner, tuple(given["shape"]), dtype)
+    return DeviceView(owner, address, shape, dtype, int(call("cudaGetDevice")))
 
 
 def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -161,18 +218,18 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
         InputError: it has another shape or dtype, or gaps.
         CudaError: their work failed, or a stream captures while an array names no stream.
     """
-    interface = array.__cuda_array_interface__
-    given = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    given = array.__cuda_array_interface__
+    kind = tuple(given["shape"]), np.dtype(given["typestr"])
     strides = tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    gaps = interface.get("strides") not in (None, strides)
-    if given != (shape, dtype) or gaps:
+    gaps = given.get("strides") not in (None, strides)
+    if kind != (shape, dtype) or gaps:
         raise InputError(
-            f"the device array is {given[1]} {given[0]}{' with gaps' * gaps}; give a contiguous "
+            f"the device array is {kind[1]} {kind[0]}{' with gaps' * gaps}; give a contiguous "
             f"{dtype} array {shape}."
         )
-    if interface.get("version", 0) < 3:
+    if given.get("version", 0) < 3:
         # Before version 3 the protocol has no word for the stream that an array is written on.
         call("cudaDeviceSynchronize")
-    elif (stream := interface.get("stream")) is not None:
+    elif (stream := given.get("stream")) is not None:
         call("cudaStreamSynchronize", stream)
-    return int(interface["data"][0])
+    return int(given["data"][0])

@@ -47,6 +47,8 @@ class EngineRunner:
             made.callback(self._scratch.close)
             self._results = cuda.Pool(self.context)
             made.callback(self._results.close)
+            self._on_host = cuda.Pool(self.context, pinned=True)
+            made.callback(self._on_host.close)
             self._begun, self._computed = (create(made, "Event") for _ in range(2))
             self._slots = [Slot(len(self._engine.inputs), made) for _ in range(SLOTS)]
             self._made = made.pop_all()
@@ -60,7 +62,7 @@ class EngineRunner:
 
         Args:
             inputs: the image and what else the engine takes, in its sidecar's order, all on the
-                host or all with `__cuda_array_interface__`.
+                host or all on a device, with `__cuda_array_interface__` or `__dlpack__`.
             out: array on the device to write to and to return.
 
         Raises:
@@ -85,27 +87,29 @@ class EngineRunner:
         *kinds, output = self._kinds(shape)
         with self._enqueuing(slot):
             self._inference(slot, shape)  # it refuses the shape before memory is taken for it
-            staged = slot.reserve([*kinds, output] if out is None else kinds)
-        for array, given in zip(staged, inputs, strict=False):
+            if out is None:
+                result = np.asarray(cuda.HostArray(*output, self._on_host))
+            staged = slot.reserve(kinds, 0 if out is not None else result.nbytes)
+        for array, given in zip(staged, inputs, strict=True):
             array[...] = given
-        places = slot.places(staged)
         with self._enqueuing(slot):
             inference = self._inference(slot, shape)
-            target = places[-1] if out is None else cuda.borrow(out, *output)
-            sources = places[: len(kinds)]
-            for place, array in zip(sources, staged, strict=False):
+            target = slot.output.pointer if out is None else cuda.borrow(out, *output)
+            for place, array in zip(slot.sources, staged, strict=True):
                 slot.copy(place, array.ctypes.data, array.nbytes, "HostToDevice")
-            self._compute(slot, inference, sources, target, replay=out is None)
+            self._compute(slot, inference, slot.sources, target, replay=out is None)
             if out is None:
-                result = staged[-1]
                 slot.copy(result.ctypes.data, target, result.nbytes, "DeviceToHost")
         cuda.call("cudaStreamSynchronize", slot.stream)
-        return result.copy() if out is None else out
+        if out is not None:
+            return out
+        return result if self._on_host.lent <= cuda.HELD else result.copy()
 
     def _run_on_device(
         self, slot: Slot, shape: tuple[int, ...], inputs: Sequence[Any], out: Any
     ) -> Any:
         *kinds, output = self._kinds(shape)
+        inputs = [cuda.as_device_array(given) for given in inputs]
         with self._enqueuing(slot):
             inference = self._inference(slot, shape)
             sources = [cuda.borrow(given, *kind) for given, kind in zip(inputs, kinds, strict=True)]

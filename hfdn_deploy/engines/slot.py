@@ -56,35 +56,42 @@ class Slot:
         self.stream = create(made, "Stream", 1)  # cudaStreamNonBlocking
         self._legacy = create(made, "Event")
         self._host, self._device = (
-            [cuda.Buffer(pinned) for _ in range(inputs + 1)] for pinned in (True, False)
+            [cuda.Buffer(pinned) for _ in range(inputs)] for pinned in (True, False)
         )
-        for buffer in (*self._host, *self._device):
+        self.output = cuda.Buffer()
+        for buffer in (*self._host, *self._device, self.output):
             made.callback(buffer.close)
         self._inferences: OrderedDict[tuple[int, ...], Inference] = OrderedDict()
         made.callback(self.forget)
 
-    def reserve(self, kinds: Sequence[ArrayKind]) -> list[NDArray[Any]]:
-        """Page-locked arrays, one for each of the first tensors, with as much device memory.
+    def reserve(self, kinds: Sequence[ArrayKind], output: int = 0) -> list[NDArray[Any]]:
+        """Page-locked arrays for the inputs, with as much device memory, and some for the output.
 
-        The graphs go if one of them lies elsewhere than before.
+        The graphs go if any of it lies elsewhere than before.
+
+        Args:
+            kinds: of the inputs.
+            output: bytes of the output; 0 if it goes elsewhere.
         """
-        buffers = [*zip(self._host, self._device, strict=True)][: len(kinds)]
-        before = [buffer.pointer for pair in buffers for buffer in pair]
+        buffers = *self._host, *self._device, self.output
+        before = [buffer.pointer for buffer in buffers]
         try:
             arrays = []
-            for (host, device), (shape, dtype) in zip(buffers, kinds, strict=True):
-                arrays.append(host.array(shape, dtype))
+            for host, device, kind in zip(self._host, self._device, kinds, strict=True):
+                arrays.append(host.array(*kind))
                 device.reserve(arrays[-1].nbytes)
+            self.output.reserve(output)
             return arrays
         finally:
-            if before != [buffer.pointer for pair in buffers for buffer in pair]:
+            if before != [buffer.pointer for buffer in buffers]:
                 with ExitStack() as each:
                     for inference in self._inferences.values():
                         each.callback(inference.drop_graph)
 
-    def places(self, arrays: Sequence[NDArray[Any]]) -> list[int]:
-        """The addresses on the device that belong to arrays of `reserve`."""
-        return [buffer.pointer for buffer, _ in zip(self._device, arrays, strict=False)]
+    @property
+    def sources(self) -> list[int]:
+        """Where the inputs lie on the device."""
+        return [buffer.pointer for buffer in self._device]
 
     def copy(self, target: int, source: int, size: int, direction: str) -> None:
         """Enqueue a copy; `direction` is "HostToDevice" or "DeviceToHost"."""

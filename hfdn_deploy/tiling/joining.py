@@ -48,10 +48,13 @@ def upscale_whole(backend: Backend, lumas: NDArray[np.float32]) -> NDArray[np.fl
 def upscale_images(backend: Backend, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Upscale RGB images (N, H, W, 3) in one go, to (N, sH, sW, 3), if the backend takes images.
 
+    What is on a device stays there.
+
     Raises:
         BackendError: the backend failed, or gave a wrong shape.
     """
-    images = np.ascontiguousarray(images)
+    if isinstance(images, np.ndarray):
+        images = np.ascontiguousarray(images)
     number, height, width, channels = images.shape
     upscaled = backend.run_images(images)
     if upscaled.shape != (number, backend.scale * height, backend.scale * width, channels):

@@ -1,10 +1,11 @@
 """Doing what a plan says: the luma through the networks, then the image and its size."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from hfdn_deploy.cuda import as_device_array, view
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Banded,
@@ -17,6 +18,7 @@ from hfdn_deploy.images import (
     resize_planes,
     size_of,
 )
+from hfdn_deploy.options import TargetSize
 from hfdn_deploy.tiling import LumaSource, LumaUpscaler, Progress
 from hfdn_deploy.upscaler.network import Networks
 from hfdn_deploy.upscaler.planning import ImagePlan
@@ -59,10 +61,17 @@ def taking_images(
     networks: Networks, images: Sequence[Image | Rows], plan: ImagePlan
 ) -> LumaUpscaler | None:
     """The network of a plan if it takes these images as they are; None if planes are needed."""
+    return _taking(networks, plan, [(image.shape, image.dtype) for image in images])
+
+
+def _taking(
+    networks: Networks, plan: ImagePlan, kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
+) -> LumaUpscaler | None:
+    """As `taking_images`, for images of these shapes and dtypes."""
     if not plan.runs_whole or plan.resized:
         return None
     network = networks[plan.scales[0]].luma
-    are_rgb = all(each.shape[2:] == (3,) and each.dtype == np.uint8 for each in images)
+    are_rgb = all(shape[2:] == (3,) and dtype == np.uint8 for shape, dtype in kinds)
     return network if network.backend.takes_images and not network.ensemble and are_rgb else None
 
 
@@ -75,6 +84,33 @@ def upscaled(
         return Banded((*plan.size, 3), image.dtype, bands)
     planes = ImagePlanes(image)
     return finished(image, planes, enlarged(networks, planes, plan, progress), plan)
+
+
+def upscaled_on_device(
+    up: "Upscaler", networks: Networks, image: Any, target: TargetSize | None
+) -> Image:
+    """The result for an image on a device, there.
+
+    Raises:
+        InputError: it does not go from pixels to pixels in one go on this backend.
+        BackendError: the backend failed, or gave a wrong shape.
+    """
+    networks.check_usable()
+    image = as_device_array(image)
+    given = image.__cuda_array_interface__
+    shape, dtype = tuple(given["shape"]), np.dtype(given["typestr"])
+    plan = up.plan(shape, target=target) if len(shape) == 3 else None
+    network = plan and _taking(networks, plan, [(shape, dtype)])
+    if not network:
+        name = networks.first.backend.name
+        raise InputError(
+            f"of what is on a device, {name} upscales no {dtype} {shape} to that size in one go",
+            "give uint8 RGB (H, W, 3), to be enlarged by the scale of a network, or copy it to the "
+            "host",
+        )
+    single: Any = view(image, (1, *shape))
+    result = network.images(single)
+    return cast("Image", view(result, tuple(result.shape[1:])))
 
 
 def finished(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hfdn_deploy.backends import Backend
+from hfdn_deploy.cuda import is_device_array
 from hfdn_deploy.errors import HFDNError, InputError
 from hfdn_deploy.images import Banded, Image, Plane, Rows, check_image
 from hfdn_deploy.options import ModelOptions, Size, TargetSize, Tile, model_and_scale, target_of
@@ -207,23 +208,25 @@ class Upscaler:
 
         Args:
             image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
-                (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1].
+                (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1]. Or uint8 RGB
+                on a GPU, with `__cuda_array_interface__` or `__dlpack__`, for a backend there.
             progress: called after each tile; never for an image that is upscaled whole.
             size: width and height of the result in pixels, one of which may be None, see
-                `TargetSize`. The network runs once or twice, as the size needs, and what it makes
-                is resized, bicubically and antialiased; nothing is rounded in between.
+                `TargetSize`. What one network or two make is resized, bicubically and antialiased.
             scale: as `size`, as a multiple of the image. By default the upscaler's own.
 
         Returns:
-            The same dtype and channels at (scale·H, scale·W), or of the size.
+            The same dtype and channels at (scale·H, scale·W), or of the size; where the image is.
 
         Raises:
-            InputError: another shape or dtype, values out of range, too large for memory, or a
-                size that two networks do not reach.
+            InputError: another shape or dtype, values out of range, or too large a result.
             BackendError: the backend failed, or gave a wrong shape or NaN.
         """
+        target = target_of(size, scale)
+        if is_device_array(image):
+            return running.upscaled_on_device(self, self._networks, image, target)
         check_image(image)
-        plan = self.plan(image.shape, held_as=image.dtype, target=target_of(size, scale))
+        plan = self.plan(image.shape, held_as=image.dtype, target=target)
         return self.stream(image, plan, progress).whole()
 
     def stream(
@@ -231,9 +234,8 @@ class Upscaler:
     ) -> Banded:
         """As `up(image)`, but in bands of rows: of a large result, no more need be in memory.
 
-        What may be refused is refused at once; the work is done, and the errors of the backend
-        and of an image that is read meanwhile come, as the bands are taken. Leave the image as it
-        is until then.
+        What may be refused is refused at once; the work is done, and other errors come, as the
+        bands are taken. Leave the image as it is until then.
 
         Args:
             image: as for `up(image)`, or what `hfdn_deploy.images.open_image` gives.

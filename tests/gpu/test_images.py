@@ -1,0 +1,132 @@
+"""RGB images on a GPU, from pixels to pixels: from the host, and from what lies on the device."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
+
+from hfdn_deploy import Upscaler, cuda
+from hfdn_deploy.bench import photographs
+from hfdn_deploy.errors import InputError
+from tests.helpers.gpu import SIZE, real_gpu, skip_without
+from tests.helpers.on_device import OnDevice, on_host
+
+pytestmark = pytest.mark.gpu
+REAL = real_gpu() is not None
+# A small network on a simulated GPU, which knows the engines of bundles alone.
+BACKENDS = ("tensorrt", "cuda", "rtx-ep", "torch-cuda")
+
+
+@pytest.fixture(params=BACKENDS)
+def up(request, small_bundles):
+    if request.param != "tensorrt" and not REAL:
+        pytest.skip("only engines run on a simulated GPU")
+    skip_without(request.param)
+    with Upscaler.load(4 if REAL else small_bundles[4], request.param, "fp32") as up:
+        yield up
+
+
+@pytest.fixture
+def image():
+    return photographs()["coffee"][: SIZE[0], : SIZE[1]].copy()
+
+
+@pytest.fixture
+def expected(small_bundles, image):
+    with Upscaler.load(4 if REAL else small_bundles[4], "onnxruntime", "fp32") as up:
+        return up(image)
+
+
+def check(result, expected):
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+class ByDlpack:
+    """An array on the device that others take by DLPack alone, as TensorFlow's."""
+
+    def __init__(self, array):
+        self._array = array
+        self.asked = []
+
+    def __dlpack__(self, stream):
+        self.asked.append(stream)
+        address = self._array.__cuda_array_interface__["data"][0]
+        view = cuda.DeviceView(self._array, address, self._array.shape, np.dtype(np.uint8), 0)
+        return view.__dlpack__()
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def test_bytes_cross_the_bus(up, image, expected, gpu, monkeypatch):
+    if up.backend.name != "tensorrt":
+        pytest.skip("what others do is theirs")
+    copied, call = [], cuda.call
+
+    def noted(function, *arguments):
+        if function == "cudaMemcpyAsync":
+            copied.append(arguments[2])
+        return call(function, *arguments)
+
+    monkeypatch.setattr(cuda, "call", noted)
+    for _ in range(3):  # plainly, captured, replayed
+        check(up(image), expected)
+    if gpu:
+        assert gpu.calls.count("cudaGraphLaunch") == 2
+    assert copied == 3 * [image.nbytes, expected.nbytes]
+
+
+def test_images_of_one_size_go_one_by_one_where_the_engine_takes_one(up, image, expected):
+    for result in up.batch([image, image]):
+        check(result, expected)
+
+
+def test_results_lie_in_memory_that_is_used_again(up, image, expected):
+    if up.backend.name != "tensorrt":
+        pytest.skip("what others do is theirs")
+    kept = up(image)
+    places = {up(image).ctypes.data for _ in range(5)}
+    assert len(places) == 1
+    assert kept.ctypes.data not in places
+    many = [up(image) for _ in range(cuda.HELD + 4)]
+    for result in (kept, *many):
+        check(result, expected)
+
+
+@pytest.mark.parametrize("kind", [lambda x: x, ByDlpack], ids=["interface", "DLPack"])
+def test_an_image_on_the_device_stays_there(up, image, expected, kind):
+    given = kind(OnDevice(image))
+    result = up(given)
+    assert cuda.is_device_array(result)
+    check(on_host(result), expected)
+    if isinstance(given, ByDlpack):
+        assert given.asked == [cuda.LEGACY_STREAM]
+    # And on from there.
+    assert result.__dlpack_device__() == (2, 0)
+    taken = cuda.as_device_array(ByDlpack(result))
+    check(on_host(taken), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda x: x[..., 0].copy(), {}),
+        (lambda x: x.astype(np.float32), {}),
+        (lambda x: np.dstack([x, x[..., 0]]), {}),
+        (lambda x: x, {"scale": 3}),
+    ],
+    ids=["grey", "floats", "alpha", "resized"],
+)
+def test_what_does_not_go_from_pixels_to_pixels_must_come_from_the_host(up, image, change, options):
+    with pytest.raises(InputError, match=r"of what is on a device, .*; give uint8 RGB \(H, W, 3\)"):
+        up(OnDevice(change(image)), **options)
+
+
+def test_a_backend_on_the_cpu_takes_nothing_from_a_device(image, gpu):
+    given = OnDevice(image)
+    with (
+        Upscaler.load(2, "onnxruntime") as up,
+        pytest.raises(InputError, match="onnxruntime upscales no uint8"),
+    ):
+        up(given)
