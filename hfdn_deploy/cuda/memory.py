@@ -96,7 +96,7 @@ class Pool:
         self.lent -= 1
         self._free.append(buffer)
         if self._closed:
-            # At the interpreter's end the context may be gone, and its memory with it, or the driver.
+            # At the interpreter's end the context may be gone, or the driver.
             with suppress(BackendError, RuntimeError), context(self._context):
                 self._shrink(0)
 

@@ -155,7 +155,7 @@ def test_a_call_that_fails(gpu, monkeypatch, caplog, small_bundles, expected, ki
         told = [*seen, *caplog.messages]
         caplog.clear()
         noticed = told or (call in QUIET and not sticky)
-        clear = all(re.fullmatch(r"[^\n]{30,400}\.", message) for message in told)
+        clear = all(re.fullmatch(r"[^\n]{30,900}\.", message) for message in told)
         restart = not sticky or all(RESTART in message for message in told)
         if wrong or not (clear and noticed and restart):
             problems.append((number, call, seen, wrong))

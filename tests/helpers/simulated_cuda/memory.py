@@ -51,7 +51,7 @@ class Memory:
         self.pinned: dict[int, Block] = {}
         # The host may still touch page-locked memory that was freed; it then finds poison.
         self._freed: list[Block] = []
-        self._next = 0x7F00_0000_0000
+        self._next = 1 << 48  # where the host has no memory
 
     @property
     def used(self) -> int:
