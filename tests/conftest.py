@@ -1,10 +1,17 @@
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Of tests that run beside others, each with a thread for every core, most threads would wait. What
+# a library makes of this is fixed when it is imported; the tests' own processes inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from hfdn_deploy.bench import photographs
 
@@ -33,23 +40,36 @@ def photo() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run that all of its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def checkpoint(shared: Path) -> Path:
     """A ×4 checkpoint with random weights."""
     pytest.importorskip("torch", exc_type=ModuleNotFoundError)
     from hfdn_deploy.network import save_checkpoint
     from tests.helpers.networks import make_network
 
-    path = tmp_path_factory.mktemp("checkpoint") / "hfdn_x4.safetensors"
-    save_checkpoint(path, make_network())
+    path = shared / "hfdn_x4.safetensors"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            save_checkpoint(path, make_network())
     return path
 
 
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Path) -> Path:
-    """The bundle of `checkpoint`; not to be changed."""
+    """The bundle of `checkpoint`, exported once in a test run; not to be changed."""
     from export.exporter import export_bundle
 
-    return export_bundle(checkpoint, checkpoint.parent / "bundle").path
+    path = checkpoint.parent / "bundle"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            export_bundle(checkpoint, path)
+    return path
 
 
 @pytest.fixture

@@ -34,6 +34,32 @@ DAMAGES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def reference(checkpoint):
+    """The network of `checkpoint` as a function of arrays, which computes each input once."""
+    return parity.reference(load_checkpoint(checkpoint))
+
+
+@pytest.fixture
+def small_grid(monkeypatch):
+    """A quarter of the pixels, for a network with random weights."""
+    monkeypatch.setattr(parity, "SIZE", (24, 32))
+
+
+@pytest.fixture
+def traced(bundle, monkeypatch):
+    """The graph of `checkpoint` need not be traced again."""
+    monkeypatch.setattr(tracing, "to_onnx", lambda network: onnx.load(bundle / "fp32.onnx"))
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """The bundle of `checkpoint` in fp32 and fp16, judged on a quarter of the pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "SIZE", (24, 32))
+        return export_bundle(checkpoint, tmp_path_factory.mktemp("b") / "both", ("fp32", "fp16"))
+
+
 def test_grid_holds_what_breaks_things():
     grid = {case.name: case.lr for case in parity.grid(4)}
     shapes = {lr.shape for lr in grid.values()}
@@ -55,14 +81,11 @@ def test_photographs_lie_over_their_originals(scale):
         assert aligned > psnr(enlarged, np.roll(original, scale, axis=0), border=8) + 0.5
 
 
-def test_parity_measures(bundle, checkpoint):
-    network = load_checkpoint(checkpoint)
-    run = parity.reference(network)
-
+def test_parity_measures(reference):
     def off_by_a_level(lr):
-        return run(lr) + (np.float32(1 / 255) if lr.shape[2:] == (31, 37) else 0)
+        return reference(lr) + (np.float32(1 / 255) if lr.shape[2:] == (31, 37) else 0)
 
-    result = parity.compare(off_by_a_level, off_by_a_level, run, 4, GATES["fp32"])
+    result = parity.compare(off_by_a_level, off_by_a_level, reference, 4, GATES["fp32"])
     assert not result.passed
     assert result.worst.name == "noise, prime"
     assert result.worst.max_abs == pytest.approx(1 / 255, rel=1e-4)
@@ -71,45 +94,41 @@ def test_parity_measures(bundle, checkpoint):
     assert all(case.psnr_db is None for case in result.cases if case is not result.worst)
 
 
-def test_gates_of_fp16_are_levels_and_decibels(checkpoint):
-    run = parity.reference(load_checkpoint(checkpoint))
-
+def test_gates_of_fp16_are_levels_and_decibels(reference):
     def noisy(lr):
-        return run(lr) + np.float32(0.5 / 255) * np.random.default_rng(0).choice(
-            [-1, 1], run(lr).shape
+        return reference(lr) + np.float32(0.5 / 255) * np.random.default_rng(0).choice(
+            [-1, 1], reference(lr).shape
         )
 
-    gates = {g.name: g for g in parity.compare(noisy, noisy, run, 4, GATES["fp16"]).gates}
+    gates = {g.name: g for g in parity.compare(noisy, noisy, reference, 4, GATES["fp16"]).gates}
     assert gates["max_levels"].value == pytest.approx(0.5, abs=1e-3)
     assert gates["max_levels"].limit == 1
     assert gates["not_finite"].value == 0
     assert 0 < gates["psnr_loss_db"].value < 0.1
 
     def blur(lr):
-        return run(lr) * 0.9
+        return reference(lr) * 0.9
 
-    blurred = parity.compare(blur, blur, run, 4, GATES["fp16"])
+    blurred = parity.compare(blur, blur, reference, 4, GATES["fp16"])
     assert not blurred.passed
     assert {g.name: g.value for g in blurred.gates}["psnr_loss_db"] > 0.05
 
 
 @pytest.mark.parametrize("broken", ["nan", "shape"])
-def test_parity_sees_nan_and_wrong_shapes(checkpoint, broken):
-    run = parity.reference(load_checkpoint(checkpoint))
-
+def test_parity_sees_nan_and_wrong_shapes(reference, broken):
     def candidate(lr):
-        sr = run(lr)
+        sr = reference(lr)
         if lr.shape[2:] == (1, 7):
             return sr * np.float32("nan") if broken == "nan" else sr[..., 1:]
         return sr
 
-    result = parity.compare(candidate, candidate, run, 4, GATES["fp32"])
+    result = parity.compare(candidate, candidate, reference, 4, GATES["fp32"])
     assert not result.passed
     assert result.worst.name == "noise, 1×7"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change"), DAMAGES)
+@pytest.mark.usefixtures("small_grid", "traced")
 def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, name, change):
     def damaged(network):
         model = to_onnx(network)
@@ -123,8 +142,8 @@ def test_a_damaged_graph_enters_no_bundle(checkpoint, tmp_path, monkeypatch, nam
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change"), DAMAGES[:2])
+@pytest.mark.usefixtures("small_grid")
 def test_verify_refuses_a_damaged_graph(
     bundle, checkpoint, tmp_path, capsys, edit_manifest, name, change
 ):
@@ -140,24 +159,21 @@ def test_verify_refuses_a_damaged_graph(
 
 
 @pytest.mark.slow
-def test_fp16_passes_its_gates_and_halves_the_file(checkpoint, tmp_path):
-    bundle = export_bundle(checkpoint, tmp_path / "both", ("fp32", "fp16"))
-    full, half = bundle.manifest.files
+def test_fp16_passes_its_gates_and_halves_the_file(exported):
+    full, half = exported.manifest.files
     assert (full.graph, half.graph) == ("fp32", "fp16")
     assert half.input == full.input
     assert half.output == full.output
     assert (half.halo, half.pooled) == (full.halo, full.pooled)
     assert 0 < half.parity.worst.max_abs * 255 < 1
-    sizes = [(bundle.path / entry.file).stat().st_size for entry in (full, half)]
+    sizes = [(exported.path / entry.file).stat().st_size for entry in (full, half)]
     assert sizes[1] < 0.52 * sizes[0]
-    model = onnx.load(bundle.path / half.file)
+    model = onnx.load(exported.path / half.file)
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert kinds == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
-    assert [e.graph for e in verify_bundle(bundle.path, checkpoint)] == ["fp32", "fp16"]
 
 
-@pytest.mark.slow
-def test_fp16_reports_what_leaves_its_range(bundle):
+def test_fp16_reports_what_leaves_its_range(bundle, reference):
     model = onnx.load(bundle / "fp32.onnx")
 
     def spoil(values):
@@ -166,9 +182,8 @@ def test_fp16_reports_what_leaves_its_range(bundle):
     damage(model, "heads.m.conv1.weight", spoil)
     half, losses = to_fp16(model)
     assert Loss("heads.m.conv1", overflowed=1, flushed=2) in losses
-    network = load_checkpoint(bundle.parent / "hfdn_x4.safetensors")
     run = sessions.candidate(half)
-    result = parity.compare(run, run, parity.reference(network), 4, GATES["fp16"])
+    result = parity.compare(run, run, reference, 4, GATES["fp16"])
     assert not result.passed
     full = onnx.load(bundle / "fp32.onnx")
     departures = node_departures(half, full, "fp16", parity.grid(4)[0].lr)
@@ -176,15 +191,16 @@ def test_fp16_reports_what_leaves_its_range(bundle):
 
 
 @pytest.mark.slow
-def test_verify_repeats_the_gate(bundle, checkpoint, tmp_path):
-    (entry,) = verify_bundle(bundle, checkpoint)
-    assert entry == Bundle(bundle).manifest.files[0]
+def test_verify_repeats_the_gate(exported, checkpoint, tmp_path, small_grid):
+    entries = verify_bundle(exported.path, checkpoint)
+    assert [entry.graph for entry in entries] == ["fp32", "fp16"]
+    assert entries == exported.manifest.files
     save_checkpoint(tmp_path / "other.safetensors", make_network(seed=1))
     with pytest.raises(BundleError, match="was not exported from"):
-        verify_bundle(bundle, tmp_path / "other.safetensors")
+        verify_bundle(exported.path, tmp_path / "other.safetensors")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_grid", "traced")
 def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
@@ -209,7 +225,7 @@ def test_only_a_bundle_and_nothing_else_is_replaced(bundle, checkpoint, tmp_path
     assert (tmp_path / "webapp" / "manifest.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_grid")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -235,7 +251,7 @@ def test_a_graph_that_onnxruntime_refuses_fails_the_gate(bundle):
         sessions.candidate(model)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_grid", "traced")
 def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
     network = load_checkpoint(checkpoint)
     torch.save(network.state_dict(), tmp_path / "a.pth")

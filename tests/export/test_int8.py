@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from benchmarks.baseline import quantize_plainly
-from export import exporter
+from export import exporter, parity, tracing
 from export.calibration import load_pictures
 from export.cli import main
 from export.parity import expected_loss
@@ -19,10 +19,22 @@ from hfdn_deploy.bench import calibration_photographs, psnr
 from hfdn_deploy.bundle import Bundle, pretrained
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.images import write_image
-from tests.helpers.graphs import damage, scale_by_four, set_nan
+from tests.helpers.graphs import damage, load_graph, scale_by_four, set_nan
 from tests.helpers.paths import ROOT
 
 X4 = ROOT / "checkpoints" / "hfdn_x4.safetensors"
+
+
+@pytest.fixture
+def small_grid(monkeypatch):
+    """A quarter of the pixels, where what is wrong is wrong everywhere."""
+    monkeypatch.setattr(parity, "SIZE", (24, 32))
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """The graph of the shipped ×4 checkpoint need not be traced again."""
+    monkeypatch.setattr(tracing, "to_onnx", lambda network: load_graph("fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +47,9 @@ def exported(tmp_path_factory):
             write_image(folder / "pictures" / f"{name}.png", picture[:160, 40:200])
     command = [str(X4), "-o", str(folder / "x4"), "--precisions", "fp32", "int8"]
     options = ["--calibration", str(folder / "pictures"), "--report", str(folder / "report")]
-    assert main([*command, *options, "--budget-db", "0.2"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "SIZE", (24, 32))
+        assert main([*command, *options, "--budget-db", "0.2"]) == 0
     return folder
 
 
@@ -61,6 +75,7 @@ def test_the_chosen_layers_are_the_most_within_the_budget(exported):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_grid")
 def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
     command = [str(X4), "-o", str(tmp_path / "again"), "--precisions", "fp32", "int8"]
     assert main([*command, "--calibration", str(exported / "x4")]) == 0
@@ -74,7 +89,7 @@ def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
     assert not (tmp_path / "x2").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_grid", "traced")
 @pytest.mark.parametrize("graph", ["int8", "int8-cpu"])
 @pytest.mark.parametrize(
     ("layer", "constant", "change"),
@@ -103,7 +118,7 @@ def test_a_tampered_graph_is_refused_by_verify(
     assert f"most departing node: {layer} (" in said or f"NaN or infinity in {layer}." in said
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_grid", "traced")
 def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, capsys):
     def tampered(*args):
         model = quantize(*args)
@@ -183,7 +198,7 @@ def test_a_calibration_that_does_not_fit_is_refused(tmp_path, edit_manifest, cha
         exporter.check_quantization(full, bundle.manifest.quantization, copy)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_grid", "traced")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -199,7 +214,7 @@ def test_verify_checks_the_calibration(tmp_path, edit_manifest, change, message)
         exporter.verify_bundle(copy, X4)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
     command = [str(X4), "-o", str(tmp_path / "x4"), "--budget-db", "0.1"]
     with pytest.raises(SystemExit, match="2"):
@@ -213,7 +228,7 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
     assert "no is no folder" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
 def test_a_bundle_without_int8_cannot_lend_its_calibration(bundle, checkpoint, tmp_path):
     with pytest.raises(BundleError, match="no INT8 graphs whose calibration"):
         exporter.export_bundle(checkpoint, tmp_path / "b", ("int8",), calibration=bundle)

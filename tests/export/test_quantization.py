@@ -2,6 +2,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import helper
 
 from export.calibration import (
     BINS,
@@ -25,13 +26,12 @@ from export.quantization import (
 from export.sensitivity import study
 from export.sessions import candidate, open_outputs
 from export.subpixel import to_subpixels
-from export.tracing import to_onnx
 from hfdn_deploy.bench import psnr
 from hfdn_deploy.bundle import TensorStatistics, pretrained, pretrained_scales
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.graph import GraphView, halo_of
+from hfdn_deploy.graph import GraphView, halo_of, tiny_model
 from hfdn_deploy.images import write_image
-from tests.helpers.networks import make_network
+from tests.helpers.graphs import load_graph
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,9 @@ def x4():
     return bundle, model, load_pictures(None, 4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", pretrained_scales())
 def test_subpixels_are_exact(scale):
-    model = to_onnx(make_network(scale))
+    model = load_graph("fp32", scale)
     rewritten = to_subpixels(model)
     assert "ConvTranspose" not in {node.op_type for node in rewritten.graph.node}
     assert halo_of(rewritten, scale) == halo_of(model, scale)
@@ -230,12 +229,42 @@ def test_pictures_of_a_folder(tmp_path, photo):
         load_pictures(tmp_path, 4)
 
 
-@pytest.mark.slow
+def two_layers():
+    """A ×4 graph built as the network's: a transposed convolution, the last one, and the base."""
+    rng, node = np.random.default_rng(0), helper.make_node
+    shapes = {
+        "base.weight": (16, 1, 1, 1), "deconv.weight": (1, 2, 4, 4), "deconv.bias": 2,
+        "last.weight": (1, 2, 3, 3), "last.bias": 1,
+    }  # fmt: skip
+    return tiny_model(
+        [
+            node("Conv", ["lr", "base.weight"], ["base.conv"], "base.conv"),
+            node("DepthToSpace", ["base.conv"], ["base"], "base", blocksize=4, mode="CRD"),
+            node(
+                "ConvTranspose", ["lr", "deconv.weight", "deconv.bias"], ["deconv"], "deconv",
+                pads=[0] * 4, strides=[4, 4],
+            ),
+            node("LeakyRelu", ["deconv"], ["deconv.leakyrelu"], "deconv.leakyrelu", alpha=0.05),
+            node(
+                "Conv", ["deconv.leakyrelu", "last.weight", "last.bias"], ["last"], "last",
+                kernel_shape=[3, 3], pads=[1] * 4,
+            ),
+            node("Add", ["base", "last"], ["sr"], "add"),
+        ],
+        {"lr": (np.float32, ("batch", 1, "height", "width"))},
+        {"sr": (np.float32, ("batch", 1, "4height", "4width"))},
+        {name: rng.random(shape, np.float32) / 6 for name, shape in shapes.items()},
+    )  # fmt: skip
+
+
 def test_a_budget_that_no_layer_keeps_is_refused(x4):
-    _, model, pictures = x4
+    *_, pictures = x4
+    model = two_layers()
     small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])
     with pytest.raises(InputError, match="no layer in INT8 keeps within 0 dB"):
         study(model, 4, Pictures((small,), (small,)), 0.0)
+    layers = study(model, 4, Pictures((small,), (small,)), 50.0).quantization.layers
+    assert layers == ("deconv", "last")
 
 
 def test_a_bias_beside_dead_weights_keeps_its_value(x4):

@@ -85,14 +85,14 @@ def test_halo_is_what_the_network_can_reach(scale, expected):
     network = make_network(scale, attention="sa")
     assert halo_of(to_onnx(network), scale) == expected
     # Gradients are exact about who depends on whom: one output phase at a time.
-    side = 2 * expected + 9
-    lr = torch.rand(1, 1, side, side, dtype=torch.double, requires_grad=True)
+    side, width = 2 * expected + 9, 7
+    lr = torch.rand(1, 1, side, width, dtype=torch.double, requires_grad=True)
     sr = network.double()(lr)
     centre = side // 2
     reached = 0
     for phase in range(scale):
-        row = centre * scale + phase
-        (gradient,) = torch.autograd.grad(sr[0, 0, row, row], lr, retain_graph=True)
+        row, column = centre * scale + phase, width // 2 * scale + phase
+        (gradient,) = torch.autograd.grad(sr[0, 0, row, column], lr, retain_graph=True)
         rows = gradient[0, 0].abs().sum(1).nonzero().squeeze(1)
         reached = max(reached, centre - int(rows.min()), int(rows.max()) - centre)
     assert reached == expected
