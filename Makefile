@@ -10,9 +10,10 @@ demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
 	$(BIN)/python -m benchmarks demo --bundle build/demo/x4 --picture build/demo/demo.png
 
-# Two processes: one leaves half of two cores idle, more take 3 GiB each.
+# Two processes: one leaves half of two cores idle, more take 3 GiB each. They and what they start
+# need not compile the same modules again; tests/conftest.py puts the longest files first.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The fast tests of what another Python may run differently: threads, tiles, images.
 test-fast: $(VENV)/ready
