@@ -43,8 +43,8 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
     (folder / "pictures").mkdir()
     for pictures in calibration_photographs():
-        for name, picture in pictures.items():
-            write_image(folder / "pictures" / f"{name}.png", picture[:160, 40:200])
+        for name, picture in list(pictures.items())[::2]:
+            write_image(folder / "pictures" / f"{name}.png", picture[:80, 40:120])
     command = [str(X4), "-o", str(folder / "x4"), "--precisions", "fp32", "int8"]
     options = ["--calibration", str(folder / "pictures"), "--report", str(folder / "report")]
     with pytest.MonkeyPatch.context() as patch:
