@@ -40,6 +40,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many threads as elsewhere, for tests of threads and of the memory that they take."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A crop of a real photograph, (60, 83, 3) RGB uint8."""

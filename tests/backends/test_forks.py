@@ -12,6 +12,8 @@ import os, sys
 import numpy as np
 from hfdn_deploy import BackendError, Upscaler
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
 up = Upscaler.load({model!r}, {backend!r})
 expected = up(image)

@@ -9,6 +9,8 @@ from hfdn_deploy import Upscaler
 from hfdn_deploy.backends import openvino
 from hfdn_deploy.bundle import pretrained
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 
 @pytest.fixture
 def backend():

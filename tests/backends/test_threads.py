@@ -9,6 +9,8 @@ import pytest
 from hfdn_deploy import Upscaler
 from hfdn_deploy.backends import OnnxRuntimeBackend, OpenVINOBackend, Parts
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 THREADS = 8
 
 

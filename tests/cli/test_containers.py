@@ -14,6 +14,8 @@ from tests.helpers.groups import control_group, inside
 from tests.helpers.paths import ROOT
 from tests.helpers.service import encoded, serving
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 GIBI = 2**30
 HFDN = [sys.executable, "-m", "hfdn_deploy"]
 

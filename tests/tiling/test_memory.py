@@ -12,6 +12,8 @@ from hfdn_deploy.tiling import WHOLE, Footprint, Plan
 from tests.helpers.backends import opened
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 
 def test_auto_takes_the_fastest_tiles_that_fit(photo):
     parts = opened(("onnxruntime", "fp32"), 4).tiling

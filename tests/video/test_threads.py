@@ -10,6 +10,8 @@ from hfdn_deploy.errors import BackendError
 from hfdn_deploy.video import upscale_video
 from tests.helpers.clips import noise, read_clip, samples, write_clip
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 
 def test_frames_are_those_of_one_at_a_time(tmp_path, monkeypatch):
     source = write_clip(tmp_path / "in.mkv", noise(12), sound="libopus")
