@@ -41,12 +41,6 @@ def reference(checkpoint):
 
 
 @pytest.fixture
-def small_grid(monkeypatch):
-    """A quarter of the pixels, for a network with random weights."""
-    monkeypatch.setattr(parity, "SIZE", (24, 32))
-
-
-@pytest.fixture
 def traced(bundle, monkeypatch):
     """The graph of `checkpoint` need not be traced again."""
     monkeypatch.setattr(tracing, "to_onnx", lambda network: onnx.load(bundle / "fp32.onnx"))

@@ -15,6 +15,8 @@ from hfdn_deploy.cli import main as hfdn
 from hfdn_deploy.graph import GraphView, PixelFormat, image_graph
 from tests.helpers.graphs import load_graph
 
+pytestmark = pytest.mark.usefixtures("small_grid")
+
 
 def export(tmp_path, *options, model="x2"):
     path = tmp_path / "image.onnx"

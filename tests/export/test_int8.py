@@ -26,12 +26,6 @@ X4 = ROOT / "checkpoints" / "hfdn_x4.safetensors"
 
 
 @pytest.fixture
-def small_grid(monkeypatch):
-    """A quarter of the pixels, where what is wrong is wrong everywhere."""
-    monkeypatch.setattr(parity, "SIZE", (24, 32))
-
-
-@pytest.fixture
 def traced(monkeypatch):
     """The graph of the shipped ×4 checkpoint need not be traced again."""
     monkeypatch.setattr(tracing, "to_onnx", lambda network: load_graph("fp32"))

@@ -17,6 +17,8 @@ from hfdn_deploy.engines import (
 from hfdn_deploy.graph import GraphView, network_in
 from tests.helpers.graphs import load_graph
 
+pytestmark = pytest.mark.usefixtures("small_grid")
+
 
 def config(folder):
     text = (folder / "config.pbtxt").read_text()
