@@ -4,16 +4,19 @@ BIN := $(VENV)/bin
 EXTRAS := cpu,torch,rtx,openvino,video,serve,ray,loadgen,dev
 CHECKPOINT := checkpoints/hfdn_x4.safetensors
 
+# Processes need not compile the same modules, nor pytest rewrite its plugins, each time anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-fast fuzz suites consumers lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
 	$(BIN)/python -m benchmarks demo --bundle build/demo/x4 --picture build/demo/demo.png
 
-# Two processes: one leaves half of two cores idle, more take 3 GiB each. They and what they start
-# need not compile the same modules again; tests/conftest.py puts the longest files first.
+# Two processes: one leaves half of two cores idle, more take 3 GiB each. tests/conftest.py puts
+# the longest files first.
 test: $(VENV)/ready
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The fast tests of what another Python may run differently: threads, tiles, images.
 test-fast: $(VENV)/ready
