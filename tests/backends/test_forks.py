@@ -7,12 +7,12 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 CODE = """
 import os, sys
 import numpy as np
 from hfdn_deploy import BackendError, Upscaler
-
-pytestmark = pytest.mark.usefixtures("every_core")
 
 image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
 up = Upscaler.load({model!r}, {backend!r})

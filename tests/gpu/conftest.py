@@ -7,7 +7,7 @@ from tests.helpers.gpu import real_gpu
 
 
 @pytest.fixture(autouse=True)
-def gpu(request, monkeypatch):
+def gpu(request):
     """A simulated GPU, on which nothing may leak or be undefined; None where there is a real one.
 
     Tests without the marker `gpu` are about the simulation and have it everywhere.
@@ -22,7 +22,6 @@ def gpu(request, monkeypatch):
         pytest.skip(reason)
     from tests.helpers.simulated_cuda import simulated_gpu
 
-    monkeypatch.setattr("hfdn_deploy.cuda.runtime._lost", [])
     with simulated_gpu() as simulated:
         yield simulated
         if simulated.leaks():

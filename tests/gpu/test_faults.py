@@ -143,12 +143,11 @@ def attempt(gpu, number, load, use, *, sticky):
 @pytest.mark.usefixtures("_few_to_collect")
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize(("kind", "calls"), [(of_bundle, 115), (of_engine, 170)])
-def test_a_call_that_fails(gpu, monkeypatch, caplog, small_bundles, expected, kind, calls, sticky):
+def test_a_call_that_fails(gpu, caplog, small_bundles, expected, kind, calls, sticky):
     load, use = kind(small_bundles, expected)
     problems = []
     for number in count(1):
         gpu.restart()
-        monkeypatch.setattr("hfdn_deploy.cuda.runtime._lost", [])
         call, seen, wrong = attempt(gpu, number, load, use, sticky=sticky)
         if call is None:
             break

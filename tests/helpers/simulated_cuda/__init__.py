@@ -32,6 +32,7 @@ def simulated_gpu() -> Iterator[SimulatedGpu]:
     """Give this process a simulated GPU while the block runs."""
     gpu = SimulatedGpu()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hfdn_deploy.cuda.runtime._lost", gpu.lost)
         replace_functions(patch, gpu, Runtime(gpu))
         replace_functions(patch, gpu, Driver(gpu))
         replace_runtime(patch, gpu)

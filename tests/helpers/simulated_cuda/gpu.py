@@ -45,10 +45,13 @@ class SimulatedGpu:
     def __init__(self, total: int = 8 << 30) -> None:
         self.lock = threading.RLock()
         self._total = total
+        self.lost: list[str] = []
+        """Why CUDA needs a restart of the process, as `hfdn_deploy.cuda` keeps it."""
         self.restart()
 
     def restart(self) -> None:
         """Begin anew, as in a new process."""
+        self.lost.clear()
         self.memory = Memory(self._total)
         self.schedule = Schedule(self.violate)
         self.streams: dict[int, Stream] = {}
