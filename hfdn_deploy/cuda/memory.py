@@ -3,6 +3,7 @@
 import ctypes
 import math
 from collections import deque
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any
@@ -116,22 +117,21 @@ class Pool:
 
 
 class DeviceView:
-    """A contiguous array on a device for whatever library takes it: CuPy, torch, TensorFlow.
-
-    Nothing is pending on it, so no stream is named.
-    """
+    """A contiguous array on a device for whatever library takes it: CuPy, torch, TensorFlow."""
 
     def __init__(
         self, owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
     ) -> None:
-        """Describe the memory of an owner, who is kept as long."""
+        """Describe the memory of an owner, who is kept as long; nothing is pending on it."""
         self._owner, self._address = owner, address
         self.shape, self.dtype, self.device = shape, dtype, device
+        self.pending: dict[str, Any] = {}
+        """Version and stream of the interface of an owner on whose memory work may be pending."""
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol."""
-        return interface(self._address, self.shape, self.dtype)
+        """Version 3 of the protocol, or the owner's."""
+        return interface(self._address, self.shape, self.dtype) | self.pending
 
     def __dlpack__(self, **_: Any) -> Any:
         """A capsule, good on any stream."""
@@ -201,14 +201,18 @@ def as_device_array(array: Any) -> Any:
 def view(array: Any, shape: tuple[int, ...]) -> DeviceView:
     """The memory of a contiguous array on a device in another shape of the same size.
 
+    Whoever borrows it waits for what is pending, as for the array itself.
+
     Raises:
         InputError: it has gaps.
     """
     owner = as_device_array(array)
     given = owner.__cuda_array_interface__
     dtype = np.dtype(given["typestr"])
-    address = borrow(owner, tuple(given["shape"]), dtype)
-    return DeviceView(owner, address, shape, dtype, int(call("cudaGetDevice")))
+    address = _address(given, tuple(given["shape"]), dtype)
+    made = DeviceView(owner, address, shape, dtype, int(call("cudaGetDevice")))
+    made.pending = {key: given[key] for key in ("version", "stream") if key in given}
+    return made
 
 
 def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -219,6 +223,17 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
         CudaError: their work failed, or a stream captures while an array names no stream.
     """
     given = array.__cuda_array_interface__
+    address = _address(given, shape, dtype)
+    if given.get("version", 0) < 3:
+        # Before version 3 the protocol has no word for the stream that an array is written on.
+        call("cudaDeviceSynchronize")
+    elif (stream := given.get("stream")) is not None:
+        call("cudaStreamSynchronize", stream)
+    return address
+
+
+def _address(given: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Where the array of an interface lies; InputError if it is another, or has gaps."""
     kind = tuple(given["shape"]), np.dtype(given["typestr"])
     strides = tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     gaps = given.get("strides") not in (None, strides)
@@ -227,9 +242,4 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
             f"the device array is {kind[1]} {kind[0]}{' with gaps' * gaps}; give a contiguous "
             f"{dtype} array {shape}."
         )
-    if given.get("version", 0) < 3:
-        # Before version 3 the protocol has no word for the stream that an array is written on.
-        call("cudaDeviceSynchronize")
-    elif (stream := given.get("stream")) is not None:
-        call("cudaStreamSynchronize", stream)
     return int(given["data"][0])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from hfdn_deploy.cuda import as_device_array, view
+from hfdn_deploy.cuda import DeviceView, as_device_array, view
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
     Banded,
@@ -109,8 +109,10 @@ def upscaled_on_device(
             "host",
         )
     single: Any = view(image, (1, *shape))
-    result = network.images(single)
-    return cast("Image", view(result, tuple(result.shape[1:])))
+    result: Any = network.images(single)
+    # A tensor of PyTorch knows on which stream it is complete.
+    single = view(result, tuple(result.shape[1:])) if isinstance(result, DeviceView) else result[0]
+    return cast("Image", single)
 
 
 def finished(

@@ -108,6 +108,30 @@ def test_an_image_on_the_device_stays_there(up, image, expected, kind):
     check(on_host(taken), expected)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_work_of_others_on_an_image_is_waited_for(up, image, expected, named):
+    """On the stream that its interface names; on all where it is of before there were names."""
+    stream = cuda.call("cudaStreamCreateWithFlags", 1)
+    interface = {"stream": int(stream)} if named else {"version": 2}
+    given = OnDevice(np.zeros_like(image), **interface)
+    buffer = cuda.Buffer(pinned=True)
+    source = buffer.array(image.shape, image.dtype)
+    source[...] = image
+    kind = cuda.member("cudaMemcpyKind", "cudaMemcpyHostToDevice")
+    place = given.__cuda_array_interface__["data"][0]
+    cuda.call("cudaMemcpyAsync", place, source.ctypes.data, source.nbytes, kind, stream)
+    check(on_host(up(given)), expected)
+    buffer.close()
+    cuda.call("cudaStreamDestroy", stream)
+
+
+def test_an_image_with_gaps_is_refused(up, image):
+    height, width, channels = image.shape
+    strides = (2 * width * channels, channels, 1)
+    with pytest.raises(InputError, match="with gaps; give a contiguous uint8 array"):
+        up(OnDevice(image, shape=(height // 2, width, channels), strides=strides))
+
+
 @pytest.mark.parametrize(
     ("change", "options"),
     [
