@@ -5,7 +5,6 @@ which every library takes and gives.
 """
 
 import ctypes
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,29 +51,17 @@ def _capsule(function: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     return ctypes.PYFUNCTYPE(result, *arguments)((f"PyCapsule_{function}", ctypes.pythonapi))
 
 
-_new = _capsule("New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _pointer = _capsule("GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 _rename = _capsule("SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
-# Of a capsule that is going: no object any more.
-_has_name = _capsule("IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
-_pointer_of = _capsule("GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
-
-# What capsules refer to, by the address of the struct, until whoever took them is done.
-_lent: dict[int, tuple[Any, ...]] = {}
 
 
-def _take_back(address: int) -> None:
-    _lent.pop(address, None)
+class _Memory:
+    """What NumPy makes an array of, without a look at what is there."""
 
-
-def _let_go(capsule: int) -> None:
-    """Take back what nobody took from a capsule."""
-    if _has_name(capsule, _NAME):
-        _take_back(_pointer_of(capsule, _NAME))
-
-
-_deleter = _DELETER(_take_back)
-_destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_let_go)
+    def __init__(self, owner: Any, address: int, shape: tuple[int, ...], typestr: str) -> None:
+        self._owner = owner
+        place = address, False
+        self.__array_interface__ = {"shape": shape, "typestr": typestr, "data": place, "version": 3}
 
 
 def lend(
@@ -82,23 +69,18 @@ def lend(
 ) -> Any:
     """A capsule, as `__dlpack__` returns it, of contiguous memory that an object owns.
 
+    It is NumPy's own, which frees it in C at any time, with the device changed.
+
     Args:
         owner: is kept until whoever takes the capsule is done with it.
         address: of the memory.
         shape, dtype: of the array.
         device: kind, such as `CUDA`, and index.
     """
-    sizes = (ctypes.c_int64 * len(shape))(*shape)
-    strides = (ctypes.c_int64 * len(shape))(
-        *(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    )
-    code = next(code for code, kind in _KINDS.items() if kind == dtype.kind)
-    kind = _DataType(code, 8 * dtype.itemsize, 1)
-    tensor = _Tensor(address, _Device(*device), len(shape), kind, sizes, strides, 0)
-    managed = _Managed(tensor, None, _deleter)
-    place = ctypes.addressof(managed)
-    _lent[place] = managed, sizes, strides, owner
-    return _new(place, _NAME, ctypes.cast(_destructor, ctypes.c_void_p))
+    capsule = np.asarray(_Memory(owner, address, shape, dtype.str)).__dlpack__()
+    managed = _Managed.from_address(_pointer(capsule, _NAME))
+    managed.tensor.device.kind, managed.tensor.device.index = device
+    return capsule
 
 
 def interface(

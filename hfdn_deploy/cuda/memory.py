@@ -2,8 +2,9 @@
 
 import ctypes
 import math
+import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from hfdn_deploy.cuda.dlpack import CUDA, LEGACY_STREAM, Taken, interface, lend
 from hfdn_deploy.cuda.runtime import CudaError, call, context
-from hfdn_deploy.errors import BackendError, InputError
+from hfdn_deploy.errors import BackendError, InputError, first_line
 
 # Results that a caller is done with, kept for the next ones.
 _KEPT = 4
@@ -154,8 +155,8 @@ class DeviceArray(DeviceView):
         self._buffer = pool.take(math.prod(shape) * dtype.itemsize)
         super().__init__(None, self._buffer.pointer, shape, dtype, pool.device)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_buffer"):  # else there was no memory for it
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if hasattr(self, "_buffer") and not ends():  # else there was no memory for it
             self._pool.give(self._buffer)
 
 
@@ -178,8 +179,8 @@ class HostArray:
         typestr = dtype.str
         self.__array_interface__ = {"shape": shape, "typestr": typestr, "data": place, "version": 3}
 
-    def __del__(self) -> None:
-        if hasattr(self, "_buffer"):
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if hasattr(self, "_buffer") and not ends():
             self._pool.give(self._buffer)
 
 
@@ -187,15 +188,32 @@ def is_device_array(array: object) -> bool:
     """Whether this is an array on a CUDA device: PyCUDA's, CuPy's, torch's, TensorFlow's, ours."""
     if hasattr(array, "__cuda_array_interface__"):
         return True
-    where = getattr(array, "__dlpack_device__", None)
-    return where is not None and where()[0] == CUDA
+    try:
+        kind, _ = array.__dlpack_device__()  # type: ignore[attr-defined]
+    except Exception:  # such as AttributeError; some libraries have devices that DLPack has not
+        return False
+    return bool(kind == CUDA)
 
 
 def as_device_array(array: Any) -> Any:
-    """An array on a device with `__cuda_array_interface__`, by way of DLPack if it has none."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return array
-    return Taken(array.__dlpack__(stream=LEGACY_STREAM))
+    """An array on a device with `__cuda_array_interface__`, by way of DLPack if it has none.
+
+    Raises:
+        InputError: it has neither as they should be, or says to be on another device.
+    """
+    try:
+        if not hasattr(array, "__cuda_array_interface__"):
+            array = Taken(array.__dlpack__(stream=LEGACY_STREAM))
+            if array.device[0] != CUDA or not array.address:
+                raise InputError("the array is not where it says", "copy it to the host")
+        given = array.__cuda_array_interface__
+        tuple(given["shape"]), np.dtype(given["typestr"]), int(given["data"][0])
+    except InputError:
+        raise
+    except Exception as error:  # of whatever library
+        reason = f"the array on the device cannot be taken ({first_line(error)})"
+        raise InputError(reason, "copy it to the host") from None
+    return array
 
 
 def view(array: Any, shape: tuple[int, ...]) -> DeviceView:
@@ -235,8 +253,10 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 def _address(given: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Where the array of an interface lies; InputError if it is another, or has gaps."""
     kind = tuple(given["shape"]), np.dtype(given["typestr"])
-    strides = tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    gaps = given.get("strides") not in (None, strides)
+    strides = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    # Along an axis of one pixel a stride means nothing.
+    found = zip(shape, given.get("strides") or strides, strides, strict=False)
+    gaps = any(size > 1 and stride != wanted for size, stride, wanted in found)
     if kind != (shape, dtype) or gaps:
         raise InputError(
             f"the device array is {kind[1]} {kind[0]}{' with gaps' * gaps}; give a contiguous "

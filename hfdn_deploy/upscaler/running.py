@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from hfdn_deploy.backends import BACKENDS
 from hfdn_deploy.cuda import DeviceView, as_device_array, view
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import (
@@ -96,13 +97,19 @@ def upscaled_on_device(
         BackendError: the backend failed, or gave a wrong shape.
     """
     networks.check_usable()
+    name = networks.first.backend.name
+    if not networks.first.backend.takes_images:
+        known = ", ".join(spec.name for spec in BACKENDS.values() if spec.device == "gpu")
+        raise InputError(
+            f"{name} takes nothing from a device",
+            f"copy it to the host, or ask for one of the backends {known}",
+        )
     image = as_device_array(image)
     given = image.__cuda_array_interface__
     shape, dtype = tuple(given["shape"]), np.dtype(given["typestr"])
     plan = up.plan(shape, target=target) if len(shape) == 3 else None
     network = plan and _taking(networks, plan, [(shape, dtype)])
     if not network:
-        name = networks.first.backend.name
         raise InputError(
             f"of what is on a device, {name} upscales no {dtype} {shape} to that size in one go",
             "give uint8 RGB (H, W, 3), to be enlarged by the scale of a network, or copy it to the "

@@ -151,6 +151,6 @@ def test_a_backend_on_the_cpu_takes_nothing_from_a_device(image, gpu):
     given = OnDevice(image)
     with (
         Upscaler.load(2, "onnxruntime") as up,
-        pytest.raises(InputError, match="onnxruntime upscales no uint8"),
+        pytest.raises(InputError, match="onnxruntime takes nothing from a device; copy it"),
     ):
         up(given)
