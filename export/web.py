@@ -91,10 +91,18 @@ def _refuse_to_replace_other_things(output: Path) -> None:
         return
     known = {_FACTS, _RUNTIME, _STATISTICS, _TILE, *_SHARED, *_OWN}
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
-    if not present <= known or _FACTS not in present:
+    if present and (not present <= known or not _is_page(output)):
         raise InputError(
             f"{output} exists and is not a page of this command; name another directory."
         )
+
+
+def _is_page(folder: Path) -> bool:
+    """Whether this command wrote what is in a folder."""
+    try:
+        return "backends" in json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _copy_page(folder: Path) -> None:

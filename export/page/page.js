@@ -26,7 +26,7 @@ function upscale(image, signal, progress) {
       const { blob, milliseconds, scale, precision, backend, note } = data;
       resolve({ blob, milliseconds, note, name: named(image, scale, "png"), model: `×${scale} ${precision}, ${names[backend]}` });
     };
-    worker.postMessage({ image, ...query });
+    worker.postMessage({ ...query, image });
   });
 }
 

@@ -1,6 +1,7 @@
 """The image graph, as a file: the pixels of `Upscaler`, for whoever has ONNX Runtime alone."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -86,10 +87,20 @@ def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
         ("--channels rgba", "transparency takes more than plain operators"),
         ("--opset 12", "there is no opset 12 for it; choose 13 to 18"),
         ("--opset 19", "there is no opset 19"),
+        ("--size 200000x200000", "is too large to judge the graph on; leave the size out"),
+        ("--size 99999999999999999999x4", "is too large to judge the graph on"),
     ):
         assert main([*command, *options.split()]) == 2
         assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_not_written_into(tmp_path, capsys):
+    bundle = shutil.copytree(pretrained(2).path, tmp_path / "x2")
+    before = (bundle / "fp32.onnx").read_bytes()
+    assert main(["image", str(bundle), "-o", str(bundle / "fp32.onnx")]) == 2
+    assert "would lie in the bundle; name a place outside of it" in capsys.readouterr().err
+    assert (bundle / "fp32.onnx").read_bytes() == before
 
 
 def test_the_file_says_what_it_is(tmp_path, capsys):
@@ -104,6 +115,10 @@ def test_the_file_says_what_it_is(tmp_path, capsys):
     assert facts["hfdn.checkpoint_sha256"] == manifest.checkpoint_sha256
     assert facts["hfdn.halo"] == f"{manifest.files[0].halo} pixels of the input"
     assert facts["inputs"] == ["%image[UINT8, batchxheightxwidthx3]"]
+    assert facts["hfdn.pixels"] == "rgb in uint8, 0 to 255, (N, H, W, C)"
+    other = export(tmp_path, "--channels", "bgr", "--dtype", "float16", "--layout", "nchw")
+    pixels = {x.key: x.value for x in onnx.load(other).metadata_props}["hfdn.pixels"]
+    assert pixels == "bgr in float16, 0 to 1, (N, C, H, W)"
 
 
 def test_another_network_or_other_colours_fail_the_gate():

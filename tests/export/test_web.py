@@ -180,11 +180,12 @@ def test_tiles_are_cut_as_in_python(browser, address):
     ]
 
 
-def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
-    (tmp_path / "index.html").write_text("mine")
+@pytest.mark.parametrize("name", ["index.html", "model.json"])
+def test_a_folder_of_other_things_is_refused(tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
     assert main(["web", "x2", "-o", str(tmp_path)]) == 2
     assert "exists and is not a page of this command; name another" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_without_npm_a_sentence_says_so(tmp_path, capsys, monkeypatch):
