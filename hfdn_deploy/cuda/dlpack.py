@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
 
@@ -64,6 +65,13 @@ class _Memory:
         self.__array_interface__ = {"shape": shape, "typestr": typestr, "data": place, "version": 3}
 
 
+def array_at(
+    owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """NumPy's array of memory that an object owns, which is kept as long."""
+    return np.asarray(_Memory(owner, address, shape, dtype.str))
+
+
 def lend(
     owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: tuple[int, int]
 ) -> Any:
@@ -77,7 +85,7 @@ def lend(
         shape, dtype: of the array.
         device: kind, such as `CUDA`, and index.
     """
-    capsule = np.asarray(_Memory(owner, address, shape, dtype.str)).__dlpack__()
+    capsule = array_at(owner, address, shape, dtype).__dlpack__()
     managed = _Managed.from_address(_pointer(capsule, _NAME))
     managed.tensor.device.kind, managed.tensor.device.index = device
     return capsule
@@ -108,7 +116,7 @@ class Taken:
         """Take what is in a capsule; its owner is told when this object goes.
 
         Raises:
-            InputError: it is on another device, or its numbers are of no dtype of NumPy.
+            InputError: its numbers are of no dtype of NumPy.
         """
         self._managed = _Managed.from_address(_pointer(capsule, _NAME))
         _rename(capsule, _USED)

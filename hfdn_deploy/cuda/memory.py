@@ -1,6 +1,5 @@
 """Memory of a GPU and page-locked memory: owned, kept for the next array, or borrowed."""
 
-import ctypes
 import math
 import sys
 from collections import deque
@@ -10,8 +9,9 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hfdn_deploy.cuda.dlpack import CUDA, LEGACY_STREAM, Taken, interface, lend
+from hfdn_deploy.cuda.dlpack import CUDA, LEGACY_STREAM, Taken, array_at, interface, lend
 from hfdn_deploy.cuda.runtime import CudaError, call, context
 from hfdn_deploy.errors import BackendError, InputError, first_line
 
@@ -41,11 +41,10 @@ class Buffer:
             self.size = size
         return self.pointer
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """The start of a pinned buffer as an array, without a copy."""
-        count = math.prod(shape) * dtype.itemsize
-        raw = (ctypes.c_byte * count).from_address(self.reserve(count))
-        return np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
+        address = self.reserve(math.prod(shape) * dtype.itemsize)
+        return array_at(None, address, shape, dtype)
 
     def close(self) -> None:
         """Free the memory."""
@@ -78,11 +77,11 @@ class Pool:
         Raises:
             CudaError: there is not enough device memory.
         """
-        self.lent += 1
         fitting = [buffer for buffer in list(self._free) if size <= buffer.size <= 2 * size]
         if fitting:
             best = min(fitting, key=lambda buffer: buffer.size)
             self._free.remove(best)
+            self.lent += 1
             return best
         self._shrink(_KEPT)
         buffer = Buffer(self._pinned)
@@ -91,6 +90,7 @@ class Pool:
         except CudaError:
             self._shrink(0)
             buffer.reserve(size)
+        self.lent += 1
         return buffer
 
     def give(self, buffer: Buffer) -> None:
@@ -115,6 +115,25 @@ class Pool:
         """Free what is in it, and from now on what comes back."""
         self._closed = True
         self._shrink(0)
+
+
+class _Lent:
+    """Memory of a pool, which goes back when nobody refers to this."""
+
+    def __init__(self, pool: Pool, size: int) -> None:
+        self._pool = pool
+        self._buffer = pool.take(size)
+        self.pointer = self._buffer.pointer
+
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if hasattr(self, "_buffer") and not ends():  # else there was no memory for it
+            self._pool.give(self._buffer)
+
+
+def host_array(shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> NDArray[Any]:
+    """An array in the page-locked memory of a pool, which goes back with it."""
+    memory = _Lent(pool, math.prod(shape) * dtype.itemsize)
+    return array_at(memory, memory.pointer, shape, dtype)
 
 
 class DeviceView:
@@ -151,13 +170,8 @@ class DeviceArray(DeviceView):
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> None:
-        self._pool = pool
-        self._buffer = pool.take(math.prod(shape) * dtype.itemsize)
-        super().__init__(None, self._buffer.pointer, shape, dtype, pool.device)
-
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if hasattr(self, "_buffer") and not ends():  # else there was no memory for it
-            self._pool.give(self._buffer)
+        memory = _Lent(pool, math.prod(shape) * dtype.itemsize)
+        super().__init__(memory, memory.pointer, shape, dtype, pool.device)
 
 
 def like(given: object, result: Any) -> Any:
@@ -167,21 +181,6 @@ def like(given: object, result: Any) -> Any:
     gpuarray = import_module("pycuda.gpuarray")
     pointer = result.__cuda_array_interface__["data"][0]
     return gpuarray.GPUArray(result.shape, result.dtype, gpudata=pointer, base=result)
-
-
-class HostArray:
-    """Page-locked memory of a pool, of which NumPy makes an array; with that it goes back."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> None:
-        self._pool = pool
-        self._buffer = pool.take(math.prod(shape) * dtype.itemsize)
-        place = self._buffer.pointer, False
-        typestr = dtype.str
-        self.__array_interface__ = {"shape": shape, "typestr": typestr, "data": place, "version": 3}
-
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if hasattr(self, "_buffer") and not ends():
-            self._pool.give(self._buffer)
 
 
 def is_device_array(array: object) -> bool:

@@ -88,7 +88,7 @@ class EngineRunner:
         with self._enqueuing(slot):
             self._inference(slot, shape)  # it refuses the shape before memory is taken for it
             if out is None:
-                result = np.asarray(cuda.HostArray(*output, self._on_host))
+                result = cuda.host_array(*output, self._on_host)
             staged = slot.reserve(kinds, 0 if out is not None else result.nbytes)
         for array, given in zip(staged, inputs, strict=True):
             array[...] = given
