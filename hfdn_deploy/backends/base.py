@@ -1,5 +1,6 @@
 """What every backend is, and what those that run tiles have besides."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ Features = Mapping[str, NDArray[Any]]
 """What a part of a network computed for another, (N, C, H, W) by name, in types of its own."""
 
 T = TypeVar("T")
+
+# Side of the smallest tiles that are chosen where memory is short.
+_SMALLEST = 16
 
 
 class Backend(ABC):
@@ -181,6 +185,17 @@ class Tiling(ABC):
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
         """As `Backend.run`, with the mean (N, C, 1, 1) over the whole image; None if none pools."""
+
+
+def longest_side(free: int, per_pixel: int, halo: int) -> int:
+    """The side of the largest input that fits into half of a device's memory, or of a small tile.
+
+    Args:
+        free: bytes of the device that are free.
+        per_pixel: bytes that a low-resolution pixel takes.
+        halo: of the tiles.
+    """
+    return max(math.isqrt(free // 2 // per_pixel), 2 * halo + _SMALLEST)
 
 
 class Parts(Generic[T]):

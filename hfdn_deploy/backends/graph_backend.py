@@ -43,7 +43,6 @@ class GraphBackend(Backend):
         self.entry = entry
         self.session = self.open_session(data)
         self.tiling: GraphTiling = GraphTiling(self, data, self.open_session)
-        self._images = Parts(lambda name: self.open_session(part_of(data, name, scale)))
 
     @property
     @abstractmethod
@@ -78,17 +77,16 @@ class GraphBackend(Backend):
     @property
     def image_session(self) -> Any:
         """A session on `hfdn_deploy.graph.image_graph`, opened when it is first asked for."""
-        return self._images["image"]
+        return self.tiling.sessions["image"]
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self._images.clear()
         self.tiling.close()  # others may know it
         del self.session, self.tiling
 
 
 class GraphTiling(Tiling):
-    """The parts of a backend's graph; their sessions are opened with the first tile."""
+    """The parts of a backend's graph; their sessions are opened when they are first run."""
 
     def __init__(self, backend: GraphBackend, data: bytes, open_session: OpenSession) -> None:
         self.scale = backend.scale
@@ -99,7 +97,8 @@ class GraphTiling(Tiling):
         self._backend = backend
         self._data = data
         self._open = open_session
-        self._sessions = Parts(lambda part: open_session(part_of(data, part, self.scale)))
+        self.sessions = Parts(lambda part: open_session(part_of(data, part, self.scale)))
+        """By part, of `hfdn_deploy.graph.PARTS`."""
         self._split: GraphSplit | None = None
         self._splitting = Lock()
         self._repeated: GraphTiling | None = None
@@ -128,14 +127,14 @@ class GraphTiling(Tiling):
 
     def close(self) -> None:
         """Free the sessions."""
-        self._sessions.clear()
+        self.sessions.clear()
         self._split = self._repeated = None
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Tiling.pooled_sums`."""
-        session = self._sessions["statistics"]
+        session = self.sessions["statistics"]
         (sums,) = self._backend.run_session(session, lr, {INSIDE: inside})
         return sums
 
@@ -145,7 +144,7 @@ class GraphTiling(Tiling):
         """See `Tiling.run_tile`."""
         if pooled is None:
             return self._backend.run(lr)
-        (sr,) = self._backend.run_session(self._sessions["tile"], lr, {POOLED: pooled})
+        (sr,) = self._backend.run_session(self.sessions["tile"], lr, {POOLED: pooled})
         return sr
 
 

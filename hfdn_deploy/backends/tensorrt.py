@@ -1,6 +1,5 @@
 """TensorRT: engines from files, and those of bundles, which are built where they are missing."""
 
-import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy import cuda
-from hfdn_deploy.backends.base import Backend, Parts, Tiling
+from hfdn_deploy.backends.base import Backend, Parts, Tiling, longest_side
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.bundle import Bundle, graph_for
 from hfdn_deploy.engines import (
@@ -23,9 +22,6 @@ from hfdn_deploy.engines import (
     resolve_targets,
 )
 from hfdn_deploy.errors import BackendError
-
-# Side of the smallest tiles that are chosen where memory is short.
-_SMALLEST = 16
 
 
 class TensorRTBackend(Backend):
@@ -183,8 +179,7 @@ class EngineTiling(Tiling):
         self._parts = parts
         with cuda.context(backend.context):
             free, _ = cuda.call("cudaMemGetInfo")
-        fitting = math.isqrt(free // 2 // backend.bytes_per_pixel())
-        self.largest = min(largest, max(fitting, 2 * self.halo + _SMALLEST))
+        self.largest = min(largest, longest_side(free, backend.bytes_per_pixel(), self.halo))
 
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]

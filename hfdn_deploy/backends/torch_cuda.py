@@ -1,6 +1,5 @@
 """PyTorch on an NVIDIA GPU: checkpoints and bundles, whole images from pixels to pixels."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.backends.base import Backend
+from hfdn_deploy.backends.base import Backend, longest_side
 from hfdn_deploy.backends.spec import BACKENDS, Obstacle
 from hfdn_deploy.backends.torch import MEMORY, TorchBackend, TorchTiling, to_host
 from hfdn_deploy.bundle import Bundle
@@ -58,9 +57,8 @@ class TorchCudaBackend(Backend):
         self.tiling: TorchTiling = TorchTiling(network)
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info()
-            # Measured on a CPU, in fp32.
-            largest = math.isqrt(free // 2 // (MEMORY[self.scale] * dtype.itemsize // 4))
-            self.tiling.largest = max(largest, 3 * self.tiling.halo)
+            per_pixel = MEMORY[self.scale] * dtype.itemsize // 4  # measured on a CPU, in fp32
+            self.tiling.largest = longest_side(free, per_pixel, self.tiling.halo)
         self._rows = [
             torch.tensor(matrix, dtype=torch.float32, device=device)
             for matrix in (FROM_RGB, 255 * TO_RGB)
