@@ -190,7 +190,6 @@ def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
             ours = TorchCudaBackend(load_bundle(pretrained(scale)), precision, where.device)
             network = load_bundle(pretrained(scale)).to(where.device, dtype)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            compiled = torch.compile(network, dynamic=False)
             lr = torch.rand(1, 1, *size[::-1], device=where.device)
             given: Any = lr if where.device == "cuda" else lr.numpy()
             ways: dict[str, Callable[[], object]] = {
@@ -198,6 +197,7 @@ def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
                 "torch-cuda": partial(ours.run, given),
             }
             if precision == _COMPILED:
+                compiled = torch.compile(network, dynamic=False)
                 ways["torch.compile"] = partial(compiled, lr.to(dtype))
             for way, run in ways.items():
                 name = f"{way} {precision} {size[0]}x{size[1]}"

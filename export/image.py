@@ -37,6 +37,8 @@ _LIMITS = {"uint8": 1.0, "uint16": 2.0, "float16": 1e-3, "float32": 1e-5}
 _OF_LUMA = 1e-6
 # Height and width of the crops of photographs that it is judged on.
 _CROP = (48, 64)
+# Of a fixed size.
+_MOST_PIXELS = 2**22
 
 
 def export_image_graph(
@@ -61,11 +63,17 @@ def export_image_graph(
         See `judge`.
 
     Raises:
-        InputError: there is no such opset, or the output cannot be written.
+        InputError: there is no such opset, the size is too large to be judged, or the output is in
+            the bundle or cannot be written.
         BundleError, GateError: see `make_image_graph`.
     """
     if not LEAST_OPSET <= opset <= OPSET:
         raise InputError(f"there is no opset {opset} for it; choose {LEAST_OPSET} to {OPSET}.")
+    if pixels and pixels.size and math.prod(pixels.size) > _MOST_PIXELS:
+        width, height = pixels.size
+        raise InputError(
+            f"an image of {width}×{height} is too large to judge the graph on", "leave the size out"
+        )
     if output.resolve().parent == bundle.path.resolve():
         raise InputError(f"{output} would lie in the bundle", "name a place outside of it")
     graph = graph_for(precision, ENGINES[engine])

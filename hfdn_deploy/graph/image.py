@@ -3,7 +3,6 @@
 What `ImagePlanes` does around a network (colour, chroma, rounding), in plain operators.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +29,6 @@ _TYPES = {
     "float32": (TensorProto.FLOAT, 1),
 }
 DTYPES = tuple(_TYPES)
-MOST_PIXELS = 2**22
-"""Of a fixed size."""
 # Of bicubic interpolation; OpenCV's, as in `hfdn_deploy.images`.
 _A = -0.75
 # Pixels on each side that the interpolation reads.
@@ -66,11 +63,6 @@ class PixelFormat:
                 raise InputError(f"there is no {name} {value!r}; choose one of {', '.join(known)}.")
         if self.size is not None and min(self.size) < 1:
             raise InputError(f"an image of {self.size[0]}×{self.size[1]} has no pixel.")
-        if self.size is not None and math.prod(self.size) > MOST_PIXELS:
-            raise InputError(
-                f"an image of {self.size[0]}×{self.size[1]} is too large to judge the graph on",
-                "leave the size out",
-            )
 
     def __str__(self) -> str:
         """What the pixels are, in words."""
