@@ -25,10 +25,12 @@ def gpu(request):
     with simulated_gpu() as simulated:
         yield simulated
         if simulated.leaks():
+            # What waits for the collector must not be freed by the next GPU.
             gc.collect()
     if "test_simulated_gpu" not in request.node.nodeid:
         assert simulated.violations == []
-        assert simulated.leaks() == {}
+        # A context that broke frees nothing.
+        assert simulated.leaks() == {} or simulated.sticky
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,6 @@ def test_a_service_whose_context_broke_says_that_it_must_be_restarted(gpu, small
                 "(CUDA_ERROR_ILLEGAL_ADDRESS); the GPU is of no more use to this process: "
                 "restart it."
             )
-    gpu.restart()
 
 
 def test_a_runner_takes_pixels(small_bundles, photo):
