@@ -1,4 +1,4 @@
-"""Running an engine: streams, device memory and CUDA graphs for two images in flight."""
+"""Running an engine: streams, device memory and CUDA graphs for images in flight."""
 
 import logging
 import math
@@ -19,14 +19,15 @@ from hfdn_deploy.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
-SLOTS = 2
+SLOTS = 3
+"""Images in flight: one is copied to the device, one is computed, one is copied back."""
 
 
 class EngineRunner:
     """An engine on the current CUDA device.
 
-    Two images may be in flight, each with a stream and buffers of its own, so that copies of one
-    overlap with the computation of the other. Scratch memory is shared: computations follow one
+    `SLOTS` images may be in flight, each with a stream and buffers of its own, so that copies of
+    some overlap with the computation of another. Scratch memory is shared: computations follow one
     another. A shape that comes back is replayed as a CUDA graph. Work is enqueued under the lock
     of its CUDA context, whichever engine it is for.
 
@@ -162,7 +163,7 @@ class EngineRunner:
     def _compute(
         self, slot: Slot, inference: Inference, sources: Sequence[int], target: int, *, replay: bool
     ) -> None:
-        """Enqueue one inference on the slot's stream, after the other slot's last one.
+        """Enqueue one inference on the slot's stream, after the last of any slot.
 
         Args:
             replay: the addresses stay with the slot, so that a shape that comes for the second

@@ -117,13 +117,14 @@ def plan_many(
         return alone, 1
     backend = networks[alone.scales[0]].backend
     pays = number * math.prod(alone.shape) > WORTH_PREPARING
-    threads = 1 + (backend.streams if pays else 1)  # one of them reads or encodes
+    at_once = max(backend.concurrency, backend.streams if pays else 1)
+    threads = 1 + at_once  # one of them reads or encodes
     plan, threads = None, min(threads, number, most or threads)
     while threads > 1 and not plan:
         plan = _plan_beside(networks, replace(asked, number=threads))
         threads = threads if plan else (threads + 1) // 2
     if pays:
-        backend.prepare(*alone.shape, max(1, threads - 1))
+        backend.prepare(*alone.shape, min(backend.streams, max(1, threads - 1)))
     return plan or alone, threads
 
 

@@ -87,11 +87,11 @@ def test_an_image_that_does_not_fit_on_the_device_goes_in_tiles(small_bundles):
     free, _ = cuda.call("cudaMemGetInfo")
     hog = cuda.call("cudaMalloc", free - (8 << 20))
     with Upscaler.load(small_bundles[4], "tensorrt", "fp32") as up:
-        # 400 bytes of scratch memory a pixel; for two images in flight 4 of input, 64 of output.
-        assert up.backend.bytes_per_pixel() == 400 + 2 * (4 + 64)
-        side = math.isqrt((4 << 20) // 536) - 2 * 2
-        assert up.plan((88, 88)).side is None
-        assert up.plan(plane.shape).side == side == 84
+        # 400 bytes of scratch memory a pixel; for three images in flight 4 of input, 64 of output.
+        assert up.backend.bytes_per_pixel() == 400 + 3 * (4 + 64)
+        side = math.isqrt((4 << 20) // 604) - 2 * 2
+        assert up.plan((83, 83)).side is None
+        assert up.plan(plane.shape).side == side == 79
         assert np.abs(up.upscale_luma(plane) - expected).max() < 1e-5
     cuda.call("cudaFree", hog)
 
