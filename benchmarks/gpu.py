@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,7 @@ from typing import Any
 import onnx
 import torch
 
-from benchmarks.costs import tensors
-from export.layers import layer_macs
+from benchmarks.ceilings import COLUMNS, Ceilings, layers_of
 from hfdn_deploy import bench
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.backends import TorchCudaBackend
@@ -35,16 +33,6 @@ _COMPILED = "fp16"
 SIZES = ((320, 180), (960, 540))
 # A side of the product of two matrices, and bytes of a copy: on a GPU, and where one is simulated.
 _LARGE = {"cuda": (8192, 2**30), "cpu": (512, 2**24)}
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """What a device reaches by itself."""
-
-    rates: dict[str, float]
-    """Multiply-accumulates a second in a product of two matrices, by precision."""
-    bandwidth: float
-    """Bytes a second that a copy reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +122,7 @@ def main(args: argparse.Namespace) -> None:
             result = on_backends(where, scale)
             results[f"x{scale} on the backends"] = result.to_json()
             report.append(bench.format_table(result))
+            report.extend(_of_ceilings(scale, result, reached))
     with section("Machine afterwards"):
         report.append(f"```\n{json.dumps(environment_facts()['gpu'], indent=1)}\n```")
     print(args.output / "report.md")
@@ -212,36 +201,8 @@ def on_backends(where: Bench, scale: int) -> bench.BenchResult:
     """`hfdn bench` of a bundle of the package, on whatever of the backends runs here."""
     backends = ON_GPU if where.device == "cuda" else ("onnxruntime",)
     cases = bench.plan([f"x{scale}"], backends, ("fp32", "fp16", "bf16", "int8"))
-    sizes = where.sizes[:1]
-    usable = bench.skip_unavailable(cases, sizes)
-    return bench.run(usable, sizes, bench.load_original(None), where.rounds, 0)
-
-
-def roofline(
-    model: onnx.ModelProto, size: tuple[int, int], itemsize: int, rate: float, bandwidth: float
-) -> float:
-    """Return the seconds that the convolutions of an fp32 graph take at least, one by one.
-
-    Each takes its multiply-accumulates at the rate of a matrix product or, if that is longer, its
-    input, weights and output at the bandwidth (S. Williams et al., "Roofline", 2009). Activations
-    and joins are free, as if they were fused.
-
-    Args:
-        model: the graph.
-        size: width and height of the input.
-        itemsize: bytes of a number.
-        rate: multiply-accumulates a second.
-        bandwidth: bytes a second.
-    """
-    width, height = size
-    known, macs = tensors(model, height, width), layer_macs(model)
-    seconds = 0.0
-    for node in model.graph.node:
-        if node.name in macs:
-            moved = sum(math.prod(known[name].shape) for name in (*node.input, node.output[0]))
-            computed = macs[node.name] * width * height
-            seconds += max(computed / rate, moved * itemsize / bandwidth)
-    return seconds
+    usable = bench.skip_unavailable(cases, where.sizes)
+    return bench.run(usable, where.sizes, bench.load_original(None), where.rounds, 0)
 
 
 def _told(reached: Ceilings) -> list[str]:
@@ -251,21 +212,39 @@ def _told(reached: Ceilings) -> list[str]:
 
 
 def _table(scale: int, rows: dict[str, Row], reached: Ceilings | None) -> list[str]:
-    model = onnx.load_model_from_string(pretrained(scale).read_model("fp32"))
-    lines = [
-        "| way | precision | input | median (middle half) | of eager | of the roofline |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = _head("way", "precision", "input", "median (middle half)", "of eager")
     for way, precision, size, found in rows.values():
         eager = rows[f"eager {precision} {size[0]}x{size[1]}"][-1]
-        least = "-"
-        if reached:
-            itemsize = TYPES[precision].itemsize
-            rate = reached.rates[precision]
-            seconds = roofline(model, size, itemsize, rate, reached.bandwidth)
-            least = f"{found.percentile(50) / seconds:.2f}"
-        lines.append(
-            f"| {way} | {precision} | {size[0]}×{size[1]} | {found} | {found.ratio(eager):.2f} "
-            f"| {least} |"
-        )
+        cells = [way, precision, f"{size[0]}×{size[1]}", str(found), f"{found.ratio(eager):.2f}"]
+        lines.append(_row(cells, scale, size, precision, found, reached))
     return lines
+
+
+def _of_ceilings(scale: int, result: bench.BenchResult, reached: Ceilings | None) -> list[str]:
+    """A table of the backends; those without a clock of the device count with transfers."""
+    lines = ["", *_head("backend", "precision", "input")]
+    for row in result.rows:
+        cells = [row.backend, row.precision, f"{row.size[0]}×{row.size[1]}"]
+        lines.append(_row(cells, scale, row.size, row.precision, row.backend_alone, reached))
+    return lines
+
+
+def _head(*columns: str) -> list[str]:
+    columns = (*columns, *COLUMNS)
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def _row(
+    cells: list[str],
+    scale: int,
+    size: tuple[int, int],
+    precision: str,
+    found: Measurement,
+    reached: Ceilings | None,
+) -> str:
+    """A row of a table that ends in `COLUMNS`."""
+    ceilings = ["-"] * len(COLUMNS)
+    if reached:
+        layers = layers_of(onnx.load_model_from_string(pretrained(scale).read_model("fp32")), size)
+        ceilings = reached.cells(layers, precision, found.percentile(50))
+    return f"| {' | '.join(cells + ceilings)} |"

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from benchmarks import gpu
+from benchmarks.ceilings import Ceilings, Layer, layers_of
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.errors import BackendError
 
@@ -43,9 +44,21 @@ def test_the_roofline_is_bound_by_what_is_scarce():
     model = onnx.load_model_from_string(pretrained(4).read_model("fp32"))
     macs = pretrained(4).manifest.macs_true
     size = 320, 180
-    fast = gpu.roofline(model, size, 2, 1e12, 1e30)
+    layers = layers_of(model, size)
+
+    def roofline(rate, bandwidth, precision="fp16"):
+        return Ceilings({precision: rate}, bandwidth).roofline(layers, precision)
+
+    fast = roofline(1e12, 1e30)
     assert fast == pytest.approx(macs / 1e12, rel=1e-6)
-    by_memory = gpu.roofline(model, size, 2, 1e30, 1e10)
-    assert gpu.roofline(model, size, 4, 1e30, 1e10) == pytest.approx(2 * by_memory)
-    both = gpu.roofline(model, size, 2, 1e12, 1e10)
+    by_memory = roofline(1e30, 1e10)
+    assert roofline(1e30, 1e10, "fp32") == pytest.approx(2 * by_memory)
+    both = roofline(1e12, 1e10)
     assert max(fast, by_memory) < both < fast + by_memory
+
+
+def test_shares_are_of_what_the_device_reaches():
+    layers = [Layer(macs=600, numbers=10), Layer(macs=100, numbers=40)]
+    ceilings = Ceilings({"fp16": 1000}, bandwidth=100)
+    # 0.6 s of products and 0.2 s of copies, then 0.1 and 0.8: at least 1.4 s.
+    assert ceilings.cells(layers, "fp16", 2.8) == ["25%", "36%", "2.00"]
