@@ -186,7 +186,8 @@ class EngineRunner:
         self, slot: Slot, inference: Inference, sources: Sequence[int], target: int
     ) -> None:
         """Make one inference a CUDA graph; else warn that the engine cannot be captured."""
-        mode = cuda.member("cudaStreamCaptureMode", "cudaStreamCaptureModeThreadLocal")
+        # Else what the collector frees meanwhile, in this thread, would end the capture.
+        mode = cuda.member("cudaStreamCaptureMode", "cudaStreamCaptureModeRelaxed")
         try:
             with ExitStack() as made:
                 cuda.call("cudaStreamBeginCapture", slot.stream, mode)

@@ -191,3 +191,22 @@ def test_arrays_of_pytorch_are_taken(backend):
         assert np.abs(got - expected).max() <= 1e-6
         with pytest.raises(InputError, match="contiguous"):
             up.backend.run(torch.zeros(1, 1, 20, 40, device="cuda")[..., ::2])
+
+
+def test_what_is_freed_during_a_capture_does_not_end_it(small_bundles, monkeypatch):
+    """The collector may run at any time, and find arrays that somebody else made."""
+    plane = luma()
+    with Upscaler.load(small_bundles[4], "tensorrt", "fp32") as up:
+        engine = up.backend._whole._engine
+        enqueue, garbage = engine.enqueue, []
+
+        def collect(*arguments):
+            garbage.clear()
+            enqueue(*arguments)
+
+        monkeypatch.setattr(engine, "enqueue", collect)
+        for _ in range(3):
+            garbage.append(OnDevice(plane))
+            up.upscale_luma(plane)
+        slot = up.backend._whole._slots[-1]
+        assert slot.find((1, 1, *plane.shape)).graph is not None
