@@ -176,11 +176,15 @@ class DeviceArray(DeviceView):
 
 def like(given: object, result: Any) -> Any:
     """Our array as the kind that was given, where that is PyCUDA's; any other as it is."""
-    if type(given).__module__ != "pycuda.gpuarray" or not isinstance(result, DeviceArray):
+    if not _is_pycuda(given) or not isinstance(result, DeviceArray):
         return result
     gpuarray = import_module("pycuda.gpuarray")
     pointer = result.__cuda_array_interface__["data"][0]
     return gpuarray.GPUArray(result.shape, result.dtype, gpudata=pointer, base=result)
+
+
+def _is_pycuda(array: object) -> bool:
+    return type(array).__module__ == "pycuda.gpuarray"
 
 
 def is_device_array(array: object) -> bool:
@@ -224,7 +228,7 @@ def view(array: Any, shape: tuple[int, ...]) -> DeviceView:
         InputError: it has gaps.
     """
     owner = as_device_array(array)
-    given = owner.__cuda_array_interface__
+    given = _interface(owner)
     dtype = np.dtype(given["typestr"])
     address = _address(given, tuple(given["shape"]), dtype)
     made = DeviceView(owner, address, shape, dtype, int(call("cudaGetDevice")))
@@ -239,7 +243,7 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
         InputError: it has another shape or dtype, or gaps.
         CudaError: their work failed, or a stream captures while an array names no stream.
     """
-    given = array.__cuda_array_interface__
+    given = _interface(array)
     address = _address(given, shape, dtype)
     if given.get("version", 0) < 3:
         # Before version 3 the protocol has no word for the stream that an array is written on.
@@ -247,6 +251,12 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     elif (stream := given.get("stream")) is not None:
         call("cudaStreamSynchronize", stream)
     return address
+
+
+def _interface(array: Any) -> Mapping[str, Any]:
+    """The interface of an array; PyCUDA's names no stream, but kernels run on the default one."""
+    given: Mapping[str, Any] = array.__cuda_array_interface__
+    return {**given, "stream": LEGACY_STREAM} if _is_pycuda(array) else given
 
 
 def _address(given: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

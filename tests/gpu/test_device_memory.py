@@ -77,6 +77,23 @@ def test_work_of_others_on_an_array_is_waited_for(up, stream, named):
     kept.close()
 
 
+def test_work_on_an_array_of_pycuda_is_waited_for(up):
+    """It names no stream, but its kernels run on the default one."""
+    kind = type("GPUArray", (OnDevice,), {"__module__": "pycuda.gpuarray"})
+    plane = luma()
+    expected = up.upscale_luma(plane)
+    given = kind(batch(np.zeros_like(plane)))
+    target = kind(np.zeros((1, 1, *expected.shape), np.float32))
+    kept = [
+        copy_late(given, plane, cuda.LEGACY_STREAM),
+        copy_late(target, np.nan, cuda.LEGACY_STREAM),
+    ]
+    up.backend.run(given, out=target)
+    assert np.abs(on_host(target)[0, 0] - expected).max() <= 1e-6
+    for buffer in kept:
+        buffer.close()
+
+
 def test_an_array_with_nothing_under_way_synchronises_nothing(up, gpu):
     given = OnDevice(batch(luma()))
     up.backend.run(given)
