@@ -125,6 +125,13 @@ class SimulatedGpu:
     def context(self, handle: int) -> None:
         self._local.context = handle
 
+    def destroy(self, context: int) -> None:
+        """Destroy a context that was not made by the runtime, with all memory allocated in it."""
+        self.contexts.remove(context)
+        for pinned, blocks in ((False, self.memory.device), (True, self.memory.pinned)):
+            for pointer in [each for each in blocks if blocks[each].context == context]:
+                self.memory.free(pointer, pinned=pinned)
+
     def stream(self, handle: Any) -> Stream:
         """A stream of the current context.
 
