@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.cuda.dlpack import CUDA, LEGACY_STREAM, Taken, array_at, interface, lend
-from hfdn_deploy.cuda.runtime import CudaError, call, context
+from hfdn_deploy.cuda.runtime import CudaError, call, context, is_primary
 from hfdn_deploy.errors import BackendError, InputError, first_line
 
 # Results that a caller is done with, kept for the next ones.
@@ -65,8 +65,9 @@ class Pool:
         """Make an empty pool of a CUDA context, which is current."""
         self._context = handle
         self._pinned = pinned
-        self.lent = 0
-        """How many results hold memory of it, about."""
+        # A context of the caller's own may be destroyed, and page-locked memory goes with it.
+        self.lent = HELD if pinned and not is_primary(handle) else 0
+        """How many results hold memory of it, about, or too many if none may."""
         self.device = int(call("cudaGetDevice"))
         self._free: deque[Buffer] = deque()
         self._closed = False

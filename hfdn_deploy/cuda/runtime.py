@@ -165,6 +165,17 @@ def current_context() -> Any:
     return _driver("cuCtxGetCurrent")
 
 
+def is_primary(handle: Any) -> bool:
+    """Whether a context is the device's primary one, which lasts as long as the process."""
+    device = call("cudaGetDevice")
+    _, active = _driver("cuDevicePrimaryCtxGetState", device)
+    if not active:  # to retain it would make it
+        return False
+    primary = _driver("cuDevicePrimaryCtxRetain", device)
+    _driver("cuDevicePrimaryCtxRelease", device)
+    return int(primary) == int(handle)
+
+
 _locks: dict[int, RLock] = {}
 
 

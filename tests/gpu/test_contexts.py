@@ -80,6 +80,24 @@ def test_any_thread_runs_in_the_context_in_which_it_was_opened(gpu, small_bundle
         assert {stream.context for stream in gpu.streams.values()} == {OWN}
 
 
+@pytest.mark.usefixtures("own_context")
+def test_a_result_on_the_host_outlives_the_context_of_the_caller(gpu, small_bundles):
+    with Upscaler.load(small_bundles[4], "onnxruntime", "fp32", tile=None) as reference:
+        expected = reference.upscale_luma(luma())
+    with Upscaler.load(small_bundles[4], "tensorrt", "fp32", tile=None) as up:
+        result = up.upscale_luma(luma())
+    gpu.destroy(OWN)
+    assert np.abs(result - expected).max() < 1e-5
+
+
+def test_beside_the_context_of_the_caller_none_is_made(gpu):
+    gpu.started = True
+    gpu.contexts.add(OWN)
+    with cuda.context(driver.CUcontext(OWN)):
+        assert cuda.Pool(cuda.current_context(), pinned=True).lent == cuda.HELD
+    assert not gpu.primary
+
+
 def test_an_image_that_does_not_fit_on_the_device_goes_in_tiles(small_bundles):
     plane = np.tile(luma(18, 32), (9, 5))
     with Upscaler.load(small_bundles[4], "onnxruntime", "fp32", tile=None) as reference:

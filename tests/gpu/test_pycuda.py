@@ -137,3 +137,14 @@ def test_an_image_stays_on_the_device(context, load, photo):
     with load() as up:
         result = up(to_gpu(image))
         assert (on_host(result) == up(image)).all()
+
+
+def test_the_context_of_results_may_be_gone(context, load, expected):
+    other = context.get_device().make_context()
+    with load() as up:
+        on_device = up.backend.run(to_gpu(luma()[None, None]))
+        result = up.upscale_luma(luma())
+    other.detach()
+    assert np.abs(result - expected).max() <= 1e-5
+    del on_device
+    assert int(cuda.current_context()) == context.handle

@@ -1,4 +1,4 @@
-"""The simulated functions of `cuda.bindings.driver`: a thread's current context."""
+"""The simulated functions of `cuda.bindings.driver`, for contexts."""
 
 # ruff: noqa: N802
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from cuda.bindings import driver
 
-from tests.helpers.simulated_cuda.gpu import CudaFailure, SimulatedGpu, Status
+from tests.helpers.simulated_cuda.gpu import PRIMARY, CudaFailure, SimulatedGpu, Status
 
 
 class Driver:
@@ -41,3 +41,14 @@ class Driver:
         if int(ctx) and int(ctx) not in self._gpu.contexts:
             raise CudaFailure(Status.cudaErrorInvalidResourceHandle)
         self._gpu.context = int(ctx)
+
+    def cuDevicePrimaryCtxGetState(self, dev: Any) -> tuple[int, int]:
+        return 0, int(self._gpu.primary)
+
+    def cuDevicePrimaryCtxRetain(self, dev: Any) -> Any:
+        if not self._gpu.primary:
+            self._gpu.violate("a second context is made on the device")
+        return driver.CUcontext(PRIMARY)
+
+    def cuDevicePrimaryCtxRelease(self, dev: Any) -> None:
+        pass

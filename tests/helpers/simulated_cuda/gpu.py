@@ -63,6 +63,8 @@ class SimulatedGpu:
         self.runs: list[tuple[str, tuple[int, ...]]] = []
         """Inferences that were computed: "plain" or "graph", and the shape of the image."""
         self.contexts = {PRIMARY}
+        self.primary = False
+        """Whether the primary one was ever current, which makes it."""
         self.started = False
         """Whether the runtime has been called, which starts the driver."""
         self.target = (8, 9)
@@ -124,6 +126,7 @@ class SimulatedGpu:
     @context.setter
     def context(self, handle: int) -> None:
         self._local.context = handle
+        self.primary = self.primary or handle == PRIMARY
 
     def destroy(self, context: int) -> None:
         """Destroy a context that was not made by the runtime, with all memory allocated in it."""
