@@ -1,4 +1,5 @@
 PYTHON ?= python3
+CUDA_HOME ?= /usr/local/cuda
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := cpu,torch,rtx,openvino,video,serve,ray,loadgen,dev
@@ -7,7 +8,7 @@ CHECKPOINT := checkpoints/hfdn_x4.safetensors
 # Processes need not compile the same modules, nor pytest rewrite its plugins, each time anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast fuzz suites consumers lint bench clean
+.PHONY: demo test test-fast fuzz suites consumers pycuda lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -36,6 +37,16 @@ suites: $(VENV)/ready
 # Other packages run the image graph, each in an environment of its own; needs node and npm.
 consumers: $(VENV)/ready
 	$(BIN)/python -m tests.consumers build/consumers
+
+# Builds PyCUDA without a GPU and runs its tests on a simulated one; needs g++ and CUDA's headers. It
+# is linked to no driver, and without cuRAND, which only a file in HOME can turn off.
+pycuda: $(VENV)/ready
+	mkdir -p build/pycuda
+	ar rc build/pycuda/libcuda.a
+	echo 'CUDA_ENABLE_CURAND = False' > build/pycuda/.aksetup-defaults.py
+	HOME=$(CURDIR)/build/pycuda LIBRARY_PATH=$(CURDIR)/build/pycuda CPATH=$(CUDA_HOME)/include \
+		$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pycuda]'
+	$(BIN)/python -m pytest tests/gpu/test_pycuda.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
