@@ -114,13 +114,14 @@ class EngineRunner:
         with self._enqueuing(slot):
             inference = self._inference(slot, shape)
             sources = [cuda.borrow(given, *kind) for given, kind in zip(inputs, kinds, strict=True)]
+            result = out
             if out is None:
-                out = cuda.DeviceArray(*output, self._results)
+                result = cuda.DeviceArray(*output, self._results)
                 slot.wait_for_legacy()
-            target = cuda.borrow(out, *output)
+            target = cuda.borrow(result, *output)
             self._compute(slot, inference, sources, target, replay=False)
         cuda.call("cudaStreamSynchronize", slot.stream)
-        return cuda.like(inputs[0], out)
+        return out if out is not None else cuda.like(inputs[0], result)
 
     def _kinds(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape and dtype of all inputs and of the output for an image of this shape."""

@@ -92,6 +92,8 @@ def test_work_on_an_array_of_pycuda_is_waited_for(up):
     assert np.abs(on_host(target)[0, 0] - expected).max() <= 1e-6
     for buffer in kept:
         buffer.close()
+    ours = up.backend.run(OnDevice(batch(plane)))
+    assert up.backend.run(given, out=ours) is ours
 
 
 def test_an_array_with_nothing_under_way_synchronises_nothing(up, gpu):
