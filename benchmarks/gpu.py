@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
 
-from benchmarks.ceilings import COLUMNS, Ceilings, layers_of
+from benchmarks.ceilings import COLUMNS, Ceilings, Layer, layers_of
 from hfdn_deploy import bench
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.backends import TorchCudaBackend
@@ -245,6 +245,11 @@ def _row(
     """A row of a table that ends in `COLUMNS`."""
     ceilings = ["-"] * len(COLUMNS)
     if reached:
-        layers = layers_of(onnx.load_model_from_string(pretrained(scale).read_model("fp32")), size)
-        ceilings = reached.cells(layers, precision, found.percentile(50))
+        ceilings = reached.cells(_layers(scale, size), precision, found.percentile(50))
     return f"| {' | '.join(cells + ceilings)} |"
+
+
+@cache
+def _layers(scale: int, size: tuple[int, int]) -> list[Layer]:
+    """Of a bundle of the package; all rows of a size share them."""
+    return layers_of(onnx.load_model_from_string(pretrained(scale).read_model("fp32")), size)
