@@ -3,11 +3,13 @@
 import argparse
 
 from benchmarks import (
+    adversary,
     complexity,
     demo,
     gpu,
     growth,
     hostile,
+    kinds,
     latency,
     memory,
     overhead,
@@ -25,6 +27,7 @@ from benchmarks import (
 from hfdn_deploy.cli import run_command
 
 COMMANDS = {
+    "adversary": adversary,
     "quality": quality,
     "complexity": complexity,
     "latency": latency,
@@ -36,6 +39,7 @@ COMMANDS = {
     "startup": startup,
     "service": service,
     "hostile": hostile,
+    "kinds": kinds,
     "soak": soak,
     "throughput": throughput,
     "steps": steps,

@@ -35,10 +35,7 @@ def _export(args: argparse.Namespace) -> None:
     )
     _report(bundle.path, bundle.manifest.files)
     if chosen := bundle.manifest.quantization:
-        print(
-            f"INT8: {len(chosen.layers)} layers with {chosen.macs_share:.2%} of the MACs, "
-            f"ranges by {chosen.calibrator}"
-        )
+        print(f"INT8: {len(chosen.layers)} layers with {chosen.macs_share:.2%} of the MACs")
     if args.report:
         print(printable(f"report: {args.report}"))
     print(printable(f"bundle: {bundle.path}"))

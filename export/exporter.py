@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from export import parity, report, sensitivity, tracing
-from export.calibration import CALIBRATORS, load_pictures
+from export.calibration import load_pictures
 from export.describe import describe
 from export.fp16 import to_fp16
 from export.judge import Judge, file_name, sha256
@@ -166,12 +166,22 @@ def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: 
     share = sum(macs[name] for name in layers) / sum(macs.values())
     if (
         tuple(layers) != quantization.layers
-        or set(tensors) != set(quantization.statistics)
+        or set(tensors) != set(quantization.channel_means)
         or not math.isclose(share, quantization.macs_share, rel_tol=1e-9)
-        or quantization.calibrator not in CALIBRATORS
-        or not channels_fit(full, layers, quantization.statistics)
+        or not channels_fit(full, layers, quantization.channel_means)
+        or quantization.ranges.keys() != DIALECTS.keys()
+        or not _can_be_made(full, quantization)
     ):
         raise BundleError(f"{path} has a calibration that does not fit its graph; calibrate anew.")
+
+
+def _can_be_made(full: onnx.ModelProto, quantization: Quantization) -> bool:
+    try:
+        for name in DIALECTS:
+            quantize(full, quantization, name)
+    except (KeyError, ValueError):  # a tensor without limits, or scales that do not fit
+        return False
+    return True
 
 
 def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
@@ -218,7 +228,7 @@ def _make(full: onnx.ModelProto, name: str, quantization: Quantization | None) -
     if name == "fp32":
         return full
     if quantization and name in DIALECTS:
-        return quantize(full, quantization.layers, quantization.statistics, DIALECTS[name])
+        return quantize(full, quantization, name)
     half, losses = to_fp16(full)
     for loss in losses:
         logger.warning(

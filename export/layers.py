@@ -1,13 +1,13 @@
 """The layers of an fp32 graph that may go to 8 bits, and what is to be known of each."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
-from hfdn_deploy.bundle import TensorStatistics
 from hfdn_deploy.graph import GraphView, attributes_of, is_global_pool
 
-Statistics = dict[str, TensorStatistics]
+Means = Mapping[str, Sequence[float]]
+"""By tensor, the mean of each channel."""
 
 
 def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
@@ -37,7 +37,7 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
 
 
 def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
-    """Return the tensors of an fp32 graph whose statistics `quantize` needs."""
+    """Return the tensors of an fp32 graph that `quantize` needs to know of."""
     names: dict[str, None] = {}
     for node in model.graph.node:
         if node.name in layers:
@@ -47,12 +47,11 @@ def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[st
     return list(names)
 
 
-def channels_fit(model: onnx.ModelProto, layers: Collection[str], statistics: Statistics) -> bool:
+def channels_fit(model: onnx.ModelProto, layers: Collection[str], means: Means) -> bool:
     """Tell whether what each layer reads has as many channel means as the layer has inputs."""
     view = GraphView(model)
     return all(
-        len(statistics[node.input[0]].channel_means)
-        == view.tensors[node.input[1]].dims[1 - output_axis(node)]
+        len(means[node.input[0]]) == view.tensors[node.input[1]].dims[1 - output_axis(node)]
         for node in view.nodes
         if node.name in layers
     )

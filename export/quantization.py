@@ -9,8 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.layers import Statistics, output_axis
+from export.equalization import channel_factors, equalized
+from export.layers import output_axis
 from export.subpixel import to_subpixels
+from hfdn_deploy.bundle import Quantization
 from hfdn_deploy.graph import KEEPS_VALUES, GraphView, attributes_of, rewired
 
 # Keeps the scale of a tensor that is zero everywhere a number to divide by.
@@ -31,6 +33,16 @@ class Dialect:
     subpixel: bool
     """Whether it is quantised as `export.subpixel` rewrites it."""
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether zero is the middle of every tensor's range."""
+        return self.activations is np.int8
+
+    @property
+    def steps(self) -> int:
+        """From the lowest level to the highest; those of a symmetric tensor are -127 … 127."""
+        return 254 if self.symmetric else 255
+
 
 # TensorRT fuses what is pointwise into the convolution in front of it (developer guide, "Working
 # with quantized types"); ONNX Runtime has integer kernels only between a DQ and a Q.
@@ -45,21 +57,34 @@ DIALECTS = {
 }
 
 
-def quantize(
-    model: onnx.ModelProto, layers: Collection[str], statistics: Statistics, dialect: Dialect
-) -> onnx.ModelProto:
-    """An fp32 graph with the convolutions named in `layers` in 8 bits.
+def quantize(model: onnx.ModelProto, quantization: Quantization, name: str) -> onnx.ModelProto:
+    """Return an fp32 graph with convolutions in 8 bits.
 
     Weights are symmetric int8 with a scale for each output channel. Biases take up the mean
     error of the rounded weights (M. Nagel et al., "Data-free quantization through weight
-    equalization and bias correction", 2019), whose inputs' means are in `statistics`.
+    equalization and bias correction", 2019).
+
+    Args:
+        model: the fp32 graph.
+        quantization: the layers, and the ranges of their tensors.
+        name: of the graph that is made, a key of `DIALECTS`.
+
+    Raises:
+        ValueError: the channel scales do not fit the graph.
     """
+    dialect, ranges = DIALECTS[name], quantization.ranges[name]
+    factors = channel_factors(model, ranges.channel_scales)
+    means = {
+        tensor: np.asarray(values) * factors[tensor]
+        for tensor, values in quantization.channel_means.items()
+    }
+    model = equalized(model, ranges.channel_scales)
     if dialect.subpixel:
         model = to_subpixels(model)
     view = GraphView(model)
-    writer = _Writer(dialect, dict(statistics), dict(view.tensors))
+    writer = _Writer(dialect, dict(ranges.limits), means, dict(view.tensors))
     for node in view.nodes:
-        writer.add(node, node.name in layers)
+        writer.add(node, node.name in quantization.layers)
     quantized = view.changed(nodes=writer.nodes, constants=writer.tensors)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
@@ -70,7 +95,10 @@ class _Writer:
     """Writes the nodes of a quantised graph, in order."""
 
     dialect: Dialect
-    statistics: Statistics
+    limits: dict[str, tuple[float, float]]
+    """Lowest and highest value by tensor."""
+    means: dict[str, NDArray[np.float64]]
+    """Of each channel, by tensor."""
     tensors: dict[str, onnx.TensorProto]
     """Constants by name: the fp32 graph's, in the end the quantised graph's."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -87,8 +115,9 @@ class _Writer:
         if in_int8 or follows:
             inputs[source] = self._pair(source)
             self.integers.add(result)
-        if node.op_type in KEEPS_VALUES and source in self.statistics:
-            self.statistics[result] = self.statistics[source]
+        if node.op_type in KEEPS_VALUES and source in self.limits:
+            self.limits[result] = self.limits[source]
+            self.means[result] = self.means[source]
         self.nodes.append(rewired(node, inputs))
 
     def _pair(self, tensor: str) -> str:
@@ -105,15 +134,12 @@ class _Writer:
         return self.dequantized[tensor]
 
     def _scale_and_zero(self, tensor: str) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
-        statistics = self.statistics[tensor]
-        low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
-        integers = np.iinfo(self.dialect.activations)
-        if integers.min:
+        low, high = self.limits[tensor]
+        low, high = min(low, 0.0), max(high, 0.0)
+        if self.dialect.symmetric:
             low, high = -max(-low, high), max(-low, high)
-        # The levels of a symmetric tensor are -127 … 127.
-        steps = 2 * integers.max if integers.min else integers.max
-        scale = max((high - low) / steps, SMALLEST_SCALE)
-        zero = 0 if integers.min else round(-low / scale)
+        scale = max((high - low) / self.dialect.steps, SMALLEST_SCALE)
+        zero = 0 if self.dialect.symmetric else round(-low / scale)
         return np.array(scale, np.float32), np.array(zero, self.dialect.activations)
 
     def _quantize_parameters(self, node: onnx.NodeProto) -> dict[str, str]:
@@ -132,7 +158,7 @@ class _Writer:
         constants = self._constants(weight_name, integers, scales)
         self._write("DequantizeLinear", constants, inputs[weight_name], axis=axis)
         error = (dequantize_weights(integers, scales, axis) - weights).sum((2, 3))
-        means = np.asarray(self.statistics[source].channel_means)
+        means = self.means[source]
         # Each pixel of a transposed convolution gets one tap in stride².
         stride = attributes_of(node)["strides"][0] if axis else 1
         bias -= (means @ error if axis else error @ means) / stride**2

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from export.sensitivity import RANKED_WITH, Losses, Study
+from export.sensitivity import Choice, Losses, Study
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import InputError
 
@@ -22,53 +22,57 @@ def write(study: Study, folder: Path, name: str) -> None:
     with replaced(folder / f"{name}.md") as path:
         path.write_text(markdown(study, name), encoding="utf-8")
     with replaced(folder / f"{name}.json") as path:
-        path.write_text(json.dumps(asdict(study), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(_facts(study), indent=1) + "\n", encoding="utf-8")
     with replaced(folder / f"{name}.png") as path:
         figure.savefig(path, format="png", dpi=100)
 
 
+def _facts(study: Study) -> dict[str, Any]:
+    """The study without what is for the exporter alone, and in the manifest."""
+    facts = asdict(study)
+    for key in ("channel_means", "ranges"):
+        del facts["quantization"][key]
+    return facts
+
+
 def markdown(study: Study, name: str) -> str:
-    """Calibrators, ranking of the layers and the sets that were tried, as tables."""
-    chosen = study.quantization
-    dialects = list(study.choices[0].losses)
+    """Return the ranking of the layers and the sets that were tried, as tables."""
+    quantization, chosen = study.quantization, study.chosen
+    dialects = list(chosen.losses)
     header = " | ".join(dialects)
     rule = "---|" * len(dialects)
     lines = [
         f"# INT8 of {name}",
         "",
-        f"All losses are expected losses of PSNR in dB, of the held-out picture that loses most. "
-        f"The budget was {chosen.budget_db:g} dB.",
+        "Losses are expected losses of PSNR in dB, on average over the images held out; the "
+        f"budget was {quantization.budget_db:g} dB. Levels are the root mean square of the "
+        "difference from fp32, of the sharp photograph where it is largest, in levels of 255.",
         "",
-        f"Chosen: {len(chosen.layers)} of {len(study.layers)} layers in INT8, "
-        f"{chosen.macs_share:.2%} of the MACs, ranges by {chosen.calibrator}. Rounding the weights "
-        f"of all layers and nothing else costs {study.weights_only:.4f} dB.",
+        f"Chosen: {len(quantization.layers)} of {len(study.layers)} layers in INT8, "
+        f"{chosen.macs_share:.2%} of the MACs. Rounding the weights of all layers and nothing else "
+        f"costs {study.weights_only:.4f} dB.",
         "",
-        "For each calibrator the largest set within the budget, or the one at which the search "
-        "ended because another calibrator had left more within it:",
+        "Each layer alone in INT8, dearest for its MACs first, then all but those down to it, with "
+        "ranges for all layers; the last row has the chosen layers with ranges for them alone:",
         "",
-        f"| calibrator | MACs in INT8 | {header} |",
-        f"|---|---|{rule}",
-        *(
-            f"| {key} | {choice.macs_share:.2%} | {_cells(choice.losses)} |"
-            for key, choice in study.calibrators.items()
-        ),
-        "",
-        f"Each layer alone in INT8 (ranges by {RANKED_WITH}), dearest for its MACs first, then all "
-        "but those down to it:",
-        "",
-        f"| layer | MACs | {header} | left | {header} |",
-        f"|---|---|{rule}---|{rule}",
+        f"| layer | MACs | loss: {header} | left | loss: {header} | levels: {header} |",
+        f"|---|---|{rule}---|{rule}{rule}",
     ]
     first, *others = study.choices
-    lines.append(
-        f"| none | | {' | '.join('' for _ in dialects)} | 100.00% | {_cells(first.losses)} |"
-    )
+    nothing = " | ".join("" for _ in dialects)
+    lines.append(f"| none | | {nothing} {_set(first)}")
     for layer, choice in zip(study.layers, others, strict=True):
         lines.append(
-            f"| {layer.name} | {layer.macs_share:.2%} | {_cells(layer.losses)} "
-            f"| {choice.macs_share:.2%} | {_cells(choice.losses)} |"
+            f"| {layer.name} | {layer.macs_share:.2%} | {_cells(layer.losses)} {_set(choice)}"
         )
+    lines.append(f"| **chosen** | | {nothing} {_set(chosen)}")
     return "\n".join(lines) + "\n"
+
+
+def _set(choice: Choice) -> str:
+    """The right half of a row."""
+    levels = " | ".join(f"{x:.2f}" for x in choice.rms_levels.values())
+    return f"| {choice.macs_share:.2%} | {_cells(choice.losses)} | {levels} |"
 
 
 def _cells(losses: Losses) -> str:
@@ -76,37 +80,43 @@ def _cells(losses: Losses) -> str:
 
 
 def _plot(study: Study) -> Any:
-    """The ranking of the layers beside the losses of the sets of layers."""
+    """The ranking of the layers beside the losses and departures of the sets of layers."""
     try:
         figure_module: Any = import_module("matplotlib.figure")
     except ImportError:
         raise InputError("the report's plot needs matplotlib: pip install matplotlib") from None
     figure = figure_module.Figure(figsize=(12, 7), layout="constrained")
-    ranking, frontier = figure.subplots(1, 2)
-    chosen = study.quantization
-    for i, dialect in enumerate(study.choices[0].losses):
+    axes = figure.subplot_mosaic([["ranking", "losses"], ["ranking", "levels"]])
+    chosen = study.chosen
+    rest = [100 * (1 - choice.macs_share) for choice in study.choices]
+    kept_out = 100 * (1 - chosen.macs_share)
+    for i, dialect in enumerate(chosen.losses):
         colour = f"C{i}"
         ranks = [rank + 0.4 * i for rank in range(len(study.layers))]
-        ranking.barh(
-            ranks, [x.losses[dialect] for x in study.layers], 0.4, color=colour, label=dialect
-        )
-        rest = [100 * (1 - choice.macs_share) for choice in study.choices]
-        losses = [choice.losses[dialect] for choice in study.choices]
-        frontier.plot(rest, losses, ".-", color=colour, label=dialect)
-    ranking.set_yticks(range(len(study.layers)), [x.name for x in study.layers], fontsize=7)
-    ranking.invert_yaxis()
-    ranking.set_xscale("log")
-    ranking.set_xlabel("expected loss of the layer alone in INT8, dB")
-    frontier.axhline(chosen.budget_db, color="grey", linestyle="--", label="budget")
-    kept_out = 100 * (1 - chosen.macs_share)
-    frontier.axvline(kept_out, color="grey", linestyle=":", label="chosen")
-    # What matters happens close to no MACs left in fp32.
-    frontier.set_xscale("symlog", linthresh=0.02, linscale=0.5)
-    frontier.set_xlim(left=-0.01)
-    frontier.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-    frontier.set_xlabel("share of the MACs left in fp32, %")
-    frontier.set_ylabel("expected loss, dB")
-    for axes in (ranking, frontier):
-        axes.legend()
-        axes.grid(alpha=0.3)
+        costs = [x.losses[dialect] for x in study.layers]
+        axes["ranking"].barh(ranks, costs, 0.4, color=colour, label=dialect)
+        for key in ("losses", "levels"):
+            field = "losses" if key == "losses" else "rms_levels"
+            curve = [getattr(choice, field)[dialect] for choice in study.choices]
+            axes[key].plot(rest, curve, ".-", color=colour, label=dialect)
+            axes[key].plot(kept_out, getattr(chosen, field)[dialect], "o", color=colour)
+    axes["ranking"].set_yticks(range(len(study.layers)), [x.name for x in study.layers], fontsize=7)
+    axes["ranking"].invert_yaxis()
+    axes["ranking"].set_xscale("log")
+    axes["ranking"].set_xlabel("expected loss of the layer alone in INT8, dB")
+    axes["losses"].axhline(
+        study.quantization.budget_db, color="grey", linestyle="--", label="budget"
+    )
+    axes["losses"].set_ylabel("expected loss, dB")
+    axes["levels"].set_ylabel("departure of a sharp photograph, levels")
+    axes["levels"].set_xlabel("share of the MACs left in fp32, % (large: the chosen set)")
+    for key in ("losses", "levels"):
+        axes[key].axvline(kept_out, color="grey", linestyle=":", label="chosen")
+        # What matters happens close to no MACs left in fp32.
+        axes[key].set_xscale("symlog", linthresh=0.02, linscale=0.5)
+        axes[key].set_xlim(left=-0.01)
+        axes[key].set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
+    for each in axes.values():
+        each.legend()
+        each.grid(alpha=0.3)
     return figure

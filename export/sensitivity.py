@@ -1,32 +1,33 @@
 """Which layers bear 8 bits: every layer's cost alone, and the largest set within a budget."""
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
-from tqdm import tqdm
+from tqdm import tqdm, trange
 
-from export.calibration import (
-    CALIBRATORS,
-    Observation,
-    Pair,
-    Pictures,
-    before_activation,
-    observe,
-)
-from export.layers import Statistics, layer_macs, observed_tensors
-from export.parity import expected_loss
+from export.calibration import Pair, Pictures, calibration_inputs, observe
+from export.departure import Sample, departure
+from export.kinds import judged_images
+from export.layers import layer_macs, observed_tensors
+from export.parity import cached, expected_loss
 from export.quantization import DIALECTS, quantize, round_weights
-from export.sessions import candidate
-from hfdn_deploy.bundle import Quantization, TensorStatistics
+from export.ranges import fit, short
+from export.sessions import Run, candidate
+from export.torch_graph import TorchGraph
+from hfdn_deploy.bundle import Quantization, Ranges
 from hfdn_deploy.errors import InputError
 
-# Layers are ranked with these ranges.
-RANKED_WITH = "min-max"
+# Gains are estimated on every so many of the calibration images.
+GAINS_EVERY = 4
+
+# Layers are given up while the others have this share of the multiply-accumulates: where the last
+# per cent of the speed would cost most (the curves of docs/int8).
+ENOUGH = 0.98
 
 Losses = dict[str, float]
-"""Expected loss in dB by dialect, of the held-out picture that loses most."""
+"""By dialect."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Layer:
     name: str
     macs_share: float
     losses: Losses
+    """Expected loss in dB, on average over the held-out images."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Choice:
     macs_share: float
     """Of the layers that are left."""
     losses: Losses
+    """As a layer's."""
+    rms_levels: Losses
+    """Of the sharp photograph that departs most from fp32, in levels of 255."""
 
 
 @dataclass(frozen=True)
@@ -53,126 +58,104 @@ class Study:
     """Everything that was measured, and what was chosen."""
 
     quantization: Quantization
-    calibrators: dict[str, Choice]
-    """The first set of layers within the budget, by calibrator, or the first that is smaller than
-    another calibrator's."""
+    chosen: Choice
+    """With ranges for its layers alone; the other choices have those for all layers."""
     weights_only: float
     """Expected loss in dB with the weights of all layers rounded and nothing else."""
     layers: tuple[Layer, ...]
-    """In the order in which they would be given up, with ranges by `RANKED_WITH`."""
+    """In the order in which they would be given up."""
     choices: tuple[Choice, ...]
     """From all layers in 8 bits to none."""
 
 
 class _Judge:
-    """Expected losses of graphs on the held-out pictures."""
+    """Figures of graphs with layers in 8 bits, against the fp32 graph."""
 
-    def __init__(self, full: onnx.ModelProto, pictures: tuple[Pair, ...], border: int) -> None:
+    def __init__(self, full: onnx.ModelProto, pairs: tuple[Pair, ...], scale: int) -> None:
         self.full = full
-        self.pictures = pictures
-        self.border = border
-        run = candidate(full)
-        self.references = [run(pair.lr) for pair in pictures]
+        self.pairs = pairs
+        self.scale = scale
+        self.reference = cached(candidate(full))
+        self.sharp = [Sample(lr) for lr in judged_images()["photographs"]]
 
-    def loss(self, model: onnx.ModelProto) -> float:
-        """The picture that loses most, see `expected_loss`."""
-        run = candidate(model)
-        pairs = zip(self.pictures, self.references, strict=True)
-        return max(expected_loss(run(p.lr), r, p.original, self.border) for p, r in pairs)
+    def loss(self, run: Run) -> float:
+        """On average over the held-out images, see `expected_loss`."""
+        return float(
+            np.mean(
+                [
+                    expected_loss(run(x.lr), self.reference(x.lr), x.original, self.scale)
+                    for x in self.pairs
+                ]
+            )
+        )
 
-    def losses(self, layers: Collection[str], statistics: Statistics) -> Losses:
-        """Of the graphs with these layers in 8 bits."""
-        return {
-            name: self.loss(quantize(self.full, layers, statistics, dialect))
-            for name, dialect in DIALECTS.items()
-        }
+    def losses(self, quantization: Quantization) -> Losses:
+        """Of the graphs that are so quantised."""
+        return {name: self.loss(run) for name, run in self._runs(quantization)}
+
+    def choice(self, given_up: str | None, quantization: Quantization) -> Choice:
+        """Measure a set of layers."""
+        losses, levels = {}, {}
+        for name, run in self._runs(quantization):
+            losses[name] = self.loss(run)
+            sharp = departure("photographs", self.sharp, run, self.reference, self.scale)
+            levels[name] = sharp.rms_levels
+        return Choice(given_up, quantization.macs_share, losses, levels)
+
+    def _runs(self, quantization: Quantization) -> Iterator[tuple[str, Run]]:
+        for name in DIALECTS:
+            yield name, candidate(quantize(self.full, quantization, name))
 
 
 def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float) -> Study:
     """Calibrate an fp32 graph, rank its layers and choose those that go to 8 bits.
 
-    Layers are given up in the order of their cost for each multiply-accumulate saved, until no
-    held-out picture is expected to lose more than `budget_db` in either dialect.
+    Layers are given up in the order of their cost for each multiply-accumulate saved: as many as
+    leave `ENOUGH` in 8 bits, and then until the held-out images are expected to lose no more than
+    `budget_db` on average in either dialect.
 
     Raises:
         InputError: no layer can be in 8 bits within the budget.
     """
     macs = layer_macs(full)
     shares = {name: value / sum(macs.values()) for name, value in macs.items()}
-    seen = observe(full, observed_tensors(full, shares), pictures.calibration)
+    tensors = observed_tensors(full, shares)
+    inputs = calibration_inputs(full, tensors, pictures)
+    seen = observe(full, tensors, inputs)
+    some = [lr for images in inputs.values() for lr in images[::GAINS_EVERY]]
+    gains = TorchGraph(full).gains(tensors, some)
     judge = _Judge(full, pictures.held_out, scale)
-    statistics = {name: _statistics(full, seen, name) for name in CALIBRATORS}
+
+    def ranges(layers: Collection[str]) -> dict[str, Ranges]:
+        return {key: fit(full, layers, seen, gains, x) for key, x in DIALECTS.items()}
+
+    everything = Quantization(
+        pictures_sha256=pictures.sha256(),
+        budget_db=budget_db,
+        layers=tuple(shares),
+        macs_share=1.0,
+        channel_means={name: tuple(map(short, values.means)) for name, values in seen.items()},
+        ranges=ranges(shares),
+    )
+
+    def only(layers: Collection[str]) -> Quantization:
+        kept = tuple(name for name in shares if name in layers)
+        return replace(everything, layers=kept, macs_share=sum(shares[name] for name in kept))
 
     sweep = tqdm(shares, desc="each layer alone", unit="layer", disable=None, leave=False)
-    layers = [
-        Layer(name, shares[name], judge.losses([name], statistics[RANKED_WITH])) for name in sweep
-    ]
+    layers = [Layer(name, shares[name], judge.losses(only([name]))) for name in sweep]
     layers.sort(key=lambda layer: max(layer.losses.values()) / layer.macs_share, reverse=True)
-    searches = {name: _choices(layers, judge, statistics[name]) for name in CALIBRATORS}
-    tried: dict[str, list[Choice]] = {name: [] for name in CALIBRATORS}
-    best = RANKED_WITH
-    for name, search in searches.items():
-        for choice in search:
-            tried[name].append(choice)
-            if max(choice.losses.values()) <= budget_db:
-                best = max(best, name, key=lambda key: _merit(tried[key][-1]))
-                break
-            if name != best and choice.macs_share < tried[best][-1].macs_share:
-                break
-    chosen = tried[best][-1]
-    left = {layer.name for layer in layers[len(tried[best]) - 1 :]}
-    calibrators = {name: choices[-1] for name, choices in tried.items()}
-    choices = (*tried[best], *searches[best])
-    if not left:
+    names = [layer.name for layer in layers]
+    choices = [judge.choice(None, everything)]
+    for i in trange(len(names), desc="sets of layers", unit="set", disable=None, leave=False):
+        choices.append(judge.choice(names[i], only(names[i + 1 :])))
+    enough = sum(choice.macs_share >= ENOUGH for choice in choices) - 1
+    fits = [max(choice.losses.values()) <= budget_db for choice in choices]
+    given_up = next((i for i in range(enough, len(names)) if fits[i]), None)
+    if given_up is None:
         raise InputError(f"no layer in INT8 keeps within {budget_db:g} dB; allow more.")
-    quantization = Quantization(
-        calibrator=best,
-        pictures_sha256=_hash(pictures),
-        budget_db=budget_db,
-        layers=tuple(name for name in shares if name in left),
-        macs_share=chosen.macs_share,
-        statistics=statistics[best],
-    )
-    weights_only = judge.loss(round_weights(full, shares))
-    return Study(quantization, calibrators, weights_only, tuple(layers), choices)
-
-
-def _choices(layers: Sequence[Layer], judge: _Judge, statistics: Statistics) -> Iterator[Choice]:
-    """All layers in 8 bits, then one fewer each time."""
-    for i in range(len(layers) + 1):
-        left = {layer.name: layer.macs_share for layer in layers[i:]}
-        given_up = layers[i - 1].name if i else None
-        yield Choice(given_up, sum(left.values()), judge.losses(left, statistics))
-
-
-def _merit(choice: Choice) -> tuple[float, float]:
-    return choice.macs_share, -max(choice.losses.values())
-
-
-def _statistics(
-    full: onnx.ModelProto, seen: Mapping[str, Observation], calibrator: str
-) -> Statistics:
-    ranges = {name: CALIBRATORS[calibrator](values) for name, values in seen.items()}
-    for node in full.graph.node:
-        if node.op_type == "LeakyRelu" and (source := node.input[0]) in seen:
-            ranges[source] = before_activation(seen[source], ranges[source], node.attribute[0].f)
-    return {
-        # Six digits are more than the calibration is worth and keep the manifest readable.
-        name: TensorStatistics(
-            low=_short(ranges[name][0]),
-            high=_short(ranges[name][1]),
-            channel_means=tuple(map(_short, values.channel_means)),
-        )
-        for name, values in seen.items()
-    }
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _hash(pictures: Pictures) -> str:
-    digest = hashlib.sha256()
-    for pair in (*pictures.calibration, *pictures.held_out):
-        digest.update(pair.original.tobytes())
-    return digest.hexdigest()
+    left = names[given_up:]
+    quantization = replace(only(left), ranges=ranges(left))
+    chosen = judge.choice(choices[given_up].given_up, quantization)
+    weights_only = judge.loss(candidate(round_weights(full, shares)))
+    return Study(quantization, chosen, weights_only, tuple(layers), tuple(choices))

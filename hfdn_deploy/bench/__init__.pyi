@@ -22,7 +22,13 @@ from .results import (
     regressions,
 )
 from .roofline import MACS, SIDE, products
-from .samples import calibration_photographs, load_original, make_pair, photographs
+from .samples import (
+    calibration_photographs,
+    load_original,
+    make_pair,
+    photographs,
+    sharp_photographs,
+)
 from .scenarios import SCENARIOS
 from .suite import PIXELS, Candidate, plan, run, skip_unavailable
 from .timing import WARMUP, Interval, Measurement, doubt, measure, prepare
@@ -65,6 +71,7 @@ __all__ = [
     "regressions",
     "run",
     "run_scenario",
+    "sharp_photographs",
     "skip_unavailable",
     "ssim",
     "to_levels",

@@ -24,6 +24,7 @@ CALIBRATION_NAMES = (
     "text",
 )  # fmt: skip
 HELD_OUT_NAMES = (*NAMES, "brick", "page")
+SHARP_NAMES = (*CALIBRATION_NAMES, *HELD_OUT_NAMES, "cell", "microaneurysms", "stereo_motorcycle")
 
 
 def photographs() -> dict[str, NDArray[np.uint8]]:
@@ -42,6 +43,15 @@ def calibration_photographs() -> tuple[dict[str, NDArray[np.uint8]], dict[str, N
         InputError: scikit-image is not installed.
     """
     return _load(CALIBRATION_NAMES), _load(HELD_OUT_NAMES)
+
+
+def sharp_photographs() -> dict[str, NDArray[np.uint8]]:
+    """All photographs, scans and micrographs that come with scikit-image; as above.
+
+    Raises:
+        InputError: scikit-image is not installed.
+    """
+    return _load(SHARP_NAMES)
 
 
 @dataclass(frozen=True)
@@ -93,4 +103,6 @@ def _load(names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
         raise InputError(
             "the photographs come with scikit-image: pip install scikit-image"
         ) from None
-    return {name: getattr(data, name)() for name in names}
+    loaded = {name: getattr(data, name)() for name in names}
+    # Of a stereo pair the left image.
+    return {name: x[0] if isinstance(x, tuple) else x for name, x in loaded.items()}

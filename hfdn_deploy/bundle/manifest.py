@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx
 
 MANIFEST = "manifest.json"
-SCHEMA = 6
+SCHEMA = 7
 
 # The graphs that each precision needs: backends on a CPU want a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
@@ -91,6 +91,25 @@ class ParityCase:
 
 
 @dataclass(frozen=True)
+class KindParity:
+    """How far a graph departs from the PyTorch reference on one kind of image, in levels of 255."""
+
+    kind: str
+    """One of `export.kinds.KINDS`, or "downscaled photographs"."""
+    images: int
+    rms_levels: float
+    """Root mean square of the difference, of the image where it is largest."""
+    max_levels: float
+    """Largest difference of a pixel."""
+    beyond: dict[str, float]
+    """Share of all pixels that differ by more than so many levels."""
+    banding_levels: float
+    """Largest change of the difference from a pixel to its neighbour."""
+    original_db: tuple[float, float] | None
+    """Mean PSNR of the reference and of the graph against the originals; None without originals."""
+
+
+@dataclass(frozen=True)
 class Gate:
     """A figure that had to stay within a limit."""
 
@@ -110,34 +129,37 @@ class Parity:
     """Hash of the originals that PSNR was measured on."""
     worst: ParityCase
     cases: tuple[ParityCase, ...]
+    kinds: tuple[KindParity, ...]
 
 
 @dataclass(frozen=True)
-class TensorStatistics:
-    """What a tensor's values were on the calibration pictures."""
+class Ranges:
+    """How an INT8 graph quantises the tensors of the fp32 graph."""
 
-    low: float
-    """Lower end of the range that is quantised; what lies below is clipped."""
-    high: float
-    channel_means: tuple[float, ...]
+    channel_scales: dict[str, tuple[float, ...]]
+    """By learned convolution, what its output channels are multiplied by before quantisation."""
+    limits: dict[str, tuple[float, float]]
+    """By tensor of the graph so scaled, the lowest and highest value; what lies beyond is clipped.
+
+    Scales and zero points follow from these."""
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How the INT8 graphs were made; with this they can be made again without pictures."""
+    """How the INT8 graphs were made; with this they can be made again without images."""
 
-    calibrator: str
-    """Which of `export.calibration.CALIBRATORS` chose the ranges."""
     pictures_sha256: str
-    """Hash of the pictures used."""
+    """Hash of the images used, drawings aside."""
     budget_db: float
-    """Largest loss of PSNR that was allowed."""
+    """Largest loss of PSNR that was allowed, on average over the images held out."""
     layers: tuple[str, ...]
     """Convolutions in 8 bits; the others are in 32-bit floating point."""
     macs_share: float
     """Share of the multiply-accumulates (true MACs) that these layers have."""
-    statistics: dict[str, TensorStatistics]
-    """By tensor of the fp32 graph; scales and zero points follow from these."""
+    channel_means: dict[str, tuple[float, ...]]
+    """By tensor of the fp32 graph, the mean of each channel on the calibration images."""
+    ranges: dict[str, Ranges]
+    """By graph."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,31 @@ def run(args: argparse.Namespace) -> None:
     """Print what a file is."""
     args.report |= describe(args.file)
     if not args.json:
-        print_facts(args.report)
+        print_facts(_in_words(args.report))
+
+
+def _in_words(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts, of a bundle with a sentence for each graph and kind of image."""
+    if facts["kind"] != "bundle":
+        return facts
+    parity = {
+        graph: {**found, "kinds": {row["kind"]: _departure(row) for row in found["kinds"]}}
+        for graph, found in facts["parity"].items()
+        if found
+    }
+    return {**facts, "parity": parity}
+
+
+def _departure(row: dict[str, Any]) -> str:
+    """Say how far a graph departed from fp32, `row` being a `KindParity`."""
+    if row["max_levels"] < 0.5:
+        return "less than half a level off"
+    decibels = 20 * math.log10(255 / row["rms_levels"])
+    beyond = 1e4 * row["beyond"]["8"]
+    return (
+        f"up to {row['max_levels']:.0f} levels off, {decibels:.1f} dB at least; "
+        f"{beyond:.1f} in 10,000 pixels are more than 8 off"
+    )
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -120,7 +144,8 @@ def _bundle(path: Path) -> dict[str, Any]:
     manifest = asdict(bundle.manifest)
     if manifest["quantization"]:
         # Thousands of numbers, of use to nobody but the exporter.
-        del manifest["quantization"]["statistics"]
+        for key in ("channel_means", "ranges"):
+            del manifest["quantization"][key]
     # A section of its own, for the commonest question: how far from PyTorch?
     parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
     parity |= manifest.pop("derived")

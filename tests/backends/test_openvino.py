@@ -107,7 +107,7 @@ def test_bf16_around_int8_that_fails_its_gates_is_fp32(
     copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
     edit_manifest(copy, lambda m: m["derived"]["int8-openvino-bf16"]["gates"][1].update(value=40))
     assert openvino.graph_here(Bundle(copy), "int8") == "int8-openvino"
-    assert "bf16 failed its gates: photograph_levels is 40, allowed 32" in caplog.text
+    assert "bf16 failed its gates: tiled_levels is 40, allowed 1" in caplog.text
 
 
 @needs_bf16
@@ -169,7 +169,7 @@ def test_what_is_derived_needs_a_gate_of_its_own(
 ):
     copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
     edit_manifest(copy, lambda m: m["derived"][name]["gates"][1].update(value=40))
-    reason = "photograph_levels is 40, allowed 32"
+    reason = "tiled_levels is 40, allowed 1"
     with pytest.raises(GateError, match=rf"{name}, derived from .*, did not pass .*{reason}"):
         Bundle(copy).read_model(name)
     Bundle(copy, allow_ungated=True).read_model(name)
@@ -188,8 +188,8 @@ def test_what_is_derived_needs_a_gate_of_its_own(
 
 
 def test_a_precision_that_costs_too_much_is_refused():
-    # Measured: the photograph that loses most in bf16 at ×2 is expected to lose 0.096 dB.
-    with pytest.raises(GateError, match=r"expected_loss_db is 0\.09.*, allowed 0\.05"):
+    # Measured: the photograph that loses most in bf16 at ×2 is expected to lose 0.095 dB.
+    with pytest.raises(GateError, match=r"largest_expected_loss_db is 0\.09.*, allowed 0\.05"):
         pretrained(2).read_model("bf16")
 
 

@@ -71,7 +71,7 @@ def test_images_go_from_pixels_to_pixels(photo, scale):
 
 def test_bf16_that_fails_the_gates_of_its_bundle_is_refused():
     assert TorchCudaBackend.name == "torch-cuda"
-    with pytest.raises(GateError, match="expected_loss_db"):
+    with pytest.raises(GateError, match="largest_expected_loss_db"):
         TorchCudaBackend.open(pretrained(2), "bf16")
 
 

@@ -65,7 +65,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema=7), "schema 7.*upgrade"),
+        (lambda m: m.update(schema=8), "schema 8.*upgrade"),
         (lambda m: m.pop("scale"), "scale is missing"),
         (lambda m: m["files"][0].update(halo="19"), r"files\[0\].halo is '19'"),
         (lambda m: m["files"][0].update(halo=-1), "halo is -1"),

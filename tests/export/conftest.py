@@ -1,10 +1,9 @@
 import pytest
 
-from export import image, parity
+from tests.helpers.small_grid import make_small
 
 
 @pytest.fixture
 def small_grid(monkeypatch):
     """A quarter of the pixels to judge graphs on, where their quality plays no part."""
-    for module, name in ((parity, "SIZE"), (image, "_CROP")):
-        monkeypatch.setattr(module, name, (24, 32))
+    make_small(monkeypatch)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -5,15 +7,16 @@ import pytest
 from onnx import helper
 
 from export.calibration import (
-    BINS,
-    CALIBRATORS,
-    Observation,
+    CROP,
+    GRID,
+    SHARP,
     Pair,
     Pictures,
-    before_activation,
+    calibration_inputs,
     load_pictures,
     observe,
 )
+from export.equalization import channel_factors, equalized, is_learned
 from export.layers import layer_macs, observed_tensors
 from export.parity import expected_loss
 from export.quantization import (
@@ -27,7 +30,7 @@ from export.sensitivity import study
 from export.sessions import candidate, open_outputs
 from export.subpixel import to_subpixels
 from hfdn_deploy.bench import psnr
-from hfdn_deploy.bundle import TensorStatistics, pretrained, pretrained_scales
+from hfdn_deploy.bundle import Quantization, Ranges, pretrained, pretrained_scales
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.graph import GraphView, halo_of, tiny_model
 from hfdn_deploy.images import write_image
@@ -128,79 +131,74 @@ def test_the_dialect_for_cpus_runs_in_integers(scale, tmp_path):
 def test_quantization_of_no_layer_changes_nothing(x4):
     bundle, model, pictures = x4
     lr = pictures.held_out[0].lr
-    for dialect in DIALECTS.values():
-        same = quantize(model, [], bundle.manifest.quantization.statistics, dialect)
+    nothing = replace(bundle.manifest.quantization, layers=())
+    for name in DIALECTS:
+        same = quantize(model, nothing, name)
         np.testing.assert_allclose(candidate(same)(lr), candidate(model)(lr), atol=2e-6)
 
 
 def test_biases_take_up_the_mean_error_of_the_weights(x4):
     bundle, model, _ = x4
     name = "hfms.1.adu.convs.1"
-    statistics = bundle.manifest.quantization.statistics
+    quantization = replace(bundle.manifest.quantization, layers=(name,))
+    scales = quantization.ranges["int8"].channel_scales
+    scaled = equalized(model, scales)
     (node,) = [n for n in model.graph.node if n.name == name]
-    values = GraphView(model).constants
-    quantized = GraphView(quantize(model, [name], statistics, DIALECTS["int8"])).constants
-    rounded = GraphView(round_weights(model, [name])).constants
+    values = GraphView(scaled).constants
+    quantized = GraphView(quantize(model, quantization, "int8")).constants
+    rounded = GraphView(round_weights(scaled, [name])).constants
     error = (rounded[node.input[1]] - values[node.input[1]]).astype(np.float64).sum((2, 3))
-    shift = error @ np.array(statistics[node.input[0]].channel_means)
-    assert np.abs(shift).max() > 1e-5
+    source = node.input[0]
+    means = quantization.channel_means[source] * channel_factors(model, scales)[source]
+    assert np.abs(error @ means).max() > 1e-5
     moved = quantized[node.input[2]] - values[node.input[2]]
-    np.testing.assert_allclose(moved, -shift, atol=1e-6)
-
-
-def observation(values):
-    limit = float(np.abs(values).max())
-    counts = np.histogram(values, BINS, (-limit, limit))[0]
-    return Observation((values.min(), values.max()), counts, limit, np.zeros(1))
-
-
-def test_calibrators():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=1_000_000)
-    values[:3] = (40, -30, 35)
-    seen = observation(values)
-    assert CALIBRATORS["min-max"](seen) == (-30, 40)
-    low, high = CALIBRATORS["percentile"](seen)
-    # 1 in 20,000 lies beyond 3.891 standard deviations on either side.
-    assert (low, high) == (pytest.approx(-3.89, abs=0.15), pytest.approx(3.89, abs=0.15))
-    low, high = CALIBRATORS["entropy"](seen)
-    assert 2.5 < high < 8
-    assert low == -high
-    bounded = observation(rng.uniform(0, 1, 100_000))
-    low, high = CALIBRATORS["entropy"](bounded)
-    assert low == bounded.range[0] >= 0
-    assert high > 0.95
-
-
-def test_range_before_an_activation_is_the_best_for_what_lies_behind():
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=200_000) * np.where(rng.random(200_000) < 0.5, 3, 1)
-    seen = observation(values)
-
-    def error(low, high):
-        step = (high - low) / 255
-        kept = np.clip(np.round((values - low) / step), 0, 255) * step + low
-        behind = [np.where(x < 0, 0.05 * x, x) for x in (values, kept)]
-        return np.mean((behind[0] - behind[1]) ** 2)
-
-    low, high = before_activation(seen, seen.range, 0.05)
-    assert high == seen.range[1]
-    assert error(low, high) < 0.7 * error(*seen.range)
-    assert error(low, high) <= 1.1 * min(error(x, high) for x in np.linspace(seen.range[0], 0, 20))
+    np.testing.assert_allclose(moved, -error @ means, atol=1e-5)
 
 
 def test_observation_is_what_the_tensors_hold(x4):
     _, model, pictures = x4
     names = observed_tensors(model, layer_macs(model))
     assert {"lr", "shallow1", "concat", "heads.d.deconv.leakyrelu"} <= set(names)
-    pairs = pictures.calibration[:2]
-    seen = observe(model, names[:3], pairs)
-    values = [open_outputs(model, [names[2]])(pair.lr)[0] for pair in pairs]
-    found = seen[names[2]]
-    assert found.range == (min(0, *(v.min() for v in values)), max(0, *(v.max() for v in values)))
-    assert found.histogram.sum() == sum(v.size for v in values)
-    means = np.mean([v.mean((0, 2, 3)) for v in values], 0)
-    np.testing.assert_allclose(found.channel_means, means, rtol=1e-4, atol=1e-6)
+    downscaled = [pair.lr for pair in pictures.calibration[:2]]
+    sharp = [np.flip(lr, 3).copy() for lr in downscaled[:1]]
+    seen = observe(model, names[:3], {"downscaled": downscaled, "sharp": sharp})[names[2]]
+    run = open_outputs(model, [names[2]])
+    values = [run(lr)[0][0].reshape(48, -1) for lr in (*downscaled, *sharp)]
+    weights = np.array([0.15, 0.15, 1.0]) / 1.3
+    np.testing.assert_allclose(seen.limits, np.max([np.abs(v).max(1) for v in values], 0))
+    means = weights @ [v.mean(1) for v in values]
+    np.testing.assert_allclose(seen.means, means, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen.shares.sum(1), 1)
+    # The middles of the bins are within half a bin of the values.
+    binned = (seen.shares * seen.centres).sum(1)
+    assert (np.abs(binned - means) <= seen.limits / 1024).all()
+    above = weights @ [(v > seen.limits[:, None] / 2).mean(1) for v in values]
+    np.testing.assert_allclose(seen.shares[:, 768:].sum(1), above, atol=1e-3)
+
+
+def test_sharp_crops_reach_farthest_of_their_image(x4, tmp_path):
+    _, model, _ = x4
+    rng = np.random.default_rng(0)
+    calm = np.full((256, 320), 120, np.uint8)
+    places = [(0, 0), (64, 80), (128, 160)]
+    for i, (top, left) in enumerate(places):
+        calm[top : top + CROP, left : left + CROP] = (
+            rng.integers(0, 256, (CROP, CROP)) * (i + 1) // 3
+        )
+    small = rng.integers(0, 256, (40, 50)).astype(np.uint8)
+    for name, image in {"0": calm, "1": calm, "2": small}.items():
+        write_image(tmp_path / f"{name}.png", image)
+    pictures = load_pictures(tmp_path, 4)
+    inputs = calibration_inputs(model, ["shallow1", "hfms.0.eu.add"], pictures)
+    crops = [lr[0, 0] * 255 for lr in inputs["sharp"]]
+    assert len(crops) <= 1 + SHARP
+    np.testing.assert_allclose(crops[-1], small, atol=1e-4)
+    at = {(y, x) for y in range(0, 193, 64) for x in range(0, 257, 320 // GRID)}
+    assert set(places) <= at
+    # Not one of the many blank crops is among them.
+    assert all(crop.std() > 10 for crop in crops)
+    noisiest = calm[128 : 128 + CROP, 160 : 160 + CROP]
+    assert any(np.allclose(crop, noisiest, atol=1e-4) for crop in crops)
 
 
 def test_expected_loss_is_what_independent_noise_costs():
@@ -225,7 +223,7 @@ def test_pictures_of_a_folder(tmp_path, photo):
         assert pair.original.shape == (60, 80)
     for i in range(1, 5):
         (tmp_path / f"{i}.png").unlink()
-    with pytest.raises(InputError, match="holds one picture"):
+    with pytest.raises(InputError, match="holds one image"):
         load_pictures(tmp_path, 4)
 
 
@@ -257,14 +255,18 @@ def two_layers():
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("small_grid")
 def test_a_budget_that_no_layer_keeps_is_refused(x4):
     *_, pictures = x4
     model = two_layers()
     small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])
+    few = Pictures((small,), (small.original,), (small,))
     with pytest.raises(InputError, match="no layer in INT8 keeps within 0 dB"):
-        study(model, 4, Pictures((small,), (small,)), 0.0)
-    layers = study(model, 4, Pictures((small,), (small,)), 50.0).quantization.layers
-    assert layers == ("deconv", "last")
+        study(model, 4, few, 0.0)
+    found = study(model, 4, few, 50.0)
+    assert found.quantization.layers == ("deconv", "last")
+    assert found.chosen.macs_share == 1
+    assert found.choices[-1].macs_share == 0
 
 
 def test_a_bias_beside_dead_weights_keeps_its_value(x4):
@@ -275,17 +277,25 @@ def test_a_bias_beside_dead_weights_keeps_its_value(x4):
     weight[3], bias[3] = 0, 1.5
     spoilt = {f"{name}.weight": weight, f"{name}.bias": bias}
     changed = view.changed(constants=view.tensors | spoilt)
-    statistics = bundle.manifest.quantization.statistics
-    values = GraphView(quantize(changed, [name], statistics, DIALECTS["int8-cpu"])).constants
+    quantization = replace(bundle.manifest.quantization, layers=(name,))
+    values = GraphView(quantize(changed, quantization, "int8-cpu")).constants
     bias = values[f"{name}.bias.quantized"] * values[f"{name}.bias.scale"].astype(np.float64)
-    assert bias[3] == pytest.approx(1.5, abs=1e-5)
+    scale = quantization.ranges["int8-cpu"].channel_scales[name][3]
+    assert bias[3] == pytest.approx(1.5 * scale, rel=1e-5)
 
 
-def test_statistics_survive_a_tensor_of_zeros(x4):
+def test_a_tensor_of_zeros_can_be_quantised(x4):
     _, model, _ = x4
     name = "hfms.0.eu.conv1"
-    nothing = TensorStatistics(0.0, 0.0, (0.0,) * 48)
-    statistics = dict.fromkeys(observed_tensors(model, [name]), nothing)
-    for dialect in DIALECTS.values():
-        run = candidate(quantize(model, [name], statistics, dialect))
+    tensors = observed_tensors(model, [name])
+    learned = [node for node in model.graph.node if is_learned(node)]
+    sizes = {node.name: GraphView(model).tensors[node.input[2]].dims[0] for node in learned}
+    ranges = Ranges(
+        channel_scales={layer: (1.0,) * size for layer, size in sizes.items()},
+        limits=dict.fromkeys(tensors, (0.0, 0.0)),
+    )
+    means = dict.fromkeys(tensors, (0.0,) * 48)
+    quantization = Quantization("", 0.0, (name,), 0.0, means, dict.fromkeys(DIALECTS, ranges))
+    for dialect in DIALECTS:
+        run = candidate(quantize(model, quantization, dialect))
         assert np.isfinite(run(np.ones((1, 1, 8, 8), np.float32))).all()

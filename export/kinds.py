@@ -1,0 +1,225 @@
+"""Images of the kinds that people upscale, with which INT8 is calibrated and on which it is judged.
+
+Photographs come with scikit-image, everything else is drawn here from a seed. The images are what a
+user has: small, at full sharpness, without an original of a higher resolution.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from export.sessions import Array
+from hfdn_deploy.bench import PEAK, luma8, sharp_photographs
+
+Luma = NDArray[np.uint8]
+"""(H, W), 0..255."""
+Draw = ImageDraw.ImageDraw
+
+# Height and width of an image.
+SIDE = 64
+# A smooth drawing is made so many times as large and averaged.
+FINER = 4
+# Of a photograph the centre is taken, and of these another crop, around a row and a column: where
+# they were hardest for INT8 when this was written.
+SPOTS = {
+    "astronaut": (103, 246),
+    "camera": (297, 162),
+    "coffee": (251, 392),
+    "coins": (234, 56),
+    "grass": (278, 446),
+    "page": (78, 352),
+    "rocket": (228, 331),
+    "stereo_motorcycle": (114, 358),
+}
+WORDS = (
+    "File Edit View Help return self.scale Save as 12:45 Inbox (3) def main(): 1,024 px Lorem "
+    "ipsum dolor sit amet Search 0x7ffe ERROR 404 git commit -m iIlL1| {[(<>)]} @#%& Wxyz gjpq"
+)
+BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) * 16 + 8
+
+
+def photographs(_: np.random.Generator) -> list[Luma]:
+    """Crops of photographs at full sharpness; the seed has no part in them."""
+    return list(_photographs(SIDE))
+
+
+@cache
+def _photographs(side: int) -> tuple[Luma, ...]:
+    crops = []
+    for name, image in sharp_photographs().items():
+        middle = (image.shape[0] // 2, image.shape[1] // 2)
+        spots = [middle, SPOTS[name]] if name in SPOTS else [middle]
+        crops += [crop(luma8(image), *spot, side) for spot in spots]
+    return tuple(crops)
+
+
+def judged_images() -> dict[str, list[Array]]:
+    """Return what graphs are judged on, as they read it, by kind."""
+    return {
+        kind: [to_input(image) for image in make(np.random.default_rng(0))]
+        for kind, make in KINDS.items()
+    }
+
+
+def to_input(image: Luma) -> Array:
+    """Return what a graph reads: (1, 1, H, W) in [0, 1]."""
+    return (image / PEAK).astype(np.float32)[None, None]
+
+
+def crop(image: Luma, row: int, column: int, side: int) -> Luma:
+    """Cut `side` × `side` pixels around a place, moved inside where it is near an edge."""
+    places = zip(image.shape, (row, column), strict=True)
+    top, left = (max(min(at - side // 2, length - side), 0) for length, at in places)
+    return image[top : top + side, left : left + side]
+
+
+def text(rng: np.random.Generator) -> list[Luma]:
+    """Pages and screens: text in several sizes, dark on light and light on dark, in frames."""
+    images = []
+    for size, ink, paper in (
+        (9, 0, 255), (11, 30, 240), (11, 255, 0), (13, 220, 40), (16, 0, 255), (28, 255, 20),
+    ):  # fmt: skip
+        image, draw = _canvas(paper)
+        _write(draw, rng, size, ink)
+        if size in (11, 13):
+            draw.rectangle((3, 12, 60, 50), outline=ink)
+            draw.rectangle((0, 0, 64, 9), fill=(ink + paper) // 2)
+        images.append(np.asarray(image))
+    return images
+
+
+def drawings(rng: np.random.Generator) -> list[Luma]:
+    """Comics and diagrams: flat and shaded areas, thick and thin outlines, screens of dots."""
+    images = []
+    for kind in range(6):
+        image, draw = _canvas(255, FINER)
+        for _ in range(5):
+            points = [tuple(map(float, p)) for p in rng.uniform(0, SIDE * FINER, (4, 2))]
+            tone = int(rng.integers(256))
+            draw.polygon(points, fill=tone, outline=0, width=FINER * (1 + kind % 3))
+            centre, radius = rng.uniform(0, SIDE * FINER, 2), rng.uniform(4, 14) * FINER
+            box = (*(centre - radius), *(centre + radius))
+            draw.ellipse(box, fill=255 - tone, outline=0, width=FINER * (1 + kind % 2))
+        if kind % 3 == 2:
+            for x, y in np.ndindex(SIDE // 8, SIDE // 4):
+                at, radius = np.array([x * 4, y * 4]) * FINER, 1.2 * FINER
+                draw.ellipse((*(at - radius), *(at + radius)), fill=0)
+        drawn = np.asarray(image.reduce(FINER), np.float64)
+        if kind % 3 == 1:
+            drawn *= np.linspace(0.4, 1.0, SIDE)[:, None]
+        images.append(drawn.round().astype(np.uint8))
+    return images
+
+
+def pixel_art(rng: np.random.Generator) -> list[Luma]:
+    """Sprites of few tones, mirrored, their pixels as they are, doubled or times four."""
+    images = []
+    for times in (1, 1, 2, 2, 4, 4):
+        side = SIDE // times
+        palette = rng.choice([0, 40, 85, 130, 170, 215, 255], 4, replace=False).astype(np.uint8)
+        tones = rng.integers(4, size=(side // 4, side // 8)).repeat(4, 0).repeat(4, 1)
+        single = rng.random(tones.shape) < 0.2
+        half = palette[np.where(single, rng.integers(4, size=tones.shape), tones)]
+        sprite = np.hstack([half, half[:, ::-1]])
+        images.append(sprite.repeat(times, 0).repeat(times, 1))
+    return images
+
+
+def dithering(rng: np.random.Generator) -> list[Luma]:
+    """Ramps and photographs in black and white, or in four tones, by error or in order."""
+    sources = [*gradients(rng)[:2], *(p for p in photographs(rng)[::8])]
+    images = []
+    for source in sources[:4]:
+        images.append(np.asarray(Image.fromarray(source).convert("1").convert("L")))
+        threshold = np.tile(BAYER, (SIDE // 4, SIDE // 4))
+        images.append(np.where(source > threshold, 255, 0).astype(np.uint8))
+    ordered = (sources[0].astype(np.int64) * 3 + threshold) // 256 * 85
+    return [*images, ordered.astype(np.uint8)]
+
+
+def noise(rng: np.random.Generator) -> list[Luma]:
+    """Every pixel by itself: any value, around grey, salt and pepper, on an image."""
+    grain = rng.normal(0, 1, (4, SIDE, SIDE))
+    photograph = photographs(rng)[0].astype(np.float64)
+    images = [
+        rng.uniform(0, 256, (SIDE, SIDE)),
+        128 + 40 * grain[0],
+        128 + 12 * grain[1],
+        np.where(rng.random((SIDE, SIDE)) < 0.05, rng.choice([0, 255], (SIDE, SIDE)), 128),
+        rng.choice([0, 255], (SIDE, SIDE)),
+        photograph + 20 * grain[2],
+    ]
+    return [np.clip(image, 0, 255).astype(np.uint8) for image in images]
+
+
+def gradients(rng: np.random.Generator) -> list[Luma]:
+    """Skies, shadows and vignettes, where steps between levels would show."""
+    row, column = np.indices((SIDE, SIDE)) / (SIDE - 1)
+    distance = np.hypot(row - rng.uniform(0, 1), column - rng.uniform(0, 1))
+    images = [
+        255 * column,
+        16 + 48 * row,
+        120 + 30 * (row + column) / 2,
+        230 - 90 * distance,
+        40 * np.exp(-4 * distance**2),
+        255 * (0.5 + 0.5 * np.sin(6 * distance + rng.uniform(0, 6))),
+    ]
+    return [image.round().astype(np.uint8) for image in images]
+
+
+def dark(rng: np.random.Generator) -> list[Luma]:
+    """Photographs by night: an eighth of the light, with the noise of a sensor on every other."""
+    images = []
+    for i, image in enumerate(photographs(rng)[::4]):
+        night = image / 8 + (i % 2) * rng.normal(0, 1.5, image.shape)
+        images.append(np.clip(night.round(), 0, 255).astype(np.uint8))
+    return images
+
+
+def lines(rng: np.random.Generator) -> list[Luma]:
+    """Lines of one pixel, straight and round, smooth and not, on light and on dark."""
+    images = []
+    for ink, paper in ((0, 255), (255, 0), (160, 64)):
+        for finer in (1, FINER):
+            image, draw = _canvas(paper, finer)
+            for _ in range(8):
+                ends = rng.uniform(0, SIDE * finer, 4)
+                draw.line([float(x) for x in ends], fill=ink, width=finer)
+            centre, radius = rng.uniform(20, 44, 2) * finer, rng.uniform(8, 24) * finer
+            box = (*(centre - radius), *(centre + radius))
+            draw.ellipse(box, outline=ink, width=finer)
+            drawn = np.array(image.reduce(finer))
+            drawn[2:20:2, 40:62] = ink
+            drawn[24:46, 2:20:3] = ink
+            images.append(drawn)
+    row, column = np.indices((SIDE, SIDE))
+    return [*images, ((row + column) % 2 * 255).astype(np.uint8)]
+
+
+KINDS: dict[str, Callable[[np.random.Generator], list[Luma]]] = {
+    "photographs": photographs,
+    "text and screens": text,
+    "drawings and comics": drawings,
+    "pixel art": pixel_art,
+    "gradients": gradients,
+    "dark images": dark,
+    "one-pixel lines": lines,
+    "dithering": dithering,
+    "noise": noise,
+}
+
+
+def _canvas(tone: int, finer: int = 1) -> tuple[Image.Image, Draw]:
+    image = Image.new("L", (SIDE * finer, SIDE * finer), tone)
+    return image, ImageDraw.Draw(image)
+
+
+def _write(draw: Draw, rng: np.random.Generator, size: int, ink: int) -> None:
+    """Fill a canvas with words."""
+    font = ImageFont.load_default(size)
+    for top in range(1, SIDE, size + 2):
+        line = " ".join(rng.permutation(WORDS.split())[:12])
+        draw.text((2 - int(rng.integers(9)), top), line, fill=ink, font=font)

@@ -1,0 +1,23 @@
+"""A small part of the images that graphs are judged on and calibrated with."""
+
+import pytest
+
+from export import calibration, image, kinds, parity, ranges, sensitivity
+from export.sessions import Array
+
+
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    """Leave a quarter of the pixels and two images of a kind, for tests that need no quality."""
+    everything = kinds.judged_images
+
+    def few() -> dict[str, list[Array]]:
+        return {kind: images[:2] for kind, images in everything().items()}
+
+    patch.setattr(parity, "SIZE", (24, 32))
+    patch.setattr(image, "_CROP", (24, 32))
+    patch.setattr(kinds, "SIDE", 32)
+    patch.setattr(calibration, "SEEDS", calibration.SEEDS[:1])
+    patch.setattr(ranges, "STEPS", 150)
+    patch.setattr(ranges, "RATE", 0.06)
+    for module in (parity, sensitivity):
+        patch.setattr(module, "judged_images", few)
