@@ -34,9 +34,8 @@ def _in_words(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["kind"] != "bundle":
         return facts
     parity = {
-        graph: {**found, "kinds": {row["kind"]: _departure(row) for row in found["kinds"]}}
+        graph: found and {**found, "kinds": {x["kind"]: _departure(x) for x in found["kinds"]}}
         for graph, found in facts["parity"].items()
-        if found
     }
     return {**facts, "parity": parity}
 

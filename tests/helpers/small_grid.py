@@ -6,18 +6,23 @@ from export import calibration, image, kinds, parity, ranges, sensitivity
 from export.sessions import Array
 
 
-def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Leave a quarter of the pixels and two images of a kind, for tests that need no quality."""
+def leave_few(patch: pytest.MonkeyPatch) -> None:
+    """Judge graphs on two images of each kind."""
     everything = kinds.judged_images
 
     def few() -> dict[str, list[Array]]:
         return {kind: images[:2] for kind, images in everything().items()}
 
+    for module in (parity, sensitivity):
+        patch.setattr(module, "judged_images", few)
+
+
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    """Leave a quarter of the pixels of few images, for tests in which quality plays no part."""
+    leave_few(patch)
     patch.setattr(parity, "SIZE", (24, 32))
     patch.setattr(image, "_CROP", (24, 32))
     patch.setattr(kinds, "SIDE", 32)
     patch.setattr(calibration, "SEEDS", calibration.SEEDS[:1])
     patch.setattr(ranges, "STEPS", 150)
     patch.setattr(ranges, "RATE", 0.06)
-    for module in (parity, sensitivity):
-        patch.setattr(module, "judged_images", few)
