@@ -9,7 +9,18 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from export.departure import Sample, departure
-from export.kinds import BAYER, KINDS, SIDE, Luma, crop, judged_images, to_input
+from export.kinds import (
+    KINDS,
+    LINES,
+    SIDE,
+    Luma,
+    crop,
+    dithered_by_error,
+    dithered_in_order,
+    draw_lines,
+    judged_images,
+    to_input,
+)
 from export.sessions import Run
 from hfdn_deploy.bench import PEAK, degrade, luma8, psnr, sharp_photographs, to_levels
 from hfdn_deploy.images import write_image
@@ -129,32 +140,19 @@ def with_sources(scale: int) -> dict[str, list[Sample]]:
         if min(image.shape) >= side
     ]
     small = [to_levels(degrade(image, scale)) for image in photographs]
-    by_error = [np.asarray(Image.fromarray(x).convert("1").convert("L")) for x in small]
-    threshold = np.tile(BAYER, (SIDE // 4, SIDE // 4))
-    in_order = [np.where(x > threshold, 255, 0).astype(np.uint8) for x in small]
-    drawings = [_lines(seed, scale) for seed in range(20)]
+    drawings = [
+        np.asarray(draw_lines(np.random.default_rng(seed), *LINES[seed % len(LINES)], scale))
+        for seed in range(20)
+    ]
     return {
         kind: [Sample(to_input(lr), source) for lr, source in zip(lrs, sources, strict=True)]
         for kind, lrs, sources in (
             ("photographs", small, photographs),
-            ("photographs, dithered by error", by_error, photographs),
-            ("photographs, dithered in order", in_order, photographs),
+            ("photographs, dithered by error", map(dithered_by_error, small), photographs),
+            ("photographs, dithered in order", map(dithered_in_order, small), photographs),
             ("one-pixel lines", [to_levels(degrade(x, scale)) for x in drawings], drawings),
         )
     }
-
-
-def _lines(seed: int, scale: int) -> Luma:
-    """Straight lines and a circle, as wide as the scale, light on dark or dark on light."""
-    rng = np.random.default_rng(seed)
-    ink, paper = [(0, 255), (255, 0), (160, 64)][seed % 3]
-    image = Image.new("L", (SIDE * scale, SIDE * scale), paper)
-    draw = ImageDraw.Draw(image)
-    for ends in rng.uniform(0, SIDE * scale, (8, 4)):
-        draw.line([float(x) for x in ends], fill=ink, width=scale)
-    centre, radius = rng.uniform(20, 44, 2) * scale, rng.uniform(8, 24) * scale
-    draw.ellipse((*(centre - radius), *(centre + radius)), outline=ink, width=scale)
-    return np.asarray(image)
 
 
 def _as_run(up: Upscaler) -> Run:

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from export import kinds
 from export.sessions import Array, open_outputs
 from hfdn_deploy.bench import (
-    PEAK,
     calibration_photographs,
     crop_to_multiple,
     degrade,
@@ -98,7 +97,7 @@ def _pair(image: NDArray[np.uint8], scale: int) -> Pair:
     hr = crop_to_multiple(image, scale)
     top, left = (max(n // scale - CROP, 0) // 2 * scale for n in hr.shape)
     hr = hr[top:, left:][: CROP * scale, : CROP * scale]
-    return Pair((degrade(hr, scale) / PEAK).astype(np.float32)[None, None], hr)
+    return Pair(kinds.to_input(degrade(hr, scale)), hr)
 
 
 def calibration_inputs(

@@ -38,6 +38,8 @@ WORDS = (
     "File Edit View Help return self.scale Save as 12:45 Inbox (3) def main(): 1,024 px Lorem "
     "ipsum dolor sit amet Search 0x7ffe ERROR 404 git commit -m iIlL1| {[(<>)]} @#%& Wxyz gjpq"
 )
+# Ink and paper.
+LINES = ((0, 255), (255, 0), (160, 64))
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) * 16 + 8
 
 
@@ -64,8 +66,8 @@ def judged_images() -> dict[str, list[Array]]:
     }
 
 
-def to_input(image: Luma) -> Array:
-    """Return what a graph reads: (1, 1, H, W) in [0, 1]."""
+def to_input(image: Luma | NDArray[np.float64]) -> Array:
+    """Return luma 0..255 as a graph reads it: (1, 1, H, W) in [0, 1]."""
     return (image / PEAK).astype(np.float32)[None, None]
 
 
@@ -133,11 +135,23 @@ def dithering(rng: np.random.Generator) -> list[Luma]:
     sources = [*gradients(rng)[:2], *(p for p in photographs(rng)[::8])]
     images = []
     for source in sources[:4]:
-        images.append(np.asarray(Image.fromarray(source).convert("1").convert("L")))
-        threshold = np.tile(BAYER, (SIDE // 4, SIDE // 4))
-        images.append(np.where(source > threshold, 255, 0).astype(np.uint8))
-    ordered = (sources[0].astype(np.int64) * 3 + threshold) // 256 * 85
-    return [*images, ordered.astype(np.uint8)]
+        images += [dithered_by_error(source), dithered_in_order(source)]
+    tones = (sources[0].astype(np.int64) * 3 + _thresholds()) // 256 * 85
+    return [*images, tones.astype(np.uint8)]
+
+
+def dithered_by_error(image: Luma) -> Luma:
+    """Dither to black and white by Floyd and Steinberg's diffusion of the error."""
+    return np.asarray(Image.fromarray(image).convert("1").convert("L"))
+
+
+def dithered_in_order(image: Luma) -> Luma:
+    """Dither SIDE × SIDE pixels to black and white by Bayer's matrix."""
+    return np.where(image > _thresholds(), 255, 0).astype(np.uint8)
+
+
+def _thresholds() -> NDArray[np.int64]:
+    return np.tile(BAYER, (SIDE // 4, SIDE // 4))
 
 
 def noise(rng: np.random.Generator) -> list[Luma]:
@@ -182,21 +196,25 @@ def dark(rng: np.random.Generator) -> list[Luma]:
 def lines(rng: np.random.Generator) -> list[Luma]:
     """Lines of one pixel, straight and round, smooth and not, on light and on dark."""
     images = []
-    for ink, paper in ((0, 255), (255, 0), (160, 64)):
+    for ink, paper in LINES:
         for finer in (1, FINER):
-            image, draw = _canvas(paper, finer)
-            for _ in range(8):
-                ends = rng.uniform(0, SIDE * finer, 4)
-                draw.line([float(x) for x in ends], fill=ink, width=finer)
-            centre, radius = rng.uniform(20, 44, 2) * finer, rng.uniform(8, 24) * finer
-            box = (*(centre - radius), *(centre + radius))
-            draw.ellipse(box, outline=ink, width=finer)
-            drawn = np.array(image.reduce(finer))
+            drawn = np.array(draw_lines(rng, ink, paper, finer).reduce(finer))
             drawn[2:20:2, 40:62] = ink
             drawn[24:46, 2:20:3] = ink
             images.append(drawn)
     row, column = np.indices((SIDE, SIDE))
     return [*images, ((row + column) % 2 * 255).astype(np.uint8)]
+
+
+def draw_lines(rng: np.random.Generator, ink: int, paper: int, finer: int) -> Image.Image:
+    """Draw straight lines and a circle, `finer` pixels wide on SIDE · `finer` of each side."""
+    image, draw = _canvas(paper, finer)
+    for _ in range(8):
+        ends = rng.uniform(0, SIDE * finer, 4)
+        draw.line([float(x) for x in ends], fill=ink, width=finer)
+    centre, radius = rng.uniform(20, 44, 2) * finer, rng.uniform(8, 24) * finer
+    draw.ellipse((*(centre - radius), *(centre + radius)), outline=ink, width=finer)
+    return image
 
 
 KINDS: dict[str, Callable[[np.random.Generator], list[Luma]]] = {

@@ -86,7 +86,7 @@ def _plot(study: Study) -> Any:
     except ImportError:
         raise InputError("the report's plot needs matplotlib: pip install matplotlib") from None
     figure = figure_module.Figure(figsize=(12, 7), layout="constrained")
-    axes = figure.subplot_mosaic([["ranking", "losses"], ["ranking", "levels"]])
+    axes = figure.subplot_mosaic([["ranking", "losses"], ["ranking", "rms_levels"]])
     chosen = study.chosen
     rest = [100 * (1 - choice.macs_share) for choice in study.choices]
     kept_out = 100 * (1 - chosen.macs_share)
@@ -95,11 +95,10 @@ def _plot(study: Study) -> Any:
         ranks = [rank + 0.4 * i for rank in range(len(study.layers))]
         costs = [x.losses[dialect] for x in study.layers]
         axes["ranking"].barh(ranks, costs, 0.4, color=colour, label=dialect)
-        for key in ("losses", "levels"):
-            field = "losses" if key == "losses" else "rms_levels"
-            curve = [getattr(choice, field)[dialect] for choice in study.choices]
+        for key in ("losses", "rms_levels"):
+            curve = [getattr(choice, key)[dialect] for choice in study.choices]
             axes[key].plot(rest, curve, ".-", color=colour, label=dialect)
-            axes[key].plot(kept_out, getattr(chosen, field)[dialect], "o", color=colour)
+            axes[key].plot(kept_out, getattr(chosen, key)[dialect], "o", color=colour)
     axes["ranking"].set_yticks(range(len(study.layers)), [x.name for x in study.layers], fontsize=7)
     axes["ranking"].invert_yaxis()
     axes["ranking"].set_xscale("log")
@@ -108,9 +107,9 @@ def _plot(study: Study) -> Any:
         study.quantization.budget_db, color="grey", linestyle="--", label="budget"
     )
     axes["losses"].set_ylabel("expected loss, dB")
-    axes["levels"].set_ylabel("departure of a sharp photograph, levels")
-    axes["levels"].set_xlabel("share of the MACs left in fp32, % (large: the chosen set)")
-    for key in ("losses", "levels"):
+    axes["rms_levels"].set_ylabel("departure of a sharp photograph, levels")
+    axes["rms_levels"].set_xlabel("share of the MACs left in fp32, % (large: the chosen set)")
+    for key in ("losses", "rms_levels"):
         axes[key].axvline(kept_out, color="grey", linestyle=":", label="chosen")
         # What matters happens close to no MACs left in fp32.
         axes[key].set_xscale("symlog", linthresh=0.02, linscale=0.5)

@@ -80,14 +80,11 @@ class _Judge:
 
     def loss(self, run: Run) -> float:
         """On average over the held-out images, see `expected_loss`."""
-        return float(
-            np.mean(
-                [
-                    expected_loss(run(x.lr), self.reference(x.lr), x.original, self.scale)
-                    for x in self.pairs
-                ]
-            )
-        )
+        losses = [
+            expected_loss(run(pair.lr), self.reference(pair.lr), pair.original, self.scale)
+            for pair in self.pairs
+        ]
+        return float(np.mean(losses))
 
     def losses(self, quantization: Quantization) -> Losses:
         """Of the graphs that are so quantised."""

@@ -146,7 +146,7 @@ def test_biases_take_up_the_mean_error_of_the_weights(x4):
     means = quantization.channel_means[source] * channel_factors(model, scales)[source]
     assert np.abs(error @ means).max() > 1e-5
     moved = quantized[node.input[2]] - values[node.input[2]]
-    np.testing.assert_allclose(moved, -error @ means, atol=1e-5)
+    np.testing.assert_allclose(moved, -error @ means, atol=1e-6)
 
 
 def test_expected_loss_is_what_independent_noise_costs():
