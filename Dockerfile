@@ -1,4 +1,4 @@
-# The service on CPUs. docs/containers.md says how to build and run it.
+# The service on CPUs. docs/how-to/containers.md says how to build and run it.
 
 FROM python:3.11-slim AS build
 COPY . /source

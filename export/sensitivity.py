@@ -23,7 +23,7 @@ from hfdn_deploy.errors import InputError
 GAINS_EVERY = 4
 
 # Layers are given up while the others have this share of the multiply-accumulates: where the last
-# per cent of the speed would cost most (the curves of docs/int8).
+# per cent of the speed would cost most (the curves of docs/results/int8).
 ENOUGH = 0.98
 
 Losses = dict[str, float]

@@ -1,4 +1,4 @@
-"""PyCUDA's contexts and arrays; docs/gpu.md says how to build it where there is no GPU."""
+"""PyCUDA's contexts and arrays; docs/results/gpu.md says how to build it where there is no GPU."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
