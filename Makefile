@@ -8,7 +8,7 @@ CHECKPOINT := checkpoints/hfdn_x4.safetensors
 # Processes need not compile the same modules, nor pytest rewrite its plugins, each time anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast fuzz suites consumers pycuda lint bench clean
+.PHONY: demo docs test test-fast fuzz suites consumers pycuda lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -50,8 +50,13 @@ pycuda: $(VENV)/ready
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, into build/site.
+docs: $(VENV)/ready
+	$(BIN)/python -m mkdocs --quiet build --strict
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks report
