@@ -56,7 +56,7 @@ lint: $(VENV)/ready
 
 # The site, into build/site.
 docs: $(VENV)/ready
-	$(BIN)/python -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks report
