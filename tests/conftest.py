@@ -77,10 +77,12 @@ def checkpoint(shared: Path) -> Path:
 def bundle(checkpoint: Path) -> Path:
     """The bundle of `checkpoint`, exported once in a test run; not to be changed."""
     from export.exporter import export_bundle
+    from tests.helpers.small_grid import leave_few
 
     path = checkpoint.parent / "bundle"
-    with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock"), pytest.MonkeyPatch.context() as patch:
         if not path.exists():
+            leave_few(patch)
             export_bundle(checkpoint, path)
     return path
 

@@ -83,7 +83,7 @@ def test_shell_blocks(page, folder):
 def _readme_made(folder):
     assert names_in(folder / "big") == ["a.png", "b.jpg", "c.jpg"]
     assert len(read_clip(folder / "clip_x2.mp4").frames) == 2
-    assert (folder / "build" / "x4" / "manifest.json").exists()
+    assert (folder / "build" / "x2" / "manifest.json").exists()
 
 
 def _image_graph_made(folder):

@@ -20,7 +20,7 @@ from hfdn_deploy.network import load_checkpoint, save_checkpoint
 from tests.helpers.graphs import damage, scale_by_four, set_nan
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT
-from tests.helpers.small_grid import leave_few
+from tests.helpers.small_grid import leave_few, make_small
 
 
 def nudge(values):
@@ -49,9 +49,9 @@ def traced(bundle, monkeypatch):
 
 @pytest.fixture(scope="module")
 def exported(checkpoint, tmp_path_factory):
-    """The bundle of `checkpoint` in fp32 and fp16, judged on a quarter of the pixels."""
+    """The bundle of `checkpoint` in fp32 and fp16, judged on few and small images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "SIZE", (24, 32))
+        make_small(patch)
         return export_bundle(checkpoint, tmp_path_factory.mktemp("b") / "both", ("fp32", "fp16"))
 
 
@@ -257,7 +257,7 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_shipped_bundles_are_their_checkpoints(scale, monkeypatch):
-    leave_few(monkeypatch)  # all of them are judged when a bundle is exported
+    leave_few(monkeypatch)  # all images are judged when a bundle is exported
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
     entries = verify_bundle(pretrained(scale).path, checkpoint)
     assert [entry.graph for entry in entries] == ["fp32", "fp16", "int8", "int8-cpu"]
