@@ -124,7 +124,7 @@ def test_a_figure_is_reproduced_when_rounded_or_cut_off():
 
 def test_a_bundle_apart_from_the_paper_is_an_error(rows):
     check(rows)
-    with pytest.raises(GateError, match=r"×4 int8 graph departs by 0\.20%"):
+    with pytest.raises(GateError, match=r"×4 int8 graph differs by 0\.20%"):
         broken = next(row for row in rows if (row.scale, row.graph) == (4, "int8"))
         check([*rows, replace(broken, macs_apart=-2e-3)])
 
