@@ -21,5 +21,5 @@ def test_a_device_that_is_not_here(tmp_path, capsys, monkeypatch, command):
     words = command.removesuffix(" run").split() + (["run"] if command.endswith("put") else [])
     assert main([*words, "--device", "cuda"]) == 4
     error = capsys.readouterr().err
-    assert error == "error: PyTorch finds no CUDA device here; leave out --device cuda.\n"
+    assert error == "error: PyTorch finds no CUDA device; leave out --device cuda.\n"
     assert not list(tmp_path.iterdir())

@@ -154,7 +154,7 @@ def test_gpu_train_trains_and_resumes_every_scale(tmp_path, image):
         )
         lines = done.stdout.splitlines()
         assert [line.split(":")[0] for line in lines] == ["×2", "×3", "×4"]
-        assert all("dB held out" in line for line in lines)
+        assert all("dB on held-out images" in line for line in lines)
         records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
         steps.append({record["scale"]: record["step"] for record in records})
         assert all(math.isfinite(record["validation_psnr"]) for record in records)

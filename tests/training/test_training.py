@@ -103,10 +103,10 @@ def test_folders(tmp_path, images, photo):
     assert (len(training), len(validation)) == (63, 1)
     np.testing.assert_array_equal(training[0], [[16, 235]])
     np.testing.assert_array_equal(training[1], luma8(photo))
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         load_folders([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no image below"):
+    with pytest.raises(InputError, match="no images below"):
         load_folders([tmp_path / "empty"])
 
 
