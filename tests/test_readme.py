@@ -1,4 +1,4 @@
-"""What README shows is run: python and sh blocks as they stand, make targets as a dry run."""
+"""README's examples: python and sh blocks are run as they are, make targets as a dry run."""
 
 import os
 import re
@@ -20,7 +20,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), r
 
 @pytest.fixture
 def folder(tmp_path, photo):
-    """A folder as README's reader has it: a checkout's content, photographs and a video."""
+    """Return a folder like that of a reader of README: checkpoints, photographs and a video."""
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     write_image(tmp_path / "photo.png", photo)
     write_clip(tmp_path / "clip.mp4", noise(2))
