@@ -55,7 +55,7 @@ def main() -> int:
     check = partial(check_file, largest=args.largest * 1e6, model=args.model)
     every = 0.1 if sys.stderr.isatty() else 60
     bar = tqdm(check_all(paths, check, args.jobs), total=len(paths), unit="file", mininterval=every)
-    with suppress(KeyboardInterrupt):  # ctrl-C reports the results so far
+    with suppress(KeyboardInterrupt):  # SIGINT ends the checks and reports the results so far
         for result in bar:
             results.append(result)
             if args.json and len(results) % _SAVED_AFTER == 0:
