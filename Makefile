@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := cpu,torch,rtx,openvino,video,serve,ray,loadgen,dev
 CHECKPOINT := checkpoints/hfdn_x4.safetensors
 
-# Processes need not compile the same modules, nor pytest rewrite its plugins, each time anew.
+# Keep compiled modules and rewritten pytest plugins for the next process.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo docs test test-fast fuzz suites consumers pycuda lint bench clean
@@ -14,32 +14,33 @@ demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
 	$(BIN)/python -m benchmarks demo --bundle build/demo/x4 --picture build/demo/demo.png
 
-# Two processes: one leaves half of two cores idle, more take 3 GiB each. tests/conftest.py puts
-# the longest files first.
+# Two processes: with one, half of two cores is idle; each further one takes 3 GiB.
+# tests/conftest.py puts the longest files first.
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The fast tests of what another Python may run differently: threads, tiles, images.
+# The fast tests of code that may behave differently on another Python: threads, tiles, images.
 test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -m 'not slow' tests/backends tests/images tests/tiling tests/upscaler tests/test_options.py
 
-# Ends with the cases of every target; a hang ends it too.
+# Runs the cases of every target, for at most an hour.
 fuzz: $(VENV)/ready
 	FUZZ_PROFILE=long timeout 3600 $(BIN)/python -m pytest -n 2 tests/fuzz \
 		--hypothesis-show-statistics --show-capture=no
 
-# The image files of other packages, which are fetched; needs apt-get, exiftool and ImageMagick.
+# Fetches and checks the image files of other packages; needs apt-get, exiftool and ImageMagick.
 suites: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[suites]'
 	$(BIN)/python -m tests.suites.fetch build/suites
 	$(BIN)/python -m tests.suites build/suites/packages --json build/suites/results.json
 
-# Other packages run the image graph, each in an environment of its own; needs node and npm.
+# Runs the image graph in other packages, each in its own environment; needs node and npm.
 consumers: $(VENV)/ready
 	$(BIN)/python -m tests.consumers build/consumers
 
 # Builds PyCUDA without a GPU and runs its tests on a simulated one; needs g++ and CUDA's headers. It
-# is linked to no driver, and without cuRAND, which only a file in HOME can turn off.
+# is linked against an empty driver library, and without cuRAND, which only a file in HOME can
+# disable.
 pycuda: $(VENV)/ready
 	mkdir -p build/pycuda
 	ar rc build/pycuda/libcuda.a

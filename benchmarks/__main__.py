@@ -1,8 +1,8 @@
-"""`python -m benchmarks`."""
+"""Entry point of `python -m benchmarks`."""
 
 from hfdn_deploy.interruption import end_at_signals
 
-end_at_signals()  # before anything else is imported
+end_at_signals()  # before the slow imports
 
 if __name__ == "__main__":
     from hfdn_deploy.cli import start

@@ -1,4 +1,4 @@
-"""A search for small changes of real-looking images that INT8 departs from fp32 on most."""
+"""Adversarial search for small changes of realistic images that move INT8 furthest from fp32."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -20,17 +20,17 @@ from hfdn_deploy.cli import positive
 from hfdn_deploy.graph import FOR_OPENVINO
 
 STARTS = ("photographs", "text and screens", "drawings and comics", "gradients")
-# Levels of 255 that a pixel may change by, and the step of the search.
+# Largest change of a pixel, and the step of the search, on the scale 0..1.
 RADIUS, STEP = 8 / 255, 2 / 255
-# Of each kind, every so many images of another seed than the gates judge.
+# Every third image of each kind is searched, drawn from a seed that the gates do not judge.
 EVERY, SEED = 3, 1
-# Largest departure in levels that a search may find, from any of the starts; about 1.3 times what
-# it found in the shipped bundles.
+# Largest departure in levels that a search from any start may find: about 1.3 times the largest
+# found in the shipped bundles.
 LIMIT = 160.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks adversary`."""
+    """Add the arguments of `python -m benchmarks adversary`."""
     parser.add_argument("--model", default="x4", help="bundle, or x2, x3 or x4 for the package's")
     parser.add_argument("--steps", type=positive, default=20)
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Print the departures before and after the search, by graph and kind."""
     bundle = named_bundle(args.model)
-    print("| graph | start | most levels | after the search | rms levels | after |")
+    print("| graph | start | max levels | after the search | rms levels | after the search |")
     print("|---|---|---|---|---|---|")
     for kind in STARTS:
         images = KINDS[kind](np.random.default_rng(SEED))[::EVERY]
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found in a graph: departures in levels of 255, before and after."""
+    """Departures of a graph in levels of 255, before and after the search."""
 
     graph: str
     most: tuple[float, float]
@@ -59,16 +59,16 @@ class Found:
 
 
 def search(bundle: Bundle, images: list[Array], steps: int) -> Iterator[Found]:
-    """Change images against the INT8 graphs of a bundle, as ONNX Runtime computes them.
+    """Search from images for larger departures of a bundle's INT8 graphs in ONNX Runtime.
 
     A. Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018: steps
-    along the sign of the gradient, kept within `RADIUS`. The gradient is that of an emulation, in
-    which clipping stops it and rounding does not.
+    along the sign of the gradient, kept within `RADIUS`. The gradient is computed in an emulation
+    of the graph: clipping stops it, rounding passes it through.
 
     Args:
-        bundle: with INT8 graphs.
+        bundle: a bundle with INT8 graphs.
         images: (1, 1, H, W) in [0, 1].
-        steps: of the search.
+        steps: steps of the search.
     """
     quantization = bundle.manifest.quantization
     assert quantization is not None
@@ -96,7 +96,7 @@ def search(bundle: Bundle, images: list[Array], steps: int) -> Iterator[Found]:
 def _emulation(
     full: onnx.ModelProto, quantization: Quantization, name: str
 ) -> Callable[[Tensor], Tensor]:
-    """The difference between fp32 and a graph whose activations alone are in 8 bits."""
+    """Return the difference between fp32 and a graph with 8-bit activations and exact weights."""
     ranges = quantization.ranges[name]
     exact = TorchGraph(full)
     rounded = TorchGraph(equalized(full, ranges.channel_scales))
@@ -121,7 +121,7 @@ def _ascend(differ: Callable[[Tensor], Tensor], lr: Array, steps: int) -> Array:
         difference = differ(image)
         if float(difference.detach().abs().max()) > most:
             best, most = image.detach().clone(), float(difference.detach().abs().max())
-        # A high power is smooth, and close to the maximum.
+        # A high power approximates the maximum and is smooth.
         (gradient,) = torch.autograd.grad((64 * difference).pow(8).sum(), image)
         moved = image.detach() + STEP * gradient.sign()
         near = torch.maximum(torch.minimum(moved, start + RADIUS), start - RADIUS)

@@ -1,4 +1,4 @@
-"""The baseline for our INT8: what ONNX Runtime's own quantiser makes of the same fp32 graph."""
+"""Baseline for our INT8: the same fp32 graph, quantised by ONNX Runtime's own quantiser."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +15,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from export.calibration import load_pictures
 from hfdn_deploy.bundle import Bundle
 
-# Its options for TensorRT, from its documentation; the defaults are those for CPUs.
+# The quantiser's options: for TensorRT as documented, for CPUs the defaults.
 OPTIONS: dict[str, dict[str, Any]] = {
     "int8": {
         "activation_type": QuantType.QInt8,
@@ -40,7 +40,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 @cache
 def int8_graphs(bundle: Bundle) -> dict[str, bytes]:
-    """The INT8 graphs that the runtime does not run here, by name for a table."""
+    """Return, by name, the INT8 graphs that the package does not run on this CPU."""
     pictures = [pair.lr for pair in load_pictures(None, bundle.manifest.scale).calibration]
     full = bundle.read_model("fp32")
     return {
@@ -51,10 +51,10 @@ def int8_graphs(bundle: Bundle) -> dict[str, bytes]:
 
 
 def quantize_plainly(full: bytes, dialect: str, pictures: Sequence[NDArray[np.float32]]) -> bytes:
-    """An fp32 graph after `onnxruntime.quantization.quantize_static`, per channel, min-max.
+    """Quantise a graph by `onnxruntime.quantization.quantize_static`, per channel, min-max.
 
     Args:
-        full: ONNX file in fp32.
+        full: an fp32 ONNX file.
         dialect: "int8" (for TensorRT) or "int8-cpu".
         pictures: calibration inputs (1, 1, H, W) in [0, 1].
     """

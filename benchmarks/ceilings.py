@@ -1,4 +1,4 @@
-"""What a device reaches by itself, and how near to that a network comes."""
+"""The measured limits of a device, and how close a network comes to them."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ COLUMNS = ("of the product", "of the copy", "times the roofline")
 
 @dataclass(frozen=True)
 class Layer:
-    """What a convolution takes for one image."""
+    """The arithmetic and memory traffic of a convolution for one image."""
 
     macs: float
     numbers: int
-    """Of its input, weights and output."""
+    """Count of the numbers in its input, weights, bias and output."""
 
 
 def layers_of(model: onnx.ModelProto, size: tuple[int, int]) -> list[Layer]:
@@ -38,24 +38,24 @@ def layers_of(model: onnx.ModelProto, size: tuple[int, int]) -> list[Layer]:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device reaches by itself."""
+    """The measured limits of a device."""
 
     rates: dict[str, float]
-    """Multiply-accumulates a second in a product of two matrices, by precision."""
+    """Multiply-accumulates per second of a matrix product, by precision."""
     bandwidth: float
-    """Bytes a second that a copy reads and writes."""
+    """Bytes per second that a copy reads and writes."""
 
     def roofline(self, layers: Sequence[Layer], precision: str) -> float:
-        """Return the seconds that layers take at least, one by one.
+        """Return the least seconds that the layers take, one after another.
 
-        Each takes its multiply-accumulates at the rate of a matrix product or, if that is longer,
-        its bytes at the bandwidth (S. Williams et al., "Roofline", 2009). Activations and joins
-        are free, as if they were fused; in int8 every number has 8 bits.
+        A layer takes the longer of two times: its multiply-accumulates at the rate of a matrix
+        product, and its bytes at the bandwidth (S. Williams et al., "Roofline", 2009).
+        Activations and joins are free, as if fused; in int8 every number has 8 bits.
         """
         return sum(map(max, self._computing(layers, precision), self._moving(layers, precision)))
 
     def cells(self, layers: Sequence[Layer], precision: str, seconds: float) -> list[str]:
-        """Return the cells of `COLUMNS` for a run that took so long."""
+        """Return the cells of `COLUMNS` for a run of the given seconds."""
         return [
             f"{sum(self._computing(layers, precision)) / seconds:.0%}",
             f"{sum(self._moving(layers, precision)) / seconds:.0%}",

@@ -1,4 +1,4 @@
-"""`python -m benchmarks COMMAND`: what HFDN costs and gives, measured here."""
+"""The command line `python -m benchmarks COMMAND`."""
 
 import argparse
 
@@ -51,7 +51,7 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():

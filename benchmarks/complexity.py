@@ -14,7 +14,7 @@ from benchmarks.quality import PAPER_COMPLEXITY
 from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.errors import GateError
 
-# How far a graph of a bundle may be from the paper's figures.
+# Largest relative difference between a graph of a bundle and the paper's figures.
 TOLERANCE = 1e-3
 
 UNITS = {"k": 1e3, "G": 1e9}
@@ -28,24 +28,24 @@ class BundleRow:
     graph: str
     cost: Cost
     peak_activation_bytes: float
-    """For one pixel of the low-resolution picture."""
+    """Per pixel of the low-resolution image."""
     parameters_apart: float | None
-    """Relative distance from the paper's figure; None where transposed convolutions were
-    rewritten as larger ones, which neither figure is about."""
+    """Relative difference from the paper's figure; None if the transposed convolutions were
+    rewritten as larger ones, to which the paper's figures do not apply."""
     macs_apart: float | None
-    """The same, in the paper's convention."""
+    """The same for MACs in the paper's convention."""
     blocks: dict[str, Cost]
 
 
 def block_of(name: str) -> str:
-    """The block of HFDN that a node belongs to, such as `hfms.0.adu`."""
+    """Return the HFDN block of a node, such as `hfms.0.adu`, from the node's name."""
     parts = name.split(".")
     depth = {"hfms": 3, "attention": 2, "heads": 2}.get(parts[0], 1)
     return ".".join(parts[:depth])
 
 
 def bundle_rows() -> list[BundleRow]:
-    """Every graph of every shipped bundle."""
+    """Return a row for every graph of every shipped bundle."""
     rows = []
     for scale in pretrained_scales():
         bundle = pretrained(scale)
@@ -69,15 +69,15 @@ def bundle_rows() -> list[BundleRow]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks complexity`."""
+    """Add the arguments of `python -m benchmarks complexity`."""
     parser.add_argument("--json", action="store_true")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print what the bundles and the peers cost.
+    """Print the costs of the bundles and the peers.
 
     Raises:
-        GateError: a bundle does not have the paper's parameters or MACCs.
+        GateError: a bundle differs from the paper in parameters or MACCs.
     """
     bundles = bundle_rows()
     pairs = [(peer, scale) for peer in PEERS for scale in peer.scales]
@@ -99,18 +99,22 @@ def main(args: argparse.Namespace) -> None:
 
 
 def check(rows: list[BundleRow]) -> None:
-    """Raise GateError where a graph departs from the paper's figures."""
+    """Check every graph against the paper's figures.
+
+    Raises:
+        GateError: a graph differs by more than `TOLERANCE`.
+    """
     for row in rows:
         apart = max(abs(row.parameters_apart or 0), abs(row.macs_apart or 0))
         if apart > TOLERANCE:
             raise GateError(
-                f"the ×{row.scale} {row.graph} graph departs by {apart:.2%} from the paper's "
+                f"the ×{row.scale} {row.graph} graph differs by {apart:.2%} from the paper's "
                 "parameters or MACCs; export a checkpoint of the full network."
             )
 
 
 def bundle_table(rows: list[BundleRow]) -> str:
-    """Markdown: the graphs of the bundles beside the paper's figures."""
+    """Return a Markdown table of the bundles' graphs beside the paper's figures."""
     lines = [
         "| scale | graph | parameters | paper | apart | MACCs, paper's convention | paper | apart "
         "| true MACs | peak activations, bytes per LR pixel |",
@@ -129,10 +133,11 @@ def bundle_table(rows: list[BundleRow]) -> str:
             *lines,
             "",
             "Paper's convention: 1080×720 HR, transposed convolutions at their output, biases. "
-            "True MACs: 1280×720 HR, weights only, transposed convolutions at their input. The "
-            "graphs have the adaptive weights folded in and one last convolution for three. "
-            "int8-cpu has its transposed and last convolutions rewritten as larger ones, so the "
-            "paper's figures are not about it. Activations: the graph as written, nothing fused.",
+            "True MACs: 1280×720 HR, weights only, transposed convolutions at their input. In the "
+            "graphs, the adaptive weights are folded in and the last three convolutions are "
+            "merged into one. In int8-cpu, the transposed and last convolutions are rewritten as "
+            "larger ones, so the paper's figures do not apply. Activations: the graph as written, "
+            "nothing fused.",
         ]
     )
 
@@ -142,7 +147,7 @@ def _percent(apart: float | None) -> str:
 
 
 def block_table(row: BundleRow) -> str:
-    """Markdown: parameters and MACs of each block."""
+    """Return a Markdown table of the parameters and MACs of each block."""
     lines = ["| block | parameters | MACCs, paper's convention | true MACs |", "|---|---|---|---|"]
     for name, part in row.blocks.items():
         lines.append(
@@ -153,7 +158,7 @@ def block_table(row: BundleRow) -> str:
 
 
 def peer_table(rows: list[PeerRow]) -> str:
-    """Markdown: the peers beside their published figures."""
+    """Return a Markdown table of the peers beside their published figures."""
     lines = [
         "| network | scale | works on | parameters | published | reproduced by | true MACs "
         "| paper's convention | published | reproduced by | true, apart "
@@ -181,11 +186,11 @@ def peer_table(rows: list[PeerRow]) -> str:
 
 
 def notes() -> str:
-    """Markdown: how figures are compared, sources, departures and what is missing."""
+    """Return Markdown notes: how figures are compared, sources, deviations, missing networks."""
     lines = [
-        "A count reproduces a published figure that it is when rounded or cut off; MACs may also "
-        f"be {PEER_TOLERANCE:.1%} apart. Parameters are compared in three ways: all, those of "
-        "convolutions, and those without biases.",
+        "A count reproduces a published figure if it equals the figure when rounded or truncated; "
+        f"MACs may also differ by {PEER_TOLERANCE:.1%}. Parameters are counted in three ways: "
+        "all, those of convolutions, and those without biases.",
         "",
     ]
     for peer in PEERS:

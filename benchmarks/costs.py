@@ -1,7 +1,7 @@
-"""What a graph costs, read off the graph alone: parameters, multiply-accumulates, memory.
+"""Costs computed from a graph alone: parameters, multiply-accumulates, memory.
 
 The conventions are those of `hfdn_deploy.network.complexity`, which counts the PyTorch network.
-Learned convolutions are those with a bias; the fixed bicubic base has none and is free.
+Only convolutions with a bias count as learned; the fixed bicubic base has none and is free.
 """
 
 from collections import defaultdict
@@ -14,19 +14,20 @@ from onnx import helper, shape_inference
 
 from hfdn_deploy.graph import is_global_pool
 
-# Low-resolution height and width, by scale. 1280×720 is no multiple of 3: as many pixels.
+# Low-resolution height and width, by scale. 1280×720 is not divisible by 3, so the true size for
+# ×3 has the same number of pixels in another shape.
 PAPER_SIZES = {2: (360, 540), 3: (240, 360), 4: (180, 270)}
 TRUE_SIZES = {2: (360, 640), 3: (320, 320), 4: (180, 320)}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a graph, or a part of it, costs."""
+    """The cost of a graph or of a part of it."""
 
     parameters: int
-    """Weights and biases of convolutions; one that is used several times counts once."""
+    """Weights and biases of convolutions; a shared tensor counts once."""
     weights: int
-    """The same without biases."""
+    """The parameters without biases."""
     macs_paper: int
     """Multiply-accumulates in the paper's convention (1080×720 HR)."""
     macs_true: int
@@ -42,13 +43,13 @@ class Tensor:
 
 
 def cost(model: onnx.ModelProto, scale: int) -> Cost:
-    """The whole graph's cost."""
+    """Return the cost of the whole graph."""
     parts = block_costs(model, scale, lambda _: "all")
     return parts["all"]
 
 
 def block_costs(model: onnx.ModelProto, scale: int, block: Callable[[str], str]) -> dict[str, Cost]:
-    """Costs by block in graph order; `block` tells a node's block from its name."""
+    """Return costs by block in graph order; `block` maps a node's name to its block."""
     paper, true = (tensors(model, *sizes[scale]) for sizes in (PAPER_SIZES, TRUE_SIZES))
     source = {node.output[0]: node.input[0] for node in model.graph.node if _is_cast(node)}
     seen: set[str] = set()
@@ -71,11 +72,11 @@ def block_costs(model: onnx.ModelProto, scale: int, block: Callable[[str], str])
 
 
 def peak_activation_bytes(model: onnx.ModelProto, scale: int) -> float:
-    """Most bytes of activations alive at once, for one pixel of the low-resolution picture.
+    """Return the peak bytes of live activations per pixel of the low-resolution image.
 
-    The nodes run in the graph's order. A value lives from the node that makes it to the last one
-    that reads it; a node's inputs and outputs live together. Nothing is fused or done in place,
-    so a backend may need less.
+    The nodes run in the graph's order. A value lives from the node that produces it to its last
+    reader; a node's inputs and outputs live together. Nothing is fused or done in place, so a
+    backend may need less.
     """
     height, width = TRUE_SIZES[scale]
     sizes = tensors(model, height, width)
@@ -88,7 +89,7 @@ def peak_activation_bytes(model: onnx.ModelProto, scale: int) -> float:
     peak = 0
     for i, node in enumerate(model.graph.node):
         if set(node.input) <= constants:
-            # Such as a weight that is dequantised: a constant too.
+            # The output is constant too, such as a dequantised weight.
             constants.update(node.output)
             continue
         alive.update({name: sizes[name].bytes for name in node.output if name})
@@ -98,7 +99,7 @@ def peak_activation_bytes(model: onnx.ModelProto, scale: int) -> float:
 
 
 def tensors(model: onnx.ModelProto, height: int, width: int) -> dict[str, Tensor]:
-    """Every value of the graph for one low-resolution picture of this size."""
+    """Return every value of the graph by name, for one low-resolution image of this size."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     dims = fixed.graph.input[0].type.tensor_type.shape.dim
@@ -111,7 +112,7 @@ def tensors(model: onnx.ModelProto, height: int, width: int) -> dict[str, Tensor
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         kind = value.type.tensor_type
         if not all(dim.HasField("dim_value") for dim in kind.shape.dim):
-            raise ValueError(f"the shape of {value.name} cannot be inferred")
+            raise ValueError(f"the shape of {value.name} cannot be inferred.")
         found[value.name] = _tensor(kind.elem_type, tuple(d.dim_value for d in kind.shape.dim))
     return found
 
@@ -125,7 +126,7 @@ def _pixels(tensor: Tensor) -> int:
 
 
 def _over_the_image(node: onnx.NodeProto, known: dict[str, Tensor]) -> bool:
-    """Whether a mean leaves one value a channel; a mean over channels does not."""
+    """Return whether a mean leaves one value per channel, unlike a mean over channels."""
     return prod(known[node.output[0]].shape[2:]) == 1
 
 
@@ -134,7 +135,7 @@ def _is_cast(node: onnx.NodeProto) -> bool:
 
 
 def _origin(name: str, source: dict[str, str]) -> str:
-    """The constant that a weight was cast or dequantised from."""
+    """Return the name of the constant that a weight was cast or dequantised from."""
     while name in source:
         name = source[name]
     return name

@@ -1,4 +1,4 @@
-"""The main job on real photographs: shrink, upscale, compare with the known originals."""
+"""The main use case on photographs: shrink, upscale, compare with the originals."""
 
 import argparse
 import time
@@ -13,42 +13,42 @@ from hfdn_deploy.bench import crop_to_multiple, luma8, photographs, psnr, to_lev
 from hfdn_deploy.images import imresize, write_image
 from hfdn_deploy.upscaler import Upscaler
 
-# What the picture shows: a photograph and the top left corner of the crop, as shares of its size.
+# Photograph shown in the comparison, and the top left corner of the crop as shares of its size.
 SHOWN = ("chelsea", 0.27, 0.28)
 CROP = 120
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks demo`."""
+    """Add the arguments of `python -m benchmarks demo`."""
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--picture", type=Path, required=True, help="where the picture goes")
+    parser.add_argument("--picture", type=Path, required=True, help="output file of the comparison")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a table over the photographs and write one picture."""
+    """Print a table of the photographs and write one comparison image."""
     with Upscaler.load(args.bundle) as up:
         judged = judge(up)
         print(f"\nHFDN ×{up.scale} on {up.backend.name}; PSNR on luma against the original\n")
     print(judged.table)
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     write_image(args.picture, judged.picture)
-    print(f"\npicture: {args.picture}")
+    print(f"\ncomparison: {args.picture}")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a model makes of the photographs."""
+    """The results of a model on the photographs."""
 
     table: str
     """Markdown."""
     picture: Picture
-    """A crop of one of them: low resolution, bicubic, HFDN and original, side by side."""
+    """A crop of one photograph: low resolution, bicubic, HFDN and original, side by side."""
     decibels: dict[str, tuple[float, float]]
     """PSNR of bicubic and HFDN on luma, by photograph."""
 
 
 def judge(up: Upscaler) -> Judged:
-    """Shrink the photographs, upscale them, and compare."""
+    """Shrink the photographs, upscale them, and compare the results with the originals."""
     lines = [
         "| photograph | low resolution | upscaled | bicubic | HFDN | time |",
         "|---|---|---|---|---|---|",
@@ -85,7 +85,7 @@ def _size(image: NDArray[np.uint8]) -> str:
 
 
 def _crop(image: Picture, factor: int) -> Picture:
-    """The shown part of an image that is `factor` times smaller than the original."""
+    """Return the shown crop of an image that is `factor` times smaller than the original."""
     side = CROP // factor
     top, left = (round(share * n * factor) // 12 * 12 // factor
                  for share, n in zip(SHOWN[1:], image.shape[:2], strict=True))  # fmt: skip

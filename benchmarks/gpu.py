@@ -1,4 +1,4 @@
-"""What a GPU reaches, and what HFDN takes on it: in PyTorch three ways, and on every backend."""
+"""Limits of a GPU, and HFDN's latency on it: three ways in PyTorch, and on every backend."""
 
 import argparse
 import json
@@ -27,25 +27,25 @@ from hfdn_deploy.network import load_bundle
 logger = logging.getLogger(__name__)
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# Compiling takes a quarter of a minute for each network and size.
+# Only one precision is compiled: it takes about 15 seconds per network and size.
 _COMPILED = "fp16"
-# Width and height of the inputs: to 720p and 2160p at ×4.
+# Width and height of the inputs: ×4 gives 720p and 2160p.
 SIZES = ((320, 180), (960, 540))
-# A side of the product of two matrices, and bytes of a copy: on a GPU, and where one is simulated.
+# Side of the matrices in the product, and bytes of the copy, by device ("cpu" simulates a GPU).
 _LARGE = {"cuda": (8192, 2**30), "cpu": (512, 2**24)}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how long to measure."""
+    """The device to measure on, the input sizes and the number of rounds."""
 
     device: str
-    """"cuda", or "cpu" where a GPU is simulated."""
+    """"cuda", or "cpu" if a GPU is simulated."""
     sizes: tuple[tuple[int, int], ...]
     rounds: int
 
     def clocked(self, run: Callable[[], object]) -> tuple[Callable[[], None], list[float]]:
-        """A run that ends when the device is done, and the seconds that it took for each."""
+        """Return a timed version of `run` that waits for the device, and its list of seconds."""
         seconds: list[float] = []
 
         def timed() -> None:
@@ -64,24 +64,24 @@ class Bench:
         return timed, seconds
 
     def measured(self, runs: dict[str, Callable[[], object]]) -> dict[str, Measurement]:
-        """By the clock of the device, in turns."""
+        """Measure the runs in turns, by the clock of the device."""
         timed = {name: self.clocked(run) for name, run in runs.items()}
         measure({name: run for name, (run, _) in timed.items()}, self.rounds)
         return {name: Measurement(tuple(s[-self.rounds :])) for name, (_, s) in timed.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks gpu`."""
+    """Add the arguments of `python -m benchmarks gpu`."""
     parser.add_argument("output", type=Path, help="folder for report.md and results.json")
     parser.add_argument("--rounds", type=positive, default=30)
     parser.add_argument(
         "--simulate", action="store_true",
-        help="do the same on the CPU, with small images; its figures say nothing of a GPU",
+        help="run on the CPU with small images; the figures say nothing about a GPU",
     )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write a report; what fails is told in it, and the rest goes on.
+    """Write a report; a section that fails is reported in it, and the others still run.
 
     Raises:
         HFDNError: the output cannot be written.
@@ -135,7 +135,7 @@ def _write(folder: Path, report: list[str], results: dict[str, Any]) -> None:
 
 
 def ceilings(where: Bench) -> Ceilings:
-    """Measure a large product in each precision, and a large copy."""
+    """Measure a large matrix product in each precision, and a large copy."""
     side, size = _LARGE[where.device]
     random = partial(torch.rand, side, side, device=where.device)
     products: dict[str, Callable[[], object]] = {
@@ -143,7 +143,7 @@ def ceilings(where: Bench) -> Ceilings:
         for name, dtype in TYPES.items()
     }
     eight = [(100 * random()).to(torch.int8) for _ in range(2)]
-    # cuBLASLt takes the second matrix by columns alone.
+    # cuBLASLt requires the second matrix in column-major order.
     products["int8"] = partial(torch._int_mm, eight[0], eight[1].t())
     source = torch.rand(size // 4, device=where.device)
     target = torch.empty_like(source)
@@ -165,12 +165,12 @@ def _exact() -> Iterator[None]:
 
 
 Row = tuple[str, str, tuple[int, int], Measurement]
-"""Way, precision, size of the input, and what it took."""
+"""Way of running, precision, size of the input, and the measurement."""
 
 
 def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
-    """Measure the network as it is, compiled, and as `torch-cuda` runs it, luma on the device."""
-    torch.compiler.reset()  # or the networks before would count against its limit
+    """Measure the network in eager mode, compiled, and as backend `torch-cuda`, luma on device."""
+    torch.compiler.reset()  # earlier networks count against its recompilation limit
     rows: dict[str, Row] = {}
     for size in where.sizes:
         runs: dict[str, Callable[[], object]] = {}
@@ -198,7 +198,7 @@ def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
 
 
 def on_backends(where: Bench, scale: int) -> bench.BenchResult:
-    """`hfdn bench` of a bundle of the package, on whatever of the backends runs here."""
+    """Run `hfdn bench` for a bundle of the package on the backends that are available here."""
     backends = ON_GPU if where.device == "cuda" else ("onnxruntime",)
     cases = bench.plan([f"x{scale}"], backends, ("fp32", "fp16", "bf16", "int8"))
     usable = bench.skip_unavailable(cases, where.sizes)
@@ -206,7 +206,7 @@ def on_backends(where: Bench, scale: int) -> bench.BenchResult:
 
 
 def _told(reached: Ceilings) -> list[str]:
-    lines = ["| what | reached |", "|---|---|"]
+    lines = ["| limit | reached |", "|---|---|"]
     lines += [f"| product in {n} | {r / 1e12:.2f} TMAC/s |" for n, r in reached.rates.items()]
     return [*lines, f"| copy | {reached.bandwidth / 1e9:.0f} GB/s |"]
 
@@ -221,7 +221,7 @@ def _table(scale: int, rows: dict[str, Row], reached: Ceilings | None) -> list[s
 
 
 def _of_ceilings(scale: int, result: bench.BenchResult, reached: Ceilings | None) -> list[str]:
-    """A table of the backends; those without a clock of the device count with transfers."""
+    """Return a table of the backends; without a device clock, times include transfers."""
     lines = ["", *_head("backend", "precision", "input")]
     for row in result.rows:
         cells = [row.backend, row.precision, f"{row.size[0]}×{row.size[1]}"]
@@ -242,7 +242,7 @@ def _row(
     found: Measurement,
     reached: Ceilings | None,
 ) -> str:
-    """A row of a table that ends in `COLUMNS`."""
+    """Return a row of a table whose last columns are `COLUMNS`."""
     ceilings = ["-"] * len(COLUMNS)
     if reached:
         ceilings = reached.cells(_layers(scale, size), precision, found.percentile(50))
@@ -251,5 +251,5 @@ def _row(
 
 @cache
 def _layers(scale: int, size: tuple[int, int]) -> list[Layer]:
-    """Of a bundle of the package; all rows of a size share them."""
+    """Return the layers of a bundle of the package; all rows of a size share them."""
     return layers_of(onnx.load_model_from_string(pretrained(scale).read_model("fp32")), size)

@@ -1,4 +1,4 @@
-"""Memory that one upscaler holds after many images, each of another size."""
+"""Memory that one upscaler holds after many images, each of a different size."""
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -10,13 +10,13 @@ import psutil
 from hfdn_deploy.cli import positive
 from hfdn_deploy.upscaler import Upscaler
 
-# As many sizes have set up what there is to set up.
+# After this many sizes, everything that is set up once has been set up.
 SETTLED = 200
 SIDES = 8, 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks growth`."""
+    """Add the arguments of `python -m benchmarks growth`."""
     parser.add_argument("--scale", type=int, default=2, choices=(2, 3, 4))
     parser.add_argument("--backend", nargs="+", default=["openvino", "onnxruntime"])
     parser.add_argument("--precision", nargs="+", default=["fp32", "int8"])
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print resident memory after 200 sizes and after all, each backend in a process of its own."""
+    """Print resident memory after 200 sizes and after all, one process per backend."""
     print(f"| backend | precision | after {SETTLED} sizes | after {args.sizes} | ratio |")
     print("|---|---|---|---|---|")
     for backend in args.backend:
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def resident(scale: int, backend: str, precision: str, number: int) -> list[int]:
-    """Bytes of this process after each of so many images of different sizes."""
+    """Return this process's resident bytes after each of `number` images of different sizes."""
     least, most = SIDES
     sides = most - least + 1
     places = np.random.default_rng(0).choice(sides**2, number, replace=False)

@@ -1,4 +1,4 @@
-"""Hostile requests among honest ones to `hfdn serve`: what they do to latency and memory."""
+"""Effect of hostile requests to `hfdn serve` on the latency of honest ones and on memory."""
 
 import argparse
 import itertools
@@ -30,27 +30,31 @@ from hfdn_deploy.errors import GateError
 from hfdn_deploy.images import encode_image, png_chunk
 from hfdn_deploy.upscaler import Upscaler
 
-ROUNDS = 4  # with and without take turns, so that drift hits both alike
-PATIENCE = 0.3  # seconds after which a client leaves
-READER = 20.0  # seconds for which a client takes nothing of its answer
+ROUNDS = 4  # with and without hostile requests alternate, so that drift affects both equally
+PATIENCE = 0.3  # seconds until an impatient client disconnects
+READER = 20.0  # seconds for which a slow client reads nothing of its response
 
 Attack = Callable[[int], str]
-"""Sends a request to a port; returns what came of it."""
+"""A function that sends a request to a port and returns its outcome."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks hostile`."""
-    parser.add_argument("--scale", type=int, default=4, help="that honest requests ask for")
-    parser.add_argument("--precision", default="int8", help="that honest requests ask for")
-    parser.add_argument("--side", type=int, default=64, help="of honest square images, in pixels")
-    parser.add_argument("--clients", type=int, default=20, help="as `service` has")
-    parser.add_argument("--share", type=float, default=0.05, help="of hostile requests")
-    parser.add_argument("--seconds", type=float, default=60, help="with them, and as long without")
+    """Add the arguments of `python -m benchmarks hostile`."""
+    parser.add_argument("--scale", type=int, default=4, help="scale of honest requests")
+    parser.add_argument("--precision", default="int8", help="precision of honest requests")
+    parser.add_argument("--side", type=int, default=64, help="side of honest images, in pixels")
+    parser.add_argument("--clients", type=int, default=20, help="honest clients")
+    parser.add_argument("--share", type=float, default=0.05, help="share of hostile requests")
+    parser.add_argument("--seconds", type=float, default=60, help="duration with them, and without")
     parser.add_argument("--json", action="store_true")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the report; exit code 3 if an honest request got no answer, or a wrong or late one."""
+    """Print the report.
+
+    Raises:
+        GateError: an honest request got no answer, or a wrong or late one.
+    """
     image = photographs()["coffee"][: args.side, : args.side]
     data = encode_image(image, Path("a.png"))
     with Upscaler.load(args.scale, precision=args.precision) as up:
@@ -96,17 +100,17 @@ def main(args: argparse.Namespace) -> None:
     refused = sum(n for load in (alone, among) for code, n in load.statuses.items() if code != 200)
     bad = report["lost"] or report["wrong"] or refused or report["later_than_twice_p99_alone"]
     if bad:
-        raise GateError("an honest request was not answered as it should be; see the report.")
+        raise GateError("an honest request got no answer, or a wrong or late one; see the report.")
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
-    """Of latencies: p50, p99 and the largest."""
+    """Return the p50, the p99 and the largest of the latencies."""
     p50, p99 = (float(np.percentile(seconds, part)) for part in (50, 99))
     return {"p50": round(p50, 3), "p99": round(p99, 3), "most": round(max(seconds), 3)}
 
 
 def make_attacks(photograph: np.ndarray) -> dict[str, Attack]:
-    """Hostile requests by name; they ask for the default model."""
+    """Return hostile requests by name; they use the default model."""
     flat = encode_image(np.full((2048, 2048, 3), 90, np.uint8), Path("a.png"))
     small = encode_image(photograph[:128, :128], Path("a.png"))
     large = encode_image(np.tile(photograph, (2, 2, 1))[:480, :640], Path("a.png"))
@@ -119,7 +123,7 @@ def make_attacks(photograph: np.ndarray) -> dict[str, Attack]:
 
 
 def long_png() -> bytes:
-    """69 bytes that say they are 1×4,194,304 pixels, and end early."""
+    """Return a truncated PNG of 69 bytes that declares 1×4,194,304 pixels."""
     header = struct.pack(">IIBBBBB", 1, 2**22, 8, 2, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*one) for one in chunks)
@@ -132,7 +136,7 @@ def _post(port: int, data: bytes) -> str:
 
 
 def _hold(port: int, data: bytes, seconds: float) -> str:
-    """Send a request, take nothing of its answer for a while, and leave."""
+    """Send a request, wait without reading the response, and disconnect."""
     with socket.create_connection((SERVER, port), timeout=120) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         head = f"POST {PATH} HTTP/1.1\r\nHost: {SERVER}\r\nContent-Length: {len(data)}\r\n\r\n"

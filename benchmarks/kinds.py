@@ -1,4 +1,4 @@
-"""INT8 by kinds of images: how far from fp32, and which of the two is nearer to the source."""
+"""INT8 by kind of image: its difference from fp32, and which of the two is nearer the source."""
 
 import argparse
 from collections.abc import Iterator
@@ -26,19 +26,19 @@ from hfdn_deploy.bench import PEAK, degrade, luma8, psnr, sharp_photographs, to_
 from hfdn_deploy.images import write_image
 from hfdn_deploy.upscaler import Upscaler
 
-# Closer than this, neither result is nearer to the source.
+# PSNRs that differ by less than this count as a tie.
 TIE_DB = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks kinds`."""
+    """Add the arguments of `python -m benchmarks kinds`."""
     parser.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], choices=(2, 3, 4))
     parser.add_argument("--backends", nargs="+", default=["onnxruntime", "openvino"])
-    parser.add_argument("--sheet", type=Path, help="write the images to this PNG, and no more")
+    parser.add_argument("--sheet", type=Path, help="only write the images to this PNG")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print departures from fp32 by kind, then PSNR against sources where they are known."""
+    """Print departures from fp32 by kind, then PSNR against the sources that are known."""
     if args.sheet:
         write_image(args.sheet, sheet())
         return
@@ -53,9 +53,9 @@ def main(args: argparse.Namespace) -> None:
                         found = Nearness.of(pairs, _as_run(up), _as_run(reference), scale)
                         sources.append(f"| ×{scale} | {backend} | {kind} | {found} |")
     print(
-        "| scale | backend | kind | PSNR, least | PSNR, half of the images | most levels |", end=""
+        "| scale | backend | kind | PSNR, worst image | PSNR, median image | max levels |", end=""
     )
-    print(" in 10,000 beyond 4 | 8 | 16 | 32 | banding, levels |")
+    print(" pixels in 10,000 beyond 4 | 8 | 16 | 32 | banding, levels |")
     print("|---|---|---|---|---|---|---|---|---|---|---|", *rows, "", sep="\n")
     print(
         "| scale | backend | source | images | bicubic | fp32 | int8 | fp32 nearer | int8 nearer |"
@@ -92,7 +92,7 @@ def _departures(run: Run, reference: Run, backend: str, scale: int) -> Iterator[
 
 @dataclass(frozen=True)
 class Nearness:
-    """Mean PSNR against sources, and on how many images either precision is nearer."""
+    """Mean PSNR against sources, and the number of images on which each precision is nearer."""
 
     images: int
     bicubic: float
@@ -130,8 +130,10 @@ class Nearness:
 
 
 def with_sources(scale: int) -> dict[str, list[Sample]]:
-    """Return images whose sources are known, by kind: photographs made small, and then dithered by
-    error or in order, and drawings of lines that are one pixel wide when small.
+    """Return images with known sources, by kind.
+
+    The kinds are downscaled photographs, the same dithered by error diffusion or in order, and
+    drawings of lines that are one pixel wide after downscaling.
     """
     side = SIDE * scale
     photographs = [

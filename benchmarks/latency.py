@@ -42,7 +42,7 @@ from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-# What backends on a CPU may run HFDN in.
+# Precisions of HFDN by CPU backend.
 PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 LIMIT = "matrix product"
@@ -60,9 +60,9 @@ class Latency:
     macs: int
     """True multiply-accumulates of one run."""
     psnr: str | None
-    """On Set5, luma, in dB, as published."""
+    """Published PSNR on Set5, luma, in dB."""
     samples: tuple[float, ...]
-    """Seconds of each run."""
+    """Seconds, one per run."""
 
     @property
     def measurement(self) -> Measurement:
@@ -70,7 +70,7 @@ class Latency:
 
     @property
     def rate(self) -> float:
-        """Multiply-accumulates a second, by the median."""
+        """Multiply-accumulates per second at the median latency."""
         return self.macs / self.measurement.percentile(50)
 
 
@@ -83,16 +83,16 @@ class Latencies:
     """Width and height of the input."""
     rows: tuple[Latency, ...]
     limit: float
-    """Multiply-accumulates a second of an fp32 matrix product in the same rounds."""
+    """Multiply-accumulates per second of an fp32 matrix product in the same rounds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks latency`."""
+    """Add the arguments of `python -m benchmarks latency`."""
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument(
         "--size", type=positive, nargs=2, default=(160, 90), metavar=("WIDTH", "HEIGHT")
     )
-    parser.add_argument("--peers", action="store_true", help="the peers, too")
+    parser.add_argument("--peers", action="store_true", help="measure the peers, too")
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--json", type=Path, help="write every sample to a file")
     parser.add_argument("--plots", type=Path, help="folder for the two plots")
@@ -115,13 +115,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -> Latencies:
-    """Measure HFDN in whatever runs here, and the peers in fp32 on ONNX Runtime.
+    """Measure HFDN on the backends available here, and the peers in fp32 on ONNX Runtime.
 
     Args:
         scale: upscaling factor.
         size: width and height of the input, a photograph.
-        peers: those to measure, as far as they have this scale.
-        rounds: timed runs of each.
+        peers: the peers to measure; those without this scale are skipped.
+        rounds: timed runs of each network.
     """
     picture = make_pair(load_original(None), size, scale)
     luma = np.ascontiguousarray(picture.luma[None, None])
@@ -167,7 +167,7 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
 
 
 def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
-    """Engine, precision and model of HFDN's rows."""
+    """Return backend, precision and model of HFDN's rows."""
     return [
         ("torch", "fp32", CHECKPOINTS / f"hfdn_x{scale}.safetensors"),
         *((backend, name, scale) for backend, names in PRECISIONS.items() for name in names),
@@ -177,7 +177,7 @@ def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
 def compiled_by_pytorch(
     scale: int, shape: tuple[int, ...]
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """HFDN as PyTorch runs it fastest on a CPU with bf16: compiled for a shape, channels last.
+    """Compile HFDN for one shape in bf16 and channels last, PyTorch's fastest form on a CPU.
 
     Raises:
         RuntimeError: it cannot be compiled here.
@@ -201,7 +201,7 @@ def _input(peer: Peer, luma: NDArray[np.float32], rgb: NDArray[np.float32]) -> N
 
 
 def table(found: Latencies) -> str:
-    """Markdown: the rows by latency, and whether few MACs meant fast."""
+    """Return a Markdown table of the rows by latency, and the rank correlation with MACs."""
     width, height = found.size
     lines = [
         f"Input {width}×{height}, ×{found.scale}; median (middle half) of "
@@ -233,19 +233,19 @@ def table(found: Latencies) -> str:
 
 
 def comparable(found: Latencies) -> list[Latency]:
-    """The rows that differ in the network alone."""
+    """Return the rows that differ only in the network."""
     return [row for row in found.rows if (row.backend, row.precision) == ("onnxruntime", "fp32")]
 
 
 def _rank_correlation(values: Sequence[float], rows: Sequence[Latency]) -> float:
-    """Pearson's correlation of the ranks; ties are as good as none here."""
+    """Return Pearson's correlation of the ranks; ties are not expected."""
     latencies = [row.measurement.percentile(50) for row in rows]
     first, second = (np.argsort(np.argsort(series)) for series in (values, latencies))
     return float(np.corrcoef(first, second)[0, 1])
 
 
 def plots(found: Latencies) -> dict[str, Figure]:
-    """Latency against MACs, and published PSNR against latency; HFDN's rows are marked."""
+    """Plot latency against MACs, and published PSNR against latency; HFDN's rows are marked."""
     macs, psnr = Figure((7.5, 5), layout="constrained"), Figure((7.5, 5), layout="constrained")
     axes = macs.add_subplot()
     ends = np.array([min(r.macs for r in found.rows), max(r.macs for r in found.rows)])
@@ -272,7 +272,7 @@ def _milliseconds(row: Latency) -> float:
 def _scatter(
     axes: Axes, rows: Sequence[Latency], point: Callable[[Latency], tuple[float, float]]
 ) -> None:
-    """Points and their names, each where no other name stands if there is such a place."""
+    """Draw the points and their names, placing each name clear of the others if possible."""
     short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch", COMPILED: COMPILED}
     for row in rows:
         own = row.network == "HFDN"

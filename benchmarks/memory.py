@@ -1,4 +1,4 @@
-"""Peak memory of an upscaling against the model of it that tiles are chosen by."""
+"""Peak memory of an upscaling against the memory model by which tiles are chosen."""
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +13,7 @@ from hfdn_deploy.errors import BackendError
 from hfdn_deploy.tiling import WHOLE, Footprint, Plan
 from hfdn_deploy.upscaler import Upscaler
 
-# Height and width of the picture, and its tiles.
+# Height and width of the image, and its tiles.
 RUNS = (
     ((180, 320), WHOLE),
     ((360, 640), WHOLE),
@@ -23,15 +23,15 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Peak:
-    """What one upscaling took, in bytes."""
+    """Memory of one upscaling, in bytes."""
 
     measured: int
-    """Growth of the resident size, at its peak, over that of the opened upscaler."""
+    """Peak resident size minus the resident size before the run."""
     predicted: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks memory`."""
+    """Add the arguments of `python -m benchmarks memory`."""
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
     parser.add_argument("--backend", default="onnxruntime")
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print measured and predicted peaks of whole pictures and of tiles."""
+    """Print measured and predicted peaks for whole images and for tiles."""
     print(
-        "| precision | picture | tile | features | peak | predicted | ratio |\n"
+        "| precision | image | tile | features | peak | predicted | ratio |\n"
         "|---|---|---|---|---|---|---|"
     )
     for precision in args.precision:
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
 def measure(
     model: int | Path, backend: str, precision: str, size: tuple[int, int], plan: Plan
 ) -> Peak:
-    """The peak of a process of its own that upscales RGB noise (H, W) once, in tiles or whole."""
+    """Return the peak of a new process that upscales RGB noise (H, W) once, in tiles or whole."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_measure, model, backend, precision, size, plan).result()
 
@@ -70,12 +70,12 @@ def _measure(
         parts = up.backend.tiling
         if not (parts and parts.memory):
             raise BackendError(f"the memory use of {name} has not been measured.")
-        # What is set up with the first run, whatever its size.
+        # The first run of any size sets up the backend.
         up(np.zeros((2, 2, 3), np.uint8))
         picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         held = up.scale**2 * picture.nbytes
         need = Footprint(*size, parts, channels=3, held=held).need(plan)
-        # As a budget, this allows that way and, where features are not to be kept, no other.
+        # A budget of exactly `need` rules out keeping the features if the plan does not keep them.
         measured = Upscaler(up.backend, "", tile=plan.side, max_memory=need)
         before = _status("VmRSS")
         measured(picture)
@@ -83,7 +83,7 @@ def _measure(
 
 
 def _status(name: str) -> int:
-    """A size of this process in bytes, as Linux says."""
+    """Return a memory size of this process in bytes, from Linux's /proc."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (line,) = (line for line in lines if line.startswith(name))
     return int(line.split()[1]) * 1024

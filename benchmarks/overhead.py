@@ -1,4 +1,4 @@
-"""How much of an upscaling is spent outside the backend."""
+"""Share of an upscaling's latency that is spent outside the backend."""
 
 import argparse
 import json
@@ -17,14 +17,14 @@ SIZE = (180, 320)
 
 
 class TimedRun:
-    """A backend's `run` that keeps the seconds of each call."""
+    """A wrapper of a backend's `run` that records the seconds of each call."""
 
     def __init__(self, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self._run = run
         self.seconds: list[float] = []
 
     def __call__(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As `Backend.run`."""
+        """Run as `Backend.run` does, and record the seconds."""
         start = time.perf_counter()
         try:
             return self._run(lr)
@@ -33,7 +33,7 @@ class TimedRun:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks overhead`."""
+    """Add the arguments of `python -m benchmarks overhead`."""
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", default="fp32")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print, for grey, RGB and RGBA, the share of the time outside the backend."""
+    """Print the share of the latency outside the backend, for grey, RGB and RGBA."""
     colour = photographs()["coffee"][: SIZE[0], : SIZE[1]]
     opaque = np.full((*SIZE, 1), 255, np.uint8)
     images = {"grey": colour[..., 0], "RGB": colour, "RGBA": np.dstack([colour, opaque])}

@@ -1,4 +1,4 @@
-"""Pictures that put methods side by side."""
+"""Images that show methods side by side."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ CAPTION_HEIGHT = 40
 
 
 def side_by_side(panels: Mapping[str, Picture], zoom: int) -> Picture:
-    """One row of captioned panels, all shown at the size of the largest.
+    """Return one row of captioned panels, all shown at the size of the largest.
 
     Args:
-        panels: (H, W, 3) RGB by caption; smaller ones are enlarged by repeating pixels, so
-            their sizes must divide the largest one's.
-        zoom: whole factor by which the row is enlarged, likewise.
+        panels: (H, W, 3) RGB by caption; smaller panels are enlarged by repeating pixels, so
+            their sizes must divide that of the largest.
+        zoom: integer factor by which the row is enlarged, also by repeating pixels.
 
     Returns:
         (H', W', 3) RGB on white.

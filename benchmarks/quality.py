@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma by the protocol of the published tables (`hfdn_deploy.bench.quality`)."""
+"""PSNR and SSIM on luma, by the protocol of the published tables (`hfdn_deploy.bench.quality`)."""
 
 import argparse
 import json
@@ -31,16 +31,16 @@ from hfdn_deploy.upscaler import Upscaler
 Luma = NDArray[np.uint8]
 Method = Callable[[NDArray[np.float64]], NDArray[np.floating]]
 
-# Images in the sets of the paper.
+# Number of images in the paper's test sets.
 SET_SIZES = {"Set5": 5, "Set14": 14, "BSD100": 100, "Urban100": 100}
 
-# PSNR of HFDN on ×2, ×3, ×4 as published (ICIP 2020).
+# Published PSNR of HFDN at ×2, ×3, ×4 (ICIP 2020).
 PAPER_PSNR = {"Set5": (37.95, 34.21, 31.86), "Set14": (33.46, 30.05, 28.26)}
 
-# Its parameters and MACCs as published, by scale.
+# Published parameters and MACCs of HFDN, by scale.
 PAPER_COMPLEXITY = {2: ("760.1k", "260.7G"), 3: ("823k", "248.21G"), 4: ("760.1k", "178.51G")}
 
-# Side of the crops in pictures, on the original.
+# Side of the shown crops, in pixels of the original.
 CROP = 96
 
 
@@ -63,7 +63,8 @@ def upscale_set(images: Mapping[str, Luma], scale: int, run: Method) -> dict[str
 
     Args:
         images: originals by name, (H, W) luma 0..255.
-        run: low-resolution luma (H, W) on the 8-bit scale to (scale·H, scale·W).
+        scale: upscaling factor.
+        run: maps low-resolution luma (H, W) on the 8-bit scale to (scale·H, scale·W).
     """
     bar = tqdm(images.items(), unit="image", disable=None, leave=False)
     return {
@@ -84,23 +85,23 @@ def score(
 
 
 def bicubic(scale: int) -> Method:
-    """MATLAB's bicubic upscaling."""
+    """Return MATLAB's bicubic upscaling."""
     return lambda lr: imresize(lr, scale)
 
 
 def network(up: Upscaler) -> Method:
-    """An upscaler's network."""
+    """Return the network of an upscaler."""
     return lambda lr: up.upscale_luma((lr / PEAK).astype(np.float32)) * PEAK
 
 
 def graph(model: onnx.ModelProto) -> Method:
-    """Any graph, in ONNX Runtime on the CPU."""
+    """Return a graph as ONNX Runtime runs it on the CPU."""
     run = candidate(model)
     return lambda lr: run((lr[None, None] / PEAK).astype(np.float32))[0, 0] * PEAK
 
 
 def networks(bundle: Bundle, precision: str, ensemble: bool) -> Iterator[tuple[str, Method]]:
-    """One precision of a bundle, HFDN+ if `ensemble`, and what INT8 is to be held against."""
+    """Yield one precision of a bundle, HFDN+ if `ensemble`, and for INT8 its baselines."""
     suffix = "" if precision == "fp32" else f" {precision}"
     with Upscaler.load(bundle.path, precision=precision) as up:
         yield f"HFDN{suffix}", network(up)
@@ -114,10 +115,12 @@ def networks(bundle: Bundle, precision: str, ensemble: bool) -> Iterator[tuple[s
 def picture(
     images: Mapping[str, Luma], scale: int, outputs: Mapping[str, Mapping[str, Luma]]
 ) -> tuple[str, Luma]:
-    """The image and crop where two methods differ most, all methods side by side.
+    """Show all methods side by side on the crop where the first two differ most.
 
     Args:
-        outputs: what `upscale_set` gave, by method; the first two are compared.
+        images: originals by name.
+        scale: upscaling factor.
+        outputs: results of `upscale_set`, by method; the first two are compared.
 
     Returns:
         The image's name and a captioned row of panels.
@@ -142,13 +145,13 @@ def picture(
 
 
 def _crop(image: Luma, top: int, left: int, factor: int = 1) -> Luma:
-    """The crop at `top`, `left` of the original, from an image `factor` times smaller."""
+    """Return the crop at `top`, `left` of the original, from an image `factor` times smaller."""
     side = CROP // factor
     return image[top // factor :, left // factor :][:side, :side]
 
 
 def markdown(scores: Iterable[Score]) -> str:
-    """A table; the paper's PSNR stands beside ours where it is known."""
+    """Return a Markdown table, with the paper's PSNR where it is known."""
     lines = ["| set | scale | method | PSNR | SSIM | paper's PSNR |", "|---|---|---|---|---|---|"]
     for s in scores:
         known = PAPER_PSNR.get(s.set) if s.method == "HFDN" else None
@@ -162,7 +165,7 @@ def markdown(scores: Iterable[Score]) -> str:
 
 
 def complexity(manifest: Manifest) -> str:
-    """A network's size in a sentence, the paper's beside it."""
+    """Return a sentence with the parameters and MACCs of a network and of the paper."""
     parameters, maccs = PAPER_COMPLEXITY[manifest.scale]
     return (
         f"×{manifest.scale}: {manifest.parameters:,} parameters (paper: {parameters}), "
@@ -171,13 +174,13 @@ def complexity(manifest: Manifest) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks quality`."""
+    """Add the arguments of `python -m benchmarks quality`."""
     parser.add_argument("--data", type=Path, action="append", required=True, help="image folder")
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--scale", type=int, nargs="+", choices=(2, 3, 4), help="default: all")
-    models.add_argument("--bundle", type=Path, help="instead of the package's")
+    models.add_argument("--bundle", type=Path, help="bundle instead of the package's")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32"])
-    parser.add_argument("--ensemble", action="store_true", help="HFDN+ too, which takes 8× as long")
+    parser.add_argument("--ensemble", action="store_true", help="add HFDN+, which takes 8× as long")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

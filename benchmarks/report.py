@@ -1,4 +1,4 @@
-"""All that is measured here: a JSON, Markdown tables, and a page that needs no network."""
+"""A report of all measurements: JSON, Markdown tables, and a self-contained HTML page."""
 
 import argparse
 import base64
@@ -29,7 +29,7 @@ from hfdn_deploy.upscaler import Upscaler
 FOLDER = Path(__file__).parent
 SIZE = (320, 180)
 PEER_SIZE = (160, 90)
-"""Of the inputs; the heaviest peer takes minutes for larger ones."""
+"""Width and height of the inputs; the heaviest peer takes minutes for larger inputs."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Section:
 
     title: str
     command: str
-    """That measures this part alone."""
+    """Command that measures this part alone."""
     body: str
     """Markdown."""
     pictures: Mapping[str, bytes]
@@ -46,13 +46,13 @@ class Section:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks report`."""
+    """Add the arguments of `python -m benchmarks report`."""
     parser.add_argument("-o", "--output", type=Path, default=FOLDER / "results", metavar="FOLDER")
-    parser.add_argument("--rounds", type=positive, default=5, help="of each timing")
+    parser.add_argument("--rounds", type=positive, default=5, help="rounds of each measurement")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Measure all, and write `DATE-MACHINE` as .json, .md and .html."""
+    """Measure everything and write `DATE-MACHINE` as .json, .md and .html."""
     facts = environment_facts()
     samples: dict[str, Any] = {"environment": facts}
     sections = []
@@ -129,7 +129,7 @@ def _markdown(name: str, sections: list[Section]) -> str:
 
 
 def page(name: str, facts: Mapping[str, Any], sections: list[Section]) -> str:
-    """The report as HTML that loads nothing."""
+    """Return the report as HTML that loads no other resource."""
     loader = jinja2.FileSystemLoader(FOLDER)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("report.html.jinja")
     render = MarkdownIt("commonmark", {"html": False}).enable("table").render

@@ -1,4 +1,4 @@
-"""How `hfdn upscale --cluster ray` grows with its workers, and what an image costs beside HFDN."""
+"""Throughput of `hfdn upscale --cluster ray` by workers, and an image's cost beside the network."""
 
 import argparse
 import json
@@ -16,30 +16,32 @@ from hfdn_deploy.images import Banded, Image, ImagePlanes, decode_image, encode_
 from hfdn_deploy.options import ModelOptions
 from hfdn_deploy.upscaler import Upscaler
 
-# Of the paper's figure for ×4: to 1280×720.
+# Height and width of the input for which the paper counts ×4, upscaled to 1280×720.
 SIZE = (180, 320)
 FORMATS = (".png", ".jpg", ".webp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks scale`."""
+    """Add the arguments of `python -m benchmarks scale`."""
     parser.add_argument(
-        "--workers", type=positive, nargs="+", default=[1, 2], help="of a core each"
+        "--workers",
+        type=positive,
+        nargs="+",
+        default=[1, 2],
+        help="numbers of workers, a core each",
     )
     parser.add_argument("--images", type=positive, default=240)
     parser.add_argument(
-        "--side", type=positive, default=128, help="of the square images, in pixels"
+        "--side", type=positive, default=128, help="side of the square images, in pixels"
     )
-    parser.add_argument(
-        "--rounds", type=positive, default=3, help="in which the numbers take turns"
-    )
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds, each over all numbers")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--json", action="store_true")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print both tables."""
+    """Print the table by workers and the table by image format."""
     options = ModelOptions(model=args.scale, precision=args.precision)
     runs: dict[int, list[dict[str, float]]] = {number: [] for number in args.workers}
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def write_images(folder: Path, number: int, side: int) -> None:
-    """Crops of photographs, no two alike."""
+    """Write crops of photographs, no two alike."""
     rng = np.random.default_rng(0)
     for i in range(number):
         write_image(folder / f"{i:05}.png", _crop(rng, i, (side, side)))
@@ -78,10 +80,11 @@ def _crop(rng: np.random.Generator, number: int, size: tuple[int, int]) -> Image
 
 
 def measure(folder: Path, options: ModelOptions, workers: int) -> dict[str, float]:
-    """One run: images a second between the first and the last quarter of them, and more.
+    """Measure one run: images per second in the middle half, seconds, and the driver's CPU time.
 
-    In the first quarter workers start; in the last one there may be too few images for all. The
-    driver's milliseconds are those of this process in the whole run, its start included.
+    The first quarter is left out because workers are starting, the last because there may be too
+    few images for all workers. The driver's CPU time is that of this process in the whole run,
+    its start included.
     """
     from hfdn_deploy.cluster import plan, run
 
@@ -98,7 +101,7 @@ def measure(folder: Path, options: ModelOptions, workers: int) -> dict[str, floa
 
 
 def beside_the_network(up: Upscaler, suffix: str, number: int = 4) -> dict[str, Any]:
-    """Bytes and CPU milliseconds of an image of `SIZE`: all but the network's milliseconds."""
+    """Measure the bytes and, without the network, the CPU milliseconds of an image of `SIZE`."""
     rng = np.random.default_rng(0)
     path = Path(f"a{suffix}")
     rows = []
@@ -120,9 +123,9 @@ def beside_the_network(up: Upscaler, suffix: str, number: int = 4) -> dict[str, 
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """The tables of a report."""
+    """Return the tables of a report."""
     lines = [
-        "| workers | images a second | × the first row | whole run, s | driver, ms an image |",
+        "| workers | images per second | × the first row | whole run, s | driver, ms per image |",
         "|---|---|---|---|---|",
     ]
     columns = {

@@ -1,4 +1,4 @@
-"""Load on `hfdn serve` over loopback: throughput beside the offline rate, latency, memory."""
+"""Load test of `hfdn serve` over loopback: throughput against offline runs, latency, memory."""
 
 import argparse
 import json
@@ -27,44 +27,48 @@ from hfdn_deploy.upscaler import Upscaler
 SERVER = "127.0.0.1"
 PATH = "/v1/upscale"
 WARM_UP = 5.0  # seconds of load before anything counts, in each round
-ROUNDS = 4  # offline and service take turns, so that drift hits both alike
+ROUNDS = 4  # offline and service alternate, so that drift affects both equally
 MOST_SECONDS = 600.0
 MOST_REQUESTS = 100_000
 
 
 @dataclass
 class Load:
-    """What was seen, in the order it came."""
+    """Observations in chronological order."""
 
     offline: list[float] = field(default_factory=list)
-    """Pictures a second without a service, round by round."""
+    """Images per second without a service, by round."""
     service: list[float] = field(default_factory=list)
-    """Pictures a second through the service, round by round."""
+    """Images per second through the service, by round."""
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
-    """Seconds, of those answered 200."""
+    """Seconds, for answers with status 200."""
     wrong: int = 0
-    """Answers 200 that are not the picture of the offline run."""
+    """Answers with status 200 whose image differs from the offline run's."""
     lost: int = 0
     """Requests without any answer."""
     memory: list[int] = field(default_factory=list)
-    """Resident bytes of the server, once a second."""
+    """Resident bytes of the server, sampled every second."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks service`."""
+    """Add the arguments of `python -m benchmarks service`."""
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--side", type=int, default=64, help="of the square pictures, in pixels")
+    parser.add_argument("--side", type=int, default=64, help="side of the images, in pixels")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--queue", type=int, default=16)
-    parser.add_argument("--clients", type=int, default=20, help="more than the queue holds")
-    parser.add_argument("--seconds", type=float, default=60, help="of load, at most 600")
+    parser.add_argument("--clients", type=int, default=20, help="clients, to fill the queue")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of load, at most 600")
     parser.add_argument("--json", action="store_true")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the report; exit code 3 if a request was lost or answered wrongly."""
+    """Print the report.
+
+    Raises:
+        GateError: a request was lost or answered wrongly.
+    """
     seconds = min(args.seconds, MOST_SECONDS) / ROUNDS
     picture = photographs()["coffee"][: args.side, : args.side]
     data = encode_image(picture, Path("a.png"))
@@ -82,13 +86,13 @@ def main(args: argparse.Namespace) -> None:
     print(json.dumps(report, indent=1) if args.json else format_report(report))
     if load.lost or load.wrong:
         raise GateError(
-            f"{load.lost} requests had no answer and {load.wrong} a wrong one; see the log of "
-            "the service."
+            f"{load.lost} requests got no answer and {load.wrong} got a wrong answer; see the log "
+            "of the service."
         )
 
 
 def offline(up: Upscaler, data: bytes, seconds: float) -> float:
-    """Pictures a second of a plain loop of decode, upscale and encode."""
+    """Return the images per second of a plain loop of decode, upscale and encode."""
     count, start = 0, time.perf_counter()
     while (now := time.perf_counter()) < start + seconds or not count:
         encode_image(up(decode_image(data, "a.png")), Path("a.png"))
@@ -98,7 +102,7 @@ def offline(up: Upscaler, data: bytes, seconds: float) -> float:
 
 @contextmanager
 def serving(options: Mapping[str, object]) -> Iterator[tuple[int, psutil.Process]]:
-    """`hfdn serve` with these options in a process of its own: its port, and the process."""
+    """Run `hfdn serve` with these options in a new process; yields its port and the process."""
     command = [sys.executable, "-m", "hfdn_deploy", "serve", "--port", "0"]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
     environment = {k: v for k, v in os.environ.items() if k != "HFDN_TOKEN"}
@@ -108,7 +112,7 @@ def serving(options: Mapping[str, object]) -> Iterator[tuple[int, psutil.Process
         port = next((int(m[1]) for line in process.stderr if (m := _PORT.search(line))), None)
         if port is None:
             raise HFDNError("hfdn serve did not start; run it by hand to see why.")
-        # Its log of requests must be read, or it would wait for a reader.
+        # The server would block on a full pipe if its log were not read.
         threading.Thread(target=process.stderr.read, daemon=True).start()
         yield port, psutil.Process(process.pid)
     finally:
@@ -130,7 +134,7 @@ def put_load(
     seconds: float,
     beside: Callable[[], object] = lambda: None,
 ) -> None:
-    """Have so many clients send an image again and again; nothing counts in the warm-up.
+    """Let `clients` clients send an image repeatedly; only a loss or error counts in the warm-up.
 
     `beside` is called before each request.
     """
@@ -159,7 +163,7 @@ def put_load(
                 if status == 200 and start <= now <= start + seconds:
                     load.latencies.append(now - sent)
             if status != 200:
-                time.sleep(0.1)  # a client in a hurry: Retry-After asks for a second or more
+                time.sleep(0.1)  # impatient: Retry-After asks for a second or more
         connection.close()
 
     with ThreadPoolExecutor(clients) as pool:
@@ -173,7 +177,7 @@ def put_load(
 
 
 def summarise(args: argparse.Namespace, load: Load) -> dict[str, object]:
-    """JSON-ready facts of a run."""
+    """Return the JSON-ready results of a run."""
     rate = float(np.mean(load.service))
     return {
         "settings": {k: v for k, v in vars(args).items() if k not in ("main", "json")},
@@ -182,7 +186,7 @@ def summarise(args: argparse.Namespace, load: Load) -> dict[str, object]:
         "ratio_median": float(np.median(np.array(load.service) / np.array(load.offline))),
         "latency_p50_s": float(np.percentile(load.latencies, 50)),
         "latency_p99_s": float(np.percentile(load.latencies, 99)),
-        # A full queue, of which the batch that runs is part, and another batch's jitter.
+        # A full queue, which includes the running batch, and one more batch for jitter.
         "latency_bound_s": (args.queue + args.batch) / rate,
         "statuses": dict(sorted(load.statuses.items())),
         "lost": load.lost,
@@ -192,7 +196,7 @@ def summarise(args: argparse.Namespace, load: Load) -> dict[str, object]:
 
 
 def memory_use(resident: list[int]) -> dict[str, float]:
-    """Whether memory grew, in MiB, from samples in bytes."""
+    """Return early, late and peak memory in MiB, from samples in bytes."""
     fifth = max(1, len(resident) // 5)
     return {
         "memory_first_fifth_mib": float(np.median(resident[:fifth])) / 2**20,
@@ -202,7 +206,7 @@ def memory_use(resident: list[int]) -> dict[str, float]:
 
 
 def format_report(report: dict[str, object]) -> str:
-    """A table of what `summarise` gives."""
+    """Return a table of the results from `summarise`."""
 
     def text(value: object) -> str:
         if isinstance(value, dict):
@@ -212,4 +216,4 @@ def format_report(report: dict[str, object]) -> str:
         return f"{value:.3f}" if isinstance(value, float) else str(value)
 
     rows = [f"| {name.replace('_', ' ')} | {text(value)} |" for name, value in report.items()]
-    return "\n".join(["| what | value |", "|---|---|", *rows])
+    return "\n".join(["| quantity | value |", "|---|---|", *rows])

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's session options are worth on this CPU."""
+"""Effect of ONNX Runtime's session options on latency on this CPU."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def _no_arena(options: Any) -> None:
 
 
 def variants() -> dict[str, Callable[[Any], None]]:
-    """Changes of the options that the runtime sets, by name."""
+    """Return changes to the package's session options, by name."""
     cores = psutil.cpu_count(logical=False) or 1
     levels = ort.GraphOptimizationLevel
     return {
@@ -53,7 +53,7 @@ def variants() -> dict[str, Callable[[Any], None]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks sessions`."""
+    """Add the arguments of `python -m benchmarks sessions`."""
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--precision", nargs="+", default=["fp32", "int8"])
     parser.add_argument("--rounds", type=positive, default=10)
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print median times and the median of the ratios, round by round, to the options as set."""
+    """Print median latencies, and median ratios to the options as set, taken round by round."""
     bundle = pretrained(args.scale)
     photograph = photographs()["camera"][: SIZE[0], : SIZE[1]]
     lr = (photograph / np.float32(255))[None, None]
@@ -74,7 +74,9 @@ def main(args: argparse.Namespace) -> None:
         samples = {p: {k: m.samples for k, m in row.items()} for p, row in rows.items()}
         print(json.dumps(samples, indent=1))
         return
-    print("| precision | options | time (middle half) | ratio (middle half) |\n|---|---|---|---|")
+    print(
+        "| precision | options | latency (middle half) | ratio (middle half) |\n|---|---|---|---|"
+    )
     for precision, row in rows.items():
         base = np.array(row["as set"].samples)
         for name, found in row.items():

@@ -1,4 +1,4 @@
-"""Whether `hfdn serve` ends where it began: images of mixed sizes for every model, one by one."""
+"""Memory growth of `hfdn serve` over many requests of mixed sizes for every model."""
 
 import argparse
 import time
@@ -13,18 +13,22 @@ from hfdn_deploy.errors import GateError
 from hfdn_deploy.images import encode_image
 
 PARTS = 10
-IDLE = 3.0  # seconds without a request before memory is looked at
-GROWTH = 1.1  # that is none
+IDLE = 3.0  # seconds without a request before memory is read
+GROWTH = 1.1  # largest ratio that does not count as growth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks soak`."""
+    """Add the arguments of `python -m benchmarks soak`."""
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--largest", type=int, default=240, help="side of an image, in pixels")
+    parser.add_argument("--largest", type=int, default=240, help="largest side, in pixels")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print resident memory after each tenth; exit code 3 if it grew after the third."""
+    """Print resident memory after each tenth of the requests.
+
+    Raises:
+        GateError: memory grew after the third tenth, or a request was not answered 200.
+    """
     image = photographs()["coffee"]
     random = np.random.default_rng(0)
     resident = []
@@ -38,7 +42,9 @@ def main(args: argparse.Namespace) -> None:
             connection.request("POST", f"{PATH}?scale={scale}&precision={precision}", data)
             answer = connection.getresponse()
             if answer.status != 200:
-                raise GateError(f"{width}×{height} pixels were answered {answer.status}.")
+                raise GateError(
+                    f"a request of {width}×{height} pixels was answered {answer.status}."
+                )
             answer.read()
             if (number + 1) % max(1, args.requests // PARTS) == 0:
                 time.sleep(IDLE)

@@ -1,4 +1,4 @@
-"""How long the first image takes: imports, opening a model, its first run, the whole command."""
+"""Latency of the first image: imports, opening a model, its first run, the whole command."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from hfdn_deploy.cli import positive
 from hfdn_deploy.images import write_image
 
 COLUMNS = ("import", "load", "first call", "second call", "whole command")
-# In a process of its own, which prints the seconds of each step.
+# Runs in a new process, which prints the seconds of each step.
 _STEPS = """
 import json, sys
 from time import perf_counter
@@ -39,7 +39,7 @@ print(json.dumps(np.diff(times).tolist()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks startup`."""
+    """Add the arguments of `python -m benchmarks startup`."""
     parser.add_argument("--scale", type=int, nargs="+", default=[2, 4], choices=(2, 3, 4))
     parser.add_argument("--precision", nargs="+", default=["fp32", "int8"])
     parser.add_argument("--rounds", type=positive, default=9)
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a table of medians (middle half) over rounds in which the rows take turns."""
+    """Print a table of medians (middle half); each round measures every row once."""
     rows = [
         (scale, backend, precision, kept)
         for scale in args.scale
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     ]
     samples: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        # What is kept is so from the first round on, which is not counted.
+        # The first round fills the cache and is not counted.
         for number in tqdm(range(args.rounds + 1), unit="round"):
             for row in rows:
                 seconds = start_seconds(Path(folder), *row)
@@ -79,7 +79,7 @@ def _name(scale: int, backend: str, precision: str, kept: bool | None) -> str:
 def start_seconds(
     folder: Path, scale: int, backend: str, precision: str, kept: bool | None
 ) -> list[float]:
-    """Seconds of each column, in fresh processes."""
+    """Return the seconds of each column, measured in new processes."""
     image, array = folder / "a.png", folder / "a.npy"
     if not image.exists():
         pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -99,7 +99,7 @@ def start_seconds(
 def _output(command: Sequence[str], folder: Path, kept: bool | None) -> bytes:
     with tempfile.TemporaryDirectory(dir=folder) as empty:
         cache = folder / "cache" if kept else Path(empty) / "cache"
-        # Modules are compiled, as those of an installed package are.
+        # Modules stay compiled, as in an installed package.
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "modules")}
         environment |= {"HFDN_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": ""}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)

@@ -1,4 +1,4 @@
-"""What each step to a faster INT8 in OpenVINO is worth on this CPU."""
+"""Effect of each optimisation of INT8 in OpenVINO on latency on this CPU."""
 
 import argparse
 import math
@@ -17,7 +17,8 @@ from hfdn_deploy.graph import pixels_by_rows
 from hfdn_deploy.images import ImagePlanes
 
 SIZE = (180, 320)
-# Graph, what is not in integers computes in, whether the size is fixed, and pixels sorted by rows.
+# Graph, precision outside the integer layers, whether the input size is fixed, and whether pixels
+# are sorted by rows.
 STEPS = {
     "fp32 around, any size": ("int8-openvino", "f32", False, False),
     "bf16 around, any size": ("int8-openvino-bf16", "bf16", False, False),
@@ -28,18 +29,19 @@ STEPS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks steps`."""
+    """Add the arguments of `python -m benchmarks steps`."""
     parser.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], choices=(2, 3, 4))
     parser.add_argument("--rounds", type=positive, default=10)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print times, and ratios to the first step and to a product of matrices in int8."""
+    """Print latencies, and ratios to the first step and to a matrix product in int8."""
     photograph = next(iter(photographs().values()))
     luma = ImagePlanes(photograph[: SIZE[0], : SIZE[1]]).luma
     lr = np.ascontiguousarray(luma[None, None])
     print(
-        "| scale | step | time (middle half) | of the first | of the limit |\n|---|---|---|---|---|"
+        "| scale | step | latency (middle half) | × the first | × the limit |\n"
+        "|---|---|---|---|---|"
     )
     for scale in args.scale:
         bundle = pretrained(scale)

@@ -1,4 +1,4 @@
-"""Images a second in folders and videos: as they are done, and one at a time."""
+"""Throughput on folders and videos: as `hfdn` runs them, and one image at a time."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ KINDS = ".png", ".jpg", ".mp4"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks throughput`."""
+    """Add the arguments of `python -m benchmarks throughput`."""
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="int8")
@@ -33,16 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kinds", nargs="+", default=KINDS, choices=KINDS, help="folders of images, or a video"
     )
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--pixels", type=positive, default=1_100_000, help="of all images of a run")
+    parser.add_argument("--pixels", type=positive, default=1_100_000, help="in all images of a run")
     parser.add_argument("--json", action="store_true")
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print how many images a second there are, and the ratio: median and middle half."""
+    """Print the median images per second of both ways, and their median ratio."""
     rows = []
     photograph = load_original(None)
     if not args.json:
-        print("| size | kind | images | one at a time, per s | per s | ratio |")
+        print("| size | kind | images | one at a time, images/s | images/s | ratio |")
         print("|---|---|---|---|---|---|")
     with (
         Upscaler.load(args.scale, args.backend, args.precision) as plain,
@@ -88,7 +88,7 @@ def _crop(photograph: NDArray[np.uint8], width: int, height: int, number: int) -
 
 
 def _run(kind: str, images: list[NDArray[np.uint8]], folder: Path) -> Callable[[Upscaler], object]:
-    """What upscales all of the images, as files of a kind."""
+    """Return a function that upscales all images, written as files of a kind."""
     if kind == ".mp4":
         source = folder / "in.mp4"
         height, width = images[0].shape[:2]
@@ -112,7 +112,7 @@ def _one_at_a_time(run: Callable[[Upscaler], object], up: Upscaler) -> None:
     def plan(
         shape: tuple[int, ...], held_as: str, _: int, target: object = None, *others: object
     ) -> tuple[object, int]:
-        """Nothing is prepared, and nothing runs beside anything else."""
+        """Plan for one image at a time, with nothing prepared in advance."""
         return up.plan(shape, held_as, 1, None, target, *others), 1  # type: ignore[arg-type]
 
     with patch.object(up, "plan_many", plan):

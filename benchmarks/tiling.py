@@ -1,4 +1,4 @@
-"""What tiles cost in time by their side, beside the work that explains it."""
+"""Latency of tiled runs by tile size, beside the extra work that explains it."""
 
 import argparse
 from collections.abc import Callable
@@ -21,31 +21,31 @@ from hfdn_deploy.upscaler import Upscaler
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `python -m benchmarks tiling`."""
+    """Add the arguments of `python -m benchmarks tiling`."""
     parser.add_argument("--scale", type=int, default=2, choices=(2, 3, 4))
     parser.add_argument("--model", type=Path, help="bundle or checkpoint instead of the package's")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "int8"])
     parser.add_argument("--tile", nargs="+", type=positive, default=[64, 128, 256, 384, 512])
-    parser.add_argument("--side", type=positive, default=1000, help="of the picture, in pixels")
+    parser.add_argument("--side", type=positive, default=1000, help="side of the image, in pixels")
     parser.add_argument("--rounds", type=positive, default=3)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a tiled run's time as a share of the whole's, median and middle half of the rounds.
+    """Print a tiled run's latency as a multiple of the whole image's, median and middle half.
 
-    What explains it are the pixels that are read and, where features are computed twice, the
-    multiply-accumulates of the part of the network that computes them.
+    The expected multiple follows from the pixels that are read and, if features are computed
+    twice, from the multiply-accumulates of the part of the network that computes them.
     """
     photograph = photographs()["camera"] / np.float32(255)
     luma = np.resize(np.pad(photograph, 256, mode="reflect"), (args.side, args.side))
     print(
-        "| precision | tile | pixels read | features kept | over that "
-        "| with the second computing | computed twice | over that |\n"
+        "| precision | tile | pixels read, × whole | features kept, × whole | ÷ pixels read "
+        "| expected if computed twice | computed twice, × whole | ÷ expected |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     for precision in args.precision:
-        # Each way has sessions of its own: none finds its memory given back for another.
+        # Each way has its own sessions, so that none frees memory of another.
         with ExitStack() as stack:
             backends = []
             for _ in range(3):
@@ -84,7 +84,7 @@ def _print(
 
 
 def _share_before_mean(scale: int) -> float:
-    """Of the multiply-accumulates, in the package's network."""
+    """Return the share of multiply-accumulates before the mean, in the package's network."""
     model = onnx.load_model_from_string(pretrained(scale).read_model("fp32"))
     pooled = pooled_tensor(model)
     assert pooled is not None

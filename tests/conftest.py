@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Of tests that run beside others, each with a thread for every core, most threads would wait. What
-# a library makes of this is fixed when it is imported; the tests' own processes inherit it.
+# Parallel tests with a thread for every core would mostly wait. Libraries read this setting when
+# they are imported; processes of the tests inherit it.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from hfdn_deploy.bench import photographs
 
-# A shell has what it runs in the background ignore ctrl-C, and nohup SIGHUP. So would what the
-# tests start; what is handled is not inherited.
+# Background jobs of a shell ignore SIGINT, and nohup ignores SIGHUP. Processes of the tests would
+# inherit that; handlers are not inherited.
 for number, handler in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGHUP, lambda number, frame: None),
@@ -27,7 +27,7 @@ for number, handler in (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with the most slow tests first, so that none is left for the end alone."""
+    """Put the files with the most slow tests first, so that no process works alone at the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
@@ -42,26 +42,26 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def every_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many threads as elsewhere, for tests of threads and of the memory that they take."""
+    """Remove the limit on threads, for tests of threads and of their memory."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
-    """A crop of a real photograph, (60, 83, 3) RGB uint8."""
+    """Return a crop of a photograph, (60, 83, 3) RGB uint8."""
     return photographs()["chelsea"][80:140, 120:203].copy()
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run that all of its processes share."""
+    """Return a folder that all processes of this test run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def checkpoint(shared: Path) -> Path:
-    """A ×4 checkpoint with random weights."""
+    """Return a ×4 checkpoint with random weights."""
     pytest.importorskip("torch", exc_type=ModuleNotFoundError)
     from hfdn_deploy.network import save_checkpoint
     from tests.helpers.networks import make_network
@@ -75,7 +75,7 @@ def checkpoint(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Path) -> Path:
-    """The bundle of `checkpoint`, exported once in a test run; not to be changed."""
+    """Return the bundle of `checkpoint`, exported once per test run; do not change it."""
     from export.exporter import export_bundle
     from tests.helpers.small_grid import leave_few
 

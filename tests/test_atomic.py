@@ -91,7 +91,7 @@ def test_an_interrupted_swap_of_directories_brings_the_old_one_back(tmp_path, mo
 
 
 def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch):
-    """With hard links, by which nothing can be replaced, and on a disk that has none."""
+    """Tested with hard links, which cannot replace a file, and on a disk without hard links."""
     path = tmp_path / "a.txt"
     for links in (True, False):
         if not links:
@@ -101,7 +101,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch):
         assert path.read_text() == "mine"
         refused = pytest.raises(InputError, match=r"a\.txt is there already.*--force overwrites it")
         with refused, replaced(path, overwrite=False):
-            raise AssertionError("nothing should be computed")
+            raise AssertionError("the block must not run")
         path.unlink()
         with refused, replaced(path, overwrite=False) as temporary:
             temporary.write_text("mine")
@@ -116,7 +116,7 @@ def refuse(*_, **__):
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    """And so is each of a directory; what is larger than is waited for is not."""
+    """The same holds for each file of a directory, but not for files above the size limit."""
     synced = []
 
     def fail(descriptor):
@@ -183,7 +183,7 @@ def test_of_a_directory_every_file_is_whole_or_there_is_none(tmp_path):
     assert {path.name: path.stat().st_size for path in (tmp_path / "d").iterdir()} == sizes
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("name", ["a.safetensors", "a.png", "a.engine", "x4/manifest.json", "x4"])
 def test_pipes_are_not_waited_for(tmp_path, name):
     path = tmp_path / name
@@ -196,7 +196,7 @@ def test_pipes_are_not_waited_for(tmp_path, name):
             use(path.parent if path.parent != tmp_path else path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_for_a_graph_is_not_waited_for(tmp_path):
     bundle = shutil.copytree(pretrained(4).path, tmp_path / "x4")
     (bundle / "fp32.onnx").unlink()

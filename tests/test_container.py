@@ -1,4 +1,4 @@
-"""The Dockerfile and compose.yaml, as far as they can be tested without Docker."""
+"""The Dockerfile and compose.yaml, tested as far as possible without Docker."""
 
 import json
 import re
@@ -17,7 +17,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
 
 
 def command(instruction: str) -> list[str]:
-    """The words of an instruction of the Dockerfile, which stand in JSON."""
+    """Return the words of a Dockerfile instruction that is written in JSON."""
     (found,) = re.findall(rf"^{instruction} .*?(\[.*\])$", DOCKERFILE, re.MULTILINE)
     return json.loads(found)
 

@@ -1,4 +1,4 @@
-"""The layout: which package may import which, what a package hands out, how long a file may be."""
+"""The layout: imports between packages, public names, and the length of files."""
 
 import ast
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-# The packages of hfdn_deploy and the modules beside them, lowest first: each imports only from
-# those before it.
+# The packages and modules of hfdn_deploy, lowest first: each imports only from earlier ones.
 ORDER = (
     "errors", "atomic", "interruption", "machine", "ycbcr", "graph", "cuda", "bundle", "options",
     "engines", "images", "network", "backends", "tiling", "upscaler", "video", "files", "bench",
@@ -26,12 +25,12 @@ FILES = [
 ]
 PACKAGES = sorted(path.parent.name for path in RUNTIME.glob("*/__init__.pyi"))
 LONGEST = 300
-"""Lines of a file."""
+"""Largest number of lines in a file."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A module of this checkout that a statement imports, and what it takes from it."""
+    """A module of this checkout that a statement imports, and the imported name if any."""
 
     file: Path
     line: int
@@ -44,7 +43,7 @@ class Imported:
 
     @property
     def room(self) -> str | None:
-        """What it imports from directly in hfdn_deploy, if it does."""
+        """The package or module of hfdn_deploy that is imported from, if any."""
         inside = self.module[0] == "hfdn_deploy" and len(self.module) > 1
         return self.module[1] if inside else None
 
@@ -55,12 +54,12 @@ def is_module(path: tuple[str, ...]) -> bool:
 
 
 def imports(file: Path) -> Iterator[Imported]:
-    """Yield what a file imports of this checkout: at its head, in functions, for type checkers."""
+    """Yield a file's imports from this checkout, also those in functions and for type checkers."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found = [(tuple(alias.name.split(".")), None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{file}:{node.lineno}: name the package instead of dots."
+            assert not node.level, f"{file}:{node.lineno}: relative import; name the package."
             module = tuple((node.module or "").split("."))
             inner = [((*module, alias.name), module, alias.name) for alias in node.names]
             found = [(path, None) if is_module(path) else (m, n) for path, m, n in inner]
@@ -108,18 +107,18 @@ def test_imports_point_one_way():
         if one.file.is_relative_to(RUNTIME) and one.file != RUNTIME / "__init__.py"
         and one.room and rank[one.room] > rank[room_of(one.file)]
     ]  # fmt: skip
-    complain("Imports of what stands later in ORDER:", upwards)
+    complain("Imports from a later entry of ORDER:", upwards)
 
 
 def test_the_runtime_takes_only_its_version_from_the_top():
-    """Its other names stand higher than most that could import them."""
+    """The other names of the top package come from higher layers than most importers."""
     found = [
         one
         for one in IMPORTS
         if one.file.is_relative_to(RUNTIME) and one.module == ("hfdn_deploy",)
         and one.name != "__version__"
     ]  # fmt: skip
-    complain("Import from the package that has it:", found)
+    complain("Imports from hfdn_deploy; import from the package that defines the name:", found)
 
 
 def test_the_runtime_imports_no_program():
@@ -128,38 +127,38 @@ def test_the_runtime_imports_no_program():
         for one in IMPORTS
         if one.file.is_relative_to(RUNTIME) and one.module[0] != "hfdn_deploy"
     ]  # fmt: skip
-    complain("hfdn_deploy imports what is not in its wheel:", found)
+    complain("hfdn_deploy imports modules that are not in its wheel:", found)
 
 
 def test_names_come_from_their_package():
-    """Modules of a package are for the package itself and for the tests in the folder of its name.
+    """Only a package itself and the tests in the folder of its name import its inner modules.
 
-    All others import public names from the package, never from a module inside it.
+    Everything else imports public names from the package.
     """
     foreign = [one for one in IMPORTS if one.room in PACKAGES and one.room != room_of(one.file)]
     inner = [one for one in foreign if len(one.module) > 2]
     complain("Imports from a module inside a package:", inner)
     public = {package: public_names(package) for package in PACKAGES}
     private = [one for one in foreign if one.name and one.name not in public[one.room]]
-    complain("Imports of what is not in __all__:", private)
+    complain("Imports of names that are not in __all__:", private)
 
 
 def test_inside_a_package_modules_import_modules():
-    """Through the package they would wait for each other."""
+    """Imports through the package would be circular."""
     found = [
         one
         for one in IMPORTS
         if one.file.is_relative_to(RUNTIME) and one.room in PACKAGES
         and one.room == room_of(one.file) and len(one.module) == 2
     ]  # fmt: skip
-    complain("Imports from the package that the file is in:", found)
+    complain("Imports from the file's own package; import from the module:", found)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_names_exist(package):
     names = public_names(package)
     modules = {path.stem for path in (RUNTIME / package).glob("*.py")}
-    assert not modules & set(names), "a name would hide the module of that name"
+    assert not modules & set(names), "a public name hides the module of the same name"
     room = import_module(f"hfdn_deploy.{package}")
     assert set(room.__all__) == set(names)
     for name in names:
@@ -172,7 +171,7 @@ def test_public_names_exist(package):
 
 
 def _shared_with(file: Path) -> tuple[str, ...]:
-    """What of the tests a file may import; two folders are programs with tests of their own."""
+    """Return the test modules that a file may import; two folders are programs with own tests."""
     own = file.parent.name
     return ("helpers", own) if own in ("suites", "consumers") else ("helpers",)
 
@@ -184,7 +183,7 @@ def test_tests_share_through_helpers_alone():
         if "conftest" in one.module
         or (one.module[0] == "tests" and (*one.module, one.name)[1] not in _shared_with(one.file))
     ]
-    complain("Imports of a test or a conftest; move what is shared to tests/helpers:", found)
+    complain("Imports of a test or a conftest; move shared code to tests/helpers:", found)
 
 
 def test_few_modules_stand_alone():

@@ -17,7 +17,7 @@ MEBI = 2**20
 
 @pytest.fixture
 def system(tmp_path):
-    """Return a function that writes files, by their names, below a root folder and returns it."""
+    """Return a function that writes files by name below a root folder, and returns the folder."""
 
     def write(files):
         for name, text in files.items():
@@ -36,7 +36,7 @@ V2 = {
         "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
     ),
 }
-# Docker without a namespace for control groups mounts the group itself.
+# Docker without a cgroup namespace mounts the group itself.
 V1 = {
     "proc/self/cgroup": (
         "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/x\n0::/\n"
@@ -141,7 +141,7 @@ def test_a_quota_of_part_of_a_cpu_counts_as_a_whole(system, monkeypatch):
     for quota, expected in (("150000", 2), ("300000", 3), ("400000", 4), ("410000", 5)):
         root = system({**V2, "sys/fs/cgroup/pod/cpu.max": f"{quota} 100000\n"})
         assert cpus(root) == expected
-        # Libraries take the four cores by themselves.
+        # 0: libraries use the four cores by themselves.
         assert threads(root) == (expected if expected < 4 else 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert threads(root) == 7
@@ -191,7 +191,7 @@ print([
 """
 
 
-@pytest.mark.skipif(CORES < 2, reason="a quota of one CPU is no less than this machine has")
+@pytest.mark.skipif(CORES < 2, reason="a quota of one CPU is not less than this machine has")
 def test_libraries_start_no_more_threads_than_a_quota_feeds():
     with control_group("cpu", 100_000) as group:
         assert json.loads(printed(group, LIBRARIES)) == [1, 1, 1, 1]

@@ -18,7 +18,7 @@ from hfdn_deploy.options import TargetSize, model_and_scale, target_of
         (TargetSize(width=1920), (854, 480), (1920, 1079)),
         (TargetSize(height=1080), (360, 640), (608, 1080)),
         (TargetSize(width=2), (900, 3), (2, 1)),
-        # Both: what fits inside, or just that size where less than 1 % is missing.
+        # Both sides: the largest size that fits inside, or exactly that size if within 1 %.
         (TargetSize(width=1920, height=1080), (640, 360), (1920, 1080)),
         (TargetSize(width=1920, height=1080), (854, 480), (1920, 1080)),
         (TargetSize(width=1920, height=1080), (1920, 1088), (1920, 1080)),
@@ -41,7 +41,7 @@ def test_what_a_result_measures(target, image, result):
         (TargetSize(width=1920), (854, 480), (1920, 1080)),
         (TargetSize(height=1080), (1080, 1920), (608, 1080)),
         (TargetSize(scale=1.5), (322, 242), (484, 364)),
-        # Pixels and whole scales are taken at their word.
+        # Given sides and integer scales are exact.
         (TargetSize(width=1921), (640, 360), (1921, 1080)),
         (TargetSize(scale=3), (21, 11), (63, 33)),
     ],

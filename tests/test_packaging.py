@@ -1,4 +1,4 @@
-"""What `pip install` brings, and what it says where an extra is missing."""
+"""The content of the wheel, and the message if an extra is missing."""
 
 import shutil
 import subprocess
@@ -14,8 +14,8 @@ from tests.helpers.paths import ROOT
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_runtime_and_its_data_alone(tmp_path):
-    # A build leaves files that the next one takes up, so it gets a folder of its own, with what
-    # the Dockerfile copies.
+    # Leftovers of one build end up in the next, so build in a new folder, from the files that the
+    # Dockerfile copies.
     source = tmp_path / "source"
     source.mkdir()
     for line in (ROOT / ".dockerignore").read_text().splitlines():
@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_runtime_and_its_data_alone(tmp_path):
 
 
 def test_without_onnx_runtime_one_sentence_says_what_to_install(tmp_path, photo):
-    """As if the package had been installed without extras."""
+    """Simulates an installation without extras."""
     write_image(tmp_path / "photo.png", photo)
     code = (
         "import sys; sys.modules.update(onnxruntime=None, openvino=None)\n"

@@ -1,7 +1,7 @@
-"""The paper's three ablation tables, each network on one short and equal budget.
+"""The paper's three ablation tables, with an equal, short budget for each network.
 
-At such a budget most differences are small beside what another seed changes, so every
-difference is printed with its uncertainty.
+At such a budget most differences are smaller than those between seeds, so every difference is
+printed with its uncertainty.
 """
 
 import math
@@ -17,7 +17,7 @@ from training.data import Luma, Patches
 from training.loop import Trainer, validate
 from training.recipe import Recipe
 
-# What the paper varies, field of the configuration by field; the last of each is the full HFDN.
+# The values that the paper varies, by field of the configuration; the last is the full HFDN's.
 TABLES = {
     "attention": ("none", "ca", "sa", "ca+sa"),
     "dense": ("plain", "concat", "adaptive"),
@@ -26,7 +26,7 @@ TABLES = {
 
 
 def variants(scale: int) -> dict[HFDNConfig, str]:
-    """The distinct networks of the three tables and a folder name for each."""
+    """Return the distinct networks of the three tables and a folder name for each."""
     full = HFDNConfig(scale)
     found = {full: "full"}
     for field, choices in TABLES.items():
@@ -48,9 +48,9 @@ def run(
     folder: Path,
     device: str,
 ) -> dict[HFDNConfig, list[float]]:
-    """Train every variant with every seed; returns PSNR in dB on the held-out images.
+    """Train every variant with every seed and return PSNR in dB on the held-out images.
 
-    Runs that lie finished in `folder` are taken from there, others resumed or started.
+    Finished runs in `folder` are reused; other runs are resumed or started.
     """
     results: dict[HFDNConfig, list[float]] = {config: [] for config in variants(scale)}
     for seed in range(seeds):
@@ -64,9 +64,9 @@ def run(
 
 
 def markdown(results: Mapping[HFDNConfig, Sequence[float]]) -> str:
-    """The tables. A difference counts as real beyond two standard errors.
+    """Return the tables in Markdown; a difference beyond two standard errors counts as real.
 
-    The standard error rests on the spread between seeds, pooled over all networks.
+    The standard error is estimated from the spread between seeds, pooled over all networks.
     """
     full = next(config for config in results if config == HFDNConfig(config.scale))
     seeds = len(results[full])

@@ -1,7 +1,7 @@
-"""Train one network, or resume the run that lies in --output.
+"""Train one network, or resume the run in --output.
 
 `python -m training ablate` trains the networks of the paper's ablation tables instead, `session`
-all three scales in a given time, and `publish` writes averaged weights in half precision.
+trains all three scales in a given time, and `publish` writes averaged weights in half precision.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from training.recipe import RECIPES, Recipe
 from training.session import train_all
 
 DEFAULT_DATA = Path("../shared/data/train")
-# Steps between evaluations: some two minutes on two cores, half a minute on an H100.
+# Steps between evaluations: about two minutes on two cores, half a minute on an H100.
 EVERY = {"cpu": 250, "cuda": 5000}
 
 
@@ -52,20 +52,22 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
     """Read the arguments.
 
     Raises:
-        BackendError: they name a device that is not here.
+        BackendError: the requested device is not available.
     """
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise BackendError("PyTorch finds no CUDA device here", "leave out --device cuda")
+        raise BackendError("PyTorch finds no CUDA device", "leave out --device cuda")
     return args
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, nargs="+", default=[DEFAULT_DATA])
-    parser.add_argument("--steps", type=positive, help="instead of the recipe's")
-    parser.add_argument("--batch", type=positive, help="instead of the recipe's")
-    parser.add_argument("--rate", type=positive_number, help="instead of the recipe's")
+    parser.add_argument("--steps", type=positive, help="steps, instead of the recipe's")
+    parser.add_argument("--batch", type=positive, help="patches a step, instead of the recipe's")
+    parser.add_argument(
+        "--rate", type=positive_number, help="highest rate, instead of the recipe's"
+    )
 
 
 def _recipe(args: argparse.Namespace, names: tuple[str, ...]) -> Recipe:
@@ -77,9 +79,7 @@ def _train(argv: list[str]) -> Callable[[], None]:
     parser = _parser()
     _add_recipe(parser)
     _add_machine(parser)
-    parser.add_argument(
-        "--minutes", type=positive_number, help="instead of steps: the schedule follows the clock"
-    )
+    parser.add_argument("--minutes", type=positive_number, help="duration instead of steps")
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4))
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
     parser.add_argument("--init", type=Path, help="checkpoint (any scale) to start from")
@@ -127,7 +127,7 @@ def _session(argv: list[str]) -> Callable[[], None]:
     start = time.monotonic()
     parser = _parser("session")
     parser.add_argument("data", type=Path, help="folder of training images")
-    parser.add_argument("output", type=Path, help="folder of the runs, resumed if it has any")
+    parser.add_argument("output", type=Path, help="folder of the runs; existing runs are resumed")
     parser.add_argument("minutes", type=positive_number, help="time for all three scales")
     _add_machine(parser)
     args = _parse(parser, argv)
@@ -157,7 +157,7 @@ COMMANDS = {"ablate": _ablate, "session": _session, "publish": _publish}
 
 
 def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     set_up_logging()
     if argv and argv[0] in COMMANDS:
         return run_command(lambda: COMMANDS[argv[0]](argv[1:])())

@@ -1,4 +1,4 @@
-"""Training images as flat buffers, and random patches cut from them with one gather."""
+"""Training images in flat buffers, and random patches cut from them with one gather."""
 
 import logging
 from collections.abc import Sequence
@@ -16,29 +16,32 @@ from hfdn_deploy.images import find_images, read_image
 
 logger = logging.getLogger(__name__)
 
-# One image of this many (the last of fewer) is held out of training, for validation.
+# One image in this many is held out for validation; the last one if there are fewer.
 VALIDATION_EVERY = 64
-# Folders of grey images in full range; every other grey image is studio-range luma already.
+# Folders of grey images in full range; grey images in other folders are studio-range luma.
 FULL_RANGE_FOLDERS = ("DIV2K-luma-crops",)
 
 Luma = NDArray[np.uint8]
 
 
 def load_folders(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
-    """All images below `folders` as 8-bit luma: (for training, for validation).
+    """Load all images below `folders` as 8-bit luma.
+
+    Returns:
+        Training images, validation images.
 
     Raises:
-        InputError: no image there, or an unreadable one.
+        InputError: a folder does not exist, there are no images, or one cannot be read.
     """
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise InputError(f"no folder {', '.join(missing)}; name one with --data.")
+        raise InputError(f"not a folder: {', '.join(missing)}; name folders with --data.")
     paths = sorted(
         (path for folder in folders for path in find_images(folder, recursive=True)),
         key=lambda path: (path.parent.name, path.name),
     )
     if not paths:
         raise InputError(
-            f"no image below {', '.join(map(str, folders))}; name folders of pictures."
+            f"there are no images below {', '.join(map(str, folders))}; name folders of images."
         )
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(_load, paths))
@@ -57,24 +60,31 @@ def _load(path: Path) -> Luma:
 
 
 class Patches:
-    """Random patches with flips and rotations, uniform over all positions of all images."""
+    """Random patches with flips and rotations, uniform over all positions in all images."""
 
     def __init__(self, images: Sequence[Luma], scale: int, patch: int, device: str) -> None:
-        """Degrade the images once and lay them out flat on `device`.
+        """Degrade the images once and copy them to flat buffers on `device`.
 
         Args:
-            images: (H, W) luma; those smaller than a patch are left out.
+            images: (H, W) luma; images smaller than a patch are left out.
             scale: upscaling factor.
             patch: side of the HR patches, a multiple of `scale`.
+            device: device of the buffers and of the patches.
+
+        Raises:
+            InputError: `patch` is not a multiple of `scale`, or every image is smaller than a
+                patch.
         """
         if patch % scale:
-            raise InputError(f"a patch of {patch} pixels is no multiple of scale {scale}.")
+            raise InputError(f"the patch side {patch} is not a multiple of scale {scale}.")
         images = [crop_to_multiple(image, scale) for image in images]
         large = [image for image in images if min(image.shape) >= patch]
         if not large:
             raise InputError(f"no training image is at least {patch}×{patch} pixels.")
         if len(large) < len(images):
-            logger.warning("%d images are smaller than a patch", len(images) - len(large))
+            logger.warning(
+                "left out %d images that are smaller than a patch", len(images) - len(large)
+            )
         with ThreadPoolExecutor() as pool:
             degraded = list(pool.map(lambda image: degrade(image, scale), large))
         self.scale, self.patch, self.device = scale, patch, device
@@ -84,13 +94,13 @@ class Patches:
         shapes = np.array([image.shape for image in degraded])
         self._width = shapes[:, 1]
         self._start = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))])[:-1]
-        # Positions of a patch's corner in the LR image, by row and column.
+        # Number of positions of a patch's corner in each LR image, by row and by column.
         self._positions = shapes - patch // scale + 1
         area = self._positions.prod(axis=1)
         self._share = area / area.sum()
 
     def draw(self, size: int, seed: int, step: int) -> Tensor:
-        """Return where the patches of the (seed, step)-th batch lie, on the CPU.
+        """Return the positions of the patches of the batch (seed, step), on the CPU.
 
         Returns:
             (N, 5) int64: start, width, row and column in LR pixels, and symmetry 0..7.
@@ -103,20 +113,22 @@ class Patches:
         return torch.from_numpy(np.column_stack(numbers))
 
     def cut(self, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batch that was drawn: LR (N, 1, p, p), HR (N, 1, sp, sp), floats in [0, 1].
+        """Return the drawn batch: LR (N, 1, p, p), HR (N, 1, sp, sp), floats in [0, 1].
 
         Args:
-            where: as `draw` returned it, on the device of the patches.
+            where: result of `draw`, on the device of the patches.
         """
         lr = self._gather(self._lr, 1, where)
         hr = self._gather(self._hr, self.scale, where)
         return lr, hr.float() / PEAK
 
     def _gather(self, flat: Tensor, zoom: int, where: Tensor) -> Tensor:
-        """Patches of the images in `flat`, which are `zoom` times the LR images' size.
+        """Return patches of the images in `flat`, which are `zoom` times the size of the LR images.
 
         Args:
-            where: as `draw` returned it.
+            flat: the buffer of the LR or the HR images.
+            zoom: 1 for LR images, the scale for HR images.
+            where: result of `draw`.
         """
         side = self.patch // self.scale * zoom
         start, width, top, left, symmetry = where[:, :, None, None].unbind(1)

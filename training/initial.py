@@ -13,7 +13,13 @@ CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
 def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
-    """A fresh network, or one with the weights of `init`, whose scale may be another."""
+    """Return a network with random weights, or with the weights of `init`.
+
+    If the scale of `init` differs, its deconvolutions are not used.
+
+    Raises:
+        CheckpointError: `init` is not a full HFDN.
+    """
     torch.manual_seed(seed)
     network = HFDN(HFDNConfig(scale))
     if init:
@@ -22,15 +28,17 @@ def initial_network(scale: int, init: Path | None, seed: int) -> HFDN:
         if replace(source.config, scale=scale) != network.config:
             raise CheckpointError(f"{init} is an ablated HFDN; start from a full one.")
         if source.config.scale != scale:
-            # A deconvolution means something else at another stride, even where shapes agree.
+            # At another stride a deconvolution means something else, even if the shapes agree.
             weights = {name: w for name, w in weights.items() if "deconv" not in name}
         network.load_state_dict(weights, strict=False)
-        logging.info("took %d of %d tensors from %s", len(weights), len(network.state_dict()), init)
+        logging.info(
+            "loaded %d of %d tensors from %s", len(weights), len(network.state_dict()), init
+        )
     return network
 
 
 def newest_checkpoint(scale: int, folder: Path = CHECKPOINTS) -> Path:
-    """The best trained weights of a scale: those in `next`, else those that are shipped."""
+    """Return the newest weights of a scale: those in `next`, or else the shipped ones."""
     name = f"hfdn_x{scale}.safetensors"
     trained = folder / "next" / name
     return trained if trained.exists() else folder / name

@@ -1,4 +1,4 @@
-"""The training loop: resumable at any moment, deterministic for a seed on a CPU in fp32."""
+"""Training loop: resumable after any interruption; deterministic for a seed on a CPU in fp32."""
 
 import copy
 import json
@@ -33,34 +33,36 @@ REFRESH = 10
 
 
 class Trainer:
-    """One run: a network, its optimiser and average, and a folder that outlives a kill.
+    """One run: a network, its optimiser and averaged weights, and a folder to resume from.
 
-    The folder holds `state.pt` (everything a resume needs), `log.jsonl` (a line each `every`
+    The folder holds `state.pt` (everything a resume needs), `log.jsonl` (a line every `every`
     steps) and `hfdn_x{scale}.safetensors` (the averaged weights).
     """
 
     def __init__(
         self, network: HFDN, recipe: Recipe, folder: Path, log: Path | None = None
     ) -> None:
-        """Start a run, or resume the one whose state lies in `folder`.
+        """Start a run, or resume the run whose state is in `folder`.
 
-        A recipe with minutes resumes any run of the same network and optimiser: each call is a
-        whole schedule. A recipe with steps resumes only itself.
+        A recipe with minutes can resume any run of the same network and optimiser, because each
+        call is a whole schedule. A recipe with steps resumes only a run of the same recipe.
 
         Args:
-            network: on the device to train on, with its initial weights.
-            log: log file, which runs of other scales may share; default is in `folder`.
+            network: network on the device to train on, with its initial weights.
+            recipe: loss, batches, optimiser and schedule.
+            folder: folder of the run.
+            log: log file, which runs of other scales may share; by default in `folder`.
 
         Raises:
-            CheckpointError: `folder` holds another run.
+            CheckpointError: `folder` holds a different run, or its state is damaged.
         """
-        # "fp32" must mean it: SSIM's variances do not survive TF32.
+        # TF32 is too coarse for the variances in SSIM.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.recipe, self.folder, self.log = recipe, folder, log or folder / LOG
         self.network: HFDN = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = next(network.parameters()).device.type
         self.network.train().requires_grad_(True)
-        # The averaged weights, which are what a run is for.
+        # The averaged weights, which are the result of the run.
         self.best: HFDN = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = Optimiser(
             list(self.network.parameters()),
@@ -81,10 +83,10 @@ class Trainer:
         every: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> dict[str, float]:
-        """Train to the end of the recipe; validate, log and save each `every` steps and there.
+        """Train to the end; validate, log and save every `every` steps and at the end.
 
         Returns:
-            The last line of the log; empty where nothing was left to train.
+            The last line of the log; empty if the run was already complete.
         """
         record: dict[str, float] = {}
         where = self._draw(patches).to(self.device)
@@ -120,15 +122,15 @@ class Trainer:
         return record
 
     def _draw(self, patches: Patches) -> Tensor:
-        """The next batch's patches, ready for a copy that does not wait for the device."""
+        """Draw the next batch's positions, in pinned memory for an asynchronous copy on CUDA."""
         where = patches.draw(self.recipe.batch, self.recipe.seed, self.step)
         return where.pin_memory() if self.device == "cuda" else where
 
     def _learn(self, patches: Patches, where: Tensor, total: Tensor) -> None:
-        """Take one optimiser step, without waiting for the device; adds the loss to `total`."""
+        """Queue one optimiser step without waiting for the device, and add the loss to `total`."""
         lr, hr = patches.cut(where)
         lr = lr.to(memory_format=torch.channels_last)
-        # Each weight is used once, so a cache of casts gains nothing; a graph must not hold it.
+        # Each weight is used once, so a cache of casts is useless; a CUDA graph must not hold it.
         with torch.autocast(
             self.device, torch.bfloat16, enabled=self.recipe.bf16, cache_enabled=False
         ):
@@ -142,25 +144,30 @@ class Trainer:
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        # A young average forgets faster, or it would long remember the random start.
+        # The decay starts small, so that the average soon forgets the random initial weights.
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         averages: list[Tensor] = list(self.best.parameters())
         weights: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def save(self, record: dict[str, float]) -> None:
-        """Write state, averaged checkpoint and a log line; each is whole or absent.
+        """Write the state, the averaged checkpoint and a log line; each file is whole or absent.
 
-        The run goes on from what was stored, so that a resume changes no number.
+        The run continues from the rounded state, so that a resumed run gives the same numbers.
+
+        Raises:
+            InputError: the loss is not finite.
         """
         if not np.isfinite(record["loss"]):
-            raise InputError("the loss is no longer finite; start anew elsewhere, at a lower rate.")
+            raise InputError(
+                "the loss is no longer finite; start a new run in another folder at a lower rate."
+            )
         state = pack(self.identity, self.step, self.network, self.best, self.optimiser)
         unpack(state, self.network, self.best, self.optimiser)
         save_checkpoint(self.folder / f"hfdn_x{self.network.config.scale}.safetensors", self.best)
         with self.log.open("a") as log:
             log.write(json.dumps(record) + "\n")
-        # Last, so that a kill in between repeats the line rather than losing it.
+        # The state comes last: a kill in between repeats the log line instead of losing it.
         write_state(self.folder / STATE, state)
 
     def _resume(self) -> None:
@@ -173,7 +180,7 @@ class Trainer:
         logger.info("resumed %s at step %d", self.folder, self.step)
 
     def _keeps(self, line: str) -> bool:
-        """Whether a log line is whole, and not of a step whose state was not saved any more."""
+        """Return whether a log line is complete and not later than the saved state."""
         if not line.endswith("\n"):
             return False
         record = json.loads(line)
@@ -183,7 +190,7 @@ class Trainer:
 
 @torch.inference_mode()
 def validate(network: HFDN, images: Sequence[Luma]) -> float:
-    """Mean PSNR in dB on luma, by the protocol of the published tables, in fp32."""
+    """Return mean PSNR in dB on luma, by the protocol of the published tables, in fp32."""
     scale = network.config.scale
     device = next(network.parameters()).device
     values = []

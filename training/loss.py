@@ -1,4 +1,4 @@
-"""The training loss: a pixel loss and SSIM over the supervised images."""
+"""Training loss: a pixel loss and SSIM over the supervised images."""
 
 import torch
 from torch import Tensor
@@ -7,19 +7,24 @@ from torch.nn import functional as F
 from hfdn_deploy.bench import SSIM_SIGMA, SSIM_WINDOW
 from training.recipe import Recipe
 
-# Keeps the logarithm of a patch that is already right finite: 50 dB.
+# Keeps the logarithm of a perfect patch finite, at 50 dB.
 SMALLEST_ERROR = 1e-5
 
 
 def loss(images: list[Tensor], target: Tensor, recipe: Recipe) -> Tensor:
-    """Weighted sum over the supervised images of pixel loss + ssim · (1 - SSIM); a scalar.
+    """Return the weighted sum over the supervised images of pixel loss + ssim · (1 - SSIM).
 
-    The pixel loss "psnr" is L. Chen et al., "Simple baselines for image restoration", 2022, short
-    of a factor: PSNR is averaged over pictures, so each patch counts by its own logarithm.
+    The pixel loss "psnr" is that of L. Chen et al., "Simple baselines for image restoration",
+    2022, up to a constant factor. PSNR is averaged over images, so each patch contributes its own
+    logarithm.
 
     Args:
         images: the supervised images, each (N, 1, H, W) in [0, 1]; the last is the output.
         target: the original (N, 1, H, W).
+        recipe: the pixel loss and the weights.
+
+    Returns:
+        A scalar.
     """
     total = torch.zeros((), device=target.device)
     for image in images:
@@ -35,9 +40,9 @@ def loss(images: list[Tensor], target: Tensor, recipe: Recipe) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Mean structural similarity of (N, 1, H, W) images in [0, 1], differentiable.
+    """Return the mean structural similarity of (N, 1, H, W) images in [0, 1], differentiable.
 
-    The window and constants of `hfdn_deploy.bench.suite.quality.ssim`, on a peak of 1.
+    Window and constants are those of `hfdn_deploy.bench.suite.quality.ssim`, for a peak of 1.
     """
     distance = torch.arange(SSIM_WINDOW, device=a.device) - SSIM_WINDOW // 2
     row = torch.exp(-(distance**2) / (2 * SSIM_SIGMA**2))
@@ -47,7 +52,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(x, row.view(1, 1, 1, -1)), row.view(1, 1, -1, 1))
 
     c1, c2 = 0.01**2, 0.03**2
-    # The autocast of the network would round variances away.
+    # In bfloat16 the variances would be lost to rounding.
     with torch.autocast(a.device.type, enabled=False):
         ma, mb = blur(a), blur(b)
         va, vb, vab = blur(a * a) - ma * ma, blur(b * b) - mb * mb, blur(a * b) - ma * mb

@@ -1,4 +1,4 @@
-"""Publish averaged weights in half precision: small enough to commit every few hours."""
+"""Publishing of averaged weights in half precision, small enough to commit every few hours."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How to train: every number that shapes a run, and the named sets of them."""
+"""Recipes: the numbers that define a training run, and named sets of them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,11 +9,11 @@ class Recipe:
     """Loss, batches, optimiser and schedule of a run; the defaults are the paper's."""
 
     steps: int = 1_000_000
-    """Optimiser steps, where `minutes` is None. The paper does not say how many."""
+    """Optimiser steps if `minutes` is None. The paper does not give a number."""
     minutes: float | None = None
-    """Minutes of training: the schedule then follows the clock."""
+    """Minutes of training; if set, the schedule follows the clock."""
     batch: int = 16
-    """Patches a step."""
+    """Patches per step."""
     patch: int = 96
     """Side of an HR patch in pixels; a multiple of the scale."""
     optimiser: str = "adam"
@@ -25,35 +25,35 @@ class Recipe:
     final_rate: float = 1e-5
     """Learning rate at the end, reached along a half cosine."""
     warmup: float = 0.0
-    """Share of the run in which the rate first rises linearly."""
+    """Share of the run, from its start, in which the rate rises linearly."""
     clip: float = math.inf
     """Largest norm of the gradient."""
     ema: float = 0.999
-    """Decay of the exponential moving average, which is what is evaluated and saved."""
+    """Decay of the exponential moving average of the weights, which is evaluated and saved."""
     auxiliary: float = 1.0
     """Weight of the loss on each supervised image before the last, whose weight is 1."""
     ssim: float = 1.0
-    """Weight of 1 - SSIM beside the pixel loss."""
+    """Weight of 1 - SSIM, added to the pixel loss."""
     pixel: str = "l1"
-    """The pixel loss: "l1", or "psnr", the logarithm of each patch's mean square error."""
+    """The pixel loss: "l1", or "psnr" for the logarithm of each patch's mean squared error."""
     bf16: bool = True
     """Compute the network in bfloat16; weights, loss and optimiser stay fp32."""
     seed: int = 0
     """Seed of the initial weights and of the batches."""
 
     def done(self, step: int, seconds: float) -> float:
-        """The share of the run that is over, 1 or more at its end.
+        """Return the completed share of the run, 1 or more at its end.
 
         Args:
             step: steps taken by the run.
-            seconds: time since this process began to train.
+            seconds: time since this process began training.
         """
         return step / self.steps if self.minutes is None else seconds / (60 * self.minutes)
 
     def rate_at(self, done: float) -> float:
-        """The learning rate when the share `done` (0 to 1) of the run is over."""
+        """Return the learning rate after the share `done` (0 to 1) of the run."""
         if done < self.warmup:
-            # Not zero at the start: the first step should teach something.
+            # Not zero, so that the first step has an effect.
             return self.rate * max(done / self.warmup, 0.01)
         decayed = (done - self.warmup) / (1 - self.warmup)
         return (
@@ -76,6 +76,6 @@ FAST = replace(
 RECIPES = {
     "paper": Recipe(),
     "fast": FAST,
-    # After "fast", from its weights (--init).
+    # For weights from "fast" (--init).
     "finish": replace(FAST, steps=1500, rate=4e-4, pixel="psnr"),
 }

@@ -1,4 +1,4 @@
-"""Train all three scales in a given time, for a GPU that is lent for half an hour."""
+"""Training of all three scales in a given time, for a GPU borrowed for half an hour."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ from training.initial import initial_network, newest_checkpoint
 from training.loop import LOG, Trainer, validate
 from training.recipe import FAST
 
-# Multiply-accumulates of an image by scale, in billions at 1280×720: shares of the time that give
-# every scale about as many steps.
+# Multiply-accumulates of an image by scale, in billions at 1280×720. Time is shared in proportion,
+# so that every scale takes about as many steps.
 COSTS = {2: 232.0, 3: 152.2, 4: 115.6}
-# A GPU is idle half of the time at 16 patches.
+# With 16 patches, a GPU is idle half of the time.
 RECIPES = {"cpu": replace(FAST, batch=16), "cuda": replace(FAST, batch=32)}
 
 
@@ -26,12 +26,14 @@ def train_all(
 ) -> None:
     """Train ×2, ×3 and ×4 in turn and print a line for each.
 
-    A scale resumes from its state in `output`, or else starts from the newest checkpoint. Runs
-    stand in `output/x2` and so on, their log in `output`.
+    A scale resumes from its state in `output`, or else starts from the newest checkpoint. The
+    runs are in `output/x2` and so on, and share a log in `output`.
 
     Args:
-        images: (training, validation), as `load_folders` returns them.
-        seconds_left: time until the end of the session.
+        images: training and validation images, as `load_folders` returns them.
+        output: folder of the runs.
+        device: "cpu" or "cuda".
+        seconds_left: returns the seconds until the end of the session.
         every: steps between two saves.
     """
     training, validation = images
@@ -44,14 +46,14 @@ def train_all(
         reference = validate(network, validation)
         evaluation = time.monotonic() - began
         rest = sum(cost for other, cost in COSTS.items() if other >= scale)
-        # An evaluation and the save come after the training, whose first step is always taken.
+        # Leave time for the last evaluation and the save; at least one step is always taken.
         seconds = max(1.0, seconds_left() * COSTS[scale] / rest - 1.5 * evaluation)
         recipe = replace(RECIPES[device], minutes=seconds / 60)
         trainer = Trainer(network, recipe, output / f"x{scale}", output / LOG)
         first = trainer.step
         decibels = trainer.run(patches, validation, every)["validation_psnr"]
         print(
-            f"×{scale}: steps {first:,} to {trainer.step:,}, {decibels:.3f} dB held out "
-            f"({checkpoint}: {reference:.3f}), {trainer.folder}",
+            f"×{scale}: steps {first:,} to {trainer.step:,}, {decibels:.3f} dB on held-out "
+            f"images ({checkpoint}: {reference:.3f} dB), {trainer.folder}",
             flush=True,
         )

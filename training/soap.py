@@ -1,4 +1,4 @@
-"""SOAP and Adam on stacked parameters, split into a step that a CUDA graph can hold and the rest.
+"""SOAP and Adam on stacked parameters, with a step that a CUDA graph can hold.
 
 SOAP is N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321:
 Adam in the eigenbases of the gradient's covariance along each dimension of a weight. Without
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-8
-# Larger dimensions keep the standard basis.
+# Dimensions larger than this keep the standard basis.
 LARGEST_BASIS = 1024
-# Part of the trace that is added to a covariance: keeps its power iteration of full rank.
+# Share of the trace that is added to a covariance, so that its power iteration keeps full rank.
 SHIFT = 1e-6
 
 
 class OptimiserState(TypedDict):
-    """What a resume needs, each flat over all stacks: 4 bytes a parameter and 2 a basis entry."""
+    """State for a resume, flat over all stacks: 4 bytes per parameter, 2 per basis entry."""
 
     updates: int
     first: Tensor
@@ -29,7 +29,7 @@ class OptimiserState(TypedDict):
 
 
 class Stack:
-    """Parameters of one shape as a tensor (N, out, in, taps), their moments and their bases."""
+    """Parameters of one shape, stacked as (N, out, in, taps), with their moments and bases."""
 
     def __init__(self, parameters: Sequence[Tensor], shape: tuple[int, ...], bases: bool) -> None:
         self.parameters = parameters
@@ -43,7 +43,7 @@ class Stack:
         self.covariances = {d: torch.zeros_like(basis) for d, basis in self.bases.items()}
 
     def gradient(self) -> Tensor:
-        """The gradients, in the standard basis."""
+        """Return the gradients in the standard basis."""
         gradients = [p.grad.reshape(-1) for p in self.parameters if p.grad is not None]
         return torch.cat(gradients).view(self.shape)
 
@@ -54,9 +54,9 @@ class Stack:
             covariance.lerp_(rows @ rows.mT, 1 - beta)
 
     def rotate(self, x: Tensor, *, back: bool = False) -> Tensor:
-        """Take x (N, out, in, taps) into the bases, or out of them."""
+        """Rotate x (N, out, in, taps) into the bases or, with `back`, out of them."""
         for dim in (1, 2, 3):
-            # Each turn moves the foremost dimension to the end; three restore the order.
+            # Each pass moves the first dimension to the end; three passes restore the order.
             if dim in self.bases:
                 basis = self.bases[dim].mT if back else self.bases[dim]
                 rest = (x.shape[0], *x.shape[2:], x.shape[1])
@@ -78,7 +78,7 @@ class Stack:
         torch._foreach_sub_(list(self.parameters), [piece.view_as(p) for piece, p in pairs])
 
     def turn(self, dim: int, basis: Tensor, order: Tensor) -> None:
-        """Replace a basis: the first moment turns with it, the second follows the `order`."""
+        """Replace a basis: rotate the first moment to it, permute the second by `order`."""
         turned = self.first.movedim(dim, 3) @ (self.bases[dim].mT @ basis).unsqueeze(1)
         self.first.copy_(turned.movedim(3, dim))
         shape = [1, 1, 1, 1]
@@ -87,9 +87,9 @@ class Stack:
         self.bases[dim].copy_(basis)
 
     def infer_covariances(self) -> None:
-        """Set the covariances to what the bases and the second moment say of them.
+        """Estimate the covariances from the bases and the second moment.
 
-        In its eigenbasis a covariance is diagonal, with the second moment's sums as eigenvalues.
+        In its eigenbasis a covariance is diagonal; its eigenvalues are sums of the second moment.
         """
         for dim, basis in self.bases.items():
             eigenvalues = self.second.sum([d for d in (1, 2, 3) if d != dim])
@@ -99,7 +99,7 @@ class Stack:
 class Optimiser:
     """Adam, or SOAP: Adam in eigenbases that `prepare` refreshes every `refresh` steps.
 
-    A step is `prepare`, which only the host controls, and then `step`, which a CUDA graph may hold.
+    A step consists of `prepare`, which runs on the host, and `step`, which a CUDA graph may hold.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Optimiser:
         """Stack the parameters.
 
         Args:
-            parameters: those to train, all on one device.
-            betas: decay rates of the first and the second moment; the second also decays the
-                covariances.
-            refresh: steps between two refreshes of the bases; None is Adam.
+            parameters: parameters to train, all on one device.
+            betas: decay rates of the first and the second moment; the second is also the decay
+                rate of the covariances.
+            refresh: steps between two refreshes of the bases; None selects Adam.
         """
         self.betas, self.refresh_every = betas, refresh
         weights = [p for p in parameters if refresh and p.ndim > 1]
@@ -132,7 +132,7 @@ class Optimiser:
         self._has_bases = not refresh
 
     def prepare(self, rate: float) -> None:
-        """Set the next step's learning rate, and refresh the bases where that is due."""
+        """Set the next step's learning rate, and refresh the bases if a refresh is due."""
         if self.refresh_every and self.updates and self.updates % self.refresh_every == 0:
             self.refresh()
         if self._has_bases:
@@ -142,7 +142,7 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update the parameters from their gradients; SOAP's first step only finds the bases."""
+        """Update the parameters from their gradients; SOAP's first step only sets the bases."""
         if self._has_bases:
             for stack in self.stacks:
                 stack.update(self._rate, self.betas)
@@ -157,7 +157,7 @@ class Optimiser:
     def refresh(self) -> None:
         """Bring the bases closer to the covariances' eigenvectors, by one power iteration.
 
-        All bases of a size are one batch.
+        Bases of one size are processed as one batch.
         """
         sizes: dict[int, list[tuple[Stack, int]]] = {}
         for stack in self.stacks:
@@ -180,7 +180,7 @@ class Optimiser:
                 stack.turn(dim, basis, by)
 
     def state(self) -> OptimiserState:
-        """The state, on the CPU, in 16 bits."""
+        """Return the state on the CPU, in 16 bits."""
         bases = [b for stack in self.stacks for b in stack.bases.values() if self._has_bases]
         return {
             "updates": self.updates,
@@ -191,7 +191,7 @@ class Optimiser:
 
     @torch.no_grad()
     def load(self, state: OptimiserState) -> None:
-        """The inverse of `state`; covariances are inferred, since a few steps renew them."""
+        """Restore a result of `state`; covariances are estimated, as a few steps renew them."""
         self.updates = state["updates"]
         fill([stack.first for stack in self.stacks], state["first"])
         fill([stack.second for stack in self.stacks], state["second"])
@@ -205,13 +205,13 @@ class Optimiser:
 
 
 def orthonormal(matrices: Tensor) -> Tensor:
-    """The Q of the QR decomposition, with a positive diagonal of R, of (N, n, n) in float64.
+    """Return the Q of the QR decomposition of (N, n, n) in float64, with R's diagonal positive.
 
     Cholesky QR, twice for precision (Y. Yamamoto et al., "Roundoff error analysis of the
-    CholeskyQR2 algorithm", 2015): on CUDA it is batched, where `torch.linalg.qr` is a loop.
+    CholeskyQR2 algorithm", 2015). On CUDA it is batched, whereas `torch.linalg.qr` is a loop.
     """
     for _ in range(2):
-        # cholesky_ex does not wait for the device to report success.
+        # Unlike cholesky, cholesky_ex does not wait for the device to report success.
         root, _ = torch.linalg.cholesky_ex(matrices.mT @ matrices, upper=True)
         matrices = torch.linalg.solve_triangular(root, matrices, upper=True, left=False)
     return matrices
@@ -223,7 +223,7 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def fill(tensors: Sequence[Tensor], entries: Tensor) -> None:
-    """Copy into the tensors what `flat` made of tensors of their shapes."""
+    """Copy the entries of a result of `flat` into tensors of the same shapes."""
     pieces = torch.split(entries, [t.numel() for t in tensors])
     for tensor, piece in zip(tensors, pieces, strict=True):
         tensor.copy_(piece.view(tensor.shape))

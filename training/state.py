@@ -1,6 +1,7 @@
-"""The state of a run: what a resume needs, in at most 9 MB.
+"""The state of a run, from which it can resume, in at most 9 MB.
 
-Weights are stored in fp32; the average, as its distance from them, and the optimiser in 16 bits.
+Weights are stored in fp32. The average, stored as its difference from the weights, and the
+optimiser are in 16 bits.
 """
 
 import io
@@ -21,7 +22,7 @@ class State(TypedDict):
     """A run between two steps. Tensors are flat, on the CPU, in the order of the parameters."""
 
     identity: dict[str, object]
-    """Configuration of the network and whatever else a resume must not change."""
+    """Configuration of the network, and the other settings that a resume must not change."""
     step: int
     """Steps taken."""
     weights: Tensor
@@ -33,7 +34,7 @@ class State(TypedDict):
 def pack(
     identity: Mapping[str, object], step: int, network: HFDN, average: HFDN, optimiser: Optimiser
 ) -> State:
-    """Return the state of a run, rounded to what is stored."""
+    """Return the state of a run, rounded to the stored precision."""
     weights = flat(list(network.parameters()))
     return {
         "identity": dict(identity),
@@ -46,38 +47,38 @@ def pack(
 
 @torch.no_grad()
 def unpack(state: State, network: HFDN, average: HFDN, optimiser: Optimiser) -> None:
-    """Copy a state into a run's tensors, which stay where they are on their device."""
+    """Copy a state into a run's tensors, in place."""
     fill(list(network.parameters()), state["weights"])
     fill(list(average.parameters()), state["weights"] + state["average"])
     optimiser.load(state["optimiser"])
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write a state; it is whole or absent.
+    """Write a state; the file is whole or absent.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the file cannot be written.
     """
-    data = io.BytesIO()  # to a file, torch raises an error of its own where the disk is full
+    data = io.BytesIO()  # torch.save to a file raises its own type of error if the disk is full
     torch.save(state, data)
     with replaced(path) as temporary:
         temporary.write_bytes(data.getbuffer())
 
 
 def read_state(path: Path, identity: Mapping[str, object]) -> State:
-    """Read a state, whichever device wrote it.
+    """Read a state that any device wrote.
 
     Raises:
-        CheckpointError: damaged, or of a run that differs in a part of `identity`.
+        CheckpointError: the file is damaged, or the run differs in a part of `identity`.
     """
     try:
-        # On the CPU: a step count on a device would make every step wait for it.
+        # On the CPU: every step would wait for a step count on a device.
         state: State = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"]
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+    except Exception as error:  # torch raises many types of errors for a damaged file
         raise CheckpointError(f"{path} is damaged ({error}); name another folder.") from None
     if names := [name for name, value in identity.items() if found.get(name) != value]:
         raise CheckpointError(
-            f"{path.parent} holds a run with another {', '.join(names)}: name another folder."
+            f"{path.parent} holds a run with another {', '.join(names)}; name another folder."
         )
     return state

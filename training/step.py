@@ -5,15 +5,15 @@ from contextlib import contextmanager
 
 import torch
 
-# Eager calls before the capture: they create the libraries' handles and choose convolutions.
+# Eager calls before the capture, which create library handles and choose convolution algorithms.
 WARM_UP = 3
 
 
 class Step:
-    """Call a function that only queues work on a device: replayed as one graph on CUDA.
+    """A function that only queues work on a device, replayed as one CUDA graph on CUDA.
 
-    The function must read and write the same tensors at every call. The graph repeats what the
-    function queued at its fourth call, so the host must not decide anything inside from then on.
+    The function must read and write the same tensors at every call. The graph repeats the work
+    queued by the fourth call, so from then on the function's host code no longer runs.
     """
 
     def __init__(self, function: Callable[[], None], device: str) -> None:
@@ -40,7 +40,7 @@ class Step:
 
     def _captured(self, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        # The stream of the warm-up, whose library handles exist.
+        # Capture on the stream of the warm-up, whose library handles exist.
         with torch.cuda.graph(graph, stream=stream), _measured_convolutions():
             self._function()
         return graph
@@ -48,7 +48,7 @@ class Step:
 
 @contextmanager
 def _measured_convolutions() -> Iterator[None]:
-    """Have cuDNN measure its algorithms: worth it for one shape, not for validation's many."""
+    """Let cuDNN measure its algorithms; this pays for one shape, not for validation's many."""
     torch.backends.cudnn.benchmark = True
     try:
         yield

@@ -1,8 +1,8 @@
-"""The networks that HFDN is compared with: those of its paper's table, and later light ones.
+"""Networks that HFDN is compared with: those of its paper's table, and later lightweight ones.
 
-Each is a PyTorch definition of our own, written from the papers and the authors' public
-descriptions, with random weights: what is compared is what they cost. All take the
-low-resolution picture; those that work on the upscaled one upscale it themselves.
+Each is our own PyTorch definition, written from the papers and the authors' public descriptions,
+with random weights, because only costs are compared. All take the low-resolution image; networks
+that work on an upscaled image upscale it themselves.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Published:
-    """Figures as printed, by scale; what is not known for certain is left out."""
+    """Published figures by scale, as printed; uncertain figures are left out."""
 
     parameters: ByScale
     """Thousands."""
@@ -43,31 +43,31 @@ class Published:
     psnr: ByScale
     """On Set5, luma, in dB."""
     source: str
-    """Where the figures stand."""
+    """Publication of the figures."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A network to compare with."""
+    """A network that HFDN is compared with."""
 
     name: str
     build: Callable[[int], nn.Module]
-    """The network for a scale, as it is trained."""
+    """Builds the network for a scale, as it is trained."""
     channels: int
     """1 (luma) or 3 (RGB), in and out."""
     upscaled_input: bool
-    """Whether it works on the bicubic-upscaled picture, at full size."""
+    """Whether it works on the bicubic-upscaled image, at full size."""
     published: Published
     note: str = ""
-    """Where the definition departs from the published network, or a figure is in doubt."""
+    """Differences from the published network, and doubtful figures."""
     minimum_size: int = 1
-    """Smallest height and width of the low-resolution picture."""
+    """Smallest height and width of the low-resolution image."""
     scales: tuple[int, ...] = (2, 3, 4)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A network of the paper's table that cannot be rebuilt."""
+    """A network of the paper's table that cannot be reimplemented."""
 
     name: str
     published: Published
@@ -75,7 +75,7 @@ class Missing:
 
 
 def same(figure: str) -> ByScale:
-    """A figure that holds for every scale."""
+    """Return one figure for every scale."""
     return dict.fromkeys((2, 3, 4), figure)
 
 
@@ -88,21 +88,21 @@ PEERS = (
         same("297"), same("6796.9"), {2: "37.74", 3: "34.03", 4: "31.68"}, ASSLN)),
     Peer("MemNet", MemNet, 1, True, Published(
         same("677"), same("2662.4"), {2: "37.78", 3: "34.09", 4: "31.74"}, ASSLN),
-        note="the published MACs are those of one reconstruction, not of all six"),
+        note="the published MACs count one reconstruction instead of all six"),
     Peer("IDN", IDN, 1, False, Published(
         {4: "553"}, {4: "32.3"}, {2: "37.83", 3: "34.11", 4: "31.82"},
         "authors' repository github.com/Zheng222/IDN-tensorflow; parameters and MACs: "
         "github.com/Aitical/CFSR"),
-        note="sources differ on the parameters: a later comparison prints 678K"),
+        note="sources disagree on the parameters: a later comparison prints 678K"),
     Peer("TSCN", TSCN, 1, False, Published(
         {}, {}, {2: "37.88"}, "authors' repository github.com/Zheng222/TSCN"),
         note="layers as in the authors' Caffe files; no published count was found"),
     Peer("LCSC", LCSCNet, 1, False, Published({}, {}, {}, ""),
-        note="structure of the authors' 76-layer test code; width and ratios, which it keeps in "
-        "binary files, are those of their training script; no published count was found"),
+        note="structure from the authors' 76-layer test code; width and ratios, which that code "
+        "reads from binary files, from their training script; no published count was found"),
     Peer("AWSRN-S", AWSRN, 3, False, Published({}, {}, {}, ""),
         note="the parameters include the scales of weight normalisation, which are folded for "
-        "inference; its paper (arXiv 1904.02358) prints counts, but no copy was at hand"),
+        "inference; the paper (arXiv 1904.02358) prints counts, but was not available"),
     Peer("IMDN", IMDN, 3, False, Published(
         {2: "694", 3: "703", 4: "715"}, {2: "158.8", 3: "71.5", 4: "40.9"},
         {2: "38.00", 3: "34.36", 4: "32.21"}, ASSLN)),
@@ -110,8 +110,9 @@ PEERS = (
         {2: "534", 3: "541", 4: "550"}, {4: "23.9"},
         {2: "38.05", 3: "34.41", 4: "32.24"}, "Liu et al., arXiv 2009.11551, table 3; "
         "MACs: github.com/Aitical/CFSR"),
-        note="attention as in IMDN, but narrowed to a quarter, and a sum around each block, as "
-        "issues 3 and 5 of github.com/njulj/RFDN tell; the published MACs are near E-RFDN's"),
+        note="attention as in IMDN, but narrowed to a quarter, and a sum around each block, "
+        "according to issues 3 and 5 of github.com/njulj/RFDN; the published MACs are close to "
+        "E-RFDN's"),
     Peer("E-RFDN", partial(RFDN, width=50, blocks=4, enhanced=True), 3, False, Published(
         {4: "433"}, {}, {}, "baseline of the NTIRE 2022 efficient super-resolution challenge"),
         note="the network of the authors' code, which won AIM 2020",
@@ -120,13 +121,13 @@ PEERS = (
         {2: "527", 4: "543"}, {}, {2: "38.07", 4: "32.24"},
         "Kong et al., arXiv 2205.07514, table 1"),
         note="no MACs at this size were found; the authors of SAFMN count 1075.69G for a "
-        "1920×1080 picture (×4), whose 36th part is 29.9G",
+        "1920×1080 image (×4), a 36th of which is 29.9G",
         minimum_size=15),
     Peer("SAFMN", SAFMN, 3, False, Published(
         {2: "227.82", 3: "232.69", 4: "239.52"}, {2: "51.53", 3: "23.42", 4: "13.56"},
         {}, "first README of the authors' repository github.com/sunny2109/SAFMN"),
-        note="pooling by whole factors, which is the published one where height and width are "
-        "multiples of 8",
+        note="pooling by integer factors, which equals the published pooling if height and width "
+        "are multiples of 8",
         minimum_size=8),
 )  # fmt: skip
 
@@ -134,21 +135,21 @@ MISSING = (
     Missing(
         "MoreMNAS-A",
         Published({2: "1039"}, {2: "238.6"}, {2: "37.63"}, "Chu et al., arXiv 1901.01074"),
-        "found by a search whose result is published as a picture of cells and a frozen graph, "
-        "not as a list of layers",
+        "the architecture, found by a search, is published as a drawing of cells and a frozen "
+        "graph, not as a list of layers",
     ),
 )
 
 
 def network(peer: Peer, scale: int) -> nn.Module:
-    """The network of a peer, with random weights that are the same each time."""
+    """Return the network of a peer, with random weights from a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         return peer.build(scale).eval().requires_grad_(False)
 
 
 def graph(peer: Peer, scale: int) -> onnx.ModelProto:
-    """The fp32 graph of a peer as it is run: dynamic in batch, height and width."""
+    """Return the fp32 graph of a peer, dynamic in batch, height and width."""
     folded = network(peer, scale)
     for module in folded.modules():
         if parametrize.is_parametrized(module):

@@ -9,12 +9,12 @@ WIDTH = 32
 EXPANDED = 128
 UNITS = 4
 KERNELS = (3, 5, 7, 9)
-# Mean of the training pictures, as in the authors' code.
+# Mean of the training images, from the authors' code.
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
-    """A convolution with weight normalisation that keeps height and width."""
+    """Return a convolution with weight normalisation that keeps height and width."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     weight_norm(layer)
     return layer

@@ -1,4 +1,4 @@
-"""What a peer is counted to cost, beside what was published."""
+"""Counted costs of the peers, compared with the published figures."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.costs import Cost, cost, peak_activation_bytes
 from benchmarks.peers import Peer, graph, network
 
-# How far a peer's MACs may be from a figure that they are said to reproduce.
+# Largest relative difference between MACs and a published figure that they reproduce.
 PEER_TOLERANCE = 5e-3
 
 
@@ -18,14 +18,14 @@ class PeerRow:
     peer: Peer
     scale: int
     parameters: int
-    """All of them, as the network is trained."""
+    """All parameters of the network as it is trained."""
     cost: Cost
     peak_activation_bytes: float
-    """For one pixel of the low-resolution picture."""
+    """Per pixel of the low-resolution image."""
 
     @property
     def parameters_reproduced_by(self) -> list[str] | None:
-        """Which counts give the published parameters; None where none are published."""
+        """Names of the counts that give the published parameters; None if none are published."""
         counts = {
             "all": self.parameters,
             "weights and biases": self.cost.parameters,
@@ -36,7 +36,7 @@ class PeerRow:
 
     @property
     def macs_reproduced_by(self) -> list[str] | None:
-        """Which convention gives the published MACs; None likewise."""
+        """Names of the conventions that give the published MACs; None if none are published."""
         counts = {"true": self.cost.macs_true, "paper's": self.cost.macs_paper}
         published = self.peer.published.macs.get(self.scale)
         giga = {k: v / 1e9 for k, v in counts.items()}
@@ -44,12 +44,12 @@ class PeerRow:
 
     @property
     def macs_apart(self) -> float | None:
-        """Relative distance of the true MACs from the published ones, if there are any."""
+        """Relative difference of the true MACs from the published ones, if there are any."""
         published = self.peer.published.macs.get(self.scale)
         return self.cost.macs_true / 1e9 / float(published) - 1 if published else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON-ready values."""
+        """Return the row as JSON-ready values."""
         published = self.peer.published
         by_scale = {
             name: getattr(published, name).get(self.scale)
@@ -72,7 +72,7 @@ class PeerRow:
 
 
 def peer_row(peer: Peer, scale: int) -> PeerRow:
-    """Count one peer: its parameters in PyTorch, the rest on its graph."""
+    """Count one peer: parameters from the PyTorch network, everything else from the graph."""
     parameters = sum(p.numel() for p in network(peer, scale).parameters())
     model = graph(peer, scale)
     return PeerRow(peer, scale, parameters, cost(model, scale), peak_activation_bytes(model, scale))
@@ -81,11 +81,15 @@ def peer_row(peer: Peer, scale: int) -> PeerRow:
 def reproduced_by(
     published: str | None, counts: Mapping[str, float], tolerance: float = 0
 ) -> list[str] | None:
-    """Names of the counts that are a figure when rounded or cut off; None if there is no figure.
+    """Return the names of the counts that equal a figure when rounded or truncated.
 
     Args:
-        published: as printed, such as "91.2".
-        tolerance: relative distance that is let pass as well.
+        published: figure as printed, such as "91.2".
+        counts: counts by name.
+        tolerance: relative difference that also passes.
+
+    Returns:
+        The names, or None if there is no figure.
     """
     if published is None:
         return None

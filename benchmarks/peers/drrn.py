@@ -10,7 +10,7 @@ UNITS = 25
 
 
 class PreActivation(nn.Module):
-    """Batch normalisation and ReLU, which come before a convolution here."""
+    """Batch normalisation and ReLU, applied before a convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,10 +21,10 @@ class PreActivation(nn.Module):
 
 
 class DRRN(nn.Module):
-    """Luma (N, 1, H, W) to (N, 1, sH, sW), on the bicubic picture.
+    """Luma (N, 1, H, W) to (N, 1, sH, sW), on the bicubic image.
 
-    All units share their two convolutions; each has normalisations of its own and adds to the
-    block's first features.
+    All units share two convolutions; each has its own normalisations and adds to the block's
+    first features.
     """
 
     def __init__(self, scale: int) -> None:

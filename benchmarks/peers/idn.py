@@ -7,13 +7,13 @@ from hfdn_deploy.network import BicubicUpscale, activate, conv3x3
 
 WIDTH = 64
 KEPT = 16
-"""Channels that the first half of a block hands past the second."""
+"""Channels that bypass the second half of a block."""
 BLOCKS = 4
 GROUPS = 4
 
 
 def grouped(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3×3 convolution in four groups."""
+    """Return a 3×3 convolution in four groups."""
     return nn.Conv2d(inputs, outputs, 3, padding=1, groups=GROUPS)
 
 
@@ -46,7 +46,7 @@ class IDN(nn.Module):
         self.first = conv3x3(1, WIDTH)
         self.second = conv3x3(WIDTH, WIDTH)
         self.blocks = nn.Sequential(*(DistillationBlock() for _ in range(BLOCKS)))
-        # The authors' lacks the last scale - 1 rows and columns.
+        # The authors' layer omits the last scale - 1 rows and columns.
         self.upscale = nn.ConvTranspose2d(WIDTH, 1, 17, scale, 8, output_padding=scale - 1)
 
     def forward(self, lr: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ BLOCKS = 6
 
 
 class ContrastAttention(nn.Module):
-    """Scale each channel by a gate made of its mean plus its standard deviation."""
+    """A gate for each channel, computed from the channel's mean plus its standard deviation."""
 
     def __init__(self, width: int, narrow: int) -> None:
-        """For `width` channels; the gate is found between them and `narrow` ones."""
+        """Build the attention for `width` channels, with a bottleneck of `narrow` channels."""
         super().__init__()
         self.squeeze = nn.Conv2d(width, narrow, 1)
         self.excite = nn.Conv2d(narrow, width, 1)

@@ -1,4 +1,4 @@
-"""LCSCNet (Yang et al., TIP 2019): units of a plain and a linearly compressed part."""
+"""LCSCNet (Yang et al., TIP 2019): units with a plain and a linearly compressed branch."""
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,9 @@ class Unit(nn.Module):
 class LCSCNet(nn.Module):
     """Luma (N, 1, H, W) to (N, 1, sH, sW).
 
-    Each of the nine blocks gives a picture, by one shared reconstruction at full size; they are
-    blended one after the other, weighted by pixel, and the bicubic picture is added.
+    One shared reconstruction at full size turns the output of each of the nine blocks into an
+    image. The images are blended one after another with weights per pixel, and the bicubic image
+    is added.
     """
 
     def __init__(self, scale: int) -> None:
@@ -45,7 +46,7 @@ class LCSCNet(nn.Module):
         self.blend = nn.ModuleList(nn.Conv2d(2, 1, 1) for _ in NEW[1:])
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """A picture (N, 1, sH, sW) of features (N, 64, H, W)."""
+        """Return the image (N, 1, sH, sW) of features (N, 64, H, W)."""
         x = F.interpolate(x, scale_factor=self.scale, mode="nearest")
         x = F.relu(self.reconstruct2(F.relu(self.reconstruct1(x))))
         image: Tensor = self.reconstruct3(x)

@@ -1,4 +1,4 @@
-"""MemNet M6R6 (Tai et al., ICCV 2017): six memory blocks of six recursions, all reconstructed."""
+"""MemNet M6R6 (Tai et al., ICCV 2017): six memory blocks of six recursions, each reconstructed."""
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ RECURSIONS = 6
 class MemoryBlock(nn.Module):
     """One residual unit applied six times, and a 1×1 gate over all results and all memories.
 
-    The recursions share their two convolutions; each has normalisations of its own.
+    The recursions share two convolutions; each has its own normalisations.
     """
 
     def __init__(self, memories: int) -> None:
-        """A block behind `memories` features kept so far."""
+        """Build a block that follows `memories` kept features."""
         super().__init__()
         self.before_a = nn.ModuleList(PreActivation(WIDTH) for _ in range(RECURSIONS))
         self.before_b = nn.ModuleList(PreActivation(WIDTH) for _ in range(RECURSIONS))
@@ -39,10 +39,10 @@ class MemoryBlock(nn.Module):
 
 
 class MemNet(nn.Module):
-    """Luma (N, 1, H, W) to (N, 1, sH, sW), on the bicubic picture.
+    """Luma (N, 1, H, W) to (N, 1, sH, sW), on the bicubic image.
 
-    One shared convolution makes a picture of each block's output; the result is their weighted
-    sum.
+    One shared convolution turns each block's output into an image; the result is the weighted sum
+    of these images.
     """
 
     def __init__(self, scale: int) -> None:

@@ -9,13 +9,13 @@ from hfdn_deploy.network import activate, conv3x3
 
 
 class SpatialAttention(nn.Module):
-    """Enhanced spatial attention (ESA): a gate found at a sixth of the size.
+    """Enhanced spatial attention (ESA): a gate computed at a sixth of the size.
 
-    Sizes from 15×15 up are valid.
+    Valid for sizes of at least 15×15.
     """
 
     def __init__(self, width: int, narrow: int, coarse_convs: int) -> None:
-        """Between `width` channels and `narrow` ones, with so many convolutions at the bottom."""
+        """Build a gate for `width` channels, with `coarse_convs` convolutions of `narrow` ones."""
         super().__init__()
         self.reduce = nn.Conv2d(width, narrow, 1)
         self.fine = nn.Conv2d(narrow, narrow, 1)
@@ -34,9 +34,10 @@ class SpatialAttention(nn.Module):
 
 
 class DistillationBlock(nn.Module):
-    """Three shallow residual blocks, a 1×1 beside each that distils; attention.
+    """Three shallow residual blocks, each beside a distilling 1×1, then attention.
 
-    The paper's takes IMDN's attention and adds its input; the enhanced one takes ESA and does not.
+    The paper's block uses IMDN's attention and adds its input; the enhanced block uses ESA and
+    does not add its input.
     """
 
     def __init__(self, width: int, enhanced: bool) -> None:
@@ -64,12 +65,12 @@ class DistillationBlock(nn.Module):
 
 
 class RFDN(nn.Module):
-    """RGB (N, 3, H, W) to (N, 3, sH, sW); if enhanced, sizes from 15×15 up are valid."""
+    """RGB (N, 3, H, W) to (N, 3, sH, sW); the enhanced network needs at least 15×15 pixels."""
 
     def __init__(
         self, scale: int, width: int = 48, blocks: int = 6, enhanced: bool = False
     ) -> None:
-        """The paper's network; the one that won AIM 2020 is enhanced: 50 channels, 4 blocks."""
+        """Build the paper's network; the AIM 2020 winner is enhanced: width 50, 4 blocks."""
         super().__init__()
         self.first = conv3x3(3, width)
         self.blocks = nn.ModuleList(DistillationBlock(width, enhanced) for _ in range(blocks))

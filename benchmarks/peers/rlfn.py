@@ -11,7 +11,7 @@ BLOCKS = 6
 
 
 class LocalFeatureBlock(nn.Module):
-    """Three 3×3 convolutions added to the input; a 1×1; attention."""
+    """Three 3×3 convolutions added to the input, then a 1×1 and attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class LocalFeatureBlock(nn.Module):
 
 
 class RLFN(nn.Module):
-    """RGB (N, 3, H, W) to (N, 3, sH, sW); sizes from 15×15 up are valid."""
+    """RGB (N, 3, H, W) to (N, 3, sH, sW), for at least 15×15 pixels."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""SAFMN (Sun et al., ICCV 2023): features modulated by themselves at four sizes."""
+"""SAFMN (Sun et al., ICCV 2023): features modulated by themselves at four resolutions."""
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,10 @@ class ChannelNorm(nn.Module):
 
 
 class FeatureModulation(nn.Module):
-    """A quarter of the channels each at full, half, fourth and eighth size, times the input.
+    """Four groups of channels at full, half, quarter and eighth size, multiplied by the input.
 
-    The authors' adaptive pooling has no ONNX operator; pooling by a whole factor is equal where
-    height and width are multiples of 8, and leaves out the odd last pixels elsewhere.
+    ONNX has no operator for the authors' adaptive pooling. Pooling by an integer factor is equal
+    if height and width are multiples of 8; otherwise it leaves out the last pixels.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class SAFMN(nn.Module):
-    """RGB (N, 3, H, W) to (N, 3, sH, sW); sizes from 8×8 up are valid."""
+    """RGB (N, 3, H, W) to (N, 3, sH, sW), for at least 8×8 pixels."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()

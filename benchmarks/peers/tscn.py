@@ -1,4 +1,4 @@
-"""TSCN (Hui et al., ICPR 2018): a coarse picture first, refined at its full size after."""
+"""TSCN (Hui et al., ICPR 2018): a coarse full-size image that is then refined."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ DECONVOLUTION = {2: (4, 2, 1), 3: (5, 3, 1), 4: (8, 4, 2)}
 
 
 class FusionModule(nn.Module):
-    """Multi-path information fusion: the input and both halves' outputs, through a 1×1."""
+    """Multi-path information fusion: a 1×1 over the input and the outputs of both halves."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""VDSR (Kim et al., CVPR 2016): twenty 3×3 convolutions on the upscaled picture."""
+"""VDSR (Kim et al., CVPR 2016): twenty 3×3 convolutions on the upscaled image."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +10,7 @@ LAYERS = 20
 
 
 class VDSR(nn.Module):
-    """Luma (N, 1, H, W) to (N, 1, sH, sW): what it finds is added to the bicubic picture."""
+    """Luma (N, 1, H, W) to (N, 1, sH, sW): a residual added to the bicubic image."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The search for images that INT8 departs from fp32 on most."""
+"""The search for images on which INT8 departs furthest from fp32."""
 
 import numpy as np
 import pytest

@@ -62,7 +62,7 @@ BICUBIC = {2: 33.66, 3: 30.39, 4: 28.42}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the evaluation images are not here")
+@pytest.mark.skipif(not SHARED.exists(), reason="the evaluation images are missing")
 def test_the_shipped_networks_reach_their_bars_in_fp32_and_int8(capsys):
     data = ["--data", str(SHARED / "eval" / "Set5")]
     assert main(["quality", *data, "--precision", "fp32", "int8", "--json"]) == 0

@@ -42,7 +42,7 @@ def test_the_graph_costs_what_the_network_does(rows, scale):
     network = count_complexity(make_network(scale), scale)
     for row in rows:
         if row.scale == scale and row.graph != "int8-cpu":
-            # Folded: 27 adaptive weights, and three last biases into one.
+            # Folding removes 27 adaptive weights and merges three last biases into one.
             assert row.cost.parameters == network.parameters - 29
             assert row.cost.macs_true == network.macs_true
             assert row.cost.macs_paper == network.macs_paper - 2 * 1080 * 720
@@ -62,15 +62,15 @@ def test_blocks_add_up_to_the_whole(rows):
 
 def test_half_precision_needs_half_the_memory(rows):
     peaks = {(row.scale, row.graph): row.peak_activation_bytes for row in rows}
-    # ×4: a head's 48 channels at full size before and after an activation, and what the other
-    # heads have left or still wait for: 16 features at full size each, 48 at low resolution.
+    # ×4: a head's 48 channels at full size before and after an activation, and the outputs or
+    # inputs of the other heads: 16 features at full size each, or 48 at low resolution.
     assert peaks[4, "fp32"] == pytest.approx(4 * 16 * (48 + 48 + 2 * 16), rel=0.01)
     for scale in (2, 3, 4):
         assert peaks[scale, "fp16"] == pytest.approx(peaks[scale, "fp32"] / 2, rel=0.01)
 
 
 def tiny_graph():
-    """A 3×3 convolution 1→4, a 1×1 used twice, a pooling, a free base, a deconvolution ×2."""
+    """Return a graph: a 3×3 convolution 1→4, a 1×1 used twice, pooling, base, deconvolution ×2."""
     weights = {
         "w0": np.zeros((4, 1, 3, 3), np.float32),
         "w1": np.zeros((4, 4, 1, 1), np.float32),
@@ -104,12 +104,12 @@ def test_costs_of_a_graph_counted_by_hand():
     weights = first + body + last
     paper = (first + 4 + 2 * (body + 4)) * lr + (last + 2) * hr + 4 * lr
     true = (first + 2 * body + last) * 640 * 360
-    # The two convolutions of the body share their weight, not their own run.
+    # The two convolutions of the body share a weight, but both are computed.
     assert cost(model, 2) == Cost(weights + 4 + 4 + 2, weights, paper, true)
     parts = block_costs(model, 2, lambda name: name.split(".")[0])
     assert parts["body"] == Cost(20, 16, 40 * lr, 32 * 640 * 360)
     assert parts["pool"] == Cost(0, 0, 4 * lr, 0)
-    # Most lives at the first addition: x and a, which wait, d, e, and the four means.
+    # The peak is at the first addition: x, a, d, e and the four means are live.
     assert peak_activation_bytes(model, 2) == 4 * (1 + 4 + 4 + 4) + 4 * 4 / (640 * 360)
 
 
@@ -124,7 +124,7 @@ def test_a_figure_is_reproduced_when_rounded_or_cut_off():
 
 def test_a_bundle_apart_from_the_paper_is_an_error(rows):
     check(rows)
-    with pytest.raises(GateError, match=r"×4 int8 graph departs by 0\.20%"):
+    with pytest.raises(GateError, match=r"×4 int8 graph differs by 0\.20%"):
         broken = next(row for row in rows if (row.scale, row.graph) == (4, "int8"))
         check([*rows, replace(broken, macs_apart=-2e-3)])
 
@@ -147,7 +147,7 @@ def test_command_line(monkeypatch, capsys):
     values = json.loads(capsys.readouterr().out)
     assert {(row["scale"], row["graph"]) for row in values["bundles"]} >= {(2, "fp32"), (4, "int8")}
     (peer,) = values["peers"]
-    # Head, four units, fusion, four branches and the skip, by hand; at 640×360.
+    # Counted by hand: head, four units, fusion, four branches and the skip, at 640×360.
     weights = 864 + 4 * 2 * 9 * 32 * 128 + 9 * 128 * 32 + (9 + 25 + 49 + 81) * 32 * 12 + 27 * 12
     assert peer["cost"]["macs_true"] == weights * 640 * 360
     assert peer["macs_reproduced_by"] is None

@@ -1,4 +1,4 @@
-"""The report of a GPU, simulated: what is in it, and that it goes on where a part fails."""
+"""The GPU report, simulated: its contents, and that it continues after a failure."""
 
 import json
 from argparse import Namespace
@@ -18,7 +18,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(tmp_path, monkeypatch):
 
     types = {name: gpu.TYPES[name] for name in ("fp32", "bf16")}
     monkeypatch.setattr(gpu, "pretrained_scales", lambda: (2,))
-    monkeypatch.setattr(gpu, "_COMPILED", "")  # that takes a quarter of a minute
+    monkeypatch.setattr(gpu, "_COMPILED", "")  # compiling takes 15 seconds
     monkeypatch.setattr(gpu, "TYPES", types)
     monkeypatch.setattr(gpu, "ceilings", fail)
     gpu.main(Namespace(output=tmp_path / "out", rounds=1, simulate=True))

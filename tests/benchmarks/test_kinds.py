@@ -1,4 +1,4 @@
-"""The comparison of INT8 with fp32 by kinds of images, on graphs that are made by hand."""
+"""The comparison of INT8 with fp32 by kind of image, on simple functions."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_the_nearer_of_two_results_is_counted():
     pairs = [Sample(np.full((1, 1, 4, 4), x, np.float32), original) for x in (0.1, 0.2, 0.3)]
 
     def run(off):
-        """Departs from the original by so many levels where the input is so bright."""
+        """Return a run that departs from the original by `off` levels, indexed by brightness."""
         return lambda lr: np.full((1, 1, 8, 8), (100 + off[round(10 * lr.max())]) / 255, np.float32)
 
     found = Nearness.of(pairs, run({1: 1, 2: 3, 3: 2}), run({1: 2, 2: 2, 3: 2}), 2)

@@ -27,7 +27,7 @@ from export.sessions import candidate
 
 BY_NAME = {peer.name: peer for peer in PEERS}
 
-# Repeating the same blocks less often exports faster.
+# Fewer repetitions of the same blocks export faster.
 SHORTER = [
     (vdsr, "LAYERS", 4),
     (idn, "BLOCKS", 1),

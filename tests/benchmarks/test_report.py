@@ -15,7 +15,7 @@ from hfdn_deploy.bundle import pretrained
 @pytest.fixture(scope="module")
 def found():
     peers = [peer for peer in PEERS if peer.name in ("IDN", "IMDN")]
-    # It would compile C++ for half a minute.
+    # Compiling C++ would take half a minute.
     no_compiler = RuntimeError("no C++ compiler")
     with patch("benchmarks.latency.compiled_by_pytorch", side_effect=no_compiler):
         return latency.run(4, (24, 20), peers, rounds=1)

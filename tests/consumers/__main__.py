@@ -1,6 +1,6 @@
-"""Have foreign packages run image graphs, and print a table: `python -m tests.consumers`.
+"""Run image graphs in other packages, and print a table: `python -m tests.consumers`.
 
-The exit code is 1 if one of those that must agree does not.
+The exit code is 1 if a package that must agree does not.
 """
 
 import argparse
@@ -20,16 +20,18 @@ from tests.consumers.check import Outcome, Pixels, check
 from tests.consumers.consumers import CONSUMERS, install
 
 SCALE = 2
-# Levels: luma that differs in its last bit is quantised otherwise here and there.
+# Largest difference in levels: luma that differs in its last bit may be quantised differently.
 MOST = {"fp32": 1, "int8": 4}
 HEAD = ("consumer", "version", "graph", "loads", "agrees", "dynamic")
 
 
 def main() -> int:
-    """Install, export, run and compare; prints Markdown."""
+    """Install the packages, export and run the graphs, and print the comparison as Markdown."""
     parser = argparse.ArgumentParser(prog="python -m tests.consumers", description=__doc__)
-    parser.add_argument("folder", type=Path, help="for environments and graphs")
-    parser.add_argument("--only", default="", metavar="TEXT", help="consumers whose name has it")
+    parser.add_argument("folder", type=Path, help="folder for environments and graphs")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only consumers whose name contains this text"
+    )
     args = parser.parse_args()
     photograph = photographs()["chelsea"]
     crops = photograph[60:204, 100:292], photograph[20:117, 130:261]  # tract is slow
@@ -65,14 +67,14 @@ def main() -> int:
 
 
 def upscaled(images: list[Pixels], precision: str) -> list[Pixels]:
-    """What `Upscaler` makes of images."""
+    """Return the images as `Upscaler` upscales them."""
     with Upscaler.load(SCALE, "onnxruntime", precision) as up:
         return [np.asarray(up(image), np.uint8) for image in images]
 
 
 @cache
 def exported(options: str, folder: Path) -> Path:
-    """Export an image graph with these options, into a folder of its own; returns the file."""
+    """Export an image graph with these options to a folder of its own, and return the file."""
     graph = folder / "graphs" / (options.replace(" ", "") or "default") / "image.onnx"
     graph.parent.mkdir(parents=True, exist_ok=True)
     with redirect_stdout(sys.stderr):
@@ -83,7 +85,7 @@ def exported(options: str, folder: Path) -> Path:
 
 
 def row(cells: Sequence[str]) -> str:
-    """Cells as a line of Markdown."""
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -1,4 +1,4 @@
-"""Run one graph in one consumer, and compare its pixels."""
+"""Running of one graph in one consumer, and comparison of its pixels."""
 
 import subprocess
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 _SECONDS = 600
 _LONGEST = 200
-"""Characters of a reason."""
+"""Largest length of a reason, in characters."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a consumer made of a graph."""
+    """The result of a consumer with a graph."""
 
     loads: bool = False
     levels: int | None = None
-    """Largest difference over all images; None if there is none of the right shape."""
+    """Largest difference over all images; None if no image has the right shape."""
     dynamic: bool = False
-    """Each image was upscaled, of whatever size."""
+    """Whether images of every size were upscaled."""
     reason: str = ""
-    """The last line of its complaint, if it made one."""
+    """The last line of the consumer's error message, if there is one."""
 
     def agrees(self, most: int) -> bool:
-        """It gave an image, and no pixel differs by more than so many levels."""
+        """Return whether there is an image and no pixel differs by more than `most` levels."""
         return self.levels is not None and self.levels <= most
 
     def cells(self, most: int) -> list[str]:
-        """Loads, agrees, dynamic: as the table says it."""
+        """Return the table's cells: loads, agrees, dynamic."""
         agrees = "no"
         if self.levels is not None:
             within = "yes" if self.agrees(most) else "no"
@@ -42,13 +42,13 @@ class Outcome:
 def check(
     command: Sequence[str], graph: Path, images: Sequence[Pixels], expected: Sequence[Pixels]
 ) -> Outcome:
-    """Have a command upscale images (H, W, 3), each of another size.
+    """Upscale images (H, W, 3) of different sizes by a command, and compare them.
 
     Args:
-        command: is given the graph, and a file to read and one to write for each image.
-        graph: the ONNX file; what else is written lies beside it.
-        images: the first is of the graph's size, if that is fixed.
-        expected: what should come of them.
+        command: gets as arguments the graph, and for each image an input and an output file.
+        graph: the ONNX file; other files are written beside it.
+        images: if the graph has a fixed size, the first image has that size.
+        expected: the upscaled images.
     """
     sources = [graph.with_name(f"in{number}.npy") for number in range(len(images))]
     targets = [graph.with_name(f"out{number}.npy") for number in range(len(images))]
@@ -74,7 +74,7 @@ def check(
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = lines[-1].strip()[:_LONGEST]
     elif len(fitting) < len(images):
-        reason = "gives an image of another size or type"
+        reason = "the output has another size or type"
     return Outcome(
         "loaded" in done.stdout.split(),
         max(fitting, default=None),
@@ -84,7 +84,7 @@ def check(
 
 
 def distance(image: Pixels, wanted: Pixels) -> int | None:
-    """Largest difference of a pixel, in levels; None if the shape or the dtype is another."""
+    """Return the largest difference in levels; None if the shape or the dtype differs."""
     if image.dtype != wanted.dtype or image.shape != (1, *wanted.shape):
         return None
     return int(np.abs(image[0].astype(int) - wanted).max())

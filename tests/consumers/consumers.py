@@ -1,4 +1,4 @@
-"""The foreign packages, and how each is installed and run."""
+"""The other packages that run image graphs, and how each is installed and run."""
 
 import json
 import subprocess
@@ -11,19 +11,19 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Consumer:
-    """A foreign package, which gets an environment of its own."""
+    """Another package, which is installed in its own environment."""
 
     name: str
     install: tuple[str, ...]
-    """Arguments of `pip install`, for each call; of `npm install`, if its script is of node."""
+    """Arguments of each call of `pip install`, or for Node of `npm install`."""
     package: str
-    """Module of `packages` that runs it; "node" for run.js."""
+    """Module in `packages` that runs the consumer; "node" for run.js."""
     graphs: tuple[str, ...] = ("", "--precision int8")
-    """Options of `export image`, for each graph that it is given."""
+    """Options of `export image`, one entry per graph."""
     versions: tuple[str, ...] = ()
-    """Names of the packages whose versions are told; by default that of the module."""
+    """Names of the packages whose versions are reported; by default that of the module."""
     must_agree: bool = False
-    """At least one of its graphs must agree."""
+    """Whether at least one of its graphs must agree."""
 
 
 FIXED = "--size {width}x{height}"
@@ -40,7 +40,7 @@ CONSUMERS = (
     Consumer("tract", ("tract",), "tract", must_agree=True),
     Consumer(
         "ncnn through pnnx",
-        ("ncnn", "--no-deps pnnx"),  # pnnx asks for torch, which its program does not need
+        ("ncnn", "--no-deps pnnx"),  # pnnx depends on torch, but its program does not need it
         "ncnn",
         ("", "--layout nchw --dtype float32", "--layout nchw --dtype float32 --precision int8"),
         ("ncnn", "pnnx"),
@@ -78,11 +78,11 @@ CONSUMERS = (
 
 
 def install(consumer: Consumer, folder: Path) -> tuple[list[str], str]:
-    """Install a consumer, unless it was; returns the start of its command, and its versions.
+    """Install a consumer if necessary; return the start of its command and its versions.
 
     Raises:
-        subprocess.CalledProcessError: pip or npm refuses.
-        FileNotFoundError: there is no npm.
+        subprocess.CalledProcessError: pip or npm fails.
+        FileNotFoundError: npm is not installed.
     """
     place = folder.resolve() / consumer.name.replace(" ", "-")
     ready = place / "ready"
@@ -90,7 +90,7 @@ def install(consumer: Consumer, folder: Path) -> tuple[list[str], str]:
     if consumer.package == "node":
         at = ["--prefix", str(place)]
         if not done:
-            # Its script of installation would download CUDA.
+            # The package's install script would download CUDA.
             output("npm", "install", "--ignore-scripts", *at, *consumer.install)
         listed = json.loads(output("npm", "list", "--json", *at))["dependencies"]
         found = {name: entry["version"] for name, entry in listed.items()}
@@ -110,7 +110,7 @@ def install(consumer: Consumer, folder: Path) -> tuple[list[str], str]:
 
 
 def output(*command: str) -> str:
-    """Run a command without a terminal; returns what it printed."""
+    """Run a command without a terminal and return its output."""
     return subprocess.run(
         command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL
     ).stdout

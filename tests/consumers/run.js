@@ -1,8 +1,8 @@
-// The same as run.py with onnxruntime-node: node run.js GRAPH IN.npy OUT.npy [IN.npy OUT.npy ...]
+// Like run.py, with onnxruntime-node: node run.js GRAPH IN.npy OUT.npy [IN.npy OUT.npy ...]
 const fs = require("fs");
 const ort = require("onnxruntime-node");
 
-// An .npy file is 8 bytes, the header's length in 2, the header, and the data.
+// An .npy file has 8 bytes, the length of the header in 2 bytes, the header, and the data.
 function read(path) {
   const bytes = fs.readFileSync(path);
   const start = 10 + bytes.readUInt16LE(8);

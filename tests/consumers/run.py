@@ -1,8 +1,8 @@
-"""Upscale images with one foreign package, in the package's own environment.
+"""Upscale images with one other package, in that package's own environment.
 
-`python run.py PACKAGE GRAPH IN.npy OUT.npy [IN.npy OUT.npy ...]`. Each module of `packages` has a
-function `load(path)` that returns a function from an image to the upscaled one, both uint8
-(1, H, W, 3). An exception becomes one line.
+`python run.py PACKAGE GRAPH IN.npy OUT.npy [IN.npy OUT.npy ...]`. Each module in `packages` has a
+function `load(path)`, which returns a function from an image to the upscaled image, both uint8
+(1, H, W, 3). An exception is reported in one line.
 """
 
 import sys
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def main() -> None:
-    """Upscale; prints "loaded" before the first image."""
+    """Upscale the images; print "loaded" before the first one."""
     package, graph, *files = sys.argv[1:]
     upscale = import_module(f"packages.{package}").load(graph)
     print("loaded", flush=True)

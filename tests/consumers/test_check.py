@@ -1,4 +1,4 @@
-"""The harness tells a consumer that agrees from one that does not, with plain graphs."""
+"""The harness distinguishes consumers that agree from consumers that do not, on simple graphs."""
 
 import sys
 
@@ -16,7 +16,7 @@ IMAGES = [np.full((*size, 3), 7, np.uint8) for size in ((4, 5), (3, 2))]
 
 
 def write_graph(path, added, size=("height", "width")):
-    """A graph that adds levels to an image."""
+    """Write a graph that adds levels to an image."""
     shape = ["batch", *size, 3]
     graph = helper.make_graph(
         [
@@ -64,7 +64,7 @@ def test_an_image_of_another_size_does_not_agree(tmp_path):
     write_graph(tmp_path / "a.onnx", 0)
     found = check(COMMAND, tmp_path / "a.onnx", IMAGES, [IMAGES[0], IMAGES[0]])
     assert (found.levels, found.dynamic) == (0, False)
-    assert found.reason == "gives an image of another size or type"
+    assert found.reason == "the output has another size or type"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ GOOD = ("uint8", "uint16", "float32")
 
 @st.composite
 def arrays(draw) -> np.ndarray:
-    """Small arrays of any dtype and shape, in any layout, seldom with NaN and infinities."""
+    """Draw a small array of any dtype, shape and layout, rarely with NaN or infinities."""
     dtype = draw(st.one_of(st.sampled_from([">u2", ">f4", *GOOD]), hnp.scalar_dtypes()))
     shape = draw(
         st.one_of(

@@ -1,4 +1,4 @@
-"""The cache of engines, in which somebody has changed, moved, linked or put files."""
+"""The cache of engines, after files in it were changed, moved, linked or added."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from tests.helpers.profiles import fuzz
 
 SOURCE = pretrained(2)
 SPEC = BuildSpec("rtx", (presets(2)["tile"],), ("sm89",))
-# What is read is compared with this, never run, so that a case needs no build.
+# Stands for an engine: cases compare it and never run it, so that they need no build.
 BUILT = b"engine" * 50
 FOREIGN = b"foreign" * 50
 KINDS = (
@@ -40,7 +40,7 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-    """A sound cache, and one for each case that is made from it."""
+    """Yield an engine's path in an intact cache, and the folder of that cache."""
     if reason := why_unavailable("rtx"):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("caches")
@@ -54,7 +54,7 @@ def caches(tmp_path_factory):
 
 
 def change(draw, engine: Path, outside: Path) -> None:
-    """Do one thing to a cache that its user would not."""
+    """Make one change to a cache that its user would not make."""
     kind = draw(st.sampled_from(KINDS))
     sidecar = engine.with_name(f"{engine.name}.json")
     document = json.loads(sidecar.read_text())
@@ -95,7 +95,7 @@ def change(draw, engine: Path, outside: Path) -> None:
 
 
 def is_there(cache: Path, digest: str) -> bool:
-    """Whether a file of this user's has the content that its name says."""
+    """Return whether a file owned by this user has the content that its name declares."""
     return any(
         path.is_file() and path.stat().st_uid == os.getuid() and sha256(path.read_bytes()) == digest
         for path in cache.rglob(f"{digest}.engine")

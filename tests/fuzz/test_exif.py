@@ -1,4 +1,4 @@
-"""EXIF that somebody damaged, or wrote to do harm: it is turned upright, or left out."""
+"""Damaged or hostile EXIF: its orientation is applied, or it is left out."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ PIXELS = np.zeros((2, 3, 3), np.uint8)
 
 
 def blocks() -> list[bytes]:
-    """EXIF of every orientation and one that does not exist, in both orders of bytes."""
+    """Return EXIF with every orientation and an invalid one, in both byte orders."""
     found = []
     for orientation in range(1, 10):
         for order in "<>":
@@ -31,7 +31,7 @@ def blocks() -> list[bytes]:
 
 
 BLOCKS = blocks()
-# An ExifImageWidth of three values, which end where a TIFF that holds the block goes on.
+# An ExifImageWidth of three values that extend past the block, into the rest of a TIFF.
 SIZE_BEHIND_THE_END = bytes.fromhex(
     "49492a00 08000000 0100 6987 0400 01000000 1a000000 00000000 0100 02a0 0300 03000000 24000000"
 )
@@ -42,7 +42,7 @@ def test_the_seeds_are_read():
 
 
 def png_with(block: bytes) -> bytes:
-    """A PNG whose EXIF chunk holds this."""
+    """Return a PNG whose EXIF chunk holds the block."""
     data = bytearray(encode_image(PIXELS, Path("a.png")))
     data[33:33] = chunk(b"eXIf", block)
     return bytes(data)

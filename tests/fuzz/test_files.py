@@ -1,6 +1,6 @@
-"""Bundles, checkpoints and engines that somebody damaged or wrote to do harm.
+"""Damaged or hostile bundles, checkpoints and engines.
 
-Each is read right or refused with one of our errors.
+Each is read correctly or refused with an HFDNError.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from tests.helpers.profiles import fuzz
 CASES = 1000
 SOURCE = pretrained(4)
 MANIFEST = json.loads((SOURCE.path / "manifest.json").read_text())
-# One graph, and no thousand lines of statistics, so that what matters is hit more often.
+# One graph and no long statistics, so that changes hit important values more often.
 SMALL = {
     **MANIFEST,
     "quantization": None,
@@ -46,13 +46,13 @@ SMALL = {
 FOREIGN = ("domain", "operator", "input", "output", "no input", "no output", "attributes")
 MODEL = SOURCE.read_model("fp32")
 CHECKPOINT = (ROOT / "checkpoints" / "hfdn_x4.safetensors").read_bytes()
-# Where a safetensors file says what is in it: the rest is numbers, all of which are allowed.
+# Bytes of the safetensors header; the rest is numbers, all of which are valid.
 HEADER = 8 + int.from_bytes(CHECKPOINT[:8], "little")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A bundle to be overwritten by each case."""
+    """Return a bundle that each case overwrites."""
     path = tmp_path_factory.mktemp("fuzz") / "bundle"
     path.mkdir()
     (path / "fp32.onnx").write_bytes(MODEL)
@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
 
 
 def use(folder, run=False):
-    """What a user does with a bundle."""
+    """Use a bundle as a user would."""
     bundle = Bundle(folder)
     for entry in bundle.manifest.files:
         model = bundle.read_model(entry.graph)
@@ -92,7 +92,7 @@ def test_damaged_manifests(folder, text):
 @fuzz(CASES)
 @given(st.data())
 def test_graphs_whose_hash_is_made_to_fit(folder, data):
-    """Whoever can write the graph can write its hash: so the graph itself must be borne."""
+    """An attacker who can change a graph can also change its hash, so any graph must be handled."""
     model = data.draw(st.one_of(damaged([MODEL[:4000]]), damaged([MODEL[-4000:]])))
     end = data.draw(st.booleans())
     changed = MODEL[:-4000] + model if end else model + MODEL[4000:]
@@ -168,7 +168,7 @@ def test_sidecars_with_a_value_changed(engine, data):
         open_engine(path)
     except HFDNError:
         return
-    # Only what says the same is taken.
+    # Only an equivalent document is accepted.
     assert json.loads(json.dumps(changed)) == document
 
 
@@ -197,7 +197,7 @@ def test_damaged_sidecars_and_engines(engine, data):
 @given(data=st.data())
 def test_a_cache_holds_what_nobody_else_can_have_put_there(tmp_path_factory, data):
     if not hasattr(os, "geteuid"):
-        pytest.skip("this system has no owners of files")
+        pytest.skip("files have no owners on this system")
     root = tmp_path_factory.mktemp("cache")
     content = b"an engine"
     sha256 = hashlib.sha256(content).hexdigest()

@@ -36,7 +36,7 @@ TARGETS = ("a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.avif", "a.gif")
 
 
 def seeds() -> list[bytes]:
-    """A sound file of every format and kind, with all the metadata it can hold."""
+    """Return an intact file of every format and kind, with all the metadata it can hold."""
     rng = np.random.default_rng(0)
     rgba = rng.integers(0, 256, (17, 13, 4), np.uint8)
     picture = Image.fromarray(rgba)
@@ -88,7 +88,7 @@ def seeds() -> list[bytes]:
 
 
 def optional_seeds(rgba):
-    """Of formats that optional packages read, where they are installed."""
+    """Return files of the formats that installed optional packages read."""
     files, deep = [], rgba[..., :3].astype(np.uint16) * 16
     if find_spec("imagecodecs"):
         import imagecodecs
@@ -107,7 +107,7 @@ def optional_seeds(rgba):
 
 
 def with_right_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks pass their checksum, so that what they say is believed."""
+    """Return a PNG with corrected checksums, so that its chunks are read."""
     fixed, where = bytearray(data), 8
     while where + 12 <= len(fixed):
         (length,) = struct.unpack_from(">I", fixed, where)
@@ -131,7 +131,7 @@ def read_in_bands(path):
 @fuzz(7000)
 @given(data=damaged(seeds()), believed=st.booleans(), target=st.sampled_from(TARGETS))
 def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, monkeypatch):
-    # Little enough that a case is quick; what is larger has to be refused by its header.
+    # A small limit keeps cases fast; larger images must be refused by their header.
     monkeypatch.setattr("hfdn_deploy.images.reading.MAX_PIXELS", 2**20)
     monkeypatch.setattr("hfdn_deploy.images.rows.BAND_BYTES", 100)
     if believed and data.startswith(b"\x89PNG"):
@@ -146,7 +146,7 @@ def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, 
             with pytest.raises(InputError):
                 read_image(source)
             return
-        # Whatever the metadata says of itself, it can be written again.
+        # The metadata can be written again, whatever it contains.
         write_image(folder / target, np.zeros((2, 2, 3), np.uint8), header.metadata)
         assert read_image(folder / target).shape == (2, 2, 3)
         in_bands = read_in_bands(source)
@@ -163,7 +163,7 @@ def test_any_file_is_an_image_or_an_input_error(data, believed, target, folder, 
 
 
 def animations() -> list[bytes]:
-    """Of every format and kind, with holes."""
+    """Return animations of every format and kind, with transparent holes."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 8, 9, 4), np.uint8)
     images = [Image.fromarray(frame) for frame in frames]

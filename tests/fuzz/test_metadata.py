@@ -1,4 +1,4 @@
-"""Files full of metadata that somebody damaged: it is carried over, or left out."""
+"""Files full of damaged metadata, which is carried over or left out."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ FULL = Metadata(
     texts=((b"tEXt", b"Title\0A cat"), (b"tEXt", RAW), (b"iTXt", b"Comment\0\0\0\0\0Home")),
     gamma=((b"gAMA", (50_000).to_bytes(4)), (b"cHRM", bytes(range(1, 33)))),
 )  # fmt: skip
-# Each with one that is too long for a segment of a JPEG, and with colour in its three ways.
+# Each block also with XMP that is too long for a JPEG segment, and with colour in three forms.
 KINDS = [
     Metadata(**{**vars(FULL), "exif": camera_exif(order, 6, 3, 2), **colour, **more})
     for order in "<>"
@@ -42,7 +42,7 @@ KINDS = [
 
 
 def seeds() -> list[bytes]:
-    """A sound file of every format, with all the metadata that it can hold."""
+    """Return an intact file of every format, with all the metadata that it can hold."""
     return [encode_image(PIXELS, Path(target), kind) for target in TARGETS for kind in KINDS]
 
 

@@ -86,18 +86,18 @@ def test_each_file_has_an_output_of_its_own_or_is_reported(files, below, naming,
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """A job that is done, and its record."""
+    """Return a finished and recorded job."""
     folder = tmp_path_factory.mktemp("record")
     made = Job(folder / "a.png", folder / "out" / "a.png")
     for path in (made.source, made.target):
         write_image(path, PIXELS)
     record_output(made.source, made.target, {"scale": 2, "quality": None})
-    record_output(made.source, made.target.with_name("b.png"), {})  # which is not there
+    record_output(made.source, made.target.with_name("b.png"), {})  # its output is missing
     return made
 
 
 def check(job, text):
-    """What is taken for done is what the record says of it, as it was written."""
+    """Check that a job counts as done only as the record describes it."""
     record = job.target.parent / RECORD
     good = record.read_bytes()
     whole = read_record(record.parent)["a.png"]
@@ -109,7 +109,7 @@ def check(job, text):
         except InputError:
             done = False
         found = read_record(record.parent).get("a.png")
-        # What is not said of a choice is its default.
+        # A choice that is not recorded has its default.
         said = done and {name: value for name, value in found.made.items() if value is not None}
         assert not done or (said, found.bytes) == ({"scale": 2}, whole.bytes)
         record_output(job.source, job.target, {"scale": 3})

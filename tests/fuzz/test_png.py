@@ -1,4 +1,4 @@
-"""PNGs of every kind whose pixel stream is whole, cut, damaged, too long or in odd pieces."""
+"""PNGs of every kind whose pixel stream is whole, cut, damaged, too long or oddly split."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ from hfdn_deploy.images import open_image, read_image
 from tests.helpers.images import SAMPLES, chunk
 from tests.helpers.profiles import fuzz
 
-# The depths that a PNG may have, by its colour type (PNG specification, 11.2.1).
+# Valid bit depths by colour type (PNG specification, 11.2.1).
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # First column and row, and steps, of the seven passes of an interlaced image (8.2).
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
@@ -26,7 +26,7 @@ FILTERS = 5
 
 @dataclass(frozen=True)
 class Case:
-    """A PNG and what is known of it."""
+    """A PNG and its expected properties."""
 
     data: bytes
     width: int
@@ -34,11 +34,11 @@ class Case:
     short: bool
     """Whether pixels are missing."""
     sound: bool
-    """Whether nothing is wrong with it at all."""
+    """Whether the PNG has no defect at all."""
 
 
 def row_lengths(width: int, height: int, bits: int, interlaced: bool) -> list[int]:
-    """Bytes of each row in the stream, without its filter."""
+    """Return the bytes of each row in the stream, without the filter byte."""
     lengths = []
     for left, top, across, down in PASSES if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
@@ -56,7 +56,7 @@ def pngs(draw) -> Case:
     damage = draw(st.sampled_from(["", "", "cut", "long", "filter", "check", "stream", "palette"]))
     lengths = row_lengths(width, height, SAMPLES[colour] * depth, interlaced)
     values = np.random.default_rng(draw(st.integers(0, 99)))
-    content = draw(st.sampled_from([values.bytes, bytes]))  # what is missing would be black, too
+    content = draw(st.sampled_from([values.bytes, bytes]))  # missing pixels are black, too
     rows = [bytes([values.integers(FILTERS)]) + content(length) for length in lengths]
     if damage == "filter":
         row = draw(st.integers(0, len(rows) - 1))
@@ -70,7 +70,7 @@ def pngs(draw) -> Case:
     if damage == "check":
         packed = packed[:-4] + bytes(byte ^ 1 for byte in packed[-4:])
     if damage == "stream":
-        # Where nothing of the pixels can have come through.
+        # So short that no pixel can be decoded.
         packed = packed[: draw(st.integers(0, 2))]
     entries = 2**depth if colour == 3 and damage != "palette" else draw(st.integers(1, 2))
     parts = [chunk(b"PLTE", values.bytes(3 * entries))] if colour == 3 else []

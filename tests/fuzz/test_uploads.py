@@ -1,4 +1,4 @@
-"""Requests whose bodies are forms, or say that they are, in any pieces."""
+"""Requests whose bodies are forms, or claim to be, in any chunks."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ IMAGE = encoded(np.arange(60, dtype=np.uint8).reshape(4, 5, 3), ".png")
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
-    """A form of these headers and contents."""
+    """Return a form with these headers and contents."""
     bodies = (f"--x\r\n{head}\r\n\r\n".encode() + data + b"\r\n" for head, data in parts)
     return b"".join(bodies) + b"--x--\r\n"
 
@@ -47,7 +47,7 @@ def client():
 
 
 def send(client, kind, body, places):
-    """Send a body in pieces that end at these places."""
+    """Send a body in chunks that end at these offsets."""
     places = sorted({0, len(body), *(min(place, len(body)) for place in places)})
     pieces = [body[start:end] for start, end in pairwise(places)]
     headers = {b"content-type": kind}
@@ -70,7 +70,7 @@ def test_sound_forms_in_single_bytes(client):
 def test_any_form_is_an_image_or_refused(client, kind, body, places):
     try:
         answer = send(client, kind, body, places)
-    except httpx.LocalProtocolError:  # a header that cannot be sent
+    except httpx.LocalProtocolError:  # the client cannot send this header
         return
     if answer.status_code == 200:
         assert decode_header(answer.content, "").width > 0

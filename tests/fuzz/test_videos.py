@@ -1,4 +1,4 @@
-"""Videos that somebody damaged: each is upscaled, or refused with one of our errors."""
+"""Damaged videos: each is upscaled, or refused with an HFDNError."""
 
 from contextlib import suppress
 
@@ -45,7 +45,7 @@ def up():
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
-    """A sound file of every kind."""
+    """Return an intact file of every kind."""
     folder = tmp_path_factory.mktemp("seeds")
     return [
         write_clip(folder / name, noise(3), sound=sound, codec=codec).read_bytes()

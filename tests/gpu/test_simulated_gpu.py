@@ -154,7 +154,7 @@ def test_memory_is_bounded_and_not_used_when_it_was_freed(gpu):
     copy(place, source.ctypes.data, 128, TO_DEVICE, on)
     assert len(gpu.violations) == 1
     cuda.call("cudaFree", place)
-    assert "is freed that cudaMemcpyHostToDevice is about to use" in gpu.violations[1]
+    assert "memory that cudaMemcpyHostToDevice is about to use is freed" in gpu.violations[1]
     cuda.call("cudaStreamSynchronize", on)
     assert "are not allocated" in gpu.violations[2]
     assert cuda.call("cudaMalloc", 128) != place

@@ -1,4 +1,4 @@
-"""Headless Chromium, for the tests of pages."""
+"""Headless Chromium for tests of web pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ PROGRAM = next(
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """Yield a browser; the test is skipped where there is none."""
+    """Yield a browser; the test is skipped if none is installed."""
     api = pytest.importorskip("playwright.sync_api")
     if not PROGRAM:
         pytest.skip("no Chromium is installed")
     with api.sync_playwright() as playwright:
-        # Inside containers Chromium has no rights to make a sandbox; it sees these pages alone.
+        # In a container Chromium may not create a sandbox; it only loads our own pages.
         browser = playwright.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -32,16 +32,16 @@ def chromium() -> Iterator["Browser"]:
 
 @dataclass
 class Watched:
-    """A page, and what it did beside what a test sees."""
+    """A page, with its requests and uncaught exceptions."""
 
     page: "Page"
     asked: list[str] = field(default_factory=list)
-    """Addresses that it and its workers loaded."""
+    """Addresses that the page and its workers requested."""
     problems: list[str] = field(default_factory=list)
-    """Exceptions that nothing caught."""
+    """Uncaught exceptions."""
 
     def is_alone(self, address: str) -> bool:
-        """Whether it asked nobody but the server of an address."""
+        """Return whether all requests went to the server of an address."""
         own = "{0.scheme}://{0.netloc}/".format(urlsplit(address))
         return all(url.startswith((own, f"blob:{own}")) for url in self.asked)
 

@@ -1,4 +1,4 @@
-"""Real clips, encoded and decoded with PyAV."""
+"""Video clips, encoded and decoded with PyAV."""
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1"}}
 
 
 def samples(frame: av.VideoFrame, index: int) -> NDArray[Any]:
-    """Return a plane as a view, (H, W)."""
+    """Return a view (H, W) of a plane of a frame."""
     plane: Any = frame.planes[index]
     dtype: type[np.uint8 | np.uint16]
     dtype = np.uint16 if frame.format.name.endswith("le") else np.uint8
@@ -30,7 +30,7 @@ def samples(frame: av.VideoFrame, index: int) -> NDArray[Any]:
 
 
 def make_frame(planes: Sequence[NDArray[Any]], format: str = "yuv420p") -> av.VideoFrame:
-    """Return a frame of these planes, the luma first."""
+    """Return a frame of these planes, luma first."""
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, format)
     for index, plane in enumerate(planes):
@@ -67,10 +67,17 @@ def write_clip(
     chapter: str | None = None,
     **facts: Any,
 ) -> Path:
-    """Encode a video without loss and return its path.
+    """Encode a lossless video and return its path.
 
-    `facts` are attributes of the video stream, `sound` is the name of an audio codec, `chapter` the
-    title of a chapter, `muxing` holds options of the container.
+    Args:
+        path: file to write.
+        frames: frames of the video.
+        times: timestamps in `time_base`; by default 0, 1, 2 ...
+        time_base: time base of the video stream.
+        sound: name of an audio codec, if there is sound.
+        muxing: options of the container.
+        chapter: title of a chapter, if there is one.
+        facts: attributes of the video stream.
     """
     frames = list(frames)
     codec = facts.pop("codec", "libvpx-vp9" if path.suffix == ".webm" else "libx264")
@@ -87,7 +94,7 @@ def write_clip(
             video.set_display_rotation(rotation)
         if sound:
             audio: Any = container.add_stream(sound, 48000)
-            if sound == "wmav2":  # which has no default
+            if sound == "wmav2":  # the codec has no default
                 audio.bit_rate = 64_000
             audio.metadata.update({"language": "eng", "title": "a sound"})
         container.metadata["title"] = "a clip"
@@ -114,7 +121,7 @@ def write_clip(
 
 
 def cut(path: Path, segments: Sequence[tuple[float, float]]) -> None:
-    """Make the edit lists of an MP4 show only these segments: start and length in seconds."""
+    """Change the edit lists of an MP4 to show only some segments (start, length in seconds)."""
 
     def rebuilt(boxes: bytes, scale: int) -> bytes:
         result, position = b"", 0
@@ -124,7 +131,7 @@ def cut(path: Path, segments: Sequence[tuple[float, float]]) -> None:
             if kind in (b"moov", b"edts"):
                 body = rebuilt(body, scale)
             elif kind == b"trak":
-                # The time scale, behind version, flags and two times, comes later.
+                # In mdhd, the time scale follows version, flags and two times.
                 header = body.index(b"mdhd") + 16
                 body = rebuilt(body, int.from_bytes(body[header : header + 4]))
             elif kind == b"elst":
@@ -150,12 +157,12 @@ class Clip:
     sound: list[tuple[int | None, int | None, bytes]]
     """Timestamp, duration and bytes of every audio packet."""
     video: dict[str, Any]
-    """Facts of the video stream's header."""
+    """Values from the video stream's header."""
     metadata: dict[str, str]
     languages: list[str | None]
-    """Of the audio streams."""
+    """Languages of the audio streams."""
     seconds: float
-    """Of the container."""
+    """Duration of the container."""
 
 
 def read_clip(path: Path) -> Clip:
@@ -189,7 +196,7 @@ def refused(
     error: type[HFDNError] = InputError,
     options: VideoOptions | None = None,
 ) -> str:
-    """Return the message that a video is refused with, and check that no file is left."""
+    """Return the error message for a refused video, and check that no file is left."""
     before = {path: path.read_bytes() for path in target.parent.rglob("*")}
     with pytest.raises(error) as caught:
         upscale_video(up, source, target, options=options or VideoOptions())

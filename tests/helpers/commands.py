@@ -1,4 +1,4 @@
-"""Commands run in this process."""
+"""Runs of the command line in this process."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from hfdn_deploy.cli import main
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
-    """Return the exit code and the one line on stderr that says what is wrong."""
+    """Run a command that fails; return the exit code and the one error line on stderr."""
     code = main([str(a) for a in arguments])
     lines = capsys.readouterr().err.splitlines()
     lines = [line for line in lines if not line.startswith("backend: ")]
@@ -22,7 +22,7 @@ def misused(
     arguments: list[str],
     program: Callable[[list[str]], object] = main,
 ) -> str:
-    """Return what a command line says on stderr of arguments that it does not take."""
+    """Return the stderr of a command line that rejects its arguments."""
     with pytest.raises(SystemExit) as caught:
         program(arguments)
     assert caught.value.code == 2

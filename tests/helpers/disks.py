@@ -1,4 +1,4 @@
-"""Disks that fill, and processes that are killed while they write."""
+"""Full disks, and processes that are killed while they write."""
 
 import os
 import subprocess
@@ -13,16 +13,16 @@ from hfdn_deploy.files import RECORD
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted, but for the record of what made the outputs."""
+    """Return the sorted names in a folder, without the record of how outputs were made."""
     return sorted(path.name for path in folder.iterdir() if path.name != RECORD)
 
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """Let each file that this process writes in the block end after so many bytes.
+    """Limit each file that this process writes in the block to `size` bytes.
 
-    As on a disk that fills, a write that reaches the end is cut off and the next one fails.
-    Python ignores the signal that comes with it.
+    As on a full disk, a write that reaches the limit is cut short and the next one fails.
+    Python ignores the signal that the limit sends.
     """
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -46,7 +46,7 @@ with replaced(Path(sys.argv[1])) as temporary:
 
 @contextmanager
 def writing(path: Path, data: bytes) -> Iterator[None]:
-    """Let another process be in the middle of writing a file, until it is killed at the end."""
+    """Run the block while another process is writing a file, then kill that process."""
     command = [sys.executable, "-c", _WRITER, str(path), os.fsdecode(data)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline() == b"writing\n"
@@ -55,12 +55,12 @@ def writing(path: Path, data: bytes) -> Iterator[None]:
 
 
 def abandon(path: Path, data: bytes) -> None:
-    """Leave what a process leaves that is killed while it writes a file."""
+    """Leave the remains of a process that was killed while it wrote a file."""
     with writing(path, data):
         pass
-    assert list(path.parent.glob(".hfdn-*/*")), "it left nothing"
+    assert list(path.parent.glob(".hfdn-*/*")), "the process left nothing"
 
 
 def sizes_below(whole: int, count: int) -> list[int]:
-    """Return about `count` sizes below that of a file, the first and the last ones among them."""
+    """Return about `count` sizes below `whole`, including the smallest and the largest."""
     return sorted({*range(0, whole, max(1, whole // count)), 1, whole - 2, whole - 1})

@@ -1,4 +1,4 @@
-"""EXIF as cameras write it: maker notes that count from its start, and more that must not move."""
+"""EXIF as cameras write it, with maker notes and other data at fixed offsets."""
 
 import struct
 from typing import Literal
@@ -10,12 +10,12 @@ _ENTRY = 12
 
 
 def camera_exif(order: Literal["<", ">"], orientation: int, width: int, height: int) -> bytes:
-    """Return an EXIF block, whose thumbnail is cut off if the orientation was applied.
+    """Return an EXIF block, without its thumbnail directory if the orientation was applied.
 
     Args:
-        order: of bytes.
-        orientation: 1 to 8; -1 stands for one that was applied.
-        width, height: that it names, in pixels.
+        order: byte order.
+        orientation: 1 to 8; -1 for an orientation that was applied.
+        width, height: size in pixels, stored in the block.
     """
 
     def short(value: int) -> bytes:
@@ -80,4 +80,4 @@ def _places() -> dict[str, int]:
 
 
 NOTE_PLACE = _places()["note"]
-"""Of the maker notes in the block."""
+"""Offset of the maker notes in the block."""

@@ -1,4 +1,4 @@
-"""What the tests in tests/gpu run on: a real GPU where there is one, else a simulated one."""
+"""The GPU of the tests in tests/gpu: a real GPU if there is one, or else a simulated one."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ def real_gpu() -> Device | None:
         return None
 
 
-# A simulated GPU computes on the CPU.
+# Small for a simulated GPU, which computes on the CPU.
 SIZE = (180, 320) if real_gpu() else (18, 32)
 
 
@@ -40,7 +40,7 @@ def _camera() -> NDArray[np.float32]:
 def skip_without(backend: str) -> None:
     """Skip a test of a backend that is not installed or has no kernels for this GPU.
 
-    An engine must run wherever the flavour builds for the GPU.
+    Engines are never skipped on a GPU for which the flavour can build them.
     """
     reason = why_unavailable(backend)
     gpu = real_gpu()

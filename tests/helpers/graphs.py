@@ -16,7 +16,7 @@ GRAPHS = ["fp32", "fp16", "int8", "int8-cpu", *FOR_OPENVINO]
 
 
 def load_graph(name: str, scale: int = 4) -> onnx.ModelProto:
-    """Return a graph of a shipped bundle, or one that is derived from it."""
+    """Return a graph of a shipped bundle, or a graph derived from it."""
     return onnx.load_model_from_string(pretrained(scale).read_model(name))
 
 
@@ -46,14 +46,14 @@ def damage(model: onnx.ModelProto, name: str, change: Callable[[NDArray[Any]], N
             change(values)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
             return
-    raise AssertionError(f"no {name}")
+    raise AssertionError(f"the graph has no constant {name}")
 
 
 def scale_by_four(values: NDArray[Any]) -> None:
-    """Damage values so that they are wrong but plausible."""
+    """Multiply values by four, which is wrong but plausible."""
     values *= 4
 
 
 def set_nan(values: NDArray[Any]) -> None:
-    """Damage the first value so that it is not a number."""
+    """Set the first value to NaN."""
     values.flat[0] = np.nan

@@ -1,4 +1,4 @@
-"""Control groups, such as containers have, made by a test: on most machines only root can."""
+"""Control groups, as containers use them, made by a test; on most machines this needs root."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from hfdn_deploy.machine import ROOT, find_groups
 
-# By controller: the file of version 2 or 1 that holds the limit, and how it is written.
+# By controller: the file of version 2 or 1 that holds the limit, and the limit's format.
 _LIMITS = {
     "memory": {"memory.max": "{}", "memory.limit_in_bytes": "{}"},
     "cpu": {"cpu.max": "{} 100000", "cpu.cfs_quota_us": "{}"},
@@ -19,7 +19,7 @@ _LIMITS = {
 
 @contextmanager
 def control_group(controller: str, limit: int) -> Iterator[Path]:
-    """Make a control group below this process's own; skip the test where that is not allowed.
+    """Make a control group below this process's own; skip the test if that is not allowed.
 
     Args:
         controller: "memory" or "cpu".
@@ -27,7 +27,7 @@ def control_group(controller: str, limit: int) -> Iterator[Path]:
     """
     own = next(find_groups(ROOT, controller), None)
     if own is None:
-        pytest.skip("there are no control groups here")
+        pytest.skip("this machine has no control groups")
     made = own / f"hfdn-test-{uuid4().hex}"
     try:
         made.mkdir()
@@ -36,7 +36,7 @@ def control_group(controller: str, limit: int) -> Iterator[Path]:
     try:
         files = [name for name in _LIMITS[controller] if (made / name).exists()]
         if not files:
-            pytest.skip(f"no limit of {controller} can be set here")
+            pytest.skip(f"no {controller} limit can be set here")
         (made / files[0]).write_text(_LIMITS[controller][files[0]].format(limit))
         entered = subprocess.run(inside(made, ["true"]), stderr=subprocess.PIPE, text=True)
         if entered.returncode:
@@ -47,7 +47,7 @@ def control_group(controller: str, limit: int) -> Iterator[Path]:
 
 
 def inside(group: Path, command: list[str]) -> list[str]:
-    """Return a command that enters a control group, then runs the command given."""
-    # A busy kernel may refuse it for a moment (EIO).
+    """Return a command that enters a control group, then runs the given command."""
+    # A busy kernel may refuse entry for a moment (EIO).
     enter = 'for try in 1 2 3 4 5; do echo $$ > "$0/cgroup.procs" && exec "$@"; sleep 1; done'
     return ["sh", "-c", f"{enter}; exit 1", str(group), *command]

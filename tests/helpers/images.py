@@ -1,4 +1,4 @@
-"""Image files of unusual kinds."""
+"""Unusual image files."""
 
 import struct
 import zlib
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """Return a chunk of a PNG."""
+    """Return a PNG chunk."""
     return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(pixels: NDArray[Any], colour_type: int, depth: int, *chunks: bytes) -> bytes:
-    """Return a PNG of exactly this kind; what has less than 8 bits is two pixels, `packed`."""
+    """Return a PNG of exactly this kind; below 8 bits it is one row of two packed pixels."""
     height, width = (1, 2) if depth < 8 else pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(f">u{max(1, depth // 8)}").tobytes() for row in pixels)
@@ -28,16 +28,16 @@ def png(pixels: NDArray[Any], colour_type: int, depth: int, *chunks: bytes) -> b
 
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples of a pixel by a PNG's colour type."""
+"""Samples per pixel, by the colour type of a PNG."""
 
 
 def raw_png(size: tuple[int, int], kind: tuple[int, int, int], filtered: bytes) -> bytes:
-    """Return a PNG with these rows, each behind the byte of its filter, however many they are.
+    """Return a PNG with any number of rows, each preceded by its filter byte.
 
     Args:
-        size: width and height that the header says.
-        kind: depth, colour type, and 1 if it is interlaced.
-        filtered: what is compressed.
+        size: width and height in the header.
+        kind: depth, colour type, and 1 if interlaced.
+        filtered: the rows before compression.
     """
     depth, colour, interlaced = kind
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)
@@ -52,7 +52,7 @@ def raw_png(size: tuple[int, int], kind: tuple[int, int, int], filtered: bytes) 
 
 
 def deep(photo: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
-    """Return the photograph with all bits of this dtype in use."""
+    """Return the photograph in this dtype, with all of its bits in use."""
     noise = np.random.default_rng(0).random(photo.shape)
     if dtype == "float32":
         return ((photo + noise) / 256).astype(dtype)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies that damage bytes and JSON documents as disks and attackers do."""
+"""Hypothesis strategies that damage bytes and JSON documents, by accident or on purpose."""
 
 import json
 import struct
@@ -6,11 +6,11 @@ import struct
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-# Lengths and sizes at which arithmetic goes wrong.
+# Lengths and sizes at which arithmetic often fails.
 NUMBERS = (0, 1, 2, 7, 255, 256, 32767, 32768, 60_000, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 _HEADER = 160
 
-# Values that a reader of numbers, texts and lists may not expect.
+# Values that a reader of numbers, strings and lists may not expect.
 _HOSTILE = st.one_of(
     st.none(),
     st.booleans(),
@@ -25,7 +25,7 @@ _HOSTILE = st.one_of(
 
 @st.composite
 def damaged(draw: DrawFn, seeds: list[bytes]) -> bytes:
-    """Draw one of the seeds with up to four changes, or two seeds spliced; most are in headers."""
+    """Draw one of the seeds with up to four changes, most of them in the header."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 4))):
         if not data:

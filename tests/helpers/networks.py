@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def make_network(scale: int = 4, seed: int = 0, **options: Any) -> "HFDN":
-    """Return a network that passes signals on and has no trivial adaptive weight.
+    """Return a network with non-vanishing signals and no trivial adaptive weight.
 
     `options` are fields of `HFDNConfig`.
     """

@@ -14,10 +14,10 @@ class OnDevice:
     """A copy of an array on the current CUDA device."""
 
     def __init__(self, array: NDArray[Any], **interface: Any) -> None:
-        """Copy it.
+        """Copy an array to the device.
 
         Args:
-            array: contiguous.
+            array: contiguous array.
             interface: entries of `__cuda_array_interface__` to add or to replace.
         """
         self._pointer = 0
@@ -35,7 +35,7 @@ class OnDevice:
         self.write(array)
 
     def write(self, array: NDArray[Any]) -> None:
-        """Replace what it holds."""
+        """Replace the contents."""
         kind = cuda.member("cudaMemcpyKind", "cudaMemcpyHostToDevice")
         cuda.call("cudaMemcpy", self._pointer, array.ctypes.data, array.nbytes, kind)
 
@@ -48,7 +48,7 @@ class OnDevice:
     def close(self) -> None:
         """Free the memory."""
         pointer, self._pointer = self._pointer, 0
-        # After a failure there may be nothing to free it with.
+        # After a failure CUDA may refuse to free memory.
         with suppress(BackendError):
             cuda.call("cudaFree", pointer)
 
@@ -58,7 +58,7 @@ class OnDevice:
 
 
 def on_host(array: Any) -> NDArray[Any]:
-    """Return a copy of a contiguous array on the device."""
+    """Return a copy, in host memory, of a contiguous array on the device."""
     interface = array.__cuda_array_interface__
     copy = np.empty(interface["shape"], interface["typestr"])
     kind = cuda.member("cudaMemcpyKind", "cudaMemcpyDeviceToHost")

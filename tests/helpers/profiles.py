@@ -1,8 +1,7 @@
-"""How many cases a fuzz target runs: a slice in `make test`, all of them in `make fuzz`.
+"""Number of cases of a fuzz target: a fraction in `make test`, all of them in `make fuzz`.
 
 A target is a hypothesis test in tests/fuzz with `@fuzz(cases)` above its `@given`. It feeds hostile
-input and accepts only a correct result or one of our errors; the conftest.py there bounds its
-memory.
+input and accepts only a correct result or an HFDNError; the conftest.py there limits its memory.
 """
 
 import os
@@ -10,7 +9,7 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 
-# A hung case is a failure; no case comes near this, even on a busy machine.
+# A hang is a failure; a working case takes far less, even on a busy machine.
 _DEADLINE = timedelta(seconds=20)
 _COMMON = settings(deadline=_DEADLINE, database=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("short", _COMMON, derandomize=True)

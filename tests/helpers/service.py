@@ -46,7 +46,7 @@ def running(
     models: ModelSettings = MODELS, token: str | None = None, **limits: Any
 ) -> Iterator[Running]:
     """Serve while the block runs; `limits` are fields of `Limits`."""
-    # On a busy machine the estimates are high.
+    # Estimates are high on a busy machine, so nothing is refused for taking too long.
     limits = {"answer_seconds": 600.0, **limits}
     with Service(Settings(models, Limits(**limits), token)) as service, listen("", 0) as sock:
         server = make_server(service)
@@ -62,7 +62,7 @@ def running(
 
 
 def serving(command: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
-    """Start a process that serves, and return it and its address when it does."""
+    """Start a process that serves; return it and its address once it serves."""
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -72,7 +72,7 @@ def serving(command: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
     )
     assert process.stderr
     while not (found := re.search(r"serving on (\S+)", line := process.stderr.readline())):
-        assert line, "it ended before it served"
+        assert line, "the process ended before it served"
     return process, found[1]
 
 
@@ -82,12 +82,12 @@ def until(condition: Callable[[], Any]) -> None:
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not happen in 30 s")
+    raise AssertionError("the condition did not hold within 30 s")
 
 
 @contextmanager
 def held(service: Service) -> Iterator[tuple[threading.Event, list[int]]]:
-    """Hold back every batch until the event is set; yield it and the sizes of the batches."""
+    """Hold back every batch until an event is set; yield the event and the batch sizes."""
     go, run = threading.Event(), service.batcher._run
     sizes: list[int] = []
 
@@ -105,5 +105,5 @@ def held(service: Service) -> Iterator[tuple[threading.Event, list[int]]]:
 
 
 def encoded(image: Image, suffix: str) -> bytes:
-    """Return the file that an image becomes in the format of a suffix."""
+    """Return an image encoded in the format of a suffix."""
     return encode_image(image, Path(f"a{suffix}"))

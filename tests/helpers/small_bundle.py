@@ -1,4 +1,4 @@
-"""Bundles of a network of two convolutions, which builds and runs in no time."""
+"""Bundles of a network of two convolutions, which builds and runs quickly."""
 
 import hashlib
 from dataclasses import replace
@@ -15,7 +15,7 @@ CHANNELS = 4
 
 
 def small_model(scale: int) -> onnx.ModelProto:
-    """Return a graph from `lr` to `sr` with a mean over the image, as HFDN has; its halo is 2."""
+    """Return a graph from `lr` to `sr` that has a mean over the image, like HFDN; halo 2."""
     rng = np.random.default_rng(scale)
     nodes = [
         helper.make_node("Conv", ["lr", "first"], ["features"], pads=[1, 1, 1, 1]),
@@ -38,7 +38,7 @@ def small_model(scale: int) -> onnx.ModelProto:
 
 
 def write_small_bundle(folder: Path, scale: int) -> Path:
-    """Write a bundle that has `small_model` as its fp32 graph, and return its folder."""
+    """Write a bundle whose fp32 graph is `small_model`, and return its folder."""
     data = small_model(scale).SerializeToString()
     manifest = pretrained(scale).manifest
     (entry,) = [entry for entry in manifest.files if entry.graph == "fp32"]

@@ -1,4 +1,4 @@
-"""A small part of the images that graphs are judged on and calibrated with."""
+"""Reduced sets of images for judging and calibrating graphs."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def leave_few(patch: pytest.MonkeyPatch) -> None:
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Leave a quarter of the pixels of few images, for tests in which quality plays no part."""
+    """Use few images with a quarter of the pixels, for tests that do not depend on quality."""
     leave_few(patch)
     patch.setattr(parity, "SIZE", (24, 32))
     patch.setattr(image, "_CROP", (24, 32))

@@ -1,6 +1,6 @@
-"""Upscale all image files of a folder and compare: `python -m tests.suites FOLDER`.
+"""Upscale all image files in a folder and compare the results: `python -m tests.suites FOLDER`.
 
-The exit code is 1 if anything was found.
+The exit code is 1 if there are findings.
 """
 
 import argparse
@@ -18,25 +18,32 @@ from tests.suites.results import by_package, findings, load, save, table
 from tests.suites.sources import find_images
 
 _SAVED_AFTER = 50
-"""Files after which results are saved, for `--resume`."""
+"""Number of files after which results are saved for `--resume`."""
 
 
 def main() -> int:
-    """Check, and print a table in Markdown and the findings."""
+    """Check the files; print a Markdown table and the findings."""
     parser = argparse.ArgumentParser(prog="python -m tests.suites", description=__doc__)
-    parser.add_argument("folder", type=Path, help="with a folder for each package")
+    parser.add_argument("folder", type=Path, help="folder that holds a folder for each package")
     parser.add_argument("--jobs", type=int, default=2, help="files at a time (default: 2)")
     parser.add_argument(
         "--largest", type=float, default=0.1, metavar="MP",
-        help="megapixels up to which images are upscaled (default: 0.1)",
+        help="upscale images of up to this many megapixels (default: 0.1)",
     )  # fmt: skip
     parser.add_argument(
-        "--model", type=int, metavar="SCALE", help="a real network instead of repeated pixels"
+        "--model",
+        type=int,
+        metavar="SCALE",
+        help="scale of a network to use instead of repeated pixels",
     )
     parser.add_argument("--json", type=Path, help="file for all results")
-    parser.add_argument("--only", default="", metavar="TEXT", help="paths that hold this text")
     parser.add_argument(
-        "--resume", action="store_true", help="keep what --json holds, and check the others"
+        "--only", default="", metavar="TEXT", help="only check paths that contain this text"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the results in --json, and check the other files",
     )
     args = parser.parse_args()
     if missing := decoders.missing() or metadata.missing():
@@ -48,7 +55,7 @@ def main() -> int:
     check = partial(check_file, largest=args.largest * 1e6, model=args.model)
     every = 0.1 if sys.stderr.isatty() else 60
     bar = tqdm(check_all(paths, check, args.jobs), total=len(paths), unit="file", mininterval=every)
-    with suppress(KeyboardInterrupt):  # which ends it with what there is
+    with suppress(KeyboardInterrupt):  # SIGINT ends the checks and reports the results so far
         for result in bar:
             results.append(result)
             if args.json and len(results) % _SAVED_AFTER == 0:

@@ -1,4 +1,4 @@
-"""A backend that is as fast as can be."""
+"""A trivial, fast backend."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hfdn_deploy.backends import Backend
 
 
 class Repeat(Backend):
-    """Repeats each pixel: what is checked is the way of the pixels, not the network."""
+    """A backend that repeats each pixel, to check how pixels are handled around the network."""
 
     name = "repeat"
     scale = 2
@@ -18,4 +18,4 @@ class Repeat(Backend):
         return np.repeat(np.repeat(lr, self.scale, axis=2), self.scale, axis=3)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing; there is nothing to free."""

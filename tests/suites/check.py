@@ -1,4 +1,4 @@
-"""Upscale one image file and compare what comes of it with what other programs say."""
+"""Upscaling of one image file, and comparison of the results with other programs."""
 
 import logging
 import os
@@ -26,14 +26,15 @@ from tests.suites.results import Result
 from tests.suites.sources import is_damaged, reference
 
 LOSSY_LEVELS = 3.0
-"""How far decoders of one lossy file may be apart, of 255 levels."""
+"""Largest difference between decoders of a lossy file, in levels of 255."""
 CONVERTED_LEVELS = 6.0
-"""How far conversions of CMYK to sRGB may be apart, in levels."""
+"""Largest difference between conversions of CMYK to sRGB, in levels."""
 ENCODED_RMS = {".jpg": 12.0, ".avif": 12.0, ".heic": 12.0, ".jxl": 12.0, ".gif": 32.0}
-"""How far a lossy copy may be from the pixels that it was made of, in levels."""
+"""Largest RMS difference between a lossy copy and its source pixels, in levels."""
 
 _DAMAGED = re.compile(r"damaged|truncated|copy it anew|save it anew|lacks some")
-# Lossy by their nature, or converted from other colours: JPEG's and others' numbers in TIFF.
+# Formats whose decoders apply the orientation; then formats, and TIFF compressions and photometric
+# interpretations, that are lossy or converted from other colours.
 _TURNED_BY_DECODERS = frozenset(("AVIF", "HEIF", "JXL"))
 _LOSSY = frozenset(("JPEG", "WebP")) | _TURNED_BY_DECODERS
 _LOSSY_COMPRESSIONS = {6, 7, 33003, 33005, 34712, 34887, 34892, 50001, 50002}
@@ -43,24 +44,24 @@ _MAGICK = {"HEIF": "heic"}
 
 @dataclass(frozen=True)
 class _Made:
-    """What this project made of a file."""
+    """The results of this project for a file."""
 
     header: Header
     image: Any
-    """As it was read."""
+    """The image as it was read."""
     expected: Any
     """The upscaled image."""
     copies: list[tuple[Path, list[str]]]
-    """What was written, and the warnings of each."""
+    """The written files, each with its warnings."""
 
 
 def check_file(path: Path, largest: float, model: int | None) -> Result:
     """Check one file.
 
     Args:
-        path: of the image.
-        largest: the most pixels that are upscaled.
-        model: a scale of the network that comes with the package; None for repeated pixels.
+        path: image file.
+        largest: largest number of pixels that is upscaled.
+        model: scale of a network of the package; None for repeated pixels.
     """
     result = Result(str(path))
     made = None
@@ -83,14 +84,14 @@ def check_file(path: Path, largest: float, model: int | None) -> Result:
 def _upscale(
     path: Path, scratch: Path, result: Result, largest: float, model: int | None
 ) -> _Made | None:
-    """Upscale to the same format, if it can be written, and to PNG; None if it is not done."""
+    """Upscale to PNG and, if it can be written, to the same format; None if there are no copies."""
     header = read_header(path)
     if header.width * header.height > largest:
         result.outcome = "larger"
         return None
     image = read_image(path)
     if not np.array_equal(open_image(path)[:, :], image, equal_nan=image.dtype.kind == "f"):
-        result.findings.append(("wrong pixels", "read by rows they are others than read whole"))
+        result.findings.append(("wrong pixels", "reading by rows and reading whole differ"))
     suffixes = [kind.suffixes[0] for kind in FORMATS.values() if kind.name == header.format]
     copies: list[tuple[Path, list[str]]] = []
     with Upscaler.load(model) if model else Upscaler(Repeat(), "repeats pixels") as up:
@@ -116,7 +117,7 @@ def _upscale(
 
 
 def _first_frame(path: Path) -> NDArray[np.uint8]:
-    """The first frame of an animated PNG, whose default image may be for older programs alone."""
+    """Return the first frame of an animated PNG, which may differ from its default image."""
     with PIL.Image.open(path) as image:
         image.seek(1 if image.info.get("default_image") else 0)
         return np.asarray(image.convert("RGBA"))
@@ -142,7 +143,7 @@ def _compare(path: Path, made: _Made, result: Result) -> None:
 
 
 def _check_read(path: Path, made: _Made, tags: metadata.Tags, result: Result) -> str:
-    """Compare what was read with what others read, until one agrees; returns what they say."""
+    """Compare the read image with other decoders until one agrees; return their complaints."""
     header, kind = made.header, made.header.format
     own, tolerance, said = canonical(made.image), _tolerance(kind, tags), ""
     found: list[str] = []
@@ -154,7 +155,7 @@ def _check_read(path: Path, made: _Made, tags: metadata.Tags, result: Result) ->
             raise decoders.Unsupported(reason)
         for other in reference(path) or decoders.readings(path.read_bytes(), magick):
             if kind == "BMP" and (own[..., 3] == decoders.FULL).all():
-                other.pixels[..., 3] = decoders.FULL  # a fourth byte is reserved
+                other.pixels[..., 3] = decoders.FULL  # the fourth byte is reserved
             turns = [turned(other.pixels, value) for value in _orientations(kind, tags)]
             texts = [compare(own, pixels, tolerance) for pixels in turns]
             said = said or other.said
@@ -174,16 +175,16 @@ def _check_read(path: Path, made: _Made, tags: metadata.Tags, result: Result) ->
 
 
 def _incomparable(header: Header, tags: metadata.Tags) -> str | None:
-    """Return why the decoders here are no judges of such a file; None if they are."""
+    """Return why the decoders cannot judge a file; None if they can."""
     if header.format == "AVIF" and header.frames > 1:
-        return "which image of a sequence is the first is a matter of opinion"
+        return "programs disagree on which image of a sequence is the first"
     if _LAB & {*tags.get("IFD0:PhotometricInterpretation", [])}:
-        return "ImageMagick takes the numbers of L*a*b* for RGB"
+        return "ImageMagick interprets L*a*b* values as RGB"
     return None
 
 
 def _tolerance(kind: str, tags: metadata.Tags) -> float:
-    """Return by how many levels two decoders of such a file may differ."""
+    """Return the levels by which two decoders of a file may differ."""
     compression, photometric = (
         set(tags.get(f"IFD0:{name}", [])) for name in ("Compression", "PhotometricInterpretation")
     )
@@ -191,7 +192,7 @@ def _tolerance(kind: str, tags: metadata.Tags) -> float:
         return CONVERTED_LEVELS
     if kind in _LOSSY or compression & _LOSSY_COMPRESSIONS or _YCBCR in photometric:
         return LOSSY_LEVELS
-    # Palettes of 16 bits, and colours of 5 or 10, become 8 bits by cutting or by rounding.
+    # Decoders reduce 16-bit palettes, and colours of 5 or 10 bits, by truncation or by rounding.
     fields = kind == "BMP" and {16, 32} & {*tags.get("File:BitDepth", [])}
     premultiplied = 1 in tags.get("IFD0:ExtraSamples", [])
     palette = kind == "TIFF" and _PALETTE in photometric
@@ -199,7 +200,7 @@ def _tolerance(kind: str, tags: metadata.Tags) -> float:
 
 
 def _orientations(kind: str, tags: metadata.Tags) -> list[int]:
-    """Return the orientations that may be applied; one in XMP alone may be left as well."""
+    """Return the orientations that may be applied; an orientation only in XMP is optional."""
     if kind in _TURNED_BY_DECODERS:
         return [1]
     in_exif, in_xmp = (
@@ -210,9 +211,10 @@ def _orientations(kind: str, tags: metadata.Tags) -> list[int]:
 
 
 def _check_copy(target: Path, expected: Any, said: str, result: Result) -> None:
-    """Compare the copy's pixels, by another decoder, with those that it was made of.
+    """Compare the copy's pixels, by another decoder, with its source pixels.
 
-    That decoder's word on the metadata is a finding unless it `said` something of the original's.
+    The decoder's complaints about metadata are findings unless it also complained (`said`) about
+    the original.
     """
     lossy = ENCODED_RMS.get(target.suffix)
     kind = next(kind.name for kind in FORMATS.values() if target.suffix in kind.suffixes)
@@ -229,7 +231,7 @@ def _check_copy(target: Path, expected: Any, said: str, result: Result) -> None:
 
 
 def _check_refusal(path: Path, result: Result) -> None:
-    """Find fault with a file called damaged that other programs read without complaint."""
+    """Add a finding if other programs read a file called damaged without complaint."""
     data = path.read_bytes()
     called_damaged = bool(_DAMAGED.search(result.said))
     try:
@@ -248,7 +250,7 @@ def _check_refusal(path: Path, result: Result) -> None:
 
 
 def magick_kind(data: bytes) -> str:
-    """Return ImageMagick's name of a file's format."""
+    """Return ImageMagick's name for the format of a file."""
     for start, kind in (
         (b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"II", "tiff"), (b"MM", "tiff"),
         (b"RIFF....WEBP", "webp"), (b"BM", "bmp"), (b"GIF8", "gif"), (b"....ftypavi", "avif"),
@@ -261,7 +263,7 @@ def magick_kind(data: bytes) -> str:
 
 @contextmanager
 def captured_stderr() -> Iterator[list[str]]:
-    """Catch what libraries write to the standard error; yields a list that it is added to."""
+    """Catch what libraries write to stderr; yields a list to which the lines are added."""
     written: list[str] = []
     with tempfile.TemporaryFile() as file:
         saved = os.dup(2)
@@ -277,7 +279,7 @@ def captured_stderr() -> Iterator[list[str]]:
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """Catch this project's warnings; yields the list that they are added to."""
+    """Catch this project's warnings; yields a list to which they are added."""
     lines: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """Decoders that share no code with this project's: ImageMagick, tifffile, imagecodecs.
 
-ImageMagick decodes all formats, each by the usual library of it, through code of its own; what it
-does not support is decoded by imagecodecs, or by tifffile if it is a TIFF.
+ImageMagick decodes all formats with the usual library of each, through its own code. Files that it
+does not support are decoded by imagecodecs, or by tifffile if they are TIFFs.
 """
 
 import io
@@ -23,9 +23,9 @@ FULL = 65535
 """The largest value of a decoded pixel."""
 
 _PATIENCE = 300
-"""Seconds that a program has, also on a machine with much else to do."""
+"""Time limit of a program in seconds, generous for a busy machine."""
 
-# What ImageMagick says of metadata, whatever the pixels are like.
+# ImageMagick's warnings about metadata, which say nothing about the pixels.
 _OF_METADATA = re.compile(
     "Unknown field|iCCP|bKGD|gAMA|cHRM|sRGB|keyword|"
     "(tEXt|zTXt|iTXt|pHYs|tIME|hIST|sPLT|eXIf|sBIT|oFFs|sCAL|pCAL): |"
@@ -44,7 +44,7 @@ for name in ("tifffile", "imagecodecs"):
 Pixels = NDArray[Any]
 
 
-class Complaint(Exception):  # noqa: N818 (it is what a program says)
+class Complaint(Exception):  # noqa: N818 (a message of another program)
     """A decoder does not read the file, or reads it with a warning."""
 
 
@@ -57,25 +57,25 @@ class Decoded:
     """The first image of a file."""
 
     pixels: Pixels
-    """(H, W, 4), RGBA from 0 to `FULL` as float64, alpha straight, as they are stored: not turned
-    by the orientation. Floats of a TIFF are times `FULL`."""
+    """(H, W, 4), RGBA with straight alpha, float64 from 0 to `FULL`, as stored, without the
+    orientation applied. Floats of a TIFF are multiplied by `FULL`."""
     said: str = ""
-    """What the decoder says of the file's metadata."""
+    """The decoder's complaints about the file's metadata."""
 
 
 def readings(data: bytes, kind: str) -> Iterator[Decoded]:
-    """Decode a file by each decoder that knows its kind, one after the other.
+    """Decode a file with each decoder that supports its kind, one after the other.
 
     Args:
-        data: the file.
-        kind: its format in lower case, as ImageMagick names it.
+        data: content of the file.
+        kind: ImageMagick's name of the format, in lower case.
 
     Raises:
         Complaint: the file is damaged.
-        Unsupported: none of the decoders knows this kind.
+        Unsupported: no decoder supports this kind.
     """
     decoders = [_magick, *([_OTHERS[kind]] if kind in _OTHERS else [])]
-    # AVIF and HEIC are better there, floats are exact, and short colours fill 8 bits.
+    # The others decode AVIF and HEIC better, keep floats exact and expand short colours to 8 bits.
     if kind in ("avif", "heic") or _is_float_tiff(data, kind) or _is_bmp_of_16_bits(data, kind):
         decoders.reverse()
     refusals = []
@@ -89,13 +89,13 @@ def readings(data: bytes, kind: str) -> Iterator[Decoded]:
 
 
 def decode(data: bytes, kind: str) -> Decoded:
-    """Decode a file as the first of `readings` does; errors as there."""
+    """Decode a file with the first decoder of `readings`; raises the same errors."""
     return next(readings(data, kind))
 
 
 def missing() -> str | None:
-    """Why nothing can be decoded here; None if it can."""
-    # A program of that name may be another's, as GraphicsMagick's is.
+    """Return why nothing can be decoded here; None if decoding is possible."""
+    # GraphicsMagick may install a program of the same name.
     if shutil.which("convert"):
         done = subprocess.run(["convert", "-version"], capture_output=True, timeout=_PATIENCE)
         if done.returncode == 0 and b"ImageMagick" in done.stdout:
@@ -104,13 +104,13 @@ def missing() -> str | None:
 
 
 def _magick(data: bytes, kind: str) -> Decoded:
-    # A PNG's numbers as they are, though a gamma of 1 is another colour space to it.
+    # Keep a PNG's values, although ImageMagick takes a gamma of 1 for another colour space.
     options = ["-set", "colorspace", "sRGB"] if kind == "png" else []
-    options = ["-colorspace", "sRGB"] if kind == "heic" else options  # which it has in YCbCr
-    # A frame on its canvas, which is transparent, as in browsers, not of the background colour.
+    options = ["-colorspace", "sRGB"] if kind == "heic" else options  # HEIC is decoded as YCbCr
+    # A GIF frame goes on a transparent canvas, as in browsers, not on the background colour.
     options = ["-alpha", "set", "-background", "none", "-flatten"] if kind == "gif" else options
     decoded, colour = _convert(data, kind, options)
-    if colour == "CMYK":  # to sRGB by its profile, or else by the formula
+    if colour == "CMYK":  # to sRGB by its profile, or without one by the formula
         with tempfile.NamedTemporaryFile(suffix=".icc") as srgb:
             srgb.write(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
             srgb.flush()
@@ -122,7 +122,7 @@ def _magick(data: bytes, kind: str) -> Decoded:
 
 
 def _convert(data: bytes, kind: str, options: list[str]) -> tuple[Decoded, str]:
-    """Have ImageMagick decode; returns what it wrote and that image's kind of colour."""
+    """Decode with ImageMagick; return the result and the image's colour type."""
     limits = ["-limit", "memory", "2GiB", "-limit", "map", "2GiB"]
     command = ["convert", *limits, f"{kind}:-[0]", *options, "+repage", "-depth", "16", "pam:-"]
     done = subprocess.run(command, input=data, capture_output=True, timeout=_PATIENCE)
@@ -130,7 +130,7 @@ def _convert(data: bytes, kind: str, options: list[str]) -> tuple[Decoded, str]:
     of_pixels = [line for line in lines if not _OF_METADATA.search(line)]
     if of_pixels or not done.stdout:
         text = " | ".join(of_pixels or lines)
-        # It says nothing else of an image that is larger than its policy allows.
+        # The only message for an image that is larger than ImageMagick's policy allows.
         refused = "no images defined" in of_pixels[0] if of_pixels else False
         raise (Unsupported if refused or _UNSUPPORTED.search(text) else Complaint)(text)
     pixels, colour = _pam(done.stdout)
@@ -138,7 +138,7 @@ def _convert(data: bytes, kind: str, options: list[str]) -> tuple[Decoded, str]:
 
 
 def _pam(data: bytes) -> tuple[Pixels, str]:
-    """Decode a PAM (netpbm.sourceforge.net/doc/pam.html); of CMYK the pixels mean nothing."""
+    """Decode a PAM (netpbm.sourceforge.net/doc/pam.html); the pixels of CMYK are meaningless."""
     head, _, values = data.partition(b"ENDHDR\n")
     facts = dict(line.split(b" ", 1) for line in head.splitlines() if b" " in line)
     width, height, depth = (int(facts[name]) for name in (b"WIDTH", b"HEIGHT", b"DEPTH"))
@@ -148,7 +148,7 @@ def _pam(data: bytes) -> tuple[Pixels, str]:
 
 
 def rgba(pixels: Pixels, full: float) -> Pixels:
-    """Return RGBA of a grey, grey and alpha, RGB or RGBA image whose largest value is `full`."""
+    """Convert a grey, grey and alpha, RGB or RGBA image with maximum value `full` to RGBA."""
     values = pixels.astype(np.float64) * (FULL / full)
     values = values.reshape(*values.shape[:2], -1)
     channels = values.shape[2]
@@ -184,7 +184,7 @@ def _tifffile(data: bytes, kind: str) -> Decoded:
                 values = np.moveaxis(values, 0, -1)
             known = page.photometric in (0, 1, 2) and values.dtype.kind in "uf"
             if page.extrasamples and page.extrasamples[0] == 0 and values.ndim == 3:
-                values = values[..., : -len(page.extrasamples)]  # which have no meaning
+                values = values[..., : -len(page.extrasamples)]  # their meaning is unspecified
             if not known or values.ndim > 3 or values.shape[2:] > (4,):
                 raise Unsupported(f"{page.photometric}, {values.dtype}, {values.shape}")
             full = 1.0 if values.dtype.kind == "f" else float(2**page.bitspersample - 1)
@@ -210,7 +210,7 @@ def _imagecodecs(data: bytes, kind: str) -> Decoded:
 
 
 def primary_has_profile(path: Path) -> bool:
-    """Whether the image of a HEIC that is shown has an ICC profile, by libheif's heif-info."""
+    """Return whether a HEIC's primary image has an ICC profile, by libheif's heif-info."""
     done = subprocess.run(["heif-info", path], capture_output=True, timeout=_PATIENCE)
     images = done.stdout.decode(errors="replace").split("\nimage:")
     primary = [text for text in images if "primary" in text.splitlines()[0]]
@@ -224,7 +224,7 @@ def _heif_convert(data: bytes, kind: str) -> Decoded:
         source, target = Path(folder) / "in.heic", Path(folder) / "out.png"
         source.write_bytes(data)
         subprocess.run(["heif-convert", source, target], capture_output=True, timeout=_PATIENCE)
-        if not target.exists():  # or there are several, of which it names none the first
+        if not target.exists():  # or several, with no indication of the first
             raise Unsupported("heif-convert: no image, or several")
         return _magick(target.read_bytes(), "png")
 

@@ -1,9 +1,9 @@
-"""Fetch the packages of packages.txt and unpack their image files.
+"""Fetch the packages in packages.txt and unpack their image files.
 
     python -m tests.suites.fetch build/suites
 
-Debian's sources come through apt-get with lists of its own in that folder, so that nothing of the
-system changes and root is not needed; Python's through unearth, which builds nothing.
+Debian's sources are fetched by apt-get with its own lists in that folder, so that the system is not
+changed and root is not needed; Python's are fetched by unearth, which builds nothing.
 """
 
 import re
@@ -21,13 +21,13 @@ _APT = Path("/etc/apt")
 
 
 def packages(kind: str) -> list[str]:
-    """Return the names of the packages that come from "debian" or "pypi"."""
+    """Return the names of the packages from "debian" or "pypi"."""
     lines = (line.split() for line in PACKAGES.read_text().splitlines() if line[:1] not in "#")
     return [name for place, name in lines if place == kind]
 
 
 def apt_options(folder: Path) -> list[str]:
-    """Return the options with which apt-get knows the sources of the system's own packages."""
+    """Return options that give apt-get the source packages of the system's repositories."""
     sources = folder / "sources"
     for made in (sources, folder / "lists" / "partial", folder / "cache" / "archives" / "partial"):
         made.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def apt_options(folder: Path) -> list[str]:
 
 
 def fetch(folder: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Yield the packages and their archives, which stay in the folder for the next time."""
+    """Yield the packages and their archives, which stay in the folder for the next run."""
     apt = ["apt-get", "-qq", *apt_options(folder / "apt")]
     subprocess.run([*apt, "update"], check=True)
     for name in packages("debian"):
@@ -67,7 +67,7 @@ def fetch(folder: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def unpack(archive: Path, folder: Path) -> int:
-    """Unpack the image files of an archive, and references; return how many images there are."""
+    """Unpack the image files and references of an archive, and return the number of images."""
     count = 0
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         shutil.unpack_archive(archive, scratch, filter=None if archive.suffix == ".zip" else "data")
@@ -84,14 +84,14 @@ def unpack(archive: Path, folder: Path) -> int:
 
 
 def main(folder: Path) -> None:
-    """Fetch all; a package that cannot be had is named, and left out."""
+    """Fetch all packages; a package that cannot be fetched is reported and left out."""
     folder = folder.resolve()
     for name, archives in fetch(folder):
         target = folder / "packages" / name
         if not target.exists():
             target.mkdir(parents=True)
             count = sum(unpack(path, target) for path in archives if path.suffix != ".asc")
-            print(f"{name}: {count} image files" if archives else f"{name}: cannot be had")
+            print(f"{name}: {count} image files" if archives else f"{name}: cannot be fetched")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What exiftool finds in an image and in its upscaled copy, and the differences that are right."""
+"""Tags of an image and of its upscaled copy by exiftool, and the differences that are expected."""
 
 import json
 import re
@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import Any
 
 Tags = dict[str, list[Any]]
-"""Values by group and name, as "IFD0:Make"; a tag may be there more than once."""
+"""Values by group and name, such as "IFD0:Make"; a tag may occur more than once."""
 
 _DENSITIES = (
     ("JFIF:ResolutionUnit", "JFIF:XResolution", "JFIF:YResolution"),
     ("PNG-pHYs:PixelUnits", "PNG-pHYs:PixelsPerUnitX", "PNG-pHYs:PixelsPerUnitY"),
 )
-"""Unit, 0 for none, and values, by the names of the tags."""
+"""Names of the tags for the unit (0 for none) and the two values of a density."""
 _CENTIMETRES = 2
-"""The unit of a JFIF header; a PNG has no such."""
+"""Unit of a JFIF header that a PNG does not have."""
 _JXL = b"\0\0\0\x0cJXL "
 _COMPLAINT = re.compile(r"ExifTool:(Warning|Error)")
 
 
 def missing() -> str | None:
-    """Why no metadata can be read here; None if it can."""
+    """Return why no metadata can be read here; None if it can be read."""
     found = shutil.which("exiftool")
     return None if found else "exiftool is missing: apt-get install libimage-exiftool-perl"
 
 
 def read_tags(paths: Sequence[Path]) -> list[Tags]:
-    """Return the tags of files, numbers as numbers, with unknown and repeated ones."""
+    """Return the tags of files, with numeric values and with unknown and repeated tags."""
     command = ["exiftool", "-j", "-a", "-G1:4", "-n", "-u", "-b", "-charset", "filename=utf8"]
     with tempfile.TemporaryDirectory() as folder:
         names = [str(_legible(path, Path(folder) / f"{i}.jxl")) for i, path in enumerate(paths)]
@@ -45,7 +45,7 @@ def read_tags(paths: Sequence[Path]) -> list[Tags]:
 
 
 def _legible(path: Path, copy: Path) -> Path:
-    """Return the path, or that of a copy without Brotli, which exiftool 12 does not know in JXL."""
+    """Return the path, or of a JXL with Brotli, which exiftool 12 cannot read, a copy without."""
     data = path.read_bytes()
     if not data.startswith(_JXL) or b"brob" not in data:
         return path
@@ -54,7 +54,9 @@ def _legible(path: Path, copy: Path) -> Path:
     place, boxes = 0, []
     while place + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, place)
-        box = data[place : place + size if size > 1 else None]  # 0 and 1: long, and the last
+        box = data[
+            place : place + size if size > 1 else None
+        ]  # 0 and 1 mark long boxes, which come last
         place += len(box)
         if kind == b"brob":
             inside = brotli_decode(box[12:])
@@ -69,14 +71,14 @@ def _grouped(values: dict[str, Any]) -> Tags:
     for name, value in values.items():
         if name != "SourceFile":
             name = re.sub(r":Copy[0-9]+:", ":", name)
-            # Its language is in the name from the second file on.
+            # From the second file on, the name includes the language.
             name = re.sub(r"^(PNG:.*)-[a-z]{2}$", r"\1", name)
             tags.setdefault(name, []).append(value)
     return _plain(tags)
 
 
 def _plain(tags: Tags) -> Tags:
-    """Return tags that are equal where they mean the same."""
+    """Normalise tags, so that equal meanings have equal values."""
     comments = tags.get("File:Comment", [])
     tags["File:Comment"] = [
         b64decode(str(text)[7:]).decode("latin1") if str(text).startswith("base64:") else text
@@ -85,17 +87,17 @@ def _plain(tags: Tags) -> Tags:
     dropped: list[str] = []
     for names in _DENSITIES:
         unit, x, y = (tags.get(name, [None])[0] for name in names)
-        if (unit == 0 and x == y) or x == 0:  # which says nothing
+        if (unit == 0 and x == y) or x == 0:  # carries no information
             dropped += names
         elif unit == _CENTIMETRES:
             tags |= {names[0]: [1], names[1]: [round(x * 2.54)], names[2]: [round(y * 2.54)]}
-    if set(tags.get("PNG:AnimationFrames", [])) == {1}:  # it stands still
+    if set(tags.get("PNG:AnimationFrames", [])) == {1}:  # a still image
         dropped += ["PNG:AnimationFrames", "PNG:AnimationPlays"]
     return {name: values for name, values in tags.items() if values and name not in dropped}
 
 
 def complaint(tags: Tags) -> str | None:
-    """Return what exiftool thinks to be wrong with a file, if anything of weight."""
+    """Return exiftool's complaint about a file, unless it is minor."""
     for name, values in tags.items():
         for value in values:
             if _COMPLAINT.fullmatch(name) and not str(value).startswith("[minor]"):
@@ -105,7 +107,7 @@ def complaint(tags: Tags) -> str | None:
 
 @cache
 def rules() -> list[dict[str, str]]:
-    """Return the rules of expected.toml."""
+    """Return the rules in expected.toml."""
     path = Path(__file__).with_name("expected.toml")
     return list(tomllib.loads(path.read_text())["rule"])
 
@@ -113,12 +115,12 @@ def rules() -> list[dict[str, str]]:
 def differences(
     before: Tags, after: Tags, facts: Collection[str] = (), warnings: Sequence[str] = ()
 ) -> list[str]:
-    """Return the differences that no rule expects, each as "lost TAG: ..." or the like.
+    """Return the differences that no rule expects, each as "lost TAG: ..." or similar.
 
     Args:
         before, after: tags of the image and of its copy.
-        facts: what holds of the copy: "turned", "converted".
-        warnings: lines of the log about it.
+        facts: properties of the copy: "turned", "converted", "bare".
+        warnings: lines of the log about the copy.
     """
     found = []
     for name in sorted(before.keys() | after.keys()):
@@ -142,7 +144,7 @@ def _expects(
     facts: Collection[str],
     warnings: Sequence[str],
 ) -> bool:
-    """Whether a rule says that this difference is right."""
+    """Return whether a rule expects this difference."""
     change, name = text.split(": ")[0].split(" ", 1)
     return (
         bool(re.fullmatch(rule["tags"], name))
@@ -156,7 +158,7 @@ def _expects(
 
 
 def _becomes(rule: dict[str, str], values: Collection[str], after: Tags) -> bool:
-    """Whether all values stand in the tag that the rule names, if it names one."""
+    """Return whether the tag that the rule names, if any, has all values."""
     return "becomes" not in rule or {*values} <= {*map(_text, after.get(rule["becomes"], []))}
 
 

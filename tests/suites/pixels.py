@@ -1,4 +1,4 @@
-"""Comparing pixels."""
+"""Comparison of pixels."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.suites import decoders
 
 
 def turned(pixels: Any, orientation: int) -> Any:
-    """Turn by EXIF's orientation: flipped, then turned by so many quarters (EXIF 2.32, 4.6.4)."""
+    """Apply EXIF's orientation: flip, then turn by quarters (EXIF 2.32, 4.6.4)."""
     flipped, quarters = {
         1: (0, 0), 2: (1, 0), 3: (0, 2), 4: (1, 2), 5: (1, 1), 6: (0, 3), 7: (1, 3), 8: (0, 1),
     }[orientation]  # fmt: skip
@@ -16,20 +16,20 @@ def turned(pixels: Any, orientation: int) -> Any:
 
 
 def canonical(image: Any) -> Any:
-    """Return RGBA as `decoders.decode` does, of an image as this project has it."""
+    """Convert an image of this project to RGBA as in `decoders.Decoded`."""
     full = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
     return decoders.rgba(image, full)
 
 
 def compare(one: Any, other: Any, tolerance: float, *, mean: bool = False) -> str | None:
-    """Return how two images differ; None if they do not by more than so many of 255 levels.
+    """Return how two images differ; None if the difference is within the tolerance.
 
-    Colours count as much as their pixel is opaque.
+    Differences of colours are weighted by the opacity of the pixel.
 
     Args:
-        one, other: (H, W, 4) as of `decoders.decode`.
-        tolerance: in levels, of each value.
-        mean: tolerate that of the root mean square instead.
+        one, other: (H, W, 4) as in `decoders.Decoded`.
+        tolerance: largest difference of any value, in levels of 255.
+        mean: whether the tolerance applies to the root mean square instead.
     """
     if one.shape != other.shape:
         return f"{one.shape[1]}×{one.shape[0]}, not {other.shape[1]}×{other.shape[0]}"

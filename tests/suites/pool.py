@@ -1,4 +1,4 @@
-"""Checking files in processes of their own, so that none can stop the others."""
+"""Checks of files, each in its own process, so that no file can stop the others."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.suites.results import Result
 
 Check = Callable[[Path], Result]
-"""It goes to other processes, so it is one of a module, or a partial of it."""
+"""A function of a module, or a partial of it, because it is sent to other processes."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class _Running:
 def check_all(
     paths: Sequence[Path], check: Check, jobs: int = 2, seconds: float = 600
 ) -> Iterator[Result]:
-    """Check files, `jobs` at a time, and yield the results as they come.
+    """Check files, `jobs` at a time, and yield the results as they complete.
 
-    A crash, and a file that takes longer than so many seconds, is a foreign exception.
+    A crash, or a file that takes longer than `seconds`, counts as a foreign exception.
     """
-    # Its server imports what the check needs once, and has no threads that a fork would lose.
+    # The fork server imports the modules once, and has no threads that a fork would lose.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([getattr(check, "func", check).__module__])
     waiting, running = list(reversed(paths)), list[_Running]()

@@ -1,4 +1,4 @@
-"""What came of files, counted by package."""
+"""Results of files, counted by package."""
 
 import json
 from collections import Counter
@@ -8,26 +8,26 @@ from pathlib import Path
 
 OUTCOMES = {
     "upscaled": "read, upscaled and written",
-    "larger": "has more pixels than are upscaled here",
-    "refused": "refused, and the reason is not damage",
-    "corrupt": "another program complains of the file, too",
-    "unknown": "refused or read, and no other program here knows this kind of file",
-    "crashed": "ended the process, or took too long",
+    "larger": "larger than the images that are upscaled here",
+    "refused": "refused for a reason other than damage",
+    "corrupt": "another program also complains about the file",
+    "unknown": "refused or read, but no other program here supports this kind of file",
+    "crashed": "the process ended or took too long",
 }
 KINDS = {
-    "wrong pixels": "pixels differ from another decoder's, read or written",
+    "wrong pixels": "read or written pixels differ from those of another decoder",
     "foreign exceptions": "an exception that is not HFDNError, a crash, a hang",
-    "metadata": "tags differ that expected.toml does not list",
-    "called damaged": "refused as damaged, and other programs read it without complaint",
-    "stderr": "lines of libraries on the standard error",
-    "left behind": "files that are no outputs",
+    "metadata": "tags differ in a way that expected.toml does not list",
+    "called damaged": "refused as damaged, but other programs read it without complaint",
+    "stderr": "a library wrote to stderr",
+    "left behind": "files other than outputs remain",
 }
-"""Of findings; none should occur."""
+"""Kinds of findings; none should occur."""
 
 
 @dataclass
 class Result:
-    """What came of one file."""
+    """The result of checking one file."""
 
     path: str
     outcome: str = "upscaled"
@@ -35,15 +35,15 @@ class Result:
     said: str = ""
     """The refusal, and the complaint of the other program."""
     findings: list[tuple[str, str]] = field(default_factory=list)
-    """One of `KINDS`, and what was found."""
+    """One of `KINDS`, and a description."""
     compared: bool = False
     """Whether pixels were compared with another decoder's."""
     tags: int = 0
-    """How many tags were compared; none where exiftool complains of the original's."""
+    """Number of compared tags; 0 if exiftool complains about the original."""
 
 
 def by_package(results: Sequence[Result], folder: Path) -> dict[str, Counter[str]]:
-    """Return counts of outcomes and of files with a kind of finding, by the folder below this."""
+    """Return counts of outcomes and of files with each kind of finding, by subfolder."""
     counts: dict[str, Counter[str]] = {}
     for result in results:
         name, *_ = Path(result.path).relative_to(folder).parts
@@ -54,7 +54,7 @@ def by_package(results: Sequence[Result], folder: Path) -> dict[str, Counter[str
 
 
 def table(counts: Mapping[str, Counter[str]]) -> str:
-    """Return the counts as a table in Markdown, with a row for all."""
+    """Return the counts as a Markdown table, with a row for the total."""
     columns = ("files", *OUTCOMES, "compared", "tags", *KINDS)
     rows = [("package", *columns), ("---", *["---:"] * len(columns))]
     total = sum(counts.values(), Counter[str]())
@@ -64,7 +64,7 @@ def table(counts: Mapping[str, Counter[str]]) -> str:
 
 
 def findings(results: Sequence[Result], folder: Path) -> str:
-    """Return a line for each finding: its kind, the file, and what was found."""
+    """Return a line for each finding: its kind, the file, and the description."""
     lines = (
         f"{kind}: {Path(result.path).relative_to(folder)}: {' / '.join(text.splitlines())}\n"
         for result in results
@@ -79,7 +79,7 @@ def save(results: Sequence[Result], path: Path) -> None:
 
 
 def load(path: Path) -> list[Result]:
-    """Return results that were saved, but for files that ended their process; none without any."""
+    """Return the saved results without those of crashes; an empty list if nothing was saved."""
     saved = json.loads(path.read_text()) if path.exists() else []
     results = [Result(**one) for one in saved]
     return [result for result in results if result.outcome != "crashed"]

@@ -1,4 +1,4 @@
-"""Which files are images, whatever this project thinks of them, and what their pixels are."""
+"""Recognition of image files, independent of this project, and reference pixels for some."""
 
 import re
 from configparser import ConfigParser
@@ -16,7 +16,7 @@ RAW = (
     ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".orf",
     ".pef", ".rw2", ".srw",
 )  # fmt: skip
-"""Of cameras: they look like TIFF, which are not what is read, or only as a small preview."""
+"""Raw files of cameras, which look like TIFF but are not read, or only as a small preview."""
 SIGNATURES = re.compile(
     rb"\x89PNG|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF....WEBP|GIF8|BM....\0\0\0\0|"
     rb"\xff\x0a|\0\0\0\x0cJXL |....ftyp(avi[fs]|hei[cfsx]|mif1|msf1)",
@@ -25,7 +25,7 @@ SIGNATURES = re.compile(
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file is one of the kinds that are read, by its name or its content."""
+    """Return whether the file is of a kind that is read, by its name or its content."""
     if path.suffix.lower() in SUFFIXES + RAW:
         return path.suffix.lower() in SUFFIXES
     with path.open("rb") as file:
@@ -34,38 +34,38 @@ def is_image(path: Path) -> bool:
 
 DAMAGED = (
     "*/bmp/b/*",  # bmpsuite: "bad"
-    # Animations that Pillow's tests want refused, with a default image that is intact.
+    # Animations that Pillow's tests expect to be refused; their default image is intact.
     *(f"*/apng/{name}.png" for name in ("chunk_no_fdat", "chunk_repeat_fctl", "sequence_*")),
     "*/apng/syntax_num_frames_high.png",
 )
-"""Files that are damaged on purpose, though other programs show something without complaint."""
+"""Files that are damaged on purpose, although other programs read them without complaint."""
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether the file is known to be damaged on purpose."""
+    """Return whether the file is known to be damaged on purpose."""
     return any(path.match(pattern) for pattern in DAMAGED)
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the image files in a folder and those below it, sorted."""
+    """Return the image files in a folder and its subfolders, sorted."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and is_image(path)]
 
 
 def is_reference(path: Path) -> bool:
-    """Whether the file says what pixels an image of gif-test-suite has."""
+    """Return whether the file holds reference pixels for an image of gif-test-suite."""
     return path.match("gif-test-suite/*.conf") or path.match("gif-test-suite/*.rgba")
 
 
 FRAMES_OF_THEIR_OWN = ("images-overlap.gif", "dispose-restore-previous.gif")
-"""Images of gif-test-suite that cover one another without a delay: the suite, as GIF89a has it,
-shows the last alone; browsers, and decoders, show each."""
+"""Images of gif-test-suite whose frames cover one another without a delay: the suite shows only the
+last frame, as GIF89a says; browsers and decoders show each."""
 
 
 def reference(path: Path) -> list[Decoded]:
-    """Return the first frame of an image of gif-test-suite by the suite itself; empty for others.
+    """Return the reference of the first frame of an image of gif-test-suite; empty for others.
 
-    Who made the suite decides over decoders, which are apart on what no frame covers, and on
-    images that make up one.
+    The suite takes precedence over decoders, which disagree on pixels that no frame covers and on
+    frames that make up one image.
     """
     config = ConfigParser()
     if not path.match("gif-test-suite/*.gif") or not config.read(path.with_suffix(".conf")):

@@ -1,4 +1,4 @@
-"""The harness finds nothing in good files, and each kind of fault when one is made."""
+"""The harness finds nothing in good files, and finds each kind of injected fault."""
 
 import os
 import re
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def image(photo, tmp_path):
-    """A JPEG of 32×24 pixels that is turned, with a profile."""
+    """Return a JPEG of 32×24 pixels with an orientation and a profile."""
     path = tmp_path / "photo.jpg"
     Image.fromarray(photo[:24, :32]).save(path, exif=exif(6), icc_profile=SRGB, dpi=(72, 72))
     return path
@@ -58,7 +58,7 @@ def test_the_pixels_of_each_format_are_compared(suffix, photo, tmp_path):
 
 def test_what_no_frame_of_a_gif_covers_is_transparent(tmp_path):
     still = Image.new("P", (4, 4), 1)
-    still.putpalette([255, 255, 255, 255, 0, 0])  # the background's colour is the first
+    still.putpalette([255, 255, 255, 255, 0, 0])  # the background is the first colour
     still.save(tmp_path / "a.gif")
     data = bytearray((tmp_path / "a.gif").read_bytes())
     data[6:10] = b"\x06\0\x06\0"

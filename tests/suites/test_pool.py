@@ -1,4 +1,4 @@
-"""Whatever a file does to the process that checks it, the others are checked."""
+"""Files are checked whatever another file does to the process that checks it."""
 
 import os
 import time

@@ -14,12 +14,12 @@ def test_what_is_no_rate(tmp_path, capsys, command, rate):
     assert f"argument --rate: '{rate}' is not a number above 0" in said
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is available")
 @pytest.mark.parametrize("command", ["--scale 2 --output", "ablate --output", "session a b 1 run"])
 def test_a_device_that_is_not_here(tmp_path, capsys, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     words = command.removesuffix(" run").split() + (["run"] if command.endswith("put") else [])
     assert main([*words, "--device", "cuda"]) == 4
     error = capsys.readouterr().err
-    assert error == "error: PyTorch finds no CUDA device here; leave out --device cuda.\n"
+    assert error == "error: PyTorch finds no CUDA device; leave out --device cuda.\n"
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Runs by the clock, the slim state, the session of three scales and publishing."""
+"""Runs by the clock, the compact state, the session of three scales, and publishing."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def patches(image):
 
 
 def ticking(seconds):
-    """A clock that is read once at the start, twice for the log, and then after each step."""
+    """Return a clock for a run that reads it at the start, twice for the log, and each step."""
     times = iter(np.arange(0, 1e6, seconds))
     return lambda: float(next(times))
 
@@ -72,7 +72,7 @@ def test_a_state_has_at_most_nine_megabytes(tmp_path, image, scale, name):
 
 @pytest.mark.parametrize("name", ["paper", "fast"])
 def test_a_resume_changes_no_number(tmp_path, image, patches, name):
-    """A run goes on from what it saved, rounded to 16 bits, and so does its resume."""
+    """A run continues from its saved state, rounded to 16 bits, exactly as its resume does."""
     recipe = replace(RECIPES[name], steps=14, batch=2, patch=48, ssim=0.0, bf16=False)
     whole = Trainer(initial_network(4, None, 0), recipe, tmp_path / "whole")
     expected = whole.run(patches, [image], every=12)
@@ -88,7 +88,7 @@ def test_a_resume_changes_no_number(tmp_path, image, patches, name):
 
 
 def test_a_session_resumes_a_run_of_another_recipe(tmp_path, image, patches):
-    """A GPU with larger batches goes on where a CPU stopped, and with fp32 where bf16 did."""
+    """A GPU with larger batches continues a run of a CPU, and fp32 continues a run of bf16."""
     Trainer(initial_network(4, None, 0), replace(TINY, steps=1), tmp_path).run(
         patches, [image], every=1
     )
@@ -154,7 +154,7 @@ def test_gpu_train_trains_and_resumes_every_scale(tmp_path, image):
         )
         lines = done.stdout.splitlines()
         assert [line.split(":")[0] for line in lines] == ["×2", "×3", "×4"]
-        assert all("dB held out" in line for line in lines)
+        assert all("dB on held-out images" in line for line in lines)
         records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
         steps.append({record["scale"]: record["step"] for record in records})
         assert all(math.isfinite(record["validation_psnr"]) for record in records)
@@ -163,7 +163,7 @@ def test_gpu_train_trains_and_resumes_every_scale(tmp_path, image):
         run = output / f"x{scale}"
         assert (run / "state.pt").stat().st_size <= LARGEST_STATE
         assert load_checkpoint(run / f"hfdn_x{scale}.safetensors").config.scale == scale
-    # Few enough and small enough to bring back from another machine in one go.
+    # Small enough to copy back from another machine at once.
     files = [path for path in output.rglob("*") if path.is_file()]
     assert len(files) == 7
     assert sum(path.stat().st_size for path in files) < 40_000_000

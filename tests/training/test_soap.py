@@ -1,4 +1,4 @@
-"""The optimiser against the formulas of its papers, written out for one tensor."""
+"""The optimiser compared with the formulas of its papers, written out for one tensor."""
 
 import math
 
@@ -19,7 +19,7 @@ def parameters():
 def set_gradients(weights, step):
     torch.manual_seed(100 + step)
     for weight in weights:
-        # Rows of unequal size, for eigenvalues that are apart.
+        # Rows of unequal size give distinct eigenvalues.
         size = torch.linspace(0.1, 2, len(weight)).view(-1, *[1] * (weight.ndim - 1))
         weight.grad = torch.randn_like(weight) * size
 
@@ -80,7 +80,7 @@ def test_soap_is_that_of_the_paper():
 
 @pytest.mark.parametrize("refresh", [None, 3])
 def test_without_bases_it_is_adam(refresh):
-    """Adam moves all weights so, SOAP those that have one dimension, from its second step on."""
+    """Without SOAP all weights use Adam; in SOAP 1-D weights do, from the second step."""
     weights = parameters()
     chosen = weights if refresh is None else weights[-1:]
     copies = [torch.nn.Parameter(weight.detach().clone()) for weight in chosen]
@@ -99,7 +99,7 @@ def test_without_bases_it_is_adam(refresh):
 
 
 def test_a_loaded_state_goes_on_as_the_saved_one():
-    """16 bits and inferred covariances change the way of twenty steps by less than 15 %."""
+    """16 bits and estimated covariances change the path of twenty steps by less than 15 %."""
     weights = parameters()
     optimiser = Optimiser(weights, BETAS, refresh=10)
     for step in range(31):

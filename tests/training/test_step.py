@@ -1,4 +1,4 @@
-"""What a CUDA graph demands of a step, checked without a GPU."""
+"""Requirements of a CUDA graph on a step, checked without a GPU."""
 
 from contextlib import contextmanager
 
@@ -13,7 +13,7 @@ from training.loop import Trainer
 from training.recipe import FAST, RECIPES
 from training.step import WARM_UP, Step
 
-# Operations whose result or shape the host must wait for.
+# Operations that make the host wait for a result or a shape.
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero")
 
 
@@ -36,7 +36,7 @@ def test_a_step_does_not_wait_for_the_device(tmp_path, name):
     image = np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8)
     patches = Patches([image], 4, 96, "cpu")
     where, total = patches.draw(1, 0, 0), torch.zeros(())
-    for _ in range(2):  # SOAP's first step, which finds its bases, may wait
+    for _ in range(2):  # SOAP's first step sets the bases, and may wait
         trainer.optimiser.prepare(1e-3)
         trainer._learn(patches, where, total)
     with NoWaiting():
@@ -48,7 +48,7 @@ def test_a_step_does_not_wait_for_the_device(tmp_path, name):
 
 
 def test_a_step_keeps_its_tensors(tmp_path):
-    """A graph repeats its work on the addresses that it was captured with."""
+    """A graph repeats its work on the addresses that it captured."""
     trainer = Trainer(initial_network(4, None, 0), FAST, tmp_path)
     stacks = trainer.optimiser.stacks
 

@@ -76,7 +76,7 @@ def test_batches_repeat_with_seed_and_step_and_differ_else(images):
 
 
 def test_all_symmetries_and_all_images_occur():
-    # Patches as large as the image can differ by their symmetry alone.
+    # Patches as large as the image can only differ by their symmetry.
     image = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)
     image = (image * 251 % 256).astype(np.uint8)
     patches = Patches([image], 2, 48, "cpu")
@@ -90,7 +90,7 @@ def test_large_images_are_drawn_by_area():
     small, large = np.full((48, 48), 10, np.uint8), np.full((96, 144), 200, np.uint8)
     patches = Patches([small, large], 4, 48, "cpu")
     _, hr = patches.cut(patches.draw(2000, 0, 0))
-    # Corner positions on the LR grid: one, and 13 times 25.
+    # Positions of a patch's corner on the LR grid: 1 in one image, 13 × 25 in the other.
     assert (hr[:, 0, 0, 0] < 0.5).float().mean() == pytest.approx(1 / 326, abs=0.005)
 
 
@@ -103,17 +103,17 @@ def test_folders(tmp_path, images, photo):
     assert (len(training), len(validation)) == (63, 1)
     np.testing.assert_array_equal(training[0], [[16, 235]])
     np.testing.assert_array_equal(training[1], luma8(photo))
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         load_folders([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no image below"):
+    with pytest.raises(InputError, match="no images below"):
         load_folders([tmp_path / "empty"])
 
 
 def test_ssim_is_that_of_the_protocol(images):
     a = images[2]
     b = to_levels(a + np.random.default_rng(0).normal(0, 12, a.shape))
-    # The protocol leaves out nothing but partial windows, as a valid convolution does.
+    # The protocol leaves out only partial windows, like a valid convolution.
     tensors = [torch.from_numpy(x / 255).float()[None, None] for x in (a, b)]
     assert ssim(*tensors).item() == pytest.approx(numpy_ssim(a, b), abs=1e-4)
 
@@ -139,7 +139,7 @@ def test_the_psnr_loss_counts_each_patch_by_its_logarithm():
 
 @pytest.mark.slow
 def test_a_short_run_relearns_the_last_layers(images, tmp_path):
-    """From bicubic (last layers at zero, the features behind them trained) to well above."""
+    """Last layers start at zero, which gives bicubic, before trained features; PSNR rises."""
     network = load_checkpoint(ROOT / "checkpoints" / "hfdn_x4.safetensors")
     for head in network.ordered_heads:
         torch.nn.init.zeros_(head.last.weight)
@@ -155,7 +155,7 @@ def test_a_short_run_relearns_the_last_layers(images, tmp_path):
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["step"] == 40
-    # Another memory layout sums in another order, and a pixel may round the other way.
+    # Another memory layout sums in another order, so a pixel may round differently.
     assert record["validation_psnr"] == pytest.approx(validate(saved, validation), abs=1e-3)
 
 
@@ -223,7 +223,7 @@ def test_ablation_trains_each_distinct_network_once(tmp_path, images, capsys):
     arguments += ["--steps", "1", "--batch", "1", "--seeds", "1", "--device", "cpu"]
     assert main(["ablate", *arguments]) == 0
     table = capsys.readouterr().out
-    # Four, three and three rows share the full network.
+    # The tables of four, three and three rows share the full network.
     names = ["full", "attention-none", "attention-ca", "attention-sa", "dense-plain"]
     names += ["dense-concat", "supervision-d", "supervision-s+d"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"{n}-0" for n in names)
@@ -238,7 +238,7 @@ def test_ablation_table_says_what_is_real():
     results = {config: [30.0, 30.02] for config in networks}
     results[HFDNConfig(4, attention="none")] = [29.9, 29.92]
     table = markdown(results).splitlines()
-    # Pooled standard deviation 0.01414, standard error of a difference of two means the same.
+    # The pooled standard deviation and the standard error of a difference are both 0.01414.
     assert "| none | 29.900, 29.920 | 29.910 | -0.100 ± 0.028 | yes |" in table
     assert "| ca | 30.000, 30.020 | 30.010 | +0.000 ± 0.028 | no |" in table
     assert "| ca+sa | 30.000, 30.020 | 30.010 |  |  |" in table
@@ -251,11 +251,11 @@ def read_log(folder):
 
 @pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_losses(tmp_path, images):
-    """SIGKILL at any moment costs the steps since the last save and changes no number."""
+    """SIGKILL at any moment loses the steps since the last save and changes no number."""
     (tmp_path / "data").mkdir()
     for i, image in enumerate(images[:2]):
         write_image(tmp_path / "data" / f"{i}.png", image[:200, :200])
-    for i in range(2, 65):  # one of 64 is held out
+    for i in range(2, 65):  # one image in 64 is held out
         write_image(tmp_path / "data" / f"{i:02}.png", images[0][:40, :40])
     arguments = "--scale 4 --steps 12 --batch 2 --every 2 --fp32 --recipe fast --device cpu"
     command = [sys.executable, "-m", "training", *arguments.split(), "--data", tmp_path / "data"]

@@ -9,6 +9,6 @@ def load(path):
 
     def run(image):
         net.setInput(image)
-        return np.rint(net.forward()).astype(np.uint8)  # cv2 4 gives floats
+        return np.rint(net.forward()).astype(np.uint8)  # cv2 4 returns floats
 
     return run

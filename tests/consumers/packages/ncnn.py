@@ -1,4 +1,4 @@
-"""What pnnx makes of a graph of floats, in planes. The package pnnx itself imports torch."""
+"""ncnn, on planar float graphs converted by pnnx's program (pnnx's Python package needs torch)."""
 
 import subprocess
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ def load(path):
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
     if net.load_param(str(graph.with_suffix(".ncnn.param"))):
-        raise ValueError("ncnn cannot read what pnnx wrote")
+        raise ValueError("ncnn cannot read the output of pnnx")
     net.load_model(str(graph.with_suffix(".ncnn.bin")))
 
     def run(image):

@@ -1,8 +1,8 @@
 import sys
 from unittest.mock import MagicMock
 
-# Its NMS and RoIAlign alone, which no graph here has, need torchvision, which a CPU build of torch
-# may not fit.
+# Only NMS and RoIAlign, which no graph here has, need torchvision, which may not match a CPU build
+# of torch.
 sys.modules["torchvision"] = sys.modules["torchvision.ops"] = MagicMock()
 
 import torch  # noqa: E402

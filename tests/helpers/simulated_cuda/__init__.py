@@ -1,16 +1,16 @@
 """A simulated GPU: a test double for CUDA and for the half of TensorRT that runs engines.
 
-It takes the place of every function of `cuda.bindings.runtime` and `cuda.bindings.driver`, and of
-`tensorrt_rtx_bindings.Runtime`; engines are built by the real builder, which needs no GPU, and
-their outputs are computed by ONNX Runtime. It is stricter than a GPU:
+It replaces every function of `cuda.bindings.runtime` and `cuda.bindings.driver`, and
+`tensorrt_rtx_bindings.Runtime`. Engines are built by the real builder, which needs no GPU, and
+their outputs are computed by ONNX Runtime. The simulation is stricter than a GPU:
 
-- Work that is enqueued runs only when somebody waits for its stream or for an event behind it, so
-  a missing wait always shows. Work that conflicts with unordered work in memory is a violation.
-- Addresses on the device are never given out twice. Memory is filled with NaN.
+- Enqueued work runs only when the host waits for its stream or for a later event, so a missing
+  wait always shows. A memory conflict between unordered work is a violation.
+- Device addresses are never reused. Memory is filled with NaN.
 - Calls that are illegal while a stream captures fail and invalidate the capture.
-- `SimulatedGpu.fail` makes any call fail, once or for good.
+- `SimulatedGpu.fail` makes any call fail, once or permanently.
 
-What a GPU would leave undefined is noted in `SimulatedGpu.violations`.
+Behaviour that is undefined on a GPU is recorded in `SimulatedGpu.violations`.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ __all__ = ["Driver", "Runtime", "SimulatedGpu", "simulated_gpu"]
 
 @contextmanager
 def simulated_gpu() -> Iterator[SimulatedGpu]:
-    """Give this process a simulated GPU while the block runs."""
+    """Replace CUDA and TensorRT by a simulated GPU while the block runs."""
     gpu = SimulatedGpu()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hfdn_deploy.cuda.runtime._lost", gpu.lost)

@@ -20,7 +20,7 @@ class Driver:
         self._gpu = gpu
 
     def status(self, failure: Any) -> Any:
-        """See `Double.status`; both modules number theirs alike."""
+        """See `Double.status`; both modules use the same numbers."""
         return driver.CUresult(int(failure))
 
     def enter(self, name: str) -> None:
@@ -47,7 +47,7 @@ class Driver:
 
     def cuDevicePrimaryCtxRetain(self, dev: Any) -> Any:
         if not self._gpu.primary:
-            self._gpu.violate("a second context is made on the device")
+            self._gpu.violate("a second context is created on the device")
         return driver.CUcontext(PRIMARY)
 
     def cuDevicePrimaryCtxRelease(self, dev: Any) -> None:

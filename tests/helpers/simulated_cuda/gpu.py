@@ -1,4 +1,4 @@
-"""The state of a simulated GPU, its rules for captures, and the failures injected into it."""
+"""The state of a simulated GPU, its rules for captures, and its injected failures."""
 
 import threading
 from collections import Counter
@@ -18,13 +18,13 @@ Status = real.cudaError_t
 Mode = real.cudaStreamCaptureMode
 
 PRIMARY = 0xC0DE
-"""Handle of the context that the runtime makes by itself."""
+"""Handle of the context that the runtime creates by itself."""
 LEGACY, PER_THREAD = 1, 2
-"""Streams that always exist; 0 is the legacy one, too."""
+"""Streams that always exist; 0 also means the legacy stream."""
 
 
 class CudaFailure(Exception):  # noqa: N818 (a status, not an error of the test)
-    """A simulated call ends with this status."""
+    """The failure of a simulated call, with its status."""
 
     def __init__(self, status: Any) -> None:
         super().__init__(status)
@@ -33,24 +33,24 @@ class CudaFailure(Exception):  # noqa: N818 (a status, not an error of the test)
 
 @dataclass(frozen=True)
 class Fault:
-    """A failure of one call."""
+    """An injected failure of one call."""
 
     sticky: bool
-    """Whether all later calls fail, too."""
+    """Whether all later calls also fail."""
 
 
 class SimulatedGpu:
-    """One GPU of a process; its functions are in `Runtime`, `Driver` and `tensorrt`."""
+    """The GPU of a process; its functions are in `Runtime`, `Driver` and `tensorrt`."""
 
     def __init__(self, total: int = 8 << 30) -> None:
         self.lock = threading.RLock()
         self._total = total
         self.lost: list[str] = []
-        """Why CUDA needs a restart of the process, as `hfdn_deploy.cuda` keeps it."""
+        """Reasons why CUDA needs a restart of the process, as in `hfdn_deploy.cuda`."""
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew, as in a new process."""
+        """Reset the state, as in a new process."""
         self.lost.clear()
         self.memory = Memory(self._total)
         self.schedule = Schedule(self.violate)
@@ -59,50 +59,50 @@ class SimulatedGpu:
         self.graphs: dict[int, list[Work]] = {}
         self.execs: dict[int, GraphExec] = {}
         self.objects: Counter[str] = Counter()
-        """Objects of TensorRT that live, by kind."""
+        """Number of live TensorRT objects, by kind."""
         self.runs: list[tuple[str, tuple[int, ...]]] = []
-        """Inferences that were computed: "plain" or "graph", and the shape of the image."""
+        """Computed inferences: "plain" or "graph", and the shape of the image."""
         self.contexts = {PRIMARY}
         self.primary = False
-        """Whether the primary one was ever current, which makes it."""
+        """Whether the primary context exists, because it was current before."""
         self.started = False
-        """Whether the runtime has been called, which starts the driver."""
+        """Whether a call of the runtime has started the driver."""
         self.target = (8, 9)
         """Compute capability."""
         self.violations: list[str] = []
         self.calls: list[str] = []
-        """Every call, in order; `fail` counts from the first one on."""
+        """Every call, in order."""
         self.sticky: Any = None
-        """The status of all calls since the context broke."""
+        """Status of all calls since the context became unusable."""
         self._faults: dict[int, Fault] = {}
         self._defaults: dict[tuple[int, int], Stream] = {}
         self._handles = count(0x1000, 16)
         self._local = threading.local()
 
     def violate(self, text: str) -> None:
-        """Note something that a GPU would leave undefined."""
+        """Record behaviour that is undefined on a GPU."""
         self.violations.append(text)
 
     def fail(self, number: int, *, sticky: bool = False) -> None:
         """Make a call fail.
 
         Args:
-            number: of the call, from 1 for the next one.
-            sticky: whether all later calls fail as well, as after a kernel that broke its context.
+            number: number of the call; 1 is the next call.
+            sticky: whether all later calls also fail, as after a kernel that broke its context.
         """
         self._faults[len(self.calls) + number] = Fault(sticky)
 
     @property
     def unmet(self) -> bool:
-        """Whether an injected failure has not happened, as there were not so many calls."""
+        """Return whether an injected failure is still pending, for lack of calls."""
         return bool(self._faults)
 
     def forget_faults(self) -> None:
-        """Let what has not failed yet succeed."""
+        """Remove the pending failures."""
         self._faults.clear()
 
     def entered(self, name: str) -> Any:
-        """Count a call; returns the status that it must fail with, or None."""
+        """Count a call and return the status with which it must fail, or None."""
         self.calls.append(name)
         fault = self._faults.pop(len(self.calls), None)
         if fault and fault.sticky:
@@ -113,14 +113,14 @@ class SimulatedGpu:
         return Status.cudaErrorMemoryAllocation if memory else Status.cudaErrorUnknown
 
     def new(self, kept: dict[int, U], value: U) -> int:
-        """Keep an object under a new handle."""
+        """Store an object under a new handle and return the handle."""
         handle = next(self._handles)
         kept[handle] = value
         return handle
 
     @property
     def context(self) -> int:
-        """The context that is current in this thread; 0 for none."""
+        """The current context of this thread, or 0."""
         return int(getattr(self._local, "context", 0))
 
     @context.setter
@@ -129,17 +129,17 @@ class SimulatedGpu:
         self.primary = self.primary or handle == PRIMARY
 
     def destroy(self, context: int) -> None:
-        """Destroy a context that was not made by the runtime, with all memory allocated in it."""
+        """Destroy a context that the runtime did not create, with all of its memory."""
         self.contexts.remove(context)
         for pinned, blocks in ((False, self.memory.device), (True, self.memory.pinned)):
             for pointer in [each for each in blocks if blocks[each].context == context]:
                 self.memory.free(pointer, pinned=pinned)
 
     def stream(self, handle: Any) -> Stream:
-        """A stream of the current context.
+        """Return a stream of the current context.
 
         Raises:
-            CudaFailure: it does not exist, was destroyed, or is another context's.
+            CudaFailure: the stream does not exist, was destroyed, or belongs to another context.
         """
         number = int(handle) or LEGACY
         if number in (LEGACY, PER_THREAD):
@@ -150,12 +150,12 @@ class SimulatedGpu:
         return self._defaults.setdefault((number, self.context), Stream(self.context))
 
     def all_streams(self) -> list[Stream]:
-        """Those of the current context."""
+        """Return the streams of the current context."""
         streams = [*self.streams.values(), *self._defaults.values()]
         return [each for each in streams if each.context == self.context]
 
     def event(self, handle: Any) -> Event:
-        """An event of the current context; raises as `stream`."""
+        """Return an event of the current context; raises like `stream`."""
         return self._owned(self.events, int(handle))
 
     def _owned(self, kept: dict[int, T], handle: int) -> T:
@@ -165,7 +165,7 @@ class SimulatedGpu:
         return found
 
     def enqueue(self, stream: Stream, work: Work, *after: Work | None) -> None:
-        """Put work into a stream, or into the graph that is captured from it."""
+        """Add work to a stream, or to the graph that is captured from it."""
         if stream.capture:
             if stream.capture.invalid:
                 raise CudaFailure(Status.cudaErrorStreamCaptureInvalidated)
@@ -185,11 +185,11 @@ class SimulatedGpu:
         stream.last = work
 
     def captures(self) -> list[Capture]:
-        """Those under way in the current context."""
+        """Return the captures in progress in the current context."""
         return [each.capture for each in self.all_streams() if each.capture]
 
     def check_unsafe(self) -> None:
-        """Raise CudaFailure if captures forbid a call that may synchronise or allocate."""
+        """Raise CudaFailure if a capture forbids a call that may synchronise or allocate."""
         mine = [
             each
             for each in self.captures()
@@ -209,7 +209,7 @@ class SimulatedGpu:
             raise CudaFailure(status)
 
     def leaks(self) -> dict[str, int]:
-        """What was made and is not gone, by kind."""
+        """Return the number of objects that still exist, by kind."""
         found = {
             "device bytes": self.memory.used,
             "pinned blocks": len(self.memory.pinned),

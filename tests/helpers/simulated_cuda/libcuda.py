@@ -1,6 +1,6 @@
 """The functions of CUDA's driver library that PyCUDA calls, on a simulated GPU.
 
-PyCUDA is native code, so they are compiled: each calls the Python function that is set for it.
+PyCUDA is native code, so the functions are compiled; each calls a Python function.
 """
 
 # ruff: noqa: N802
@@ -22,7 +22,7 @@ from cuda.bindings import runtime
 
 from tests.helpers.simulated_cuda.gpu import PRIMARY, SimulatedGpu, Status
 
-# None of them has more than four arguments. Where no function is set, CUDA is "deinitialized".
+# No function has more than four arguments. Without a Python function it returns "deinitialized".
 _C = """
 #include <stddef.h>
 typedef int (*function)(size_t, size_t, size_t, size_t);
@@ -40,7 +40,7 @@ def libcuda(gpu: SimulatedGpu) -> Iterator[None]:
     """Let PyCUDA use a simulated GPU while the block runs.
 
     Raises:
-        ImportError: PyCUDA was linked to a driver library that is not there.
+        ImportError: PyCUDA was linked to a driver library that does not exist.
         OSError: there is no C compiler.
     """
     library, double = _library(), LibCuda(gpu)
@@ -57,7 +57,7 @@ def libcuda(gpu: SimulatedGpu) -> Iterator[None]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """The functions, compiled, in which PyCUDA's native code, loaded here too, finds its own."""
+    """Compile the functions and load them with PyCUDA's native code, which resolves to them."""
     code = _C + "\n".join(f"FUNCTION({name})" for name in _names())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "functions.so")
@@ -78,7 +78,7 @@ def _names() -> list[str]:
 
 
 def _answering(gpu: SimulatedGpu, name: str, function: Callable[..., Any]) -> Callable[..., int]:
-    """A function that returns a status; most of the driver's need a current context."""
+    """Return a function that returns a status; most driver functions need a current context."""
 
     def answer(*arguments: int) -> int:
         if not gpu.context and not name.startswith(_WITHOUT_CONTEXT):
@@ -94,13 +94,13 @@ def _write(address: int, value: int, kind: Any = ctypes.c_size_t) -> None:
 
 
 class LibCuda:
-    """The functions, each with four numbers, its own arguments first; None is success."""
+    """The functions, each with four integers, own arguments first; None means success."""
 
     def __init__(self, gpu: SimulatedGpu) -> None:
         self._gpu = gpu
         self._handles = count(PRIMARY + 1)
         self._below: list[int] = []
-        """The stack of contexts without the current one, of the thread that pushes some."""
+        """Contexts below the current one on the stack of the thread that pushes contexts."""
         self._text = ctypes.create_string_buffer(100)
 
     def cuInit(self, *_: int) -> None:
@@ -162,5 +162,5 @@ class LibCuda:
         return runtime.cudaMemcpy(to, source, size, _Kind.cudaMemcpyDeviceToHost)
 
     def cuMemcpyDtoD_v2(self, to: int, source: int, size: int, _: int) -> Any:
-        # It may return before it is done.
+        # Asynchronous: the call may return before the copy is done.
         return runtime.cudaMemcpyAsync(to, source, size, _Kind.cudaMemcpyDeviceToDevice, 0)

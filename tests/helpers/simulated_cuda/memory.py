@@ -1,4 +1,4 @@
-"""Simulated memory: device addresses that are never used twice, and page-locked memory."""
+"""Simulated memory: device addresses that are never reused, and page-locked memory."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A read of what nobody wrote gives NaN in every floating-point type.
+# Unwritten memory reads as NaN in every floating-point type.
 _POISON = 0xFF
 _ALIGNMENT = 512
 
@@ -24,7 +24,7 @@ class Block:
 
     @cached_property
     def data(self) -> NDArray[np.uint8]:
-        """Its bytes; memory on the device takes none of the host's until it is used."""
+        """The bytes of the block; device memory takes host memory only when used."""
         return np.full(self.size, _POISON, np.uint8)
 
 
@@ -36,7 +36,7 @@ class Span:
     size: int
 
     def overlaps(self, other: "Span") -> bool:
-        """Whether they share a byte."""
+        """Return whether the spans share a byte."""
         return (
             self.pointer < other.pointer + other.size and other.pointer < self.pointer + self.size
         )
@@ -49,17 +49,17 @@ class Memory:
         self.total = total
         self.device: dict[int, Block] = {}
         self.pinned: dict[int, Block] = {}
-        # The host may still touch page-locked memory that was freed; it then finds poison.
+        # Keeps freed page-locked memory readable by the host, filled with poison.
         self._freed: list[Block] = []
-        self._next = 1 << 48  # where the host has no memory
+        self._next = 1 << 48  # addresses that the host does not use
 
     @property
     def used(self) -> int:
-        """Bytes of the device that are allocated."""
+        """Allocated bytes on the device."""
         return sum(block.size for block in self.device.values())
 
     def allocate(self, size: int, context: int, *, pinned: bool) -> int | None:
-        """Return the address of new memory; None if the device has not so much."""
+        """Return the address of new memory, or None if the device does not have enough."""
         if pinned:
             block = Block(0, size, pinned, context)
             block.pointer = block.data.ctypes.data
@@ -73,7 +73,7 @@ class Memory:
         return pointer
 
     def free(self, pointer: int, *, pinned: bool) -> Block | None:
-        """Free memory; returns what it was, None if there is no such allocation."""
+        """Free memory and return its block, or None if there is no such allocation."""
         block = (self.pinned if pinned else self.device).pop(pointer, None)
         if block and pinned:
             block.data[:] = _POISON
@@ -81,7 +81,7 @@ class Memory:
         return block
 
     def find(self, span: Span) -> Block | None:
-        """The allocation that bytes lie in, all of them."""
+        """Return the allocation that contains the whole span, if any."""
         for block in chain(self.device.values(), self.pinned.values()):
             if block.pointer <= span.pointer and (
                 span.pointer + span.size <= block.pointer + block.size
@@ -90,10 +90,10 @@ class Memory:
         return None
 
     def view(self, span: Span) -> NDArray[np.uint8]:
-        """The bytes themselves.
+        """Return a view of the bytes.
 
         Raises:
-            LookupError: they were freed, or are not all of one allocation.
+            LookupError: the bytes were freed, or do not belong to one allocation.
         """
         block = self.find(span)
         if block is None:
@@ -102,6 +102,6 @@ class Memory:
         return block.data[start : start + span.size]
 
     def array(self, span: Span, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """The same as an array that shares them."""
+        """Return an array that shares the bytes."""
         array: NDArray[Any] = self.view(span).view(dtype).reshape(shape)
         return array

@@ -1,4 +1,4 @@
-"""Put simulated functions in the place of those of cuda-bindings."""
+"""Replacement of the functions of cuda-bindings by simulated ones."""
 
 import inspect
 import re
@@ -13,33 +13,33 @@ from tests.helpers.simulated_cuda.gpu import CudaFailure, SimulatedGpu
 
 
 class Double(Protocol):
-    """Functions that stand in for those of a module."""
+    """Simulated functions that replace those of a module."""
 
     module: ModuleType
-    """The real one."""
+    """The real module."""
     prefix: str
-    """Of the names of its functions."""
+    """Prefix of the names of the functions."""
     success: Any
 
     def status(self, failure: Any) -> Any:
-        """The module's own status for one of the runtime."""
+        """Return the module's own status for a status of the runtime."""
 
     def enter(self, name: str) -> None:
-        """Do what comes before every call."""
+        """Prepare for a call; runs before every call."""
 
     def discard(self, result: Any) -> None:
-        """Destroy what a call made that is said to have failed."""
+        """Destroy the result of a call that is reported as failed."""
 
 
-# They describe a status, and need no driver.
+# Functions that describe a status and need no driver.
 _PURE = ("cudaGetErrorString", "cudaGetErrorName", "cuGetErrorString", "cuGetErrorName")
-# They do their work though they fail: what they report is an error of something earlier.
+# Functions that do their work even if they fail, because they report errors of earlier calls.
 _ANYWAY = re.compile("(Destroy|Free|FreeHost|EndCapture)$")
 
 
 @cache
 def functions(module: ModuleType, prefix: str) -> dict[str, Any]:
-    """The functions of a module of cuda-bindings by name, as they are before any is replaced."""
+    """Return the original functions of a module of cuda-bindings by name."""
     kind = type(getattr(module, prefix + "GetErrorString"))
     return {
         name: value
@@ -50,14 +50,14 @@ def functions(module: ModuleType, prefix: str) -> dict[str, Any]:
 
 @cache
 def results(function: Any) -> list[str]:
-    """The names of what a function of cuda-bindings returns beside its status."""
+    """Return the names of a cuda-bindings function's results, without its status."""
     section = re.search(r"\n *Returns\n *-+\n(.*?)(\n *\n|\Z)", function.__doc__, re.DOTALL)
     assert section, function.__name__
     return re.findall(r"^ *(\w+) : ", section[1], re.MULTILINE)
 
 
 def replace_functions(patch: pytest.MonkeyPatch, gpu: SimulatedGpu, double: Double) -> None:
-    """Replace all functions of a module; those that are not simulated raise."""
+    """Replace all functions of a module; functions that are not simulated raise."""
     for name, real in functions(double.module, double.prefix).items():
         own = getattr(double, name, None)
         if own and name in _PURE:
@@ -81,13 +81,13 @@ def _refused(name: str) -> Callable[..., Any]:
 def _counted(
     gpu: SimulatedGpu, double: Double, real: Any, own: Callable[..., Any]
 ) -> Callable[..., tuple[Any, ...]]:
-    """A function with the arguments and the results of the real one."""
+    """Return a function with the arguments and results of the real one, which may fail."""
     name, named = real.__name__, results(real)
     kinds = [parameter.annotation for parameter in _signature(real).parameters.values()]
 
     def call(*arguments: Any) -> tuple[Any, ...]:
         for given, kind in zip(arguments, kinds, strict=True):
-            if kind is not inspect.Parameter.empty:  # the real one takes no number for it
+            if kind is not inspect.Parameter.empty:  # the real function rejects integers
                 assert type(given).__name__ == kind, (name, given)
         with gpu.lock:
             failure = gpu.entered(name)

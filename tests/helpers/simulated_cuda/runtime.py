@@ -1,4 +1,4 @@
-"""The simulated functions of `cuda.bindings.runtime`, by their own names."""
+"""The simulated functions of `cuda.bindings.runtime`, under the same names."""
 # ruff: noqa: N802, N803
 
 import ctypes
@@ -38,13 +38,13 @@ class Runtime:
         return failure
 
     def enter(self, name: str) -> None:
-        """Make the device's own context current where none is."""
+        """Make the device's primary context current if there is no current context."""
         self._gpu.started = True
         if name not in _NO_CONTEXT:
             self._gpu.context = self._gpu.context or PRIMARY
 
     def discard(self, result: Any) -> None:
-        """See `Double.discard`; only the end of a capture makes something."""
+        """See `Double.discard`; only the end of a capture creates an object."""
         self.cudaGraphDestroy(result)
 
     # The device.
@@ -83,7 +83,7 @@ class Runtime:
     def _allocate(self, size: int, *, pinned: bool) -> int:
         self._gpu.check_unsafe()
         if size <= 0:
-            self._gpu.violate(f"{size} bytes are asked for")
+            self._gpu.violate(f"an allocation of {size} bytes is requested")
         pointer = self._gpu.memory.allocate(size, self._gpu.context, pinned=pinned)
         if pointer is None:
             raise CudaFailure(Status.cudaErrorMemoryAllocation)
@@ -101,10 +101,10 @@ class Runtime:
             return
         block = self._gpu.memory.free(pointer, pinned=pinned)
         if block is None or block.context != self._gpu.context:
-            self._gpu.violate(f"{pointer:#x} is freed, which is no such memory of this context")
+            self._gpu.violate(f"{pointer:#x} is freed, but is not such memory of this context")
             raise CudaFailure(Status.cudaErrorInvalidValue)
         if work := self._gpu.schedule.touches(Span(pointer, block.size)):
-            self._gpu.violate(f"memory is freed that {work.name} is about to use")
+            self._gpu.violate(f"memory that {work.name} is about to use is freed")
 
     def cudaMemGetInfo(self) -> tuple[int, int]:
         memory = self._gpu.memory
@@ -115,7 +115,7 @@ class Runtime:
         for span, host in zip((source, to), _on_host(kind), strict=True):
             block = self._gpu.memory.find(span)
             if block is None or block.pinned != host or not self._is_mine(block):
-                self._gpu.violate(f"{kind.name} of {count} bytes at {span.pointer:#x}, not such")
+                self._gpu.violate(f"{kind.name} of {count} bytes at {span.pointer:#x}, not there")
                 raise CudaFailure(Status.cudaErrorInvalidValue)
 
         def copy() -> None:
@@ -243,10 +243,10 @@ class Runtime:
     def cudaGraphLaunch(self, graphExec: Any, stream: Any) -> None:
         graph, place = self._gpu.execs.get(int(graphExec)), self._gpu.stream(stream)
         if graph is None:
-            self._gpu.violate("a graph is launched that was destroyed")
+            self._gpu.violate("a destroyed graph is launched")
             raise CudaFailure(Status.cudaErrorInvalidValue)
         for template in graph.works:
-            # A graph does not run twice at once.
+            # Launches of one graph do not overlap.
             work = template.again()
             self._gpu.enqueue(place, work, graph.last)
             graph.last = work
@@ -261,7 +261,7 @@ class Runtime:
 
 
 def _on_host(kind: Any) -> tuple[bool, bool]:
-    """Whether a copy's source and its target are on the host."""
+    """Return whether a copy's source and target are on the host."""
     return {
         Kind.cudaMemcpyHostToDevice: (True, False),
         Kind.cudaMemcpyDeviceToHost: (False, True),

@@ -21,14 +21,14 @@ from tests.helpers.simulated_cuda.memory import Span
 from tests.helpers.simulated_cuda.work import Work
 
 SCRATCH = 400
-"""Bytes of scratch memory for each pixel of an image."""
+"""Bytes of scratch memory per pixel of an image."""
 
-# ONNX files that the real parser has read, by hash: an engine's sidecar names its own.
+# ONNX files that the real parser has read, by the hash that an engine's sidecar names.
 _PARSED: dict[str, bytes] = {}
 
 
 def replace_runtime(patch: pytest.MonkeyPatch, gpu: SimulatedGpu) -> None:
-    """Replace TensorRT-RTX's `Runtime`, and remember what its parser reads."""
+    """Replace TensorRT-RTX's `Runtime`, and record the graphs that its parser reads."""
     trt: Any = FLAVOURS["rtx"].trt
     parse = trt.OnnxParser.parse
 
@@ -41,7 +41,7 @@ def replace_runtime(patch: pytest.MonkeyPatch, gpu: SimulatedGpu) -> None:
 
 
 class _Object:
-    """Something of TensorRT's; every call of it counts, and may fail."""
+    """A TensorRT object; every call is counted and may fail."""
 
     def __init__(self, gpu: SimulatedGpu, trt: Any, log: Any) -> None:
         self._gpu, self._trt, self._log = gpu, trt, log
@@ -89,7 +89,7 @@ def _session(sha256: str) -> Any:
 
 @cache
 def _output_shape(sha256: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a graph's output for inputs of these shapes; tried, as it need not say so."""
+    """Return a graph's output shape by running it, since the graph may not declare it."""
     session = _session(sha256)
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
     feeds = {
@@ -105,7 +105,7 @@ class Engine(_Object):
     def __init__(self, gpu: SimulatedGpu, trt: Any, log: Any, sidecar: Any) -> None:
         super().__init__(gpu, trt, log)
         self.sha256 = sidecar["onnx_sha256"]
-        """Of the graph."""
+        """Hash of the graph."""
         graph = onnx.load_model_from_string(_PARSED[self.sha256]).graph
         self.inputs = {value.name: TensorSpec.from_onnx(value) for value in graph.input}
         self.output = TensorSpec.from_onnx(graph.output[0])
@@ -116,7 +116,7 @@ class Engine(_Object):
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:
-        """All of them by name."""
+        """Inputs and output by name."""
         return self.inputs | {self.output.name: self.output}
 
     def get_tensor_name(self, index: int) -> str:
@@ -144,7 +144,7 @@ class Engine(_Object):
 
     def create_execution_context(self, strategy_or_config: "Config") -> "Context | None":
         if self._gpu.captures():
-            self._gpu.violate("a context is made while a stream captures")
+            self._gpu.violate("a context is created while a stream captures")
         if self._fails("create_execution_context"):
             return None
         wanted = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -238,14 +238,14 @@ class Context(_Object):
         if self._fails("execute_async_v3"):
             return False
         if self._gpu.context != self._context:
-            self._gpu.violate("a context of TensorRT runs in another context of CUDA")
+            self._gpu.violate("a TensorRT context runs in another CUDA context")
         if self._scratch.size < self.update_device_memory_size_for_shapes():
             self._gpu.violate("the scratch memory is too small")
         places = {name: self._span(name) for name in self._engine.tensors}
         feeds = {name: (places[name], self._shapes[name]) for name in self._engine.inputs}
         into = places[self._engine.output.name]
         if self._gpu.captures():
-            # A network's kernels are enqueued one by one; meanwhile other threads go on.
+            # Let other threads run, as while a network's kernels are enqueued one by one.
             time.sleep(0.001)
         with self._gpu.lock:
             stream = self._gpu.stream(stream_handle)
@@ -275,12 +275,12 @@ class Context(_Object):
     def _inference(
         self, feeds: dict[str, tuple[Span, tuple[int, ...]]], into: Span, kind: str
     ) -> Any:
-        """The computation, which fails the test if this context is gone by then."""
+        """Return the computation, a violation if this context no longer exists when it runs."""
         gpu, engine, scratch, alive = self._gpu, self._engine, self._scratch, weakref.ref(self)
 
         def compute() -> None:
             if alive() is None:
-                gpu.violate("an inference runs whose context is gone")
+                gpu.violate("an inference runs after its context was destroyed")
             memory = gpu.memory
             memory.view(scratch)
             given = {
@@ -292,7 +292,7 @@ class Context(_Object):
             for span in (*(span for span, _ in feeds.values()), into, scratch):
                 block = memory.find(span)
                 if block and block.pinned:
-                    gpu.violate("an inference reads or writes memory of the host")
+                    gpu.violate("an inference reads or writes host memory")
             gpu.runs.append((kind, next(iter(feeds.values()))[1]))
 
         return compute

@@ -1,4 +1,4 @@
-"""The order of simulated work: streams, events, and graphs that were captured from a stream."""
+"""The order of simulated work: streams, events, and graphs captured from a stream."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from tests.helpers.simulated_cuda.memory import Span
 
 @dataclass(eq=False)
 class Work:
-    """Something that a stream does."""
+    """A unit of work in a stream."""
 
     name: str
     run: Callable[[], None] = lambda: None
@@ -22,7 +22,7 @@ class Work:
     done: bool = False
 
     def conflicts(self, other: "Work") -> bool:
-        """Whether the two in another order could give another result."""
+        """Return whether the order of the two could change the result."""
         return any(
             one.overlaps(two)
             for these, those in (
@@ -34,13 +34,13 @@ class Work:
         )
 
     def again(self) -> "Work":
-        """The same to be done once more, as a graph is."""
+        """Return the same work to be done again, for another launch of a graph."""
         return replace(self, after=[], done=False)
 
 
 @dataclass(eq=False)
 class Capture:
-    """A stream's work on its way to a graph."""
+    """Work that is being captured from a stream into a graph."""
 
     mode: Any
     thread: int = field(default_factory=get_ident)
@@ -48,7 +48,7 @@ class Capture:
     invalid: bool = False
 
     def is_of_another_thread(self) -> bool:
-        """Whether this thread must not end it."""
+        """Return whether this thread must not end the capture."""
         relaxed = self.mode == runtime.cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed
         return not relaxed and self.thread != get_ident()
 
@@ -59,14 +59,14 @@ class Stream:
 
     context: int
     blocking: bool = True
-    """Whether it is ordered with the legacy default stream."""
+    """Whether the stream is ordered with the legacy default stream."""
     last: Work | None = None
     capture: Capture | None = None
 
 
 @dataclass(eq=False)
 class Event:
-    """A place in a stream."""
+    """A position in a stream."""
 
     context: int
     work: Work | None = None
@@ -83,27 +83,27 @@ class GraphExec:
 
 
 class Schedule:
-    """All work that was enqueued and nobody has waited for."""
+    """All enqueued work that has not been waited for."""
 
     def __init__(self, violate: Callable[[str], None]) -> None:
         self.pending: list[Work] = []
         self._violate = violate
 
     def add(self, work: Work, after: Iterable[Work | None]) -> None:
-        """Enqueue work; it is a violation if its result depends on when others of it run."""
+        """Enqueue work; a conflict with unordered pending work is a violation."""
         work.after = [each for each in after if each and not each.done]
         before = self._ancestors(work)
         for other in self.pending:
             if other not in before and work.conflicts(other):
-                self._violate(f"{work.name} does not wait for {other.name}, which is under way")
+                self._violate(f"{work.name} does not wait for {other.name}, which is pending")
         self.pending.append(work)
 
     def finish(self, work: Work | None) -> None:
-        """Do work, and before it all that it comes after, but nothing else."""
+        """Do work and its predecessors, but nothing else."""
         if work is None or work.done:
             return
         due = self._ancestors(work)
-        # What comes before something was enqueued before it.
+        # Predecessors were enqueued earlier, so the order of `pending` is valid.
         for each in [each for each in self.pending if each in due]:
             self.pending.remove(each)
             each.done = True
@@ -114,7 +114,7 @@ class Schedule:
             each.after = []
 
     def touches(self, span: Span) -> Work | None:
-        """Work under way that reads or writes some bytes."""
+        """Return pending work that reads or writes a span, if any."""
         probe = Work("", writes=(span,))
         return next((work for work in self.pending if probe.conflicts(work)), None)
 
