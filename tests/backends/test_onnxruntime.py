@@ -70,4 +70,4 @@ def test_work_that_a_provider_would_leave_to_the_cpu_is_refused():
     obstacle = WithoutKernels.why_unavailable()
     assert "AzureExecutionProvider of ONNX Runtime" in obstacle.reason
     assert "would leave work to the CPU" in obstacle.reason
-    assert "ask for backend onnxruntime" in obstacle.advice
+    assert "use backend onnxruntime" in obstacle.advice

@@ -79,8 +79,8 @@ def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr, monkeyp
     ("saturate", "bf16", "graph", "said"),
     [
         (False, False, "int8-openvino", ""),
-        (True, False, "int8-openvino-7bit", "int8 takes weights of 7 bits"),
-        (False, True, "int8-openvino-bf16", "int8 has bf16 around it"),
+        (True, False, "int8-openvino-7bit", "int8 uses 7-bit weights"),
+        (False, True, "int8-openvino-bf16", "int8 runs with bf16 around it"),
     ],
 )
 def test_the_cpu_decides_which_graph_int8_is(monkeypatch, caplog, saturate, bf16, graph, said):
@@ -162,7 +162,7 @@ def test_what_it_has_not_is_refused(monkeypatch):
 
     monkeypatch.setattr(openvino, "_COMPUTES", {"bf16": ("bf16",)})
     monkeypatch.setattr(openvino, "core", Old)
-    with pytest.raises(BackendError, match="this CPU has no bf16 instructions: ask for"):
+    with pytest.raises(BackendError, match="this CPU has no bf16 instructions: use"):
         Upscaler.load(4, "openvino", "bf16")
 
 
