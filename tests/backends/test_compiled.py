@@ -189,6 +189,6 @@ def test_the_cache_lists_and_clears_them(folder, core, capsys):
     size = f"{blob.stat().st_size / 2**20:.1f} MiB"
     assert main(["cache", "list"]) == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith(f"{folder}: graphs that OpenVINO compiled, for the next start; {size}")
+    assert line.startswith(f"{folder}: graphs compiled by OpenVINO, for the next start; {size}")
     assert main(["cache", "clear"]) == 0
     assert not folder.exists()

@@ -119,7 +119,7 @@ def test_what_is_no_array_is_one_sentence(interface):
 
 def test_what_lies_elsewhere_than_it_says_is_refused():
     elsewhere = type("Elsewhere", (Lending,), {"__dlpack_device__": lambda self: (2, 0)})
-    with pytest.raises(InputError, match="is not where it says; copy it to the host"):
+    with pytest.raises(InputError, match="is not on the CUDA device; copy it to the host"):
         cuda.as_device_array(elsewhere(np.zeros(3)))
 
 

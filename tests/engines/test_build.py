@@ -86,8 +86,8 @@ def test_a_refused_build_tells_the_reason(trt):
     [
         (("10x10", "5x5", "20x20"), "does not ascend"),
         (("0x10", "10x10", "20x20"), "does not ascend"),
-        (("10x10", "10", "20x20"), "'10' is no shape"),
-        (("10x10", "20x20", "1e3x20"), "is no shape"),
+        (("10x10", "10", "20x20"), "'10' is not a shape"),
+        (("10x10", "20x20", "1e3x20"), "is not a shape"),
     ],
 )
 def test_profiles_are_checked_before_the_build(shapes, message):

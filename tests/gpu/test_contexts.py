@@ -132,8 +132,7 @@ def test_a_service_whose_context_broke_says_that_it_must_be_restarted(gpu, small
             health = served.get(path)
             assert health.status_code == 503
             assert health.json()["reason"].endswith(
-                "(CUDA_ERROR_ILLEGAL_ADDRESS); the GPU is of no more use to this process: "
-                "restart it."
+                "(CUDA_ERROR_ILLEGAL_ADDRESS); the process cannot use the GPU any more: restart it."
             )
 
 

@@ -17,7 +17,7 @@ from tests.helpers.gpu import luma
 from tests.helpers.on_device import OnDevice, on_host
 
 IMAGES = [luma(8, 10)[None, None], luma(16, 12)[None, None]]
-RESTART = "the GPU is of no more use to this process: restart it"
+RESTART = "the process cannot use the GPU any more: restart it"
 # What may fail without a trace: no GPU is found to build on, kernels are compiled anew, the pool
 # gives its memory back and asks again, and streams are waited for again; the test frees its arrays.
 QUIET = {
