@@ -58,7 +58,7 @@ def test_threads_of_the_environment(monkeypatch):
 
 
 class WithoutKernels(OnnxRuntimeSessions):
-    """A provider that every build has, and that computes nothing by itself."""
+    """Sessions on a provider that every build has and that has no kernels."""
 
     name = "cuda"
     provider = "AzureExecutionProvider"

@@ -1,4 +1,4 @@
-"""DLPack against NumPy's and PyTorch's own, on the CPU: the layout is that of every device."""
+"""DLPack compared with NumPy and PyTorch on the CPU; the layout is the same on all devices."""
 
 import gc
 import subprocess
@@ -17,7 +17,7 @@ CPU = 1, 0
 
 
 class Lending:
-    """An array of ours, as others see it."""
+    """An array of ours as other libraries see it."""
 
     def __init__(self, array, device=CPU):
         self.array, self.device = array, device
@@ -102,7 +102,7 @@ def test_what_others_lend_is_taken(library):
 
 
 class Odd:
-    """An array on a device of a library that has its own ideas."""
+    """A device array of a library with a broken protocol."""
 
     def __init__(self, interface):
         self.__cuda_array_interface__ = interface

@@ -1,4 +1,4 @@
-"""`hfdn build` as processes: one build whoever asks, nothing half-written, stale engines."""
+"""Processes of `hfdn build`: single builds, no partial files, stale engines."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from hfdn_deploy.engines import cache as engine_cache
 from hfdn_deploy.errors import BackendError, GateError, InputError
 from tests.helpers.disks import abandon, room_for
 
-# Takes seconds, so that there is a middle to interrupt.
+# A build of seconds, which can be interrupted halfway.
 LONG = [
     *("x3", "--precision", "int8", "--profile", "photo", "720p", "1080p", "tile"),
     *("--target", "sm75", "sm80", "sm86", "sm89", "sm120"),
@@ -59,7 +59,7 @@ def test_two_processes_build_once(cache, tmp_path):
     answers = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     sidecars = [read_sidecar(tmp_path / f"{i}.engine") for i in range(2)]
-    # Time and duration of a build are its own.
+    # Only the time and duration of the builds may differ.
     assert sidecars[0] == sidecars[1]
     assert len(list(cache.glob("*/engine/*.engine"))) == 1
 
@@ -77,7 +77,7 @@ def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(cache, tmp_p
         assert process.returncode == -number
     assert not output.exists()
     assert not list(cache.glob("*/engine"))
-    # What a build that is killed while it writes would leave.
+    # A build that is killed during a write would leave these.
     (folder,) = cache.glob("*/")
     abandon(folder / "x.engine", b"half")
     process = start(*LONG, "-o", output)
@@ -190,7 +190,7 @@ def test_targets_must_be_named_where_there_is_no_gpu():
 
 
 def test_a_gpu_that_a_flavour_has_no_kernels_for(monkeypatch):
-    """Of a backend that cannot run, the command line says so and tries the next."""
+    """The obstacle says that the GPU is not supported and what to use instead."""
     h100 = Device("NVIDIA H100", "sm90", "13.0", "13.0")
     monkeypatch.setattr(Device, "current", lambda: h100)
     with pytest.raises(BackendError, match=r"runs on sm75, .*, not on sm90 \(NVIDIA H100\)"):

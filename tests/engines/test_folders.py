@@ -1,4 +1,4 @@
-"""Whom the cache of engines trusts: real builds in folders that somebody else made."""
+"""Trust in cached engines: real builds, in folders that another user owns or can write."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ SOMEBODY = 65534
 
 @pytest.fixture(scope="module")
 def built(trt, tmp_path_factory):
-    """A cache with one engine; to be copied."""
+    """Return a cache with one engine, which tests copy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HFDN_CACHE", str(tmp_path_factory.mktemp("built")))
         cached_engine(pretrained(2), "fp16", SPEC)
@@ -43,7 +43,7 @@ def built(trt, tmp_path_factory):
 
 @pytest.fixture
 def shared(built, tmp_path, monkeypatch):
-    """$HFDN_CACHE, with an engine that somebody else made look like what this user would build."""
+    """Set $HFDN_CACHE to a cache with an engine that another user forged as this user's own."""
     root = shutil.copytree(built, tmp_path / "shared")
     monkeypatch.setenv("HFDN_CACHE", str(root))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
@@ -151,7 +151,7 @@ def test_a_folder_of_somebody_else_in_ones_own_cache_is_not_built_into(shared):
 
 
 def test_a_name_is_not_believed(shared):
-    """Whatever is called as the hash of an engine may be anything."""
+    """A file with the name of an engine's hash may be any file."""
     engine = engine_in(shared)
     sha256 = read_sidecar(engine).sha256
     assert holds(sha256)

@@ -1,4 +1,4 @@
-"""Engines that must not be run: each is refused in words of its own, before TensorRT sees it."""
+"""Engines that must not run are refused before TensorRT reads them, each with its reason."""
 
 import json
 import os
@@ -203,7 +203,7 @@ def test_an_engine_has_one_precision_and_one_backend(engine, monkeypatch):
         Upscaler.load(engine, precision="int8")
     with pytest.raises(BackendError, match="does not run engines"):
         Upscaler.load(engine, backend="onnxruntime")
-    # Its own is what "auto" takes, so there is nothing to refuse but what is missing.
+    # "auto" takes the engine's own precision, so only the missing library is refused.
     for precision in ("fp16", "auto"):
         monkeypatch.setattr(TensorRTBackend, "why_unavailable", lambda: Obstacle("no GPU", "buy"))
         with pytest.raises(BackendError, match="not tensorrt: no GPU: buy"):
