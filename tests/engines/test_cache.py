@@ -213,7 +213,7 @@ def test_weights_are_stripped_where_there_is_a_gpu_alone():
 def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(InputError, match="set HFDN_CACHE to a folder"):
+    with pytest.raises(InputError, match="set HFDN_CACHE to a writable folder"):
         cached_engine(pretrained(4), "fp16", spec())
 
 

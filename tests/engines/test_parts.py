@@ -99,7 +99,7 @@ def test_outputs_have_the_sizes_that_sidecars_promise(trt):
 def test_a_part_is_not_taken_for_another(trt):
     tile = build("tile")
     for part in ("whole", "statistics"):
-        with pytest.raises(EngineError, match=f"is the tile part .* where its {part} part is need"):
+        with pytest.raises(EngineError, match=f"holds the tile part .* the {part} part is need"):
             open_engine(tile, part=part)
     with pytest.raises(EngineError, match="name the bundle, x2"):
         Upscaler.load(tile)

@@ -231,7 +231,7 @@ def test_a_part_under_the_sidecar_of_the_whole_is_refused(small_bundles):
     manifest = read_sidecar(engine)
     forged = replace(manifest, part="whole", inputs=manifest.inputs[:1]).sealed()
     sidecar_path(engine).write_text(forged.to_json())
-    with pytest.raises(EngineError, match=r"has the tensors .*pooled.* where its sidecar"):
+    with pytest.raises(EngineError, match=r"has the tensors .*pooled.*, which are not those"):
         Upscaler.load(engine)
 
 
