@@ -2,11 +2,11 @@
 
 import os
 
-# Since 1.29 ONNX Runtime's builds for Linux report sessions and models to their maker unless they
-# are told not to, before they are imported. Nobody who upscales an image expects that.
+# Since 1.29, ONNX Runtime's Linux builds send data on sessions and models to Microsoft unless this
+# is set before the import. Users of an upscaler do not expect that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# Of `typing`, which the command line would import before it handles signals.
+# Stands in for `typing.TYPE_CHECKING`: the command line handles signals before it imports more.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -42,7 +42,7 @@ _PLACES = {"Bundle": "hfdn_deploy.bundle", "Upscaler": "hfdn_deploy.upscaler"}
 
 
 def __getattr__(name: str) -> "Any":
-    """Import a public name when it is asked for: a small module alone should not take long."""
+    """Import a public name on first use, so that importing a small module stays fast."""
     from importlib import import_module
 
     if name == "__version__":

@@ -1,4 +1,4 @@
-"""`hfdn`, and `python -m hfdn_deploy`."""
+"""Entry point of `hfdn` and of `python -m hfdn_deploy`."""
 
 from hfdn_deploy.interruption import end_at_signals
 
@@ -6,7 +6,7 @@ end_at_signals()  # before anything else is imported
 
 
 def main() -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     from hfdn_deploy.cli import start
 
     return start("hfdn_deploy.cli.commands")

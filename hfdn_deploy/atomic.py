@@ -1,4 +1,4 @@
-"""Files: refusing what cannot be read, and writing that leaves either the whole or nothing."""
+"""Checks of input and output paths, and atomic writes of files and directories."""
 
 import os
 import shutil
@@ -14,30 +14,32 @@ if sys.platform != "win32":
     import fcntl
 
 WORKPLACE = ".hfdn-"
-"""How the name of a hidden folder begins in which something is being written."""
+"""Prefix of the hidden folders in which files are being written."""
 _LOCK, _UNLOCKED, _OLD = (f"{WORKPLACE}{name}" for name in ("lock", "unlocked", "old"))
-OCCUPIED = "is there already, perhaps from another run; --force overwrites it."
-"""What is wrong with an output that may not be replaced, behind its name."""
-# A disk takes so many bytes in about a second.
+OCCUPIED = "already exists, perhaps from another run; --force overwrites it."
+"""Message, after the name of an output that exists and may not be replaced."""
+# Larger files are not flushed: a disk writes this many bytes in about a second.
 _WAIT_BYTES = 2**26
 
 
 def check_regular(path: Path, error: type[HFDNError]) -> None:
-    """Refuse a pipe, a device or a folder: reading it might never end.
+    """Refuse a pipe, a device or a folder, since reading it might never end.
+
+    A missing or inaccessible path passes; opening it will raise its own error.
 
     Raises:
-        HFDNError: an `error`; what is missing or not accessible is for whoever opens it.
+        HFDNError: the path exists but is not a regular file; the exception is an `error`.
     """
     with suppress(OSError):
         if path.exists() and not path.is_file():
-            raise error(f"{path} cannot be read: it is no regular file; name one.")
+            raise error(f"{path} cannot be read: it is not a regular file; name one.")
 
 
 def check_vacant(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that is there, unless it may be replaced.
+    """Refuse an output that exists, unless it may be replaced.
 
     Raises:
-        InputError: it is there.
+        InputError: the output exists and `overwrite` is false.
     """
     if not overwrite and os.path.lexists(path):
         raise InputError(f"{path} {OCCUPIED}") from None
@@ -47,7 +49,8 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     """Refuse an output that cannot be written, before it is computed.
 
     Raises:
-        InputError: it is there and may not be replaced, or its folder or disk takes no file.
+        InputError: the output exists and may not be replaced, or its folder or disk cannot be
+            written.
     """
     check_vacant(path, overwrite=overwrite)
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
@@ -60,19 +63,19 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Yield a temporary path that takes the place of `path` on success and is removed otherwise.
+    """Yield a temporary path that replaces `path` on success and is removed otherwise.
 
-    What is written there may be a file or a directory; it keeps the name of `path`. It lies in a
-    hidden folder beside `path`, which `remove_abandoned` removes if the process is killed. Missing
-    parent folders are made, and go again after a failure, if they are empty.
+    The block may write a file or a directory there. The temporary path has the name of `path` and
+    lies in a hidden folder beside it, which `remove_abandoned` removes if the process is killed.
+    Missing parent folders are created; after a failure, those that are empty are removed.
 
     Args:
         path: the file or directory to write.
-        overwrite: replace what is there; otherwise refuse a file that appeared meanwhile.
+        overwrite: replace an existing file; otherwise refuse one, even if it appeared meanwhile.
 
     Raises:
-        InputError: the disk refuses (no space, no permission, a file where a folder should be),
-            or a file is there that may not be replaced.
+        InputError: the disk refuses the write (no space, no permission, a file where a folder
+            should be), or `path` exists and may not be replaced.
     """
     folder = path.parent
     made = [parent for parent in (folder, *folder.parents) if not os.path.lexists(parent)]
@@ -88,8 +91,8 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
                     _appear(temporary, path)
                     return
                 if temporary.is_dir() and path.is_dir():
-                    # No system call swaps two directories everywhere; this way one of them is
-                    # always whole.
+                    # No portable system call swaps two directories; with two renames, one of
+                    # them is always complete.
                     path.rename(old)
                 temporary.replace(path)
             finally:
@@ -110,17 +113,17 @@ def _refused(path: Path, error: OSError) -> InputError:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what this user's processes left in a folder that were killed in `replaced`.
+    """Remove the temporary files that killed processes of this user left in a folder.
 
-    What a live process writes stays, also if it runs on another machine or in a container: its
-    lock tells. Where the system or the disk has no such locks, everything stays.
+    Files that a live process is writing stay, also if it runs on another machine or in a
+    container, since it holds a lock. Without locks in the system or on the disk, everything stays.
     """
     if sys.platform == "win32":
         return
     for work in folder.glob(f"{WORKPLACE}*"):
-        # An OSError is also what a lock raises that somebody holds.
+        # A lock that another process holds raises an OSError as well.
         with suppress(OSError):
-            # In a folder of somebody else's the lock may be a link to any file.
+            # In another user's folder, the lock may be a link to any file.
             if work.is_symlink() or work.stat().st_uid != os.geteuid():
                 continue
             with (work / _LOCK).open("r+b") as lock:
@@ -130,13 +133,13 @@ def remove_abandoned(folder: Path) -> None:
 
 @contextmanager
 def _workplace(folder: Path) -> Iterator[Path]:
-    """A hidden folder that is locked in the block, and removed after it."""
+    """Yield a hidden folder that is locked in the block and removed after it."""
     work = folder / f"{WORKPLACE}{uuid.uuid4().hex}"
     with ExitStack() as stack:
         work.mkdir(mode=0o700)
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         if sys.platform != "win32":
-            # It gets its name when it is locked, so that nobody finds it unlocked.
+            # Renamed once locked, so that no other process finds the lock unlocked.
             lock = stack.enter_context((work / _UNLOCKED).open("wb"))
             with suppress(OSError):  # a disk without locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +148,7 @@ def _workplace(folder: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the disk has a file, or those of a directory: some writes fail only then."""
+    """Flush a file, or the files of a directory, to disk: some writes fail only then."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file() and file.stat().st_size <= _WAIT_BYTES:
             with file.open("r+b") as written:
@@ -153,9 +156,9 @@ def _flush(path: Path) -> None:
 
 
 def _appear(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless that is taken."""
+    """Move a file to its final name, unless that name is taken."""
     try:
-        path.hardlink_to(temporary)  # which never replaces, unlike a rename
+        path.hardlink_to(temporary)  # never replaces a file, unlike a rename
     except OSError:
         check_vacant(path, overwrite=False)
-        temporary.rename(path)  # on a disk without hard links
+        temporary.rename(path)  # for disks without hard links

@@ -1,13 +1,13 @@
 """The exception tree. Every message says what is wrong, why, and what to do next.
 
 HFDNError                   exit code 1
-    ├── PartialError            1   some images of a run failed, the others are done
+    ├── PartialError            1   some images of a run failed, the others were written
     ├── InputError              2   a file, an array or an argument is not usable
-    │   ├── CheckpointError     2   a checkpoint does not hold the network it should
-    │   └── BundleError         2   a bundle is incomplete, changed or from a newer version
+    │   ├── CheckpointError     2   a checkpoint does not hold the expected network
+    │   └── BundleError         2   a bundle is incomplete, changed or of a newer schema
     ├── GateError               3   a quality or parity gate failed
-    ├── BackendError            4   the backend asked for cannot run here
-    └── EngineError             5   an engine is stale, foreign, damaged or not trusted
+    ├── BackendError            4   the requested backend cannot run here
+    └── EngineError             5   an engine does not fit, is damaged or is not trusted
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 
 class HFDNError(Exception):
-    """Base of all errors that hfdn_deploy raises on purpose; `exit_code` is the CLI's."""
+    """Base of all errors that hfdn_deploy raises on purpose, with the exit code of the CLI."""
 
     exit_code = 1
 
@@ -23,7 +23,7 @@ class HFDNError(Exception):
         """Make an error.
 
         Args:
-            reason: what is wrong and why; the whole sentence where there is no `advice`.
+            reason: what is wrong and why; the complete message if there is no `advice`.
             advice: what to do next.
         """
         super().__init__(f"{reason}; {advice}." if advice else reason)
@@ -32,7 +32,7 @@ class HFDNError(Exception):
 
 
 class PartialError(HFDNError):
-    """Some of several images failed; the others are done."""
+    """Some of several images failed; the others were written."""
 
 
 class InputError(HFDNError):
@@ -42,7 +42,7 @@ class InputError(HFDNError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint is unreadable or holds another network than the one asked for."""
+    """A checkpoint is unreadable or does not hold the requested network."""
 
 
 class BundleError(InputError):
@@ -56,13 +56,13 @@ class GateError(HFDNError):
 
 
 class BackendError(HFDNError):
-    """The backend asked for is not installed or cannot run on this machine."""
+    """The requested backend is not installed or cannot run on this machine."""
 
     exit_code = 4
 
 
 class EngineError(HFDNError):
-    """An engine was built for something else, was changed, or is not known to be the user's own."""
+    """An engine was built for another system, was changed, or is not known to be the user's own."""
 
     exit_code = 5
 
@@ -77,5 +77,5 @@ def named(source: object) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, to stand in a sentence."""
+    """Return the first line of an exception's message without its full stop."""
     return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,18 +1,18 @@
-"""SIGINT, SIGTERM and SIGHUP, where a KeyboardInterrupt would come at the wrong time."""
+"""Handling of SIGINT, SIGTERM and SIGHUP, where a KeyboardInterrupt would do harm."""
 
 import os
 import signal
 from contextlib import contextmanager, suppress
 from threading import current_thread, main_thread
 
-TYPE_CHECKING = False  # of `typing`; a program imports this before it handles any signal
+TYPE_CHECKING = False  # stands in for `typing`'s: imported before signals are handled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
     Handler = Callable[[int, FrameType | None], object]
 
-# Ctrl-C, `kill`, and a terminal that is closed, which Windows does not have.
+# Windows has no SIGHUP.
 _NUMBERS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -21,14 +21,14 @@ _NUMBERS = tuple(
 INTERRUPTED = 130
 """Exit code of a program that a signal ended."""
 
-# What stands between a module and the one that it imports.
+# Modules in the stack between a module and the one that it imports.
 _MACHINERY = ("importlib", "importlib._bootstrap", "lazy_loader")
 
 
 def end_at_signals() -> None:
-    """End the process at once when a signal comes; for a program's first moments and its last.
+    """End the process at once on a signal; for the start and the end of a program.
 
-    Else Python would show where it was. What comes before this is called cannot be helped.
+    By default Python would print a traceback, as it does for a signal before this call.
     """
     _set(dict.fromkeys(_unignored(), _end))
 
@@ -40,11 +40,11 @@ def _end(number: int, frame: "FrameType | None") -> None:
 
 @contextmanager
 def interruptible() -> "Iterator[None]":
-    """Raise KeyboardInterrupt when a signal comes in the block, which the main thread runs.
+    """Raise KeyboardInterrupt on a signal in the block, which must run in the main thread.
 
-    While a command line imports what it needs, nothing has begun, and the process ends at once:
-    an extension module may abort on an exception. Elsewhere an import may turn it into an
-    ImportError; any exception that leaves the block after a signal is a KeyboardInterrupt again.
+    During an import by `hfdn_deploy.cli` the process ends at once, since no work has begun and an
+    extension module may abort on an exception. Other imports may turn the KeyboardInterrupt into
+    an ImportError, so any exception that leaves the block after a signal becomes one again.
     """
     interrupted = False
 
@@ -65,13 +65,13 @@ def interruptible() -> "Iterator[None]":
 
 
 def report_interruption() -> None:
-    """Say that a signal ended the program."""
-    with suppress(OSError):  # nobody reads it
+    """Write to stderr that a signal ended the program."""
+    with suppress(OSError):  # stderr is closed
         os.write(2, b"interrupted; nothing half-written is left.\n")
 
 
 def _importer(frame: "FrameType | None") -> str:
-    """Return the module that began the import under way; empty if there is none."""
+    """Return the module that began the current import; empty if there is none."""
     found = ""
     while frame and frame.f_back:
         below = frame.f_back.f_globals.get("__name__", "")
@@ -83,12 +83,12 @@ def _importer(frame: "FrameType | None") -> str:
 
 @contextmanager
 def deferred() -> "Iterator[None]":
-    """Let a signal wait for the end of the block.
+    """Defer signals to the end of the block.
 
-    For imports whose ImportError would let the program go on with something else.
+    For imports whose ImportError would make the program fall back to something else.
     """
     if current_thread() is not main_thread():
-        yield  # where no signal is handled
+        yield  # signals are handled in the main thread
         return
     waiting: list[int] = []
     try:
@@ -110,12 +110,12 @@ def _handled(handler: "Handler") -> "Iterator[None]":
 
 
 def _unignored() -> "dict[int, Handler | int]":
-    """Return the handlers of the signals that this process may handle.
+    """Return the handlers of the signals that this process does not ignore.
 
-    A shell has what it runs in the background ignore ctrl-C, and `nohup` the terminal's end.
+    A shell makes background jobs ignore SIGINT, and `nohup` makes a program ignore SIGHUP.
     """
     found = {number: signal.getsignal(number) for number in _NUMBERS}
-    # None is a handler that was not set by Python and could not be set again.
+    # None stands for a handler that Python did not set and could not restore.
     return {n: old for n, old in found.items() if old not in (signal.SIG_IGN, None)}
 
 

@@ -1,4 +1,4 @@
-"""What the machine, or the container that this process is in, leaves it of memory and CPUs."""
+"""Memory and CPUs that the machine, or a container around this process, leaves to it."""
 
 import ctypes
 import math
@@ -11,8 +11,9 @@ import psutil
 
 ROOT = Path("/")
 
-# By the version of control groups: the limits, what is in use, and the line of memory.stat that
-# counts pages of files which the kernel drops first. Docker and Kubernetes subtract those too.
+# For each version of control groups: the files of the limits and of the usage, and the line of
+# memory.stat that counts the file pages which the kernel drops first. Docker and Kubernetes
+# subtract those too.
 _MEMORY = (
     (("memory.max", "memory.high"), "memory.current", "inactive_file"),
     (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
@@ -20,10 +21,10 @@ _MEMORY = (
 
 
 def free_memory(root: Path = ROOT) -> int:
-    """Return the bytes that this process can still take without being killed for it.
+    """Return the bytes that this process can still allocate without being killed.
 
-    That is what the machine has available, or less where a control group (a container) around
-    the process has a limit.
+    This is the machine's available memory, or less if a control group (a container) around the
+    process has a limit.
 
     Args:
         root: where /proc and the control groups are found.
@@ -32,9 +33,9 @@ def free_memory(root: Path = ROOT) -> int:
 
 
 def cpus(root: Path = ROOT) -> int:
-    """Return how many CPUs this process can keep busy: its affinity, or its group's quota if less.
+    """Return how many CPUs this process can use: its affinity, or its group's quota if smaller.
 
-    A quota of part of a CPU counts as a whole one.
+    A quota is rounded up to whole CPUs.
 
     Args:
         root: where /proc and the control groups are found.
@@ -45,10 +46,10 @@ def cpus(root: Path = ROOT) -> int:
 
 
 def threads(root: Path = ROOT) -> int:
-    """Return the threads that a library should be told to use on the CPU; 0 for its own choice.
+    """Return the number of CPU threads to set in a library; 0 for the library's own choice.
 
-    They are $OMP_NUM_THREADS, which a cluster sets to the cores of a worker, or else `cpus` where
-    these are fewer than the machine's physical cores, which libraries take by themselves.
+    This is $OMP_NUM_THREADS, which a cluster sets to the cores of a worker. Without it, it is
+    `cpus` if smaller than the number of physical cores, which libraries use by default.
 
     Args:
         root: where /proc and the control groups are found.
@@ -61,12 +62,12 @@ def threads(root: Path = ROOT) -> int:
 
 
 def cores(root: Path = ROOT) -> int:
-    """How many threads compute on the CPU where nothing else is asked for, see `threads`."""
+    """Return how many threads compute on the CPU by default; see `threads`."""
     return threads(root) or psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:
-    """Yield the bytes that each group around this process leaves below each of its limits."""
+    """Yield the bytes free below each limit of each group around this process."""
     for group in find_groups(root, "memory"):
         for limits, used, cached in _MEMORY:
             for limit in limits:
@@ -78,7 +79,7 @@ def _free_in_groups(root: Path) -> Iterator[int]:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the quota in CPUs of each group around this process that has one."""
+    """Yield the quota of each group around this process that has one, in CPUs."""
     for group in find_groups(root, "cpu"):
         with suppress(OSError, ValueError):  # "max", or no such file
             quota, period = map(int, (group / "cpu.max").read_text().split())
@@ -92,9 +93,9 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def find_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the group this process is in and of those around it, innermost first.
+    """Yield the folders of this process's control group and of its parents, innermost first.
 
-    They are looked for in the hierarchy of version 2 and in that of this controller in version 1.
+    Both the hierarchy of version 2 and the version 1 hierarchy of this controller are searched.
     """
     try:
         own = (root / "proc/self/cgroup").read_text().splitlines()
@@ -114,7 +115,7 @@ def find_groups(root: Path, controller: str) -> Iterator[Path]:
             continue
         if path is None:
             continue
-        # In a container, the top of what is mounted may be the group itself.
+        # In a container, the root of the mount may be the group itself.
         inside = Path(path).relative_to(top) if Path(path).is_relative_to(top) else Path()
         mounted = root / folder.lstrip("/")
         yield from (mounted / part for part in (inside, *inside.parents))
@@ -122,10 +123,10 @@ def find_groups(root: Path, controller: str) -> Iterator[Path]:
 
 @contextmanager
 def same_scheduling() -> Iterator[None]:
-    """Take the real-time scheduling from threads of this process that get it in the block.
+    """Reset the scheduling of threads of this process that changes in the block.
 
-    SVT-AV1 gives it to itself and to who calls it, with the highest priority, where that is
-    allowed, as to root: then nothing else runs on the machine.
+    Where it is permitted, as for root, SVT-AV1 gives its threads and the calling thread real-time
+    scheduling at the highest priority, and nothing else runs on the machine.
     """
     threads = Path("/proc/self/task")
     if not threads.exists():  # not Linux
@@ -139,19 +140,19 @@ def same_scheduling() -> Iterator[None]:
         for path in threads.iterdir():
             number = int(path.name)
             wanted = before.get(number, usual)
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the thread has ended
                 if wanted and _scheduling(number) != wanted:
                     os.sched_setscheduler(number, *wanted)
 
 
 def _scheduling(thread: int) -> "tuple[int, os.sched_param] | None":
-    """Policy and parameters of a thread; None if it has ended."""
+    """Return the policy and parameters of a thread; None if it has ended."""
     with suppress(OSError):
         return os.sched_getscheduler(thread), os.sched_getparam(thread)
     return None
 
 
 def trim_heap() -> None:
-    """Give the system back what was freed and the C library keeps; only glibc does."""
+    """Return memory that glibc keeps after `free` to the system; does nothing elsewhere."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Which model runs, on what and how, and to which size: records for every program."""
+"""Records of what to upscale with, and to which size."""
 
 import math
 import os
@@ -12,10 +12,10 @@ from hfdn_deploy.bundle import PRECISIONS, pretrained_scales
 from hfdn_deploy.errors import InputError
 
 Tile = int | Literal["auto"] | None
-"""The side of a tile in low-resolution pixels, "auto", or None for the image whole."""
+"""Side of a tile in low-resolution pixels, "auto", or None to run whole images."""
 
 
-# An image fills both sides of a size if that changes its proportions by less than this.
+# Width and height are both met exactly if that changes the proportions by less than this.
 _ALMOST = 0.01
 
 
@@ -25,39 +25,40 @@ Size = tuple[int | None, int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSize:
-    """What an upscaled image measures: a multiple of the image, or pixels; can be pickled.
+    """Size of an upscaled image, as a scale or in pixels; can be pickled.
 
     Raises:
-        InputError: a scale of 1 or less, a side of no pixel, both or neither.
+        InputError: the scale is 1 or less, a side is not a positive whole number, or both or
+            neither of scale and pixels are given.
     """
 
     scale: float | None = None
-    """How many times as wide and high as the image."""
+    """Factor on the width and height of the image."""
     width: int | None = None
-    """In pixels; the height follows from the image's proportions unless it is given as well."""
+    """In pixels; without `height`, that follows from the image's proportions."""
     height: int | None = None
-    """In pixels. With `width`, the result is the largest that keeps the image's proportions and
-    fits inside, or just that size where it is less than 1 % off."""
+    """In pixels. With `width`, the result is the largest that fits inside and keeps the image's
+    proportions, or exactly this size if they differ by less than 1 %."""
 
     def __post_init__(self) -> None:
         sides = self.width, self.height
         if (self.scale is None) == (sides == (None, None)):
-            raise InputError("a target size is either a scale or pixels; give one of them.")
+            raise InputError("a target size needs either a scale or pixels; give one of them.")
         for side in sides:
             if side is not None and not (isinstance(side, Real) and side >= 1 and side % 1 == 0):
-                raise InputError(f"a side of {side!r} pixels; give a whole number above 0.")
+                raise InputError(f"a side cannot be {side!r} pixels; give a whole number above 0.")
         if self.scale is not None and not (
             isinstance(self.scale, Real) and 1 < self.scale < math.inf
         ):
-            raise InputError(f"a scale of {self.scale!r} upscales nothing; give one above 1.")
+            raise InputError(f"a scale of {self.scale!r} does not upscale; give one above 1.")
 
     def of(self, width: int, height: int, multiples: tuple[int, int] = (1, 1)) -> tuple[int, int]:
         """Return the width and height of the result for an image of this size.
 
         Args:
             width, height: of the image.
-            multiples: what the width and height shall be multiples of, unless they are given as
-                pixels or the scale is a whole number.
+            multiples: numbers to round the width and height to multiples of, unless they are given
+                in pixels or the scale is a whole number.
         """
         if self.scale is not None:
             factor: float = self.scale
@@ -71,7 +72,7 @@ class TargetSize:
         return wide, high
 
     def turned(self) -> "TargetSize":
-        """Return the same for an image that is shown turned by 90 degrees."""
+        """Return the target with width and height exchanged, for an image turned by 90 degrees."""
         return TargetSize(scale=self.scale, width=self.height, height=self.width)
 
     def __str__(self) -> str:
@@ -81,10 +82,10 @@ class TargetSize:
 
 
 def target_of(size: Size | None, scale: float | None) -> TargetSize | None:
-    """Return the target of an argument `size` or `scale`; None for neither.
+    """Return the target for the argument `size` or `scale`; None if both are None.
 
     Raises:
-        InputError: see `TargetSize`; or the size is no pair.
+        InputError: `TargetSize` refuses the values, or `size` is not a pair.
     """
     if size is None and scale is None:
         return None
@@ -92,7 +93,7 @@ def target_of(size: Size | None, scale: float | None) -> TargetSize | None:
         width, height = (None, None) if size is None else size
     except (TypeError, ValueError):
         raise InputError(
-            f"a size of {size!r}", "give width and height, one of which may be None"
+            f"the size {size!r} is not a pair", "give width and height, one of which may be None"
         ) from None
     return TargetSize(scale=scale, width=width, height=height)
 
@@ -105,37 +106,38 @@ def _side(exact: float, given: int | None, multiple: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """What `Upscaler.open` opens; can be pickled.
+    """Options of `Upscaler.open`; can be pickled.
 
     Raises:
-        InputError: there is no such precision, tile or amount of memory.
+        InputError: the precision is unknown.
     """
 
     model: int | str | os.PathLike[str] | None = None
-    """A scale (2, 3 or 4: the bundle that comes with the package; "x4" too, if there is no such
-    file), a bundle's directory, an engine (`.engine` or `.plan`, with its sidecar), or a
-    `.safetensors` checkpoint (backend "torch"). None for the bundles that come with the package,
-    each opened when a `target` first needs it; without a target, for scale 4."""
+    """A scale (2, 3 or 4, for the package's bundle; also "x4", if there is no such file), a
+    bundle's directory, an engine (`.engine` or `.plan`, with its sidecar), or a `.safetensors`
+    checkpoint (backend "torch"). None for the package's bundles, each opened when a `target` first
+    needs it; without a target, the bundle for scale 4."""
     target: TargetSize | None = None
-    """What upscaled images measure; None for the model's scale."""
+    """Size of upscaled images; None for the model's scale."""
     backend: str = "auto"
-    """A name in `hfdn_deploy.backends.BACKENDS`, or "auto": the fastest measured one that can run
-    the model here. "tensorrt" takes the engine of a bundle from the user's cache, and builds it if
-    need be."""
+    """A name in `hfdn_deploy.backends.BACKENDS`, or "auto" for the fastest measured backend that
+    can run the model here. "tensorrt" takes a bundle's engine from the user's cache and builds it
+    if it is missing."""
     precision: str | None = None
-    """Of `hfdn_deploy.bundle.PRECISIONS`, never replaced by another; None for fp32, or an engine's
-    own; "auto" for the fastest measured whose graph passed its gates, with this backend."""
+    """One of `hfdn_deploy.bundle.PRECISIONS`, never replaced by another; None for fp32, or for an
+    engine's own precision; "auto" for the backend's fastest measured precision whose graph passed
+    its gates."""
     ensemble: bool = False
-    """HFDN+: average over the eight flips and rotations of the input; takes eight times as long."""
+    """Average over the eight flips and rotations of the input (HFDN+), in eight times the time."""
     tile: Tile = "auto"
-    """The side of the tiles without their halo; "auto" for the image whole where that fits into
-    `max_memory` (with "tensorrt": into the engine's profile), else the fastest tiles that do, which
-    take longer. The result is the same. An engine alone runs no tiles."""
+    """Side of the tiles without their halo. "auto" runs the whole image if it fits into
+    `max_memory` (with "tensorrt", into the engine's profile), and otherwise the fastest tiles that
+    fit, which take longer. The result is the same. An engine without a bundle runs no tiles."""
     max_memory: int | None = None
-    """Bytes that the upscaling of an image may take, in each thread; None for half of what is free
-    when the model is opened, or, unless `tile` is "auto", all."""
+    """Bytes that the upscaling of an image may take, in each thread. None for half of the memory
+    that is free when the model is opened, or for all of it unless `tile` is "auto"."""
     allow_ungated: bool = False
-    """Run a graph of a bundle even if its quality gate is missing or failed."""
+    """Run a bundle's graph even if its quality gate is missing or failed."""
     trust: bool = False
     """Run an engine that this user did not build; it is native code."""
 
@@ -148,7 +150,7 @@ class ModelOptions:
 def model_and_scale(
     model: float | str | os.PathLike[str] | None,
 ) -> tuple[int | str | os.PathLike[str] | None, float | None]:
-    """Return a model, and a target's scale for a number that no network has, such as 3.5 or 8."""
+    """Return the model and None, or None and the scale if no network has it, such as 3.5 or 8."""
     if not isinstance(model, int | float | np.number):
         return model, None
     scale = int(model) if model % 1 == 0 else float(model)

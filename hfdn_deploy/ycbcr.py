@@ -1,4 +1,4 @@
-"""Luma and chroma of colour: ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr has it."""
+"""Conversion between RGB and YCbCr: ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr."""
 
 import numpy as np
 

@@ -99,7 +99,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch):
         with replaced(path, overwrite=False) as temporary:
             temporary.write_text("mine")
         assert path.read_text() == "mine"
-        refused = pytest.raises(InputError, match=r"a\.txt is there already.*--force overwrites it")
+        refused = pytest.raises(InputError, match=r"a\.txt already exists.*--force overwrites it")
         with refused, replaced(path, overwrite=False):
             raise AssertionError("the block must not run")
         path.unlink()
@@ -201,5 +201,5 @@ def test_a_pipe_for_a_graph_is_not_waited_for(tmp_path):
     bundle = shutil.copytree(pretrained(4).path, tmp_path / "x4")
     (bundle / "fp32.onnx").unlink()
     os.mkfifo(bundle / "fp32.onnx")
-    with pytest.raises(BundleError, match=r"fp32\.onnx cannot be read: it is no regular file"):
+    with pytest.raises(BundleError, match=r"fp32\.onnx cannot be read: it is not a regular file"):
         Upscaler.load(bundle)

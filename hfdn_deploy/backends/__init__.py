@@ -1,4 +1,4 @@
-"""Inference libraries behind one protocol: a record and a module each."""
+"""Inference libraries behind one protocol, each with a record and a module."""
 
 import lazy_loader
 

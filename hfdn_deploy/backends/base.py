@@ -1,4 +1,4 @@
-"""What every backend is, and what those that run tiles have besides."""
+"""Protocols of backends and of their tiles."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,191 +15,191 @@ from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.engines import Engine
 
 Model = Bundle | Engine | Path
-"""What a backend can open: a bundle, an engine, or the path of a checkpoint."""
+"""A model that a backend can open: a bundle, an engine, or the path of a checkpoint."""
 
 Features = Mapping[str, NDArray[Any]]
-"""What a part of a network computed for another, (N, C, H, W) by name, in types of its own."""
+"""Features that one part of a network hands to another, (N, C, H, W) by name, of any dtype."""
 
 T = TypeVar("T")
 
-# Side of the smallest tiles that are chosen where memory is short.
+# Side of the smallest tiles that are chosen when memory is short.
 _SMALLEST = 16
 
 
 class Backend(ABC):
     """A network ready to run.
 
-    `why_unavailable` and `open` are for those in `BACKENDS`; one that a program makes itself
-    needs `name`, `scale`, `run` and `close`.
+    Backends in `BACKENDS` implement `why_unavailable` and `open`; a backend that a program makes
+    itself only needs `name`, `scale`, `run` and `close`.
     """
 
     name: ClassVar[str]
-    """As in `BACKENDS`."""
+    """Key in `BACKENDS`."""
     scale: int
     """Upscaling factor."""
     precision: str = "fp32"
-    """Of the graph that runs."""
+    """Precision of the graph that runs."""
     forks: ClassVar[bool] = False
-    """Whether `run` works in a process that was forked after the backend was opened; tried."""
+    """Whether `run` works in a process forked after the backend was opened; established by test."""
     concurrency: int = 1
-    """How many calls of `run` from as many threads overlap to some use."""
+    """Number of threads whose calls of `run` gain throughput by overlapping."""
     streams: int = 1
-    """How many calls of `run` are of use at once that are prepared for, each on a part of a CPU."""
+    """Most threads that `prepare` can split the CPU between to gain throughput."""
     takes_images: bool = False
-    """Whether `run_images` takes RGB images, which spares them `run` and the work around it."""
+    """Whether `run_images` upscales RGB images directly, without the work around `run`."""
     tiling: "Tiling | None" = None
-    """What tiles need; None if it runs whole images alone."""
+    """Support for tiles; None if the backend only runs whole images."""
 
     @classmethod
     def why_unavailable(cls) -> Obstacle | None:
-        """Why the backend cannot run here; None if it can.
+        """Return why the backend cannot run here; None if it can.
 
-        This is tried, not looked up: an installed package can still be broken or lack its device.
+        The library is tried: an installed package can still be broken or lack its device.
         """
         return None
 
     @classmethod
     def why_slow(cls, precision: str) -> Obstacle | None:
-        """Why a precision is no faster than fp32 here, where its record says it is; else None."""
+        """Return why a precision is not faster than fp32 here although `by_speed` ranks it so."""
         return None
 
     @classmethod
     def open(cls, model: Any, precision: str) -> Self:
-        """Open a model of a kind that its record names.
+        """Open a model of one of the kinds in the backend's record.
 
         Raises:
             BundleError, CheckpointError, EngineError: the model is not usable.
-            GateError: its graph did not pass its gates.
-            BackendError: the library has no such precision or refuses the graph.
+            GateError: the model's graph did not pass its gates.
+            BackendError: the library does not support the precision or refuses the graph.
         """
         raise NotImplementedError
 
     @abstractmethod
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Upscale luma (N, 1, H, W) in [0, 1] to (N, 1, sH, sW); not clipped."""
+        """Upscale luma (N, 1, H, W) in [0, 1] to (N, 1, sH, sW), without clipping."""
 
     def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Upscale RGB images (N, H, W, 3) to (N, sH, sW, 3), as `hfdn_deploy.graph.image_graph`."""
+        """Upscale RGB images (N, H, W, 3) to (N, sH, sW, 3) as `hfdn_deploy.graph.image_graph`."""
         raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the backend holds; `run` must not be called afterwards."""
+        """Free the backend's resources; `run` must not be called afterwards."""
 
-    def trim(self) -> None:  # noqa: B027 (many keep nothing)
-        """Give back the memory that is kept for the next `run`; that will take longer.
+    def trim(self) -> None:  # noqa: B027 (many backends keep nothing)
+        """Free the memory that is kept between runs, which makes the next `run` slower.
 
-        Others may run meanwhile.
+        Other threads may call `run` meanwhile.
         """
 
     def prepare(self, height: int, width: int, number: int) -> None:  # noqa: B027 (as above)
-        """Make `run` faster for single inputs of a size that will come often, if that is possible.
+        """Make `run` faster, if possible, for single inputs of a size that will come often.
 
-        It takes a second. What `run` gives for the size may then differ as far as the gate of the
-        graph allows, as it may between machines. One size is prepared at a time.
+        This takes about a second. Results for this size may then differ as far as the graph's gate
+        allows, as they may between machines. Only one size is prepared at a time.
 
         Args:
             height, width: of the inputs.
-            number: of threads, at most `streams`, that will call `run` at the same time. Each has
-                its part of the CPU, so fewer of them are slower.
+            number: threads that will call `run` at the same time, at most `streams`. Each gets its
+                part of the CPU, so fewer threads leave some of it idle.
 
         Raises:
-            BackendError: the library refuses.
+            BackendError: the library refuses the size.
         """
 
     def max_batch(self, height: int, width: int) -> int | None:
-        """The most images of a size that one call of `run` takes; None where memory decides."""
+        """Return the largest batch of a size for one `run`; None if only memory limits it."""
         return None
 
     def seconds(self) -> float | None:
-        """What the last `run` computed for, without transfers, by the clock of the device.
+        """Return the seconds of the last `run` by the device's clock, without transfers.
 
-        For one thread; None where the device has no clock of its own.
+        Only for use from one thread; None if the device has no clock of its own.
         """
         return None
 
 
 class SplitNetwork(ABC):
-    """A network in two, so that no tile's way to the pooled mean is gone twice."""
+    """A network cut in two, so that no tile computes the features before the pooling twice."""
 
     halo: int
-    """Low-resolution pixels of features around an output pixel's own that can change it."""
+    """Radius, in low-resolution pixels, of the features that an output pixel sees."""
     memory: int
-    """Bytes of features for each low-resolution pixel."""
+    """Bytes of features per low-resolution pixel."""
 
     @abstractmethod
     def trunk(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], Features]:
-        """As `Tiling.pooled_sums`, with the features that the heads start from."""
+        """Return the same sums as `Tiling.pooled_sums`, and the features that the heads read."""
 
     @abstractmethod
     def heads(
         self, lr: NDArray[np.float32], features: Features, pooled: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """As `Tiling.run_tile`, from the features of these very pixels."""
+        """Upscale as `Tiling.run_tile`, from the features of the same pixels."""
 
 
 class Tiling(ABC):
-    """How a backend runs parts of an image; `hfdn_deploy.tiling` joins them."""
+    """A backend's way to run tiles of an image, which `hfdn_deploy.tiling` joins."""
 
     scale: int
-    """Of the backend."""
+    """Upscaling factor of the backend."""
     halo: int
-    """Low-resolution pixels around an output pixel's own that can change it, pooling aside."""
+    """Radius, in low-resolution pixels, of the input that an output pixel sees, pooling aside."""
     pools: bool
-    """Whether every output pixel also depends on a mean over the whole image."""
+    """Whether each output pixel also depends on a mean over the whole image."""
     memory: int | None = None
-    """Bytes at the peak for each low-resolution pixel of one input, of all that is run for it.
+    """Peak bytes per low-resolution pixel of one input, over all graphs that run for it.
 
-    Measured; None where it has not been.
+    Measured; None if it has not been measured.
     """
     overhead: int = 0
-    """Bytes that it takes whatever the size."""
+    """Bytes that a run takes regardless of the size."""
     largest: int | None = None
-    """The longest side of an input that it takes, halo and all; None if memory alone decides."""
+    """Longest side of an input, halo included; None if only memory limits it."""
 
     @property
     def split(self) -> SplitNetwork | None:
-        """The same network in two; None if it is not cut, or there is no pooling to cut it at."""
+        """The same network cut in two; None if it is not cut or has no pooling to cut it at."""
         return None
 
     @property
     def repeated(self) -> "Tiling":
-        """The same for many tiles of one shape; it may take longer to start, and less for each."""
+        """Variant for many tiles of one shape, which may take longer to open and less for each."""
         return self
 
     @abstractmethod
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Sums (N, C, 1, 1) of what is pooled, over the pixels where `inside` is 1.
+        """Return the sums (N, C, 1, 1) of the pooled features over the pixels where `inside` is 1.
 
         Args:
             lr: luma (N, 1, H, W) in [0, 1].
-            inside: (N, 1, H, W), 1 for a pixel that counts and 0 for one that does not.
+            inside: (N, 1, H, W), 1 for pixels that count and 0 for the others.
         """
 
     @abstractmethod
     def run_tile(
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
-        """As `Backend.run`, with the mean (N, C, 1, 1) over the whole image; None if none pools."""
+        """Upscale as `Backend.run`, with the whole image's pooled mean (N, C, 1, 1), if any."""
 
 
 def longest_side(free: int, per_pixel: int, halo: int) -> int:
-    """The side of the largest input that fits into half of a device's memory, or of a small tile.
+    """Return the side of the largest input for half of a device's memory, at least a small tile's.
 
     Args:
-        free: bytes of the device that are free.
-        per_pixel: bytes that a low-resolution pixel takes.
+        free: free bytes of the device.
+        per_pixel: bytes per low-resolution pixel.
         halo: of the tiles.
     """
     return max(math.isqrt(free // 2 // per_pixel), 2 * halo + _SMALLEST)
 
 
 class Parts(Generic[T]):
-    """Things by name, each opened when it is first asked for, once, by whichever thread asks."""
+    """Objects by name, each opened once, by the thread that first needs it."""
 
     def __init__(self, open_part: Callable[[str], T]) -> None:
         self._open = open_part
@@ -213,7 +213,7 @@ class Parts(Generic[T]):
             return self._opened[name]
 
     def clear(self) -> list[T]:
-        """Forget all of them; returns those that were open."""
+        """Forget all objects and return those that were open."""
         with self._lock:
             parts, self._opened = list(self._opened.values()), {}
             return parts

@@ -1,7 +1,7 @@
-"""Graphs as OpenVINO compiled them, kept in the user's cache for the next process.
+"""Graphs compiled by OpenVINO, kept in the user's cache for the next process.
 
-OpenVINO takes such a file in with no more care than an engine, so it must lie where this user alone
-can write. A cache that cannot be used is no failure: the graph is compiled then.
+OpenVINO does not validate such a file any more than TensorRT validates an engine, so it must lie
+where only this user can write. If the cache cannot be used, the graph is compiled.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ from hfdn_deploy.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# Bytes of all files; the package's graphs have 1.2 to 3.2 MB each.
+# Most bytes of all files together; the package's graphs take 1.2 to 3.2 MB each.
 _MOST = 2**28
 _SUFFIX = ".blob"
 _DIGEST = hashlib.sha256().digest_size
 
 
 def load_compiled(core: Any, data: bytes, settings: Mapping[str, Any]) -> Any:
-    """Return a graph compiled for the CPU: as it was kept, or else now.
+    """Return a graph compiled for the CPU, from the cache if it is there.
 
     Args:
-        core: OpenVINO's.
+        core: the `openvino.Core`.
         data: the graph in ONNX.
-        settings: of OpenVINO, by name.
+        settings: OpenVINO's properties, by name.
 
     Raises:
         RuntimeError: OpenVINO refuses the graph.
     """
     path = _path(core, data, settings)
     if path and (blob := _read(path)):
-        with suppress(RuntimeError):  # another build of OpenVINO, or other instructions
+        with suppress(RuntimeError):  # from another build of OpenVINO or for other instructions
             return core.import_model(BytesIO(blob), "CPU", dict(settings))
     found = core.compile_model(core.read_model(data), "CPU", dict(settings))
     if path:
@@ -49,7 +49,7 @@ def load_compiled(core: Any, data: bytes, settings: Mapping[str, Any]) -> Any:
 
 
 def _path(core: Any, data: bytes, settings: Mapping[str, Any]) -> Path | None:
-    """Where a graph is kept; None if there is no cache that nobody else can write."""
+    """Return the cache file of a graph; None if other users can write the cache."""
     facts = {
         "openvino": core.get_versions("CPU")["CPU"].build_number,
         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
@@ -64,25 +64,25 @@ def _path(core: Any, data: bytes, settings: Mapping[str, Any]) -> Path | None:
 
 
 def _read(path: Path) -> bytes | None:
-    """What was kept; None if it is missing, somebody else's or damaged."""
+    """Return the cached blob; None if it is missing, damaged or not this user's own."""
     with suppress(OSError):
         if is_own(path):
             found = path.read_bytes()
             digest, blob = found[:_DIGEST], found[_DIGEST:]
             if hashlib.sha256(blob).digest() == digest:
                 with suppress(OSError):
-                    os.utime(path)  # the least recently used goes first
+                    os.utime(path)  # marks it as used, for `_keep`
                 return blob
-            logger.info("%s is damaged; the graph is compiled anew", path)
+            logger.info("%s is damaged; the graph is compiled again", path)
     return None
 
 
 def _keep(path: Path, graph: Any) -> None:
-    """Write a file, and remove those that were used longest ago if all are too large.
+    """Write a file, then remove the least recently used ones while all exceed `_MOST` bytes.
 
     Raises:
-        InputError, OSError: the disk refuses, or others can write the folder.
-        RuntimeError: OpenVINO does not export on this device.
+        InputError, OSError: the disk refuses the write, or other users can write the folder.
+        RuntimeError: OpenVINO cannot export on this device.
     """
     make_own(path.parent)
     remove_abandoned(path.parent)

@@ -1,4 +1,4 @@
-"""What backends that run a bundle's graph share: its sessions, whole and in the parts of tiles."""
+"""Base of the backends that run a bundle's graph, whole or in the parts that tiles need."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,28 +15,28 @@ from hfdn_deploy.bundle import ModelFile
 from hfdn_deploy.graph import INSIDE, POOLED, halo_of, part_of, split_graphs
 
 OpenSession = Callable[[bytes], Any]
-"""Opens a session of a backend's library on a graph in ONNX."""
+"""Function that opens a session of a backend's library on a graph in ONNX."""
 
 
 class GraphBackend(Backend):
-    """A backend with one graph of a bundle."""
+    """A backend that runs one graph of a bundle."""
 
     overhead: ClassVar[int] = 0
     """See `Tiling.overhead`."""
     fixes_sizes: bool = False
-    """Whether sessions for inputs that repeat their shape are faster."""
+    """Whether sessions for inputs of a repeated shape are faster."""
 
     def __init__(self, precision: str, scale: int, data: bytes, entry: ModelFile) -> None:
         """Open a graph.
 
         Args:
-            precision: what the graph is to be computed in.
+            precision: in which the graph is computed.
             scale: upscaling factor.
             data: the graph in ONNX.
-            entry: what its bundle says of it, or of what it is derived from.
+            entry: the bundle's entry of the graph, or of the graph that it is derived from.
 
         Raises:
-            BackendError: the library refuses the graph, or would not run it as asked.
+            BackendError: the library refuses the graph, or would run it differently than requested.
         """
         self.precision = precision
         self.scale = scale
@@ -51,22 +51,22 @@ class GraphBackend(Backend):
 
     @abstractmethod
     def open_session(self, data: bytes) -> Any:
-        """A session of the library on a graph in ONNX."""
+        """Open a session of the library on a graph in ONNX."""
 
     def open_repeated(self, data: bytes) -> Any:
-        """As `open_session`, for inputs that repeat their shape, if `fixes_sizes`."""
+        """Open a session for inputs of a repeated shape; only used if `fixes_sizes`."""
         return self.open_session(data)
 
     @abstractmethod
     def run_session(
         self, session: Any, lr: NDArray[np.float32], others: Features | None = None
     ) -> list[NDArray[Any]]:
-        """The outputs of a session, from and to the host's memory.
+        """Run a session on arrays in host memory and return its outputs.
 
         Args:
             session: from `open_session`.
             lr: luma (N, 1, H, W) in [0, 1].
-            others: what the graph takes beside it, by name.
+            others: the other inputs of the graph, by name.
         """
 
     def run(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,17 +76,17 @@ class GraphBackend(Backend):
 
     @property
     def image_session(self) -> Any:
-        """A session on `hfdn_deploy.graph.image_graph`, opened when it is first asked for."""
+        """Session on `hfdn_deploy.graph.image_graph`, opened on first use."""
         return self.tiling.sessions["image"]
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self.tiling.close()  # others may know it
+        self.tiling.close()  # other objects may still refer to it
         del self.session, self.tiling
 
 
 class GraphTiling(Tiling):
-    """The parts of a backend's graph; their sessions are opened when they are first run."""
+    """The parts of a backend's graph, with sessions that are opened on first use."""
 
     def __init__(self, backend: GraphBackend, data: bytes, open_session: OpenSession) -> None:
         self.scale = backend.scale
@@ -98,14 +98,14 @@ class GraphTiling(Tiling):
         self._data = data
         self._open = open_session
         self.sessions = Parts(lambda part: open_session(part_of(data, part, self.scale)))
-        """By part, of `hfdn_deploy.graph.PARTS`."""
+        """Sessions by part, one of `hfdn_deploy.graph.PARTS`."""
         self._split: GraphSplit | None = None
         self._splitting = Lock()
         self._repeated: GraphTiling | None = None
 
     @property
     def split(self) -> "GraphSplit | None":
-        """See `Tiling.split`; the graph is cut when it is first asked for."""
+        """See `Tiling.split`; the graph is cut on first use."""
         pooled = self._backend.entry.pooled
         if pooled is None:
             return None
@@ -149,7 +149,7 @@ class GraphTiling(Tiling):
 
 
 class GraphSplit(SplitNetwork):
-    """The graph of a backend in two; the sessions are opened when they are first run."""
+    """A backend's graph cut in two, with sessions that are opened on first use."""
 
     def __init__(
         self, backend: GraphBackend, open_session: OpenSession, data: bytes, pooled: str

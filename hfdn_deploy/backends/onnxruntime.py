@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, and the sessions of all its providers."""
+"""ONNX Runtime on the CPU, and the base of its backends on all providers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ from hfdn_deploy.errors import BackendError, HFDNError
 from hfdn_deploy.graph import INPUT
 from hfdn_deploy.machine import threads
 
-# On the CPU, by precision and scale; `python -m benchmarks memory` measures it.
+# `Tiling.memory` on the CPU by precision and scale; `python -m benchmarks memory` measures it.
 _MEMORY = {
     "fp32": {2: 6600, 3: 9000, 4: 12300},
     "fp16": {2: 7600, 3: 14000, 4: 26000},
     "int8": {2: 3200, 3: 6700, 4: 12700},
 }
-# Of int8 where the exact kernels are asked for, see `session_options`.
+# The same for int8 with the exact kernels, see `session_options`.
 _EXACT_MEMORY = {2: 4500, 3: 9500, 4: 15500}
 
 
@@ -32,9 +32,10 @@ CPU_PROVIDER = "CPUExecutionProvider"
 
 @cache
 def _share_arena() -> None:
-    """Make one arena for all sessions in this process.
+    """Make one arena for all sessions of this process.
 
-    An arena never shrinks, so the graphs that tiles run in turn would each keep their own peak.
+    An arena does not shrink by itself, so with one each, the graphs that tiles run in turn would
+    all keep their peak.
     """
     import onnxruntime as ort
 
@@ -44,10 +45,10 @@ def _share_arena() -> None:
 
 
 def session_options() -> Any:
-    """Return the options of every session; `python -m benchmarks sessions` measures others.
+    """Return the options of every session; `python -m benchmarks sessions` measures alternatives.
 
-    The defaults for threads, arena and graph optimisations are the fastest there. Where 8-bit
-    products saturate, the slower kernels that do not are asked for.
+    Those measurements found the defaults for threads, arena and graph optimisations the fastest.
+    Where 8-bit products saturate, the options select the slower kernels that are exact.
     """
     import onnxruntime as ort
 
@@ -56,7 +57,7 @@ def session_options() -> Any:
     options.intra_op_num_threads = threads()
     options.log_severity_level = 3
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # They would take up to twice the memory, in the second run of a size, and save no time.
+    # Patterns take up to twice the memory from the second run of a size on, and save no time.
     options.enable_mem_pattern = False
     if eight_bit_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -71,7 +72,7 @@ class OnnxRuntimeSessions(GraphBackend):
     """
 
     provider: str
-    """As ONNX Runtime calls it."""
+    """ONNX Runtime's name of the provider."""
 
     @classmethod
     def why_unavailable(cls) -> Obstacle | None:
@@ -113,7 +114,7 @@ class OnnxRuntimeSessions(GraphBackend):
         import onnxruntime as ort
 
         options = session_options()
-        # Where a provider does not work or has no kernel, the CPU would compute, without a word.
+        # Without this, the CPU silently replaces a provider that fails or lacks a kernel.
         if cls.provider != CPU_PROVIDER:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
@@ -125,7 +126,7 @@ class OnnxRuntimeSessions(GraphBackend):
                 raise BackendError(
                     f"{cls.provider} of ONNX Runtime {ort.__version__} would leave work to the "
                     "CPU: it does not work here, or lacks an operator",
-                    "see `hfdn doctor`, or ask for backend onnxruntime",
+                    "see `hfdn doctor`, or use backend onnxruntime",
                 ) from None
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} refuses the graph: {error}"
@@ -133,7 +134,7 @@ class OnnxRuntimeSessions(GraphBackend):
 
     @classmethod
     def new_session(cls, data: bytes, options: Any) -> Any:
-        """Make a session that asks for the provider."""
+        """Make a session that requests the provider."""
         import onnxruntime as ort
 
         return ort.InferenceSession(data, options, providers=[cls.provider])
@@ -167,14 +168,14 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
 
     @classmethod
     def why_slow(cls, precision: str) -> Obstacle | None:
-        """See `Backend.why_slow`; exact kernels take twice the time (docs/results/sessions.md)."""
+        """See `Backend.why_slow`; the exact kernels have twice the latency (docs/results/sessions.md)."""
         if precision == "int8" and eight_bit_products_saturate():
             reason = "8-bit products saturate on this CPU, and exact ones are no faster than fp32"
-            return Obstacle(reason, "ask for precision int8")
+            return Obstacle(reason, "use precision int8")
         return None
 
     def trim(self) -> None:
-        """See `Backend.trim`; the arena is one for all sessions and shrinks after a run."""
+        """See `Backend.trim`; a small run shrinks the arena that all sessions share."""
         import onnxruntime as ort
 
         options = ort.RunOptions()
@@ -191,10 +192,10 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
 
 @contextmanager
 def failures(height: int, width: int) -> Iterator[None]:
-    """Name the size of the input in what ONNX Runtime raises in the block.
+    """Turn ONNX Runtime's exceptions in the block into errors that name the input's size.
 
     Raises:
-        BackendError: it failed.
+        BackendError: ONNX Runtime failed.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU: through CUDA, or through its plugin for TensorRT-RTX."""
+"""ONNX Runtime on an NVIDIA GPU, with CUDA or with its plugin for TensorRT-RTX."""
 
 import io
 import logging
@@ -19,12 +19,12 @@ from hfdn_deploy.errors import BackendError, first_line
 
 logger = logging.getLogger(__name__)
 
-# Of ONNX Runtime's own messages below "fatal"; each of its errors is raised as well.
+# Severity "fatal", which silences ONNX Runtime's log; its errors are raised as well.
 _NOTHING = 4
 
 
 class DeviceSessions(OnnxRuntimeSessions):
-    """Inputs and outputs in the device's memory; how much of it an image takes is not measured."""
+    """Sessions with inputs and outputs in device memory, whose use has not been measured."""
 
     memory = None
     takes_images = True
@@ -47,7 +47,7 @@ class DeviceSessions(OnnxRuntimeSessions):
             return upscaled
 
     def _bound(self, session: Any, given: Any, dtype: np.dtype[Any]) -> Any:
-        """The one output of a session for its one input, on the device if that is there."""
+        """Run a session of one input and one output; the output lies where the input does."""
         (source,), (target,) = session.get_inputs(), session.get_outputs()
         binding = session.io_binding()
         on_device = is_device_array(given)
@@ -82,9 +82,9 @@ class CudaBackend(DeviceSessions):
         options.log_severity_level = _NOTHING
         settings = {
             "device_id": str(_device_index()),
-            # TensorFloat-32 would shorten the mantissas of fp32 graphs, which nobody asked for.
+            # TensorFloat-32 would shorten the mantissas of fp32 graphs.
             "use_tf32": "0",
-            # By default each new size is searched for kernels, which takes seconds.
+            # By default, kernels are searched for at each new size, which takes seconds.
             "cudnn_conv_algo_search": "HEURISTIC",
         }
         return ort.InferenceSession(data, options, providers=[(cls.provider, settings)])
@@ -113,16 +113,16 @@ class RtxBackend(DeviceSessions):
         index = _device_index()
         if index >= len(devices):
             raise BackendError(
-                f"TensorRT-RTX runs on {len(devices)} of the GPUs here, and device {index} is none",
-                "make another one current",
+                f"TensorRT-RTX runs on {len(devices)} of the GPUs here, but not on device {index}",
+                "make another device current",
             )
         options.add_provider_for_devices([devices[index]], {"device_id": str(index)})
         return ort.InferenceSession(data, options)
 
 
 def _devices() -> list[Any] | Obstacle:
-    """Return the devices that the plugin can run on, or why there is none."""
-    other = "ask for backend onnxruntime"
+    """Return the devices that the plugin can run on, or why there are none."""
+    other = "use backend onnxruntime"
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -144,7 +144,7 @@ def _devices() -> list[Any] | Obstacle:
 
 
 def _device_index() -> int:
-    """The current CUDA device; the first where cuda-bindings, which know it, are not installed."""
+    """Return the current CUDA device, or 0 if cuda-bindings is not installed."""
     try:
         return int(call("cudaGetDevice"))
     except BackendError:
@@ -153,7 +153,7 @@ def _device_index() -> int:
 
 @cache
 def _load_cuda() -> None:
-    """Load the CUDA and cuDNN that pip brought; they lie where no loader looks for them."""
+    """Load the CUDA and cuDNN installed by pip, which the loader does not find by itself."""
     import onnxruntime as ort
 
     if not hasattr(ort, "preload_dlls"):
@@ -167,7 +167,7 @@ def _load_cuda() -> None:
 
 @cache
 def _register(name: str, library: str) -> None:
-    """Register a provider's library, which can be done once in a process."""
+    """Register a provider's library, which works only once in a process."""
     import onnxruntime as ort
 
     ort.register_execution_provider_library(name, library)

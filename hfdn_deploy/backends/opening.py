@@ -1,4 +1,4 @@
-"""Which backend opens a model: the one that is asked for, or the fastest that can."""
+"""Choice of the backend that opens a model: the requested one, or the fastest that can."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,10 +23,10 @@ from hfdn_deploy.options import ModelOptions
 
 
 def open_model(options: ModelOptions) -> Model:
-    """What a user named, ready for `open_backend`.
+    """Return the model that the options name, for `open_backend`.
 
     Raises:
-        InputError: it is neither a scale nor a path.
+        InputError: the model is neither a scale nor a path.
         BundleError, EngineError: the model is missing, damaged or not trusted.
     """
     model = options.model
@@ -46,13 +46,13 @@ def open_model(options: ModelOptions) -> Model:
 
 
 def why_unavailable(name: str) -> Obstacle | None:
-    """Why a backend of `BACKENDS` cannot run here and what to do about it; None if it can."""
+    """Return why a backend of `BACKENDS` cannot run here, and what to do; None if it can."""
     with deferred():
         return _implementation(BACKENDS[name]).why_unavailable()
 
 
 def why_unfit(name: str, model: Model) -> Obstacle | None:
-    """Why a backend, whether or not it can run here, cannot run this model; None if it can."""
+    """Return why a backend cannot run this model on any machine; None if it can."""
     kind = _kind(model)
     if kind in BACKENDS[name].runs:
         return None
@@ -64,19 +64,22 @@ def why_unfit(name: str, model: Model) -> Obstacle | None:
 
 
 def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]:
-    """Open a model with the backend and in the precision named; "auto" is the fastest that can.
+    """Open a model with this backend and precision; "auto" is the fastest that can run it.
 
     Returns:
-        The backend, and a sentence that says which it is, in which precision if that was "auto",
-        and why.
+        The backend, and a description of the choice: the backend's name, the precision if that was
+        "auto", and the reasons.
 
     Raises:
-        BackendError: it is unknown, unavailable or unfit; for "auto", all are.
+        BackendError: the backend, or for "auto" every backend, is unknown, unavailable or cannot
+            run the model.
         BundleError, CheckpointError, EngineError: the model is not usable.
-        GateError: its graph did not pass its gates; for "auto", that of the last backend tried.
+        GateError: the model's graph did not pass its gates; for "auto", the graph of the last
+            backend tried.
     """
     if name not in (*BACKENDS, "auto"):
-        raise BackendError(f"no backend {name!r}; choose auto or one of {', '.join(BACKENDS)}.")
+        known = ", ".join(BACKENDS)
+        raise BackendError(f"there is no backend {name!r}; choose auto or one of {known}.")
     passed_over: dict[str, Obstacle] = {}
     failure: BackendError | GateError | None = None
     for spec, tried in _candidates(name, model, precision):
@@ -96,24 +99,24 @@ def open_backend(name: str, model: Model, precision: str) -> tuple[Backend, str]
         else:
             facts = [f"not {other}: {found.reason}" for other, found in passed_over.items()]
             automatic = "auto" in (name, precision)
-            why = "; ".join([*facts, spec.merit]) if automatic else "asked for"
+            why = "; ".join([*facts, spec.merit]) if automatic else "requested"
             return backend, f"{what} ({why})"
     refused = "; ".join(f"not {other}: {found}" for other, found in passed_over.items())
     raise failure or BackendError(f"{refused}.")
 
 
 def _candidates(name: str, model: Model, precision: str) -> Sequence[tuple[BackendSpec, str]]:
-    """What is tried, in order; an engine is for one backend."""
+    """Return the backends and precisions to try, in order; only tensorrt runs engines."""
     engine = isinstance(model, Engine) and name == "auto"
     return by_speed("tensorrt" if engine else name, precision)
 
 
 def _why_not_faster(spec: BackendSpec, model: Model, precision: str) -> Obstacle | None:
-    """Why automatic precision passes one over without trying it; None if it does not."""
+    """Return why precision "auto" skips a precision without trying it; None if it does not."""
     if isinstance(model, Bundle) and spec.dialect:
         graph = graph_for(precision, spec.dialect)
         if DERIVED.get(graph, graph) not in {entry.graph for entry in model.manifest.files}:
-            return Obstacle("the bundle has no such graph", "export it anew")
+            return Obstacle("the bundle has no such graph", "export it again")
     return _implementation(spec).why_slow(precision)
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: fp32, bf16 and int8."""
+"""OpenVINO on the CPU, in fp32, bf16 and int8."""
 
 import logging
 from functools import partial
@@ -20,10 +20,10 @@ from hfdn_deploy.machine import cores
 
 logger = logging.getLogger(__name__)
 
-# What the convolutions of each precision compute in, as OpenVINO names it. An integer
-# convolution is told by its 8-bit input, symmetric or not.
+# OpenVINO's types of the convolutions, by precision. An integer convolution is recognised by its
+# 8-bit input, symmetric or not.
 _COMPUTES = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("u8", "i8")}
-# What all else computes in, by graph; without this OpenVINO takes bf16 by itself.
+# OpenVINO's type of all other operations, by graph; without a hint, OpenVINO may choose bf16.
 _HINTS = {
     "fp32": "f32",
     "bf16": "bf16",
@@ -31,7 +31,7 @@ _HINTS = {
     "int8-openvino-7bit": "f32",
     "int8-openvino-bf16": "bf16",
 }
-# By graph and scale; `python -m benchmarks memory --backend openvino` measures it.
+# `Tiling.memory` by graph and scale; `python -m benchmarks memory --backend openvino` measures it.
 _MEMORY = {
     "fp32": {2: 5500, 3: 11200, 4: 19200},
     "bf16": {2: 2900, 3: 5700, 4: 9700},
@@ -42,12 +42,12 @@ _MEMORY = {
 
 
 def why_not(precision: str) -> Obstacle | None:
-    """Why OpenVINO has not this precision here; None if it has."""
+    """Return why OpenVINO cannot compute in a precision here; None if it can."""
     if precision not in _COMPUTES:
         known = ", ".join(_COMPUTES)
         return Obstacle(f"openvino runs {known} on a CPU, not {precision}", "choose one of them")
     if precision == "bf16" and not _has_bf16():
-        return Obstacle("this CPU has no bf16 instructions", "ask for precision fp32")
+        return Obstacle("this CPU has no bf16 instructions", "use precision fp32")
     return None
 
 
@@ -56,41 +56,41 @@ def _has_bf16() -> bool:
 
 
 def graph_here(bundle: Bundle, precision: str) -> str:
-    """Which graph of a bundle runs a precision on this CPU.
+    """Return the name of the bundle's graph for a precision on this CPU.
 
-    Of int8, that with weights of 7 bits where 8 saturate; and where the CPU has bf16, and that
-    passed its gates, the one with bf16 around the integers.
+    For int8, this is the graph with 7-bit weights where 8-bit products saturate. Otherwise it is
+    the graph with bf16 around the integers if the CPU has bf16 and that graph passed its gates.
     """
     graph = graph_for(precision, "openvino")
     if precision != "int8":
         return graph
     if eight_bit_products_saturate_in_openvino():
-        logger.info("openvino: 8-bit products saturate on this CPU; int8 takes weights of 7 bits")
+        logger.info("openvino: 8-bit products saturate on this CPU; int8 uses 7-bit weights")
         return f"{graph}-7bit"
     if not _has_bf16():
         return graph
     shorter = f"{graph}-bf16"
     if reason := why_failed(bundle.manifest.derived.get(shorter)):
-        logger.info("openvino: int8 has fp32 around it, since bf16 failed its gates: %s", reason)
+        logger.info("openvino: int8 runs with fp32 around it; bf16 failed its gates: %s", reason)
         return graph
-    logger.info("openvino: int8 has bf16 around it")
+    logger.info("openvino: int8 runs with bf16 around it")
     return shorter
 
 
 class OpenVINOBackend(GraphBackend):
-    """A graph of a bundle compiled for the CPU, once for all sizes, on its physical cores.
+    """The bundle's graph that `graph_here` chooses, compiled once for all sizes on the CPU.
 
-    Which one, `graph_here` says.
+    It runs on the physical cores.
 
     Raises:
-        BundleError: the bundle has no such graph or its file was changed.
+        BundleError: the bundle has no such graph, or its file was changed.
         GateError: the graph did not pass its gates.
         BackendError: OpenVINO refuses the graph, or would compute in another precision.
     """
 
     name = "openvino"
     forks = True
-    # Two sessions for tiles, or what the first image sets up.
+    # Of two sessions for tiles, or of the buffers that the first image sets up.
     overhead = 24 * 2**20
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
@@ -98,10 +98,10 @@ class OpenVINOBackend(GraphBackend):
             raise obstacle.error()
         self._graph = graph = graph_here(bundle, precision)
         self.streams = cores()
-        # Held to choose what computes, for of all sessions one alone keeps its memory.
+        # Held while a request is chosen, so that only one session keeps its memory.
         self._turn = Lock()
         self._last: Session | None = None
-        # A size alone gains 0 to 9 per cent in fp32 and bf16, less than the noise (measured once).
+        # In fp32 and bf16, a fixed size gains 0 to 9 per cent, less than the noise (measured once).
         self.fixes_sizes = precision == "int8"
         super().__init__(
             precision,
@@ -120,7 +120,7 @@ class OpenVINOBackend(GraphBackend):
             return Obstacle(reason, BACKENDS[cls.name].install)
         if "CPU" not in devices:
             reason = "OpenVINO finds no CPU that it can run on"
-            return Obstacle(reason, "ask for backend onnxruntime")
+            return Obstacle(reason, "use backend onnxruntime")
         return None
 
     @classmethod
@@ -187,7 +187,7 @@ class OpenVINOBackend(GraphBackend):
 
 
 def _convolutions_in(precision: str, model: onnx.ModelProto) -> int:
-    """How many convolutions a graph says to compute in a precision."""
+    """Return how many convolutions of a graph should compute in a precision."""
     convolutions = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")]
     if precision != "int8":
         return len(convolutions)
@@ -196,18 +196,18 @@ def _convolutions_in(precision: str, model: onnx.ModelProto) -> int:
 
 
 def _check_precision(compiled: Any, wanted: int, precision: str) -> None:
-    """Raise BackendError if fewer convolutions compute in this precision than wanted."""
+    """Raise BackendError if fewer than `wanted` convolutions compute in this precision."""
     found = computed_in(compiled)
     count = sum(found.get(name, 0) for name in _COMPUTES[precision])
     if count < wanted:
         raise BackendError(
             f"OpenVINO would compute {count} of {wanted} convolutions in {precision} ({found})",
-            "ask for precision fp32 or backend onnxruntime",
+            "use precision fp32 or backend onnxruntime",
         )
 
 
 def computed_in(compiled: Any) -> dict[str, int]:
-    """How many convolutions of a compiled model compute in which of OpenVINO's types."""
+    """Return the number of convolutions of a compiled model by OpenVINO's type."""
     counts: dict[str, int] = {}
     for operation in compiled.get_runtime_model().get_ops():
         facts = operation.get_rt_info()

@@ -1,4 +1,4 @@
-"""A graph compiled by OpenVINO: for any size, and for those that will come often."""
+"""Graphs compiled by OpenVINO for any size, and for sizes that come often."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,25 +15,25 @@ from hfdn_deploy.graph import pixels_by_rows
 from hfdn_deploy.machine import threads
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-"""Of the inputs of a graph, by name."""
+"""Shapes of the inputs of a graph, by name."""
 
 
 @cache
 def core() -> Any:
-    """OpenVINO's, one for the process."""
+    """Return the process's `openvino.Core`."""
     return import_openvino().Core()
 
 
 def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None, streams: int = 1) -> Any:
-    """An ONNX file compiled for one image at a time in each stream, on the physical cores.
+    """Compile an ONNX file for one image at a time in each stream, on the physical cores.
 
-    For any size, it is kept on disk for the next process.
+    A graph without fixed shapes is kept on disk for the next process.
 
     Args:
-        data: the file.
-        hint: what is not in integers computes in, as OpenVINO names it.
-        shapes: of the inputs, if they are to be fixed.
-        streams: that share the cores.
+        data: the bytes of the file.
+        hint: OpenVINO's type for operations that are not in integers.
+        shapes: fixed shapes of the inputs, if any.
+        streams: number of streams that share the cores.
 
     Raises:
         BackendError: OpenVINO refuses the graph.
@@ -42,12 +42,12 @@ def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None, streams:
         "INFERENCE_PRECISION_HINT": hint,
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_HYPER_THREADING": False,
-        # Tied to cores, threads wait for whatever else runs there: on a busy machine the slowest
-        # of twelve runs took 6.2 s, and 0.6 s without (measured once).
+        # Pinned threads wait for other processes on their cores: on a busy machine the slowest of
+        # twelve runs took 6.2 s pinned and 0.6 s unpinned (measured once).
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_NUM_THREADS": threads(),
-        # It would keep what it prepares for each size: 2.9 GB after 1,000 sizes in int8, and 0.6
-        # without, with no size run faster when it came again.
+        # The cache keeps objects of each size: 2.9 GB after 1,000 sizes in int8, against 0.6 GB
+        # without it, and does not make a size faster that comes again.
         "CPU_RUNTIME_CACHE_CAPACITY": 0,
     }
     if streams > 1:
@@ -63,7 +63,7 @@ def compile_graph(data: bytes, hint: str, shapes: Shapes | None = None, streams:
 
 
 class Requests:
-    """What computes a compiled graph, for one thread in each of its streams."""
+    """Pool of a compiled graph's inference requests, one for each stream."""
 
     def __init__(self, compiled: Any, number: int) -> None:
         self.compiled, self.number = compiled, number
@@ -72,15 +72,15 @@ class Requests:
             self._idle.put(compiled.create_infer_request())
 
     def take(self) -> Any:
-        """One that is idle, when there is one; it must be given back."""
+        """Wait for an idle request and return it; the caller must give it back."""
         return self._idle.get()
 
     def give_back(self, request: Any) -> None:
-        """Let others take it."""
+        """Return a request to the pool."""
         self._idle.put(request)
 
     def release(self) -> None:
-        """Give back the memory that they keep, when all are idle; nobody may take one then."""
+        """Wait for all requests and free their memory; no thread may take one meanwhile."""
         requests = [self._idle.get() for _ in range(self.number)]
         self.compiled.release_memory()
         for request in requests:
@@ -88,24 +88,28 @@ class Requests:
 
 
 class Session:
-    """A graph compiled for any size, and for those that come often."""
+    """A graph compiled for any size, and for sizes that come often."""
 
     def __init__(
         self, data: bytes, hint: str, check: Callable[[Any], None], *, repeats: bool = False
     ) -> None:
-        """Compile a graph; `check` refuses what is compiled otherwise than asked for.
+        """Compile a graph.
 
-        With `repeats`, inputs of one shape will come many times: the graph is compiled for each
-        shape that comes, and for no other. Two shapes are kept, since an ensemble turns the image.
+        Args:
+            data: the graph in ONNX.
+            hint: see `compile_graph`.
+            check: raises BackendError if the compiled graph is not as requested.
+            repeats: inputs of one shape will come many times. The graph is then compiled for each
+                shape that comes, not for any size; two are kept, since an ensemble turns images.
 
         Raises:
-            BackendError: OpenVINO or `check` refuses it.
+            BackendError: OpenVINO or `check` refuses the graph.
         """
         self._data, self._hint, self._check, self._repeats = data, hint, check, repeats
         self.dynamic = None if repeats else self._compiled(data)
-        """For any size."""
+        """Requests for any size; None with `repeats`."""
         self.fixed: dict[Shapes, Requests] = {}
-        """By the shapes of the inputs."""
+        """Requests by the fixed shapes of the inputs."""
         self._last: Requests | None = None
 
     def _compiled(self, data: bytes, shapes: Shapes | None = None, streams: int = 1) -> Requests:
@@ -114,20 +118,20 @@ class Session:
         return Requests(compiled, streams)
 
     def fix(self, shapes: Shapes, streams: int) -> Requests:
-        """Compile for inputs of these shapes, too, in place of the oldest; errors as above."""
+        """Compile for fixed shapes, which replace the oldest ones; errors as in `__init__`."""
         found = self.fixed.get(shapes)
         if found and found.number == streams:
             return found
         self.release()
         if len(self.fixed) == (2 if self._repeats else 1):
             del self.fixed[next(iter(self.fixed))]
-        # Of shapes that are not fixed, OpenVINO would move memory at each step of these.
+        # Not for dynamic shapes, where OpenVINO moves memory at each of these steps.
         data = pixels_by_rows(onnx.load_model_from_string(self._data)).SerializeToString()
         self.fixed[shapes] = self._compiled(data, shapes, streams)
         return self.fixed[shapes]
 
     def requests(self, feeds: Mapping[str, NDArray[Any]]) -> Requests:
-        """Those that compute inputs of these shapes; what the others keep is given back."""
+        """Return the requests for inputs of these shapes, and free the memory of the others."""
         shapes = tuple((name, x.shape) for name, x in feeds.items())
         requests = self.fixed.get(shapes) or self.dynamic or self.fix(shapes, 1)
         if requests is not self._last:
@@ -136,7 +140,7 @@ class Session:
         return requests
 
     def release(self) -> None:
-        """Give back the memory that the last runs left; the other requests keep none."""
+        """Free the memory of the requests that ran last; the others keep none."""
         if self._last:
             self._last.release()
             self._last = None

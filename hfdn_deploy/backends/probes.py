@@ -1,4 +1,4 @@
-"""The smallest graphs, to see what the libraries can do here."""
+"""Small graphs that test what the libraries can do on this machine."""
 
 from functools import cache
 
@@ -15,9 +15,9 @@ _ALL_255 = np.full((1, 48, 8, 8), 255, np.uint8)
 
 @cache
 def eight_bit_products_saturate() -> bool:
-    """Whether ONNX Runtime's 8-bit convolution is inexact here, as on x86 without VNNI.
+    """Return whether ONNX Runtime's 8-bit convolution is inexact here, as on x86 without VNNI.
 
-    Instructions for 16-bit sums of two products clip them; tried with the largest ones.
+    There, sums of two products are clipped to 16 bits. The test convolution has the largest ones.
     """
     import onnxruntime as ort
 
@@ -28,25 +28,25 @@ def eight_bit_products_saturate() -> bool:
 
 @cache
 def eight_bit_products_saturate_in_openvino() -> bool:
-    """The same of OpenVINO, which has no kernels that are exact there."""
+    """Return the same for OpenVINO, which has no exact kernels for such CPUs."""
     (y,) = load_compiled(core(), _largest_products(), {})(_ALL_255).to_tuple()
     return bool((y != 200).any())
 
 
 def import_reason(error: Exception) -> str:
-    """Why ONNX Runtime cannot be imported; below 1.19 and beside NumPy 2 it does not say."""
-    return str(error) or "without a reason: it may be too old for this NumPy"
+    """Return why ONNX Runtime cannot be imported; before 1.19, with NumPy 2, its error is empty."""
+    return str(error) or "no reason given; it may be too old for this NumPy"
 
 
 def identity() -> bytes:
-    """The smallest graph a session can be opened with."""
+    """Return the smallest graph that a session can open."""
     one = (np.float32, [1])
     model = tiny_model([helper.make_node("Identity", ["x"], ["y"])], {"x": one}, {"y": one})
     return bytes(model.SerializeToString())
 
 
 def _largest_products() -> bytes:
-    """An 8-bit 1×1 convolution of 48 channels whose outputs are 200 for `_ALL_255`."""
+    """Return an 8-bit 1×1 convolution of 48 channels whose outputs are 200 for `_ALL_255`."""
     values: dict[str, ArrayLike] = {
         "x_scale": np.float32(1),
         "x_zero": np.uint8(0),

@@ -1,4 +1,4 @@
-"""OpenVINO without its telemetry."""
+"""Import of OpenVINO without its telemetry."""
 
 import os
 import sys
@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import Any
 
 _TELEMETRY = "openvino_telemetry"
-# About 35 for each size of the network. By default oneDNN keeps 1,024, which in INT8 are 380 MiB
-# after 50 sizes.
+# The network takes about 35 kernels for each size. By default oneDNN keeps 1,024, which in int8
+# take 380 MiB after 50 sizes.
 _KERNELS = "128"
 
 
 @cache
 def import_openvino() -> Any:
-    """Import OpenVINO, which takes a stub of its own where it finds no telemetry.
+    """Import OpenVINO with its telemetry hidden, for which it then uses its own stub.
 
-    With telemetry, the import looks a host up, and writes to the user's home folder. What its
-    kernels' library oneDNN keeps of sizes is bounded, unless the environment says otherwise.
+    With telemetry, the import looks up a host and writes to the user's home folder. The number of
+    kernels that oneDNN caches is limited as well, unless the environment sets it.
 
     Raises:
         ImportError: OpenVINO is not installed.

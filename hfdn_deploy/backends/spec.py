@@ -1,4 +1,4 @@
-"""The backends, and all in which they differ: one record each. Importing it costs nothing."""
+"""Records of the backends, one each; importing this module imports no backend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from hfdn_deploy.errors import BackendError
 
 ModelKind = Literal["bundle", "engine", "checkpoint"]
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
-"""In lower case."""
+"""File suffixes of checkpoints, in lower case."""
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why something cannot run here, and what to do about it."""
+    """A reason why something cannot run here, and advice on what to do."""
 
     reason: str
     advice: str
@@ -23,7 +23,7 @@ class Obstacle:
         return f"{self.reason}: {self.advice}"
 
     def error(self) -> BackendError:
-        """Return the error that says so."""
+        """Return a BackendError with this reason and advice."""
         error = BackendError(f"{self}.")
         error.reason, error.advice = self.reason, self.advice
         return error
@@ -31,25 +31,25 @@ class Obstacle:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSpec:
-    """What is known of a backend before it is imported."""
+    """Facts about a backend that are known before it is imported."""
 
     name: str
-    """As in `Upscaler.load` and on the command line."""
+    """Name in `Upscaler.load` and on the command line."""
     implementation: str
-    """Its class, a `Backend`, as "module:class"."""
+    """The subclass of `Backend`, as "module:class"."""
     device: Literal["cpu", "gpu"]
     runs: tuple[ModelKind, ...]
-    """What it opens."""
+    """Kinds of models that it opens."""
     dialect: str | None = None
-    """Of a bundle's graphs, as for `bundle.graph_for`; None if it runs none of them."""
+    """Dialect of a bundle's graphs for `bundle.graph_for`; None if it runs no graphs."""
     install: str
-    """The command that brings it."""
+    """Command or advice to install it."""
     max_batch: int | None = None
-    """The most images at once with what it builds by itself; None where memory alone decides."""
+    """Largest batch with engines that it builds itself; None if only memory limits it."""
     automatic: bool = True
     """Whether "auto" tries it; the others must be requested explicitly."""
     merit: str = "first that fits"
-    """Why "auto" takes it rather than those behind it."""
+    """Why "auto" prefers it to the backends after it."""
 
 
 _FASTEST = "the fastest measured of those left"
@@ -57,8 +57,8 @@ _FASTEST = "the fastest measured of those left"
 BACKENDS = {
     spec.name: spec
     for spec in (
-        # An engine has to be built first, and which of the four that need a GPU is the fastest
-        # has not been measured.
+        # Not automatic: engines have to be built first, and the latency of the four GPU backends
+        # has not been compared.
         BackendSpec(
             name="tensorrt",
             implementation="hfdn_deploy.backends.tensorrt:TensorRTBackend",
@@ -121,13 +121,13 @@ BACKENDS = {
         ),
     )
 }
-"""By name."""
+"""Records by name."""
 
 NAMES = tuple(BACKENDS)
 
-# The fastest first. On a CPU, with latency at ×2, ×3, ×4 as a share of ONNX Runtime's in fp32, from
-# benchmarks/results/2026-11-23-amd-epyc-2-cores.md. On a GPU no order has been measured: that of
-# its arithmetic stands here, and fp32 before int8, for which ONNX Runtime has no kernels there.
+# Fastest first. For CPUs, comments give the latency at ×2, ×3, ×4 relative to ONNX Runtime in fp32,
+# from benchmarks/results/2026-11-23-amd-epyc-2-cores.md. For GPUs no order has been measured: this
+# one follows the arithmetic, with int8 after fp32, since ONNX Runtime has no int8 kernels there.
 _BY_SPEED = (
     *((name, "fp16") for name in ("tensorrt", "rtx-ep", "cuda", "torch-cuda")),
     ("torch-cuda", "bf16"),
@@ -139,12 +139,12 @@ _BY_SPEED = (
     ("openvino", "fp32"),  # 0.88, 0.90, 0.89
     ("onnxruntime", "fp32"),
     ("onnxruntime", "fp16"),
-    *(("torch", precision) for precision in PRECISIONS),  # it says itself that it has fp32 alone
+    *(("torch", precision) for precision in PRECISIONS),  # refuses all but fp32 itself
 )
 
 
 def by_speed(name: str, precision: str) -> Sequence[tuple[BackendSpec, str]]:
-    """The backends and precisions that "auto", for the one or the other, tries, in order."""
+    """Return the backends and precisions to try in order, where either may be "auto"."""
     if "auto" not in (name, precision):
         return [(BACKENDS[name], precision)]
     return [

@@ -1,4 +1,4 @@
-"""TensorRT: engines from files, and those of bundles, which are built where they are missing."""
+"""TensorRT engines from files, and engines of bundles, which are built if they are missing."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -25,10 +25,10 @@ from hfdn_deploy.errors import BackendError
 
 
 class TensorRTBackend(Backend):
-    """An engine on the current CUDA device. Alone it runs no tiles, which need parts of its graph.
+    """An engine on the current CUDA device; tiles need a bundle, for the parts of its graph.
 
     Raises:
-        EngineError: the engine was built for another GPU, or the library cannot load it.
+        EngineError: the engine was built for another GPU, or TensorRT cannot load it.
         BackendError: there is no CUDA device, or a CUDA call failed.
     """
 
@@ -61,7 +61,7 @@ class TensorRTBackend(Backend):
 
     @classmethod
     def open(cls, model: Bundle | Engine, precision: str) -> "TensorRTBackend":
-        """See `Backend.open`; a bundle's engine comes from the cache, or is built into it."""
+        """See `Backend.open`; a bundle's engine is taken from the cache, or built into it."""
         if isinstance(model, Engine):
             return TensorRTBackend(model)
         return BundleBackend(model, precision)
@@ -74,24 +74,24 @@ class TensorRTBackend(Backend):
             out: array on the device (N, 1, sH, sW) to write to and to return.
 
         Raises:
-            InputError: no profile of the engine takes this shape, or a device array has another
-                shape or dtype than it needs, or gaps.
-            BackendError: a CUDA call failed, or the device's memory does not suffice.
+            InputError: no profile of the engine takes this shape, or a device array has the wrong
+                shape or dtype or is not contiguous.
+            BackendError: a CUDA call failed, or the device has too little memory.
         """
         result: NDArray[np.float32] = self._whole.run([lr], out)
         return result
 
     @property
     def context(self) -> Any:
-        """The CUDA context that it runs in."""
+        """The CUDA context of the engine."""
         return self._whole.context
 
     def bytes_per_pixel(self) -> int:
-        """Device memory for each low-resolution pixel, about."""
+        """Return the approximate device memory per low-resolution pixel."""
         return self._whole.bytes_per_pixel()
 
     def max_batch(self, height: int, width: int) -> int:
-        """See `Backend.max_batch`; 1 where no profile takes the size, which `run` then refuses."""
+        """See `Backend.max_batch`; 1 if no profile takes the size, which `run` then refuses."""
         batches = ((profile, profile.maximum[0]) for profile in self._profiles)
         return max((n for profile, n in batches if profile.holds((n, height, width))), default=1)
 
@@ -105,9 +105,9 @@ class TensorRTBackend(Backend):
 
 
 class BundleBackend(TensorRTBackend):
-    """The engines of one precision of a bundle: from the user's cache, or built into it.
+    """The engines of a bundle in one precision, from the user's cache or built into it.
 
-    Those of luma whole come first, the others when they are first asked for.
+    The engine for whole luma is opened first, the others on first use.
 
     Raises:
         BundleError, GateError: the graph is missing, changed or did not pass its gates.
@@ -134,7 +134,7 @@ class BundleBackend(TensorRTBackend):
     def run_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See `Backend.run_images`; an array on a device gives an array on that device.
 
-        Errors as for `run`, or of a build, which is done for the first images.
+        The first call may build an engine. Errors are those of `run` and of a build.
         """
         upscaled: NDArray[np.uint8] = self._parts["image"].run([images])
         return upscaled
@@ -149,7 +149,7 @@ class BundleBackend(TensorRTBackend):
         return runner
 
     def engine(self, precision: str, part: str) -> Engine:
-        """Return the engine of a part of the graph, one of `graph.PARTS`."""
+        """Return the engine of the whole graph, or of a part in `graph.PARTS`."""
         path = cached_engine(self._bundle, precision, self._spec, part)
         return open_engine(path, allow_ungated=self._bundle.allow_ungated, part=part)
 
@@ -164,8 +164,8 @@ class BundleBackend(TensorRTBackend):
 class EngineTiling(Tiling):
     """The engines that tiles need, opened with the first tile.
 
-    They have the profile of the whole's, so that a tile with its halo may be as large as an image
-    that is run whole, if that fits into half of the device memory that was free at the start.
+    They share the profile of the whole image's engine. A tile with its halo may be as large as a
+    whole image, if it fits into half of the device memory that was free at the start.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class EngineTiling(Tiling):
     def pooled_sums(
         self, lr: NDArray[np.float32], inside: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """See `Tiling.pooled_sums`; errors as for `TensorRTBackend.run`, or of a build."""
+        """See `Tiling.pooled_sums`; errors are those of `TensorRTBackend.run` and of a build."""
         return self._parts["statistics"].run([lr, inside])
 
     def run_tile(
         self, lr: NDArray[np.float32], pooled: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
-        """See `Tiling.run_tile`; errors as for `TensorRTBackend.run`, or of a build."""
+        """See `Tiling.run_tile`; errors are those of `TensorRTBackend.run` and of a build."""
         if pooled is None:
             return self._backend.run(lr)
         return self._parts["tile"].run([lr, pooled])

@@ -1,4 +1,4 @@
-"""PyTorch in fp32 on the CPU, the reference for all other backends; and tiles of its networks."""
+"""PyTorch in fp32 on the CPU, the reference for all other backends, and tiles of its networks."""
 
 from importlib import import_module
 from pathlib import Path
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from hfdn_deploy.network import HFDN
 
 
-# As `hfdn_deploy.graph.halo` finds it in the graph, by scale; ablations reach no further.
+# By scale, as `hfdn_deploy.graph.halo_of` finds in the graph; ablations reach no further.
 HALO = {2: 20, 3: 20, 4: 19}
 HALO_OF_HEADS = {2: 3, 3: 3, 4: 2}
 
-# The features that the heads read: of the first convolutions, two of the modules, and all fused.
+# Features that the heads read: of the first convolutions, of two modules, and all fused.
 _KEPT = ("shallow", "s", "m", "fused")
 
 MEMORY = {2: 2800, 3: 5700, 4: 9700}
-"""By scale, see `Tiling.memory`; `python -m benchmarks memory` measures it."""
+"""`Tiling.memory` by scale; `python -m benchmarks memory` measures them."""
 
 
 class TorchBackend(Backend):
@@ -56,16 +56,16 @@ class TorchBackend(Backend):
         try:
             for name in ("torch", "safetensors"):
                 import_module(name)
-        except (ImportError, OSError) as error:  # OSError: one of its libraries does not load
+        except (ImportError, OSError) as error:  # OSError: a shared library does not load
             return Obstacle(f"PyTorch cannot be imported ({error})", BACKENDS[cls.name].install)
         return None
 
     @classmethod
     def open(cls, model: Path, precision: str) -> Self:
-        """See `Backend.open`; only precision "fp32" exists here."""
+        """See `Backend.open`; the only precision is "fp32"."""
         if precision != "fp32":
             raise BackendError(
-                f"torch runs fp32, not {precision}", "export a bundle for the others"
+                f"torch runs fp32, not {precision}", "export a bundle for other precisions"
             )
         return cls(model)
 
@@ -79,12 +79,12 @@ class TorchBackend(Backend):
 
 
 class TorchTiling(Tiling):
-    """A network with the mean that it pools given or taken, on its device and in its type.
+    """Tiles of a network, on its device and in its dtype.
 
-    The image, its bicubic base, sums and mean are fp32 in every type.
+    The image, its bicubic base, the sums and the mean are fp32 for every dtype.
     """
 
-    # glibc maps what is larger than 32 MiB by itself, and keeps more of the rest than is in use.
+    # glibc keeps freed blocks of up to 32 MiB, and maps larger ones separately.
     overhead = 56 * 2**20
 
     def __init__(self, network: "HFDN") -> None:
@@ -117,14 +117,14 @@ class TorchTiling(Tiling):
             return to_host(self.upscaled(self._parts.placed(lr), mean))
 
     def upscaled(self, lr: "Tensor", mean: "Tensor | None" = None) -> "Tensor":
-        """The network's output (N, 1, sH, sW) in fp32, for luma (N, 1, H, W) on its device."""
+        """Return the fp32 output (N, 1, sH, sW) for luma (N, 1, H, W) on the network's device."""
         typed = self._parts.typed
         levels = self._network.level_features(typed(lr), None if mean is None else typed(mean))
         return self._network.reconstructed(lr, levels)[-1]
 
 
 class TorchSplit(SplitNetwork):
-    """A network in two."""
+    """A network cut in two."""
 
     memory = 4 * 48 * len(_KEPT)
 
@@ -142,7 +142,7 @@ class TorchSplit(SplitNetwork):
         with torch.inference_mode():
             features, fused = self._network.fused_features(self.typed(self.placed(lr)))
             sums = (fused.float() * self.placed(inside)).sum((2, 3), keepdim=True)
-            # Of the last module, the heads read nothing but what is fused.
+            # The heads read the last module's features only as part of the fused ones.
             kept = zip(_KEPT, (*features[:-1], fused), strict=True)
             return to_host(sums), {name: to_host(x) for name, x in kept}
 
@@ -158,18 +158,18 @@ class TorchSplit(SplitNetwork):
             return to_host(self._network.reconstructed(self.placed(lr), levels)[-1])
 
     def placed(self, array: NDArray[Any]) -> "Tensor":
-        """An array on the device of the network."""
+        """Return an array as a tensor on the network's device."""
         import torch
 
         return torch.from_numpy(array).to(self._like.device)
 
     def typed(self, tensor: "Tensor") -> "Tensor":
-        """A tensor in the type that the network computes in."""
+        """Return a tensor in the network's dtype."""
         return tensor.to(self._like.dtype)
 
 
 def to_host(tensor: "Tensor") -> NDArray[Any]:
-    """A tensor as an array, bf16, which NumPy has not, as fp32."""
+    """Return a tensor as an array; bf16, which NumPy lacks, becomes fp32."""
     import torch
 
     known = tensor.float() if tensor.dtype == torch.bfloat16 else tensor

@@ -1,4 +1,4 @@
-"""PyTorch on an NVIDIA GPU: checkpoints and bundles, whole images from pixels to pixels."""
+"""PyTorch on an NVIDIA GPU, for checkpoints and bundles, from RGB pixels to RGB pixels."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from hfdn_deploy.network import HFDN
 
 _TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-# Shapes whose graphs are kept: a frame size, and the few of tiles.
+# Number of shapes whose CUDA graphs are kept: that of a frame and a few of tiles.
 _SHAPES = 8
 
 
 class TorchCudaBackend(Backend):
     """A network in PyTorch on the current CUDA device, in channels-last memory.
 
-    The bicubic base, nearly all of an image, is fp32 in every precision. A shape that comes for
-    the second time is captured as a CUDA graph.
+    The bicubic base, to which the network adds little, is fp32 in every precision. A shape that
+    comes for the second time is captured as a CUDA graph.
 
     Raises:
-        BackendError: there is no such precision.
+        BackendError: the precision is not supported.
     """
 
     name = "torch-cuda"
@@ -65,7 +65,7 @@ class TorchCudaBackend(Backend):
         ]
         self._lumas = Replayed(self.tiling.upscaled)
         self._images = Replayed(self._upscaled_pixels)
-        # One call at a time: graphs read and write the same memory again and again.
+        # One call at a time, since the CUDA graphs reuse their memory.
         self._turn = Lock()
 
     @classmethod
@@ -81,7 +81,7 @@ class TorchCudaBackend(Backend):
 
     @classmethod
     def open(cls, model: Bundle | Path, precision: str) -> Self:
-        """See `Backend.open`; of a bundle, the precision must have passed its gates."""
+        """See `Backend.open`; a bundle's precision must have passed its gates."""
         from hfdn_deploy.network import load_bundle, load_checkpoint
 
         if isinstance(model, Path):
@@ -109,14 +109,14 @@ class TorchCudaBackend(Backend):
             with self._turn, torch.inference_mode(), exact:
                 tensor = torch.as_tensor(given, device=self._device)
                 result = function(tensor)
-                # What a graph writes to is written to again.
+                # A CUDA graph overwrites its output at the next replay.
                 return result.clone() if on_device else self._to_host(result)
         except RuntimeError as error:
             shape = tuple(given.shape)
             raise BackendError(f"PyTorch failed on an input of shape {shape}: {error}") from error
 
     def _to_host(self, result: "torch.Tensor") -> NDArray[Any]:
-        """A result in page-locked memory, which PyTorch keeps for the next when it is let go."""
+        """Copy a result to page-locked memory, which PyTorch reuses once it is freed."""
         import torch
 
         if self._device.type != "cuda":
@@ -127,7 +127,7 @@ class TorchCudaBackend(Backend):
         return np.asarray(host.numpy())
 
     def _upscaled_pixels(self, images: "torch.Tensor") -> "torch.Tensor":
-        """As `hfdn_deploy.graph.image_graph`: uint8 RGB (N, H, W, 3) to (N, sH, sW, 3)."""
+        """Upscale uint8 RGB (N, H, W, 3) to (N, sH, sW, 3) as `hfdn_deploy.graph.image_graph`."""
         import torch
         from torch.nn import functional as F
 
@@ -152,20 +152,20 @@ class TorchCudaBackend(Backend):
 
 @dataclass
 class _Captured:
-    """A CUDA graph between two tensors."""
+    """A CUDA graph with its input and output tensors."""
 
     graph: "torch.cuda.CUDAGraph"
     source: "torch.Tensor"
     result: "torch.Tensor"
 
     def replay(self) -> "torch.Tensor":
-        """Return the result for what is in the source."""
+        """Return the result for the values in `source`."""
         self.graph.replay()
         return self.result
 
 
 class Replayed:
-    """A function of a tensor, replayed as a CUDA graph for shapes that come again."""
+    """A function of a tensor, replayed as a CUDA graph for repeated shapes."""
 
     def __init__(self, function: "Callable[[torch.Tensor], torch.Tensor]") -> None:
         self._function = function
@@ -173,14 +173,14 @@ class Replayed:
         self._events: tuple[torch.Event, torch.Event] | None = None
 
     def __call__(self, x: "torch.Tensor") -> "torch.Tensor":
-        """Return the result, which the next call with the same shape writes over."""
+        """Return the result, which the next call with the same shape overwrites."""
         if x.device.type != "cuda":
             return self._function(x)
         import torch
 
         shape = tuple(x.shape)
         if shape not in self._captured:
-            self._captured[shape] = None  # its first run warms up
+            self._captured[shape] = None  # the first run warms up
             if len(self._captured) > _SHAPES:
                 self._captured.popitem(last=False)
             return self._timed(lambda: self._function(x))
@@ -205,7 +205,7 @@ class Replayed:
         return result
 
     def seconds(self) -> float | None:
-        """What the last computation took, by the clock of the device; None if it has none."""
+        """Return the seconds of the last computation by the device's clock; None without one."""
         if self._events is None:
             return None
         begun, done = self._events

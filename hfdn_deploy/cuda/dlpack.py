@@ -1,7 +1,7 @@
-"""DLPack: arrays of libraries that have no `__cuda_array_interface__`, and ours for them.
+"""DLPack exchange of arrays with libraries that have no `__cuda_array_interface__`.
 
-The layout is that of dlpack.h, https://dmlc.github.io/dlpack/latest/c_api.html, without a version,
-which every library takes and gives.
+The structures are those of dlpack.h, https://dmlc.github.io/dlpack/latest/c_api.html, in the
+unversioned form that every library supports.
 """
 
 import ctypes
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from hfdn_deploy.errors import InputError
 
 CUDA = 2
-"""A device that is CUDA's, as DLPack numbers it."""
+"""DLPack's number of the device type CUDA."""
 LEGACY_STREAM = 1
-"""The default stream of libraries that name none; also of PyTorch."""
-# The kind of a NumPy dtype by DLPack's code for it.
+"""The legacy default stream, also PyTorch's and that of libraries that name none."""
+# Kinds of NumPy dtypes by DLPack's type codes.
 _KINDS = {0: "i", 1: "u", 2: "f"}
 _NAME, _USED = b"dltensor", b"used_dltensor"
 _DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -48,7 +48,7 @@ class _Managed(ctypes.Structure):
 
 
 def _capsule(function: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of CPython for capsules, whose errors ctypes raises."""
+    """Return CPython's function for capsules; ctypes raises its errors."""
     return ctypes.PYFUNCTYPE(result, *arguments)((f"PyCapsule_{function}", ctypes.pythonapi))
 
 
@@ -57,7 +57,7 @@ _rename = _capsule("SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
 
 
 class _Memory:
-    """What NumPy makes an array of, without a look at what is there."""
+    """Memory that NumPy wraps as an array without accessing it."""
 
     def __init__(self, owner: Any, address: int, shape: tuple[int, ...], typestr: str) -> None:
         self._owner = owner
@@ -68,22 +68,22 @@ class _Memory:
 def array_at(
     owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """NumPy's array of memory that an object owns, which is kept as long."""
+    """Return memory as a NumPy array, which keeps the owner of the memory alive."""
     return np.asarray(_Memory(owner, address, shape, dtype.str))
 
 
 def lend(
     owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: tuple[int, int]
 ) -> Any:
-    """A capsule, as `__dlpack__` returns it, of contiguous memory that an object owns.
+    """Return a capsule of contiguous memory, as `__dlpack__` should.
 
-    It is NumPy's own, which frees it in C at any time, with the device changed.
+    It is NumPy's capsule with another device, since NumPy's deleter is in C and may run any time.
 
     Args:
-        owner: is kept until whoever takes the capsule is done with it.
-        address: of the memory.
+        owner: owner of the memory, kept alive until the consumer frees the capsule.
+        address: address of the memory.
         shape, dtype: of the array.
-        device: kind, such as `CUDA`, and index.
+        device: DLPack's device type, such as `CUDA`, and index.
     """
     capsule = array_at(owner, address, shape, dtype).__dlpack__()
     managed = _Managed.from_address(_pointer(capsule, _NAME))
@@ -98,7 +98,7 @@ def interface(
     strides: tuple[int, ...] | None = None,
     stream: int | None = None,
 ) -> dict[str, Any]:
-    """`__cuda_array_interface__`, version 3; without a stream nothing is pending on the array."""
+    """Return a `__cuda_array_interface__` of version 3; no stream means that no work is pending."""
     return {
         "shape": shape,
         "typestr": dtype.str,
@@ -110,20 +110,20 @@ def interface(
 
 
 class Taken:
-    """An array of somebody's that came as a capsule, with `__cuda_array_interface__`."""
+    """An array taken from a DLPack capsule, with `__cuda_array_interface__`."""
 
     def __init__(self, capsule: Any) -> None:
-        """Take what is in a capsule; its owner is told when this object goes.
+        """Take the array in a capsule, whose deleter is called when this object is freed.
 
         Raises:
-            InputError: its numbers are of no dtype of NumPy.
+            InputError: NumPy does not have the dtype.
         """
         self._managed = _Managed.from_address(_pointer(capsule, _NAME))
         _rename(capsule, _USED)
         tensor = self._managed.tensor
         kind = _KINDS.get(tensor.dtype.code)
         if kind is None or tensor.dtype.lanes != 1:
-            raise InputError("the array has numbers that NumPy does not know; convert it to uint8.")
+            raise InputError("the array has a dtype that NumPy does not have; convert it to uint8.")
         self.device: tuple[int, int] = tensor.device.kind, tensor.device.index
         self.dtype = np.dtype(f"{kind}{tensor.dtype.bits // 8}")
         self.shape = tuple(tensor.shape[: tensor.ndim])
@@ -133,7 +133,7 @@ class Taken:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol, for the stream that `__dlpack__` was called for."""
+        """Version 3 of the protocol, with the stream that `__dlpack__` was called with."""
         return interface(self.address, self.shape, self.dtype, self.strides, LEGACY_STREAM)
 
     def __del__(self) -> None:

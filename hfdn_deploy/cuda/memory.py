@@ -1,4 +1,4 @@
-"""Memory of a GPU and page-locked memory: owned, kept for the next array, or borrowed."""
+"""Device memory and page-locked memory: owned, pooled, or borrowed from other libraries."""
 
 import math
 import sys
@@ -15,17 +15,17 @@ from hfdn_deploy.cuda.dlpack import CUDA, LEGACY_STREAM, Taken, array_at, interf
 from hfdn_deploy.cuda.runtime import CudaError, call, context, is_primary
 from hfdn_deploy.errors import BackendError, InputError, first_line
 
-# Results that a caller is done with, kept for the next ones.
+# Number of freed results whose memory is kept for the next ones.
 _KEPT = 4
 HELD = 16
-"""Page-locked results that callers may hold: a machine has no other use for such memory."""
+"""Most page-locked results that callers may hold, since such memory serves nothing else."""
 
 
 class Buffer:
-    """Memory that grows to the largest size asked for and is freed by `close`.
+    """Memory that grows to the largest requested size and is freed by `close`.
 
     Args:
-        pinned: on the host, page-locked; else on the device.
+        pinned: use page-locked host memory instead of device memory.
     """
 
     def __init__(self, pinned: bool = False) -> None:
@@ -34,7 +34,7 @@ class Buffer:
         self.size = 0
 
     def reserve(self, size: int) -> int:
-        """Have room for `size` bytes; the address, which changes where the buffer grows."""
+        """Reserve `size` bytes and return the address, which changes when the buffer grows."""
         if size > self.size:
             self.close()
             self.pointer = int(call("cudaMallocHost" if self.pinned else "cudaMalloc", size))
@@ -42,7 +42,7 @@ class Buffer:
         return self.pointer
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The start of a pinned buffer as an array, without a copy."""
+        """Return the start of a pinned buffer as an array, without a copy."""
         address = self.reserve(math.prod(shape) * dtype.itemsize)
         return array_at(None, address, shape, dtype)
 
@@ -54,20 +54,21 @@ class Buffer:
 
 
 class Pool:
-    """Memory for results, on the device or page-locked, used again when their arrays are gone.
+    """Memory for results, on the device or page-locked, reused when their arrays are freed.
 
-    Who takes device memory from it must let its own stream wait for the legacy default stream, on
-    which the former owner may have work under way. `take` and `close` must not be called at the
+    The stream that uses device memory from a pool must first wait for the legacy default stream,
+    on which a former owner may have pending work. `take` and `close` must not be called at the
     same time.
     """
 
     def __init__(self, handle: Any, pinned: bool = False) -> None:
-        """Make an empty pool of a CUDA context, which is current."""
+        """Make an empty pool for a CUDA context, which must be current."""
         self._context = handle
         self._pinned = pinned
-        # A context of the caller's own may be destroyed, and page-locked memory goes with it.
+        # A caller may destroy its own context, and page-locked memory with it: no result may
+        # then stay in this memory.
         self.lent = HELD if pinned and not is_primary(handle) else 0
-        """How many results hold memory of it, about, or too many if none may."""
+        """Approximate number of results in the pool's memory; `HELD` at first if none may be."""
         self.device = int(call("cudaGetDevice"))
         self._free: deque[Buffer] = deque()
         self._closed = False
@@ -95,31 +96,31 @@ class Pool:
         return buffer
 
     def give(self, buffer: Buffer) -> None:
-        """Take memory back, also in a finalizer: CUDA is not called before the pool is closed."""
+        """Take memory back; safe in a finalizer, since only a closed pool calls CUDA here."""
         self.lent -= 1
         self._free.append(buffer)
         if self._closed:
-            # At the interpreter's end the context may be gone, or the driver.
+            # At interpreter exit, the context or the driver may be gone.
             with suppress(BackendError, RuntimeError), context(self._context):
                 self._shrink(0)
 
     def _shrink(self, most: int) -> None:
-        """Free the oldest, as far as there are more than `most`."""
-        # Another thread may take the last one.
+        """Free the oldest buffers until `most` are left."""
+        # IndexError: another thread took the last buffer.
         with ExitStack() as each, suppress(IndexError):
             while len(self._free) > most:
                 each.callback(self._free.popleft().close)
-                # Called before that, as the last in is the first out.
+                # Runs before the close above: callbacks run last in, first out.
                 each.callback(call, "cudaStreamSynchronize", LEGACY_STREAM)
 
     def close(self) -> None:
-        """Free what is in it, and from now on what comes back."""
+        """Free the pool's memory now, and memory that is given back later at once."""
         self._closed = True
         self._shrink(0)
 
 
 class _Lent:
-    """Memory of a pool, which goes back when nobody refers to this."""
+    """Memory of a pool, given back when this object is freed."""
 
     def __init__(self, pool: Pool, size: int) -> None:
         self._pool = pool
@@ -127,47 +128,47 @@ class _Lent:
         self.pointer = self._buffer.pointer
 
     def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if hasattr(self, "_buffer") and not ends():  # else there was no memory for it
+        if hasattr(self, "_buffer") and not ends():  # without it, `take` failed
             self._pool.give(self._buffer)
 
 
 def host_array(shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> NDArray[Any]:
-    """An array in the page-locked memory of a pool, which goes back with it."""
+    """Return an array in a pool's page-locked memory, given back when the array is freed."""
     memory = _Lent(pool, math.prod(shape) * dtype.itemsize)
     return array_at(memory, memory.pointer, shape, dtype)
 
 
 class DeviceView:
-    """A contiguous array on a device for whatever library takes it: CuPy, torch, TensorFlow."""
+    """A contiguous device array for other libraries such as CuPy, PyTorch and TensorFlow."""
 
     def __init__(
         self, owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
     ) -> None:
-        """Describe the memory of an owner, who is kept as long; nothing is pending on it."""
+        """Describe memory without pending work, and keep its owner alive."""
         self._owner, self._address = owner, address
         self.shape, self.dtype, self.device = shape, dtype, device
         self.pending: dict[str, Any] = {}
-        """Version and stream of the interface of an owner on whose memory work may be pending."""
+        """Version and stream of the owner's interface, if work may be pending on the memory."""
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the protocol, or the owner's."""
+        """Version 3 of the protocol, or the owner's version and stream."""
         return interface(self._address, self.shape, self.dtype) | self.pending
 
     def __dlpack__(self, **_: Any) -> Any:
-        """A capsule, good on any stream."""
+        """Return a capsule that is valid on any stream."""
         return lend(self, self._address, self.shape, self.dtype, self.__dlpack_device__())
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """Kind and index of the device."""
+        """Return DLPack's device type and the index of the device."""
         return CUDA, self.device
 
 
 class DeviceArray(DeviceView):
-    """An array on the device that owns its memory.
+    """A device array that owns its memory.
 
-    Work that reads it on another stream than the legacy default one must be over before the array
-    is dropped.
+    Work that reads it on a stream other than the legacy default stream must be complete before the
+    array is freed.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], pool: Pool) -> None:
@@ -176,7 +177,7 @@ class DeviceArray(DeviceView):
 
 
 def like(given: object, result: Any) -> Any:
-    """Our array as the kind that was given, where that is PyCUDA's; any other as it is."""
+    """Return our device array as PyCUDA's if `given` is PyCUDA's; else return `result` itself."""
     if not _is_pycuda(given) or not isinstance(result, DeviceArray):
         return result
     gpuarray = import_module("pycuda.gpuarray")
@@ -189,44 +190,44 @@ def _is_pycuda(array: object) -> bool:
 
 
 def is_device_array(array: object) -> bool:
-    """Whether this is an array on a CUDA device: PyCUDA's, CuPy's, torch's, TensorFlow's, ours."""
+    """Return whether this is an array on a CUDA device, of any library."""
     if hasattr(array, "__cuda_array_interface__"):
         return True
     try:
         kind, _ = array.__dlpack_device__()  # type: ignore[attr-defined]
-    except Exception:  # such as AttributeError; some libraries have devices that DLPack has not
+    except Exception:  # such as AttributeError; some libraries raise for devices unknown to DLPack
         return False
     return bool(kind == CUDA)
 
 
 def as_device_array(array: Any) -> Any:
-    """An array on a device with `__cuda_array_interface__`, by way of DLPack if it has none.
+    """Return a device array with `__cuda_array_interface__`, through DLPack if it has none.
 
     Raises:
-        InputError: it has neither as they should be, or says to be on another device.
+        InputError: both protocols are missing or invalid, or the array is not on a CUDA device.
     """
     try:
         if not hasattr(array, "__cuda_array_interface__"):
             array = Taken(array.__dlpack__(stream=LEGACY_STREAM))
             if array.device[0] != CUDA or not array.address:
-                raise InputError("the array is not where it says", "copy it to the host")
+                raise InputError("the array is not on the CUDA device", "copy it to the host")
         given = array.__cuda_array_interface__
         tuple(given["shape"]), np.dtype(given["typestr"]), int(given["data"][0])
     except InputError:
         raise
-    except Exception as error:  # of whatever library
+    except Exception as error:  # of any library
         reason = f"the array on the device cannot be taken ({first_line(error)})"
         raise InputError(reason, "copy it to the host") from None
     return array
 
 
 def view(array: Any, shape: tuple[int, ...]) -> DeviceView:
-    """The memory of a contiguous array on a device in another shape of the same size.
+    """Return a contiguous device array in another shape of the same size, without a copy.
 
-    Whoever borrows it waits for what is pending, as for the array itself.
+    `borrow` waits for pending work of the view as it does for the array itself.
 
     Raises:
-        InputError: it has gaps.
+        InputError: the array is not contiguous.
     """
     owner = as_device_array(array)
     given = _interface(owner)
@@ -238,16 +239,16 @@ def view(array: Any, shape: tuple[int, ...]) -> DeviceView:
 
 
 def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """The address of somebody's array, after what they have under way with it.
+    """Return the address of another library's array, after waiting for its pending work.
 
     Raises:
-        InputError: it has another shape or dtype, or gaps.
-        CudaError: their work failed, or a stream captures while an array names no stream.
+        InputError: the array has another shape or dtype or is not contiguous.
+        CudaError: the pending work failed, or a stream captures and the array names no stream.
     """
     given = _interface(array)
     address = _address(given, shape, dtype)
     if given.get("version", 0) < 3:
-        # Before version 3 the protocol has no word for the stream that an array is written on.
+        # Before version 3, the protocol does not tell on which stream an array is written.
         call("cudaDeviceSynchronize")
     elif (stream := given.get("stream")) is not None:
         call("cudaStreamSynchronize", stream)
@@ -255,16 +256,16 @@ def borrow(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 
 
 def _interface(array: Any) -> Mapping[str, Any]:
-    """The interface of an array; PyCUDA's names no stream, but kernels run on the default one."""
+    """Return an array's interface; PyCUDA's lacks the default stream that its kernels run on."""
     given: Mapping[str, Any] = array.__cuda_array_interface__
     return {**given, "stream": LEGACY_STREAM} if _is_pycuda(array) else given
 
 
 def _address(given: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Where the array of an interface lies; InputError if it is another, or has gaps."""
+    """Return the address of an array; InputError if it is not as wanted or not contiguous."""
     kind = tuple(given["shape"]), np.dtype(given["typestr"])
     strides = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    # Along an axis of one pixel a stride means nothing.
+    # The stride of an axis of length 1 is arbitrary.
     found = zip(shape, given.get("strides") or strides, strides, strict=False)
     gaps = any(size > 1 and stride != wanted for size, stride, wanted in found)
     if kind != (shape, dtype) or gaps:

@@ -1,4 +1,4 @@
-"""CUDA through cuda-bindings: every call checked, the device, and the contexts of threads."""
+"""Checked CUDA calls through cuda-bindings, the current device, and contexts of threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from hfdn_deploy.interruption import deferred
 
 
 class CudaError(BackendError):
-    """A CUDA call failed; `status` is the name of its error."""
+    """A CUDA call failed; `status` is the name of the error."""
 
     def __init__(self, function: str, status: str, description: str) -> None:
         super().__init__(f"{function} failed: {description} ({status})", self._advice)
@@ -24,13 +24,13 @@ class CudaError(BackendError):
 
 
 class ContextLostError(CudaError):
-    """Work on the GPU failed in a way after which every CUDA call of this process fails."""
+    """Work on the GPU failed, and every further CUDA call of this process will fail."""
 
-    _advice = "the GPU is of no more use to this process: restart it"
+    _advice = "the process cannot use the GPU any more: restart it"
 
 
-# Numbers of the errors that break a context, by the documentation of `cudaError_t`; the driver's
-# are the same.
+# Errors that break a context, according to the documentation of `cudaError_t`; the driver uses the
+# same numbers.
 _FATAL = {
     214,  # uncorrectable ECC error
     220,  # uncorrectable NVLink error
@@ -47,7 +47,7 @@ _lost: list[str] = []
 
 
 def why_lost() -> str:
-    """Why CUDA needs a restart of this process; empty if it does not."""
+    """Return why CUDA needs a restart of this process; empty if it does not."""
     return _lost[0] if _lost else ""
 
 
@@ -55,11 +55,11 @@ def call(function: str, *arguments: Any) -> Any:
     """Call a function of the CUDA runtime.
 
     Returns:
-        Its result, a tuple if there are several, None if there is none.
+        The function's result: a tuple if there are several, None if there are none.
 
     Raises:
-        CudaError: it did not succeed.
-        ContextLostError: neither will any other.
+        CudaError: the call failed.
+        ContextLostError: the call failed, and so will all others.
         BackendError: cuda-bindings is not installed.
     """
     runtime = _bindings("runtime")
@@ -96,7 +96,7 @@ def _checked(function: str, answer: tuple[Any, ...], describe: Any) -> Any:
 
 
 def check_context() -> None:
-    """Raise ContextLostError if CUDA is lost; to be asked where a library that uses it failed."""
+    """Raise ContextLostError if CUDA is lost; for use after a failure of a library that uses it."""
     call("cudaFree", 0)
 
 
@@ -106,7 +106,7 @@ class Device:
 
     name: str
     target: str
-    """Its compute capability, such as "sm89"."""
+    """Compute capability, such as "sm89"."""
     driver: str
     """Newest CUDA version that the driver supports."""
     runtime: str
@@ -114,11 +114,11 @@ class Device:
 
     @classmethod
     def current(cls) -> "Device":
-        """The device that calls from this thread go to.
+        """Return the current device of this thread.
 
         Raises:
-            BackendError: there is none, or no driver.
-            ContextLostError: this process can use it no more.
+            BackendError: there is no device or no driver.
+            ContextLostError: this process cannot use the device any more.
         """
         try:
             if call("cudaGetDeviceCount") == 0:
@@ -144,13 +144,13 @@ def _version(number: int) -> str:
 
 
 def member(enumeration: str, name: str) -> Any:
-    """A member of an enumeration of the CUDA runtime."""
+    """Return a member of an enumeration of the CUDA runtime."""
     return getattr(getattr(_bindings("runtime"), enumeration), name)
 
 
 @contextmanager
 def context(handle: Any) -> Iterator[None]:
-    """Make a CUDA context current in this thread, and afterwards the one that was."""
+    """Make a CUDA context current in this thread for the block, then restore the previous one."""
     before = _driver("cuCtxGetCurrent")
     _driver("cuCtxSetCurrent", handle)
     try:
@@ -160,16 +160,16 @@ def context(handle: Any) -> Iterator[None]:
 
 
 def current_context() -> Any:
-    """The context that calls go to: PyCUDA's if that is active, else the device's primary one."""
-    check_context()  # which makes the primary context where none is current
+    """Return the current context: PyCUDA's if active, else the device's primary one."""
+    check_context()  # makes the primary context current if none is
     return _driver("cuCtxGetCurrent")
 
 
 def is_primary(handle: Any) -> bool:
-    """Whether a context is the device's primary one, which lasts as long as the process."""
+    """Return whether a context is the device's primary one, which lasts as long as the process."""
     device = call("cudaGetDevice")
     _, active = _driver("cuDevicePrimaryCtxGetState", device)
-    if not active:  # to retain it would make it
+    if not active:  # retaining it would create it
         return False
     primary = _driver("cuDevicePrimaryCtxRetain", device)
     _driver("cuDevicePrimaryCtxRelease", device)
@@ -180,8 +180,8 @@ _locks: dict[int, RLock] = {}
 
 
 def lock_of(handle: Any) -> RLock:
-    """The lock of a CUDA context, for all that must not happen while one of its streams captures.
+    """Return the lock of a CUDA context, held during captures and by all that would disturb them.
 
-    That is what synchronises the device, or may, such as what TensorRT does to make a context.
+    Calls that synchronize the device disturb them, as may TensorRT when it makes a context.
     """
     return _locks.setdefault(int(handle), RLock())

@@ -1,4 +1,4 @@
-"""ONNX graph to TensorRT engine: what to build, the build, the sidecar, the cache, the runner."""
+"""TensorRT engines of ONNX graphs: build options, builds, sidecars, the cache, and running."""
 
 import lazy_loader
 

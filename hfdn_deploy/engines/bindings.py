@@ -1,7 +1,7 @@
-"""What is used of TensorRT's Python module, for mypy: NVIDIA's bindings carry no types.
+"""Protocols of the used parts of TensorRT's Python module, since NVIDIA's bindings have no types.
 
-Code that uses anything else does not pass mypy, and tests/engines/test_bindings.py holds every
-name here against the real module.
+mypy refuses code that uses other names, and tests/engines/test_bindings.py compares the names here
+with the real module.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 
 class ILogger(Protocol):
-    """Base class of the sink for messages; `log` is called from any thread."""
+    """Base class of loggers; `log` is called from any thread."""
 
     INTERNAL_ERROR: ClassVar[Any]
     ERROR: ClassVar[Any]
@@ -21,7 +21,7 @@ class ILogger(Protocol):
 
 
 class IProgressMonitor(Protocol):
-    """Base class of what a build reports to; `step_complete` returns whether to go on."""
+    """Base class of progress monitors; `step_complete` returns whether to continue the build."""
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None: ...
     def step_complete(self, phase_name: str, step: int) -> bool: ...
@@ -29,13 +29,13 @@ class IProgressMonitor(Protocol):
 
 
 class IHostMemory(Protocol):
-    """A serialised engine."""
+    """A serialized engine."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class ITimingCache(Protocol):
-    """Times of kernels that earlier builds measured."""
+    """Kernel times measured by earlier builds."""
 
     def serialize(self) -> IHostMemory: ...
 
@@ -83,7 +83,7 @@ class Builder(Protocol):
 
 
 class ParserError(Protocol):
-    """Why a node could not be parsed."""
+    """The reason why a node could not be parsed."""
 
     def desc(self) -> str: ...
     def node_name(self) -> str: ...
@@ -91,7 +91,7 @@ class ParserError(Protocol):
 
 
 class OnnxParser(Protocol):
-    """ONNX file to network."""
+    """Parses an ONNX file into a network."""
 
     @property
     def num_errors(self) -> int: ...
@@ -100,13 +100,13 @@ class OnnxParser(Protocol):
 
 
 class OnnxParserRefitter(Protocol):
-    """ONNX file to the weights of a stripped engine."""
+    """Reads the weights of a stripped engine from an ONNX file."""
 
     def refit_from_bytes(self, model: bytes) -> bool: ...
 
 
 class Refitter(Protocol):
-    """Puts weights into an engine."""
+    """Sets the weights of an engine."""
 
     def refit_cuda_engine(self) -> bool: ...
 
@@ -139,7 +139,7 @@ class ICudaEngine(Protocol):
 
 
 class IRuntimeCache(Protocol):
-    """Kernels that were compiled on this device (TensorRT-RTX)."""
+    """Kernels compiled on this device (TensorRT-RTX)."""
 
     def serialize(self) -> IHostMemory: ...
     def deserialize(self, blob: bytes) -> bool: ...
@@ -176,7 +176,7 @@ class Runtime(Protocol):
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None: ...
 
 
-# In the class below the plain names are its attributes.
+# In the class below, the plain names are attributes.
 _Builder: TypeAlias = Builder
 _Engine: TypeAlias = ICudaEngine
 _Logger: TypeAlias = ILogger

@@ -1,4 +1,4 @@
-"""ONNX file to serialised engine, on one strongly-typed path for all flavours."""
+"""Builds of engines from ONNX files, strongly typed, with one path for all flavours."""
 
 import logging
 import sys
@@ -37,18 +37,18 @@ def build_engine(
     spec: BuildSpec,
     timing_cache: Path | None = None,
 ) -> bytes:
-    """Build an engine; on a terminal, a line shows for how long that has been going on.
+    """Build an engine, showing the elapsed time on a terminal.
 
     Args:
-        name: of the model, for messages.
-        model: ONNX file.
-        inputs: its inputs; each has the sizes of the profiles where it may vary.
-        spec: what to build; must have passed `check`.
-        timing_cache: file of kernel times to start from and to add to.
+        name: name of the model, for messages.
+        model: bytes of the ONNX file.
+        inputs: the model's inputs; the profiles set the sizes that may vary.
+        spec: options of the build, which must have passed `check`.
+        timing_cache: file of kernel times to start from and to extend.
 
     Raises:
-        BackendError: the library is not there or refuses the graph or the options.
-        ContextLostError: the process must be restarted.
+        BackendError: TensorRT is not installed or refuses the graph or the options.
+        ContextLostError: CUDA failed so that the process must be restarted.
     """
     cancelled = Event()
     title = f"building {name} for {', '.join(spec.targets)}"
@@ -62,7 +62,7 @@ def build_engine(
 
 
 def _caller_context() -> AbstractContextManager[None]:
-    """What makes the CUDA context of this thread, if there is a GPU, current in another."""
+    """Return a context manager that makes this thread's CUDA context, if any, current elsewhere."""
     try:
         return cuda.context(cuda.current_context())
     except cuda.ContextLostError:
@@ -83,7 +83,7 @@ def _build(
     trt = flavour.trt
     log, messages = message_log(trt)
     builder = trt.Builder(log)
-    # TensorRT 11 has no other networks; 10 and RTX want to be told.
+    # TensorRT 11 only has such networks; 10 and RTX need the flag.
     strong = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strong)
     parser = trt.OnnxParser(network, log)
@@ -117,7 +117,7 @@ def _build(
 def optimization_profile(
     builder: Builder, inputs: Sequence[TensorSpec], profile: ShapeProfile
 ) -> IOptimizationProfile:
-    """A profile as TensorRT has it, with the shapes of every input."""
+    """Return TensorRT's form of a profile, with the shapes of every input."""
     shapes = builder.create_optimization_profile()
     for tensor in inputs:
         minimum, optimum, maximum = (
@@ -128,12 +128,12 @@ def optimization_profile(
 
 
 def _start_from(config: IBuilderConfig, timing_cache: Path) -> None:
-    """Give a build the times of earlier ones; a file that does not fit is as good as none."""
+    """Give a build the kernel times of earlier ones; ignore a file that does not fit."""
     known = timing_cache.read_bytes() if timing_cache.exists() else b""
     times = config.create_timing_cache(known)
     if not (times and config.set_timing_cache(times, ignore_mismatch=False)):
         logger.warning(
-            "%s does not fit this GPU or is damaged; kernels are timed anew.", timing_cache
+            "%s does not fit this GPU or is damaged; kernels are timed again.", timing_cache
         )
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
@@ -148,7 +148,7 @@ def _configure(trt: TensorRT, config: IBuilderConfig, spec: BuildSpec) -> None:
                 index,
             )
     if flavour.compiles_at_run:
-        # Or inference might allocate, which a CUDA graph cannot hold.
+        # Without it, inference might allocate, which a CUDA graph cannot capture.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if spec.hardware_compatible:
         level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
@@ -159,15 +159,15 @@ def _configure(trt: TensorRT, config: IBuilderConfig, spec: BuildSpec) -> None:
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
     if spec.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec.workspace)
-    # It would shorten the mantissas of fp32 graphs to 10 bits, which nobody asked for.
+    # TF32 would shorten the mantissas of fp32 graphs to 10 bits.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.builder_optimization_level = spec.optimization_level
-    # Or `hfdn inspect` would know the layers' names alone.
+    # `hfdn inspect` would otherwise only get the names of layers.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
 
 
 class Messages:
-    """What the library said, each sentence once."""
+    """Messages of TensorRT, each once."""
 
     def __init__(self) -> None:
         self.errors: dict[str, None] = {}
@@ -175,7 +175,7 @@ class Messages:
 
 
 def message_log(trt: TensorRT) -> tuple[ILogger, Messages]:
-    """A logger for the library, and what it collects."""
+    """Return a logger for TensorRT, and the messages that it collects."""
     messages = Messages()
 
     class Log(trt.ILogger):  # type: ignore[name-defined, misc]
@@ -192,7 +192,7 @@ def message_log(trt: TensorRT) -> tuple[ILogger, Messages]:
 
 
 def _monitor(trt: TensorRT, cancelled: Event) -> Any:
-    """What ends a build soon after `cancelled` is set."""
+    """Return a progress monitor that ends a build soon after `cancelled` is set."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
@@ -215,7 +215,7 @@ def _told(node: str, operator: str, reason: str) -> str:
 
 
 def _while_spinning(title: str, work: Callable[[], T], cancel: Callable[[], None]) -> T:
-    """Do `work` in a thread; ctrl-C calls `cancel` and waits for its end."""
+    """Run `work` in a thread; on KeyboardInterrupt, call `cancel` and wait for the end."""
     start = time.monotonic()
     with ThreadPoolExecutor(1) as worker:
         future = worker.submit(work)
@@ -224,7 +224,7 @@ def _while_spinning(title: str, work: Callable[[], T], cancel: Callable[[], None
                 try:
                     return future.result(timeout=0.1)
                 except NotYet:
-                    if future.done():  # it is the work's own
+                    if future.done():  # raised by the work itself
                         raise
                 if sys.stderr.isatty():
                     elapsed = time.monotonic() - start

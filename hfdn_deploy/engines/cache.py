@@ -1,10 +1,10 @@
-"""The per-user cache of engines: each is built once, whoever asks, and known to be one's own.
+"""The per-user cache of engines, in which each is built once and known to be the user's own.
 
-FOLDER/KEY/lock                     held while somebody builds
-FOLDER/KEY/engine/SHA256.engine     and its sidecar; both appear at once
-    FOLDER/timing/                      kernel times, where the flavour measures them
-    FOLDER/kernels/                     compiled kernels, where it makes them as it runs
-    FOLDER/openvino/                    graphs that OpenVINO compiled, see `backends.compiled`
+FOLDER/KEY/lock                     held during a build
+FOLDER/KEY/engine/SHA256.engine     with its sidecar; both appear at once
+    FOLDER/timing/                      kernel times, if the flavour measures them
+    FOLDER/kernels/                     compiled kernels, if it compiles at run time
+    FOLDER/openvino/                    graphs compiled by OpenVINO, see `backends.compiled`
 """
 
 import hashlib
@@ -51,10 +51,10 @@ logger = logging.getLogger(__name__)
 
 
 def holds(sha256: str) -> bool:
-    """Whether the engine with this hash was built by this user: it lies in the user's cache.
+    """Return whether this user built the engine with this hash, so that the cache has it.
 
     Raises:
-        InputError: there is no cache that nobody else can write.
+        InputError: other users can write the cache.
     """
     for engine in cache_folder().glob(f"*/engine/{sha256}{SUFFIX}"):
         with suppress(OSError):
@@ -64,10 +64,10 @@ def holds(sha256: str) -> bool:
 
 
 def device_here() -> Device | None:
-    """The current CUDA device, if there is one.
+    """Return the current CUDA device, or None if there is none.
 
     Raises:
-        CudaError: there is, but it fails.
+        CudaError: there is a device, but it fails.
     """
     try:
         return Device.current()
@@ -78,11 +78,11 @@ def device_here() -> Device | None:
 
 
 def resolve_targets(flavour: str, targets: Sequence[str]) -> tuple[str, ...]:
-    """The compute capabilities to build for; none named means this GPU's.
+    """Return the compute capabilities to build for; without `targets`, that of this GPU.
 
     Raises:
-        InputError: the flavour cannot build for one of them.
-        BackendError: none is named and there is no GPU, or the flavour has none for it.
+        InputError: the flavour cannot build for a target.
+        BackendError: there are no targets and no GPU, or the flavour does not support this GPU.
     """
     chosen = FLAVOURS[flavour]
     device = device_here()
@@ -93,31 +93,31 @@ def resolve_targets(flavour: str, targets: Sequence[str]) -> tuple[str, ...]:
         device = device or Device.current()
         if chosen.targets and device.target not in chosen.targets:
             raise BackendError(
-                f"{chosen.title} runs on {known}, and here is {device.target} ({device.name})",
-                "ask for backend cuda",
+                f"{chosen.title} runs on {known}, not on {device.target} ({device.name})",
+                "use backend cuda",
             )
         return (device.target,)
     known_here = {*chosen.targets, *([device.target] if device else [])}
     for target in targets:
         if target not in known_here:
-            known = ", ".join(sorted(known_here)) or "this GPU, and there is none"
+            known = ", ".join(sorted(known_here)) or "the GPU here, and there is none"
             raise InputError(f"{chosen.title} cannot build for {target!r}, only for {known}.")
     return tuple(sorted(set(targets)))
 
 
 def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec, part: str = "whole") -> Path:
-    """The engine of one precision of a bundle, built now unless it is in the cache.
+    """Return the path of a bundle's engine in the cache, after building it if it is missing.
 
     Args:
-        bundle: has the graph.
-        precision: which one.
-        spec: what to build.
-        part: of the graph; one of `hfdn_deploy.graph.parts.PARTS`.
+        bundle: the bundle with the graph.
+        precision: the engine's precision.
+        spec: options of the build.
+        part: part of the graph, one of `hfdn_deploy.graph.PARTS`.
 
     Raises:
-        InputError: the graph or the flavour does not allow `spec`, or the disk refuses.
-        BundleError, GateError: the graph is missing, changed, did not pass its gates, or has no
-            such part.
+        InputError: the graph or the flavour does not allow `spec`, or the disk refuses the write.
+        BundleError, GateError: the graph is missing or changed, did not pass its gates, or does
+            not have this part.
         BackendError: the flavour is missing or cannot build the graph.
     """
     graph = graph_for(precision, "cuda")
@@ -136,19 +136,19 @@ def cached_engine(bundle: Bundle, precision: str, spec: BuildSpec, part: str = "
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, waiting for who has it."""
+    """Hold a lock between processes, which ends with the process at the latest."""
     lock = FileLock(path)
     try:
         make_own(path.parent)
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            logger.info("waiting for another process, which has the same to do")
+            logger.info("waiting for another process that does the same")
             lock.acquire()
     except OSError as error:
         raise InputError(
             f"the cache {path.parent} cannot be written ({error.strerror}); set {VARIABLE} to a "
-            "folder that can."
+            "writable folder."
         ) from None
     try:
         yield
@@ -159,14 +159,14 @@ def _locked(path: Path) -> Iterator[None]:
 def _plan(
     bundle: Bundle, precision: str, spec: BuildSpec, part: str, model: bytes
 ) -> EngineManifest:
-    """The sidecar of an engine as far as it is known before the build."""
+    """Return the sidecar of an engine with all that is known before the build."""
     entry = bundle.entry(graph_for(precision, "cuda"))
     flavour = FLAVOURS[spec.flavour]
     device = device_here()
     if spec.strip_weights and device is None:
         raise BackendError(
-            f"{flavour.title} strips weights only on a machine with a GPU, and there is none here; "
-            "build there, or leave out --strip-weights."
+            f"{flavour.title} needs a GPU to strip weights, and there is none here; build on a "
+            "machine with a GPU, or leave out --strip-weights."
         )
     graph = onnx.load_model_from_string(model).graph
     (output,) = graph.output
@@ -194,18 +194,18 @@ def _plan(
 
 
 def _whole_engine(folder: Path) -> Path | None:
-    """The engine in a folder of the cache, if it is there, this user's own and whole."""
+    """Return the engine in a cache folder; None if it is missing, damaged or not the user's own."""
     for engine in folder.glob(f"*{SUFFIX}"):
         if not (is_own(engine) and is_own(sidecar_path(engine))):
-            logger.warning("%s is somebody else's. It is built anew.", engine)
+            logger.warning("%s belongs to another user. It is built again.", engine)
             return None
         try:
             manifest = read_sidecar(engine)
             check_sidecar(engine, manifest)
             read_engine(engine, manifest)
         except EngineError as error:
-            # As text: a record that is kept would keep the frames of the error, and the model.
-            logger.warning("%s It is built anew.", str(error))
+            # As text, since a kept log record would keep the error's frames and the model.
+            logger.warning("%s It is built again.", str(error))
             return None
         return engine
     return None
@@ -239,13 +239,13 @@ def copy_engine(engine: Path, output: Path) -> None:
     """Copy an engine and its sidecar out of the cache.
 
     Raises:
-        InputError: the disk refuses, or the cache.
+        InputError: the output or the cache cannot be written.
     """
     beside = output.with_name(output.name + ".json")
-    # Or two builds with one output might mix their files.
+    # Without the lock, two builds with the same output might mix their files.
     lock = _locked(cache_folder() / "copy.lock")
     with lock, replaced(beside) as sidecar, replaced(output) as copy:
         shutil.copyfile(sidecar_path(engine), sidecar)
         shutil.copyfile(engine, copy)
-        # An engine never lies beside the sidecar of another.
+        # So that an engine never lies beside another engine's sidecar.
         beside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What lies in the cache of engines, and taking it out."""
+"""Listing and removal of the entries of the engine cache."""
 
 import re
 import shutil
@@ -14,30 +14,30 @@ from hfdn_deploy.engines.folders import cache_folder
 from hfdn_deploy.engines.sidecar import SUFFIX, read_sidecar
 from hfdn_deploy.errors import EngineError, InputError
 
-# What lies beside the folders of the engines.
 OPENVINO = "openvino"
-"""The folder of the graphs that OpenVINO compiled, in the cache."""
+"""Name of the cache's folder for graphs compiled by OpenVINO."""
+# Folders beside those of the engines, with their descriptions.
 _OTHERS = {
-    "timing": "times of kernels, for later builds",
+    "timing": "kernel times, for later builds",
     "kernels": "compiled kernels",
-    OPENVINO: "graphs that OpenVINO compiled, for the next start",
+    OPENVINO: "graphs compiled by OpenVINO, for the next start",
 }
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A folder of the cache: an engine, or what builds and runs keep for later ones."""
+    """A folder of the cache: an engine, or files that builds and runs keep for later ones."""
 
     path: Path
     what: str
-    """What it is for."""
+    """Description of the contents."""
     bytes: int
     changed: datetime
-    """When its newest file was written."""
+    """Modification time of the newest file."""
 
 
 def cache_entries() -> Sequence[CacheEntry]:
-    """Return what lies in the cache, the newest first.
+    """Return the entries of the cache, newest first.
 
     Raises:
         InputError: the cache cannot be read.
@@ -56,7 +56,7 @@ def cache_entries() -> Sequence[CacheEntry]:
 
 
 def _folders() -> Iterator[Path]:
-    """What was made here; anything else that is in the folder is somebody's own."""
+    """Yield the folders that this package made; others in the cache are left alone."""
     with suppress(FileNotFoundError):
         for path in cache_folder().iterdir():
             if path.name in _OTHERS or re.fullmatch("[0-9a-f]{64}", path.name):
@@ -73,14 +73,14 @@ def _what(path: Path) -> str:
             return "a damaged engine"
         part = "" if manifest.part == "whole" else f", {manifest.part} part"
         return f"{manifest.bundle}, {manifest.precision}{part}, {manifest.made}"
-    return "a build that did not end"
+    return "an unfinished build"
 
 
 def remove_entry(entry: CacheEntry) -> bool:
-    """Remove an entry; returns False if it is being built.
+    """Remove an entry and return True; return False if it is being built.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the disk refuses the removal.
     """
     lock = FileLock(entry.path / "lock")
     try:

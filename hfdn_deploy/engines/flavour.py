@@ -1,4 +1,4 @@
-"""The flavours of TensorRT, and all in which they differ."""
+"""The flavours of TensorRT, one record each."""
 
 import ctypes
 from collections.abc import Callable
@@ -22,23 +22,23 @@ class Flavour:
     """A library that builds and runs engines."""
 
     name: str
-    """As in `FLAVOURS`, the command line and sidecars."""
+    """Name in `FLAVOURS`, on the command line and in sidecars."""
     title: str
     packages: tuple[str, ...]
-    """Distributions whose version is the library's; the first that is installed counts."""
+    """Distributions that carry the library's version; the first installed one counts."""
     load: Callable[[], "TensorRT"]
-    """Import the module, with its libraries; raises ImportError or OSError."""
+    """Imports the module and its libraries; raises ImportError or OSError."""
     targets: tuple[str, ...]
-    """Compute capabilities to build for, GPU or not; none if it builds for the GPU at hand."""
+    """Compute capabilities to build for without a GPU; empty if it only builds for the GPU here."""
     compatible_modes: bool
-    """Whether engines can be made to run on other GPUs and with later versions."""
+    """Whether engines can be built for other GPUs and later versions."""
     compiles_at_run: bool
-    """Whether kernels are made on the device that runs them, and not timed by the build."""
+    """Whether kernels are compiled on the device at run time instead of timed by the build."""
 
     @property
     def version(self) -> str | None:
-        """The installed version, without loading the library; None if there is none."""
-        from importlib.metadata import PackageNotFoundError, version  # more than the rest here
+        """The installed version, found without loading the library; None if not installed."""
+        from importlib.metadata import PackageNotFoundError, version  # slow to import
 
         for package in self.packages:
             with suppress(PackageNotFoundError):
@@ -50,7 +50,7 @@ class Flavour:
         """The Python module.
 
         Raises:
-            BackendError: it is not installed or does not load.
+            BackendError: the module is not installed or does not load.
         """
         if reason := why_unavailable(self.name):
             raise BackendError(f"{reason}.")
@@ -58,10 +58,10 @@ class Flavour:
 
 
 def _load_rtx() -> "TensorRT":
-    """The bindings find their libraries, which lie in another package, if those are loaded."""
+    """Import the bindings, after the libraries in another package, where they do not look."""
     spec = find_spec("onnxruntime_ep_nv_tensorrt_rtx")
     if spec is None or spec.origin is None:
-        raise ImportError("no package onnxruntime-ep-nv-tensorrt-rtx-cu13")
+        raise ImportError("package onnxruntime-ep-nv-tensorrt-rtx-cu13 is missing")
     for pattern in ("libtensorrt_rtx.so*", "libtensorrt_onnxparser_rtx.so*"):
         for library in Path(spec.origin).parent.glob(pattern):
             ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
@@ -71,7 +71,7 @@ def _load_rtx() -> "TensorRT":
 def _load_tensorrt() -> "TensorRT":
     trt = cast("TensorRT", import_module("tensorrt"))
     if tuple(map(int, trt.__version__.split(".")[:2])) < (10, 12):
-        raise ImportError(f"it is {trt.__version__}, and strong typing needs 10.12")
+        raise ImportError(f"version {trt.__version__} is too old: strong typing needs 10.12")
     return trt
 
 
@@ -101,7 +101,7 @@ FLAVOURS = {
 
 
 def why_unavailable(name: str) -> str | None:
-    """Why a flavour cannot be loaded here and what to do about it; None if it can."""
+    """Return why a flavour cannot be loaded here, and what to do; None if it can."""
     flavour = FLAVOURS[name]
     try:
         with deferred():
@@ -113,10 +113,10 @@ def why_unavailable(name: str) -> str | None:
 
 
 def choose_flavour(name: str) -> Flavour:
-    """The flavour named; for "auto" the first of `FLAVOURS` that loads.
+    """Return the flavour of this name; for "auto", the first of `FLAVOURS` that loads.
 
     Raises:
-        BackendError: it is not installed or does not load; for "auto", none does.
+        BackendError: the flavour, or for "auto" every flavour, is not installed or does not load.
     """
     reasons = []
     for candidate in FLAVOURS if name == "auto" else (name,):

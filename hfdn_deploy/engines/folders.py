@@ -1,6 +1,6 @@
-"""Where the cache of engines lies, and that nobody else can write there.
+"""Location of the engine cache, and checks that no other user can write there.
 
-An engine is native code, and what a user's cache holds is run without being asked about.
+Engines are native code, and engines in a user's cache run without further confirmation.
 """
 
 import logging
@@ -18,38 +18,39 @@ VARIABLE = "HFDN_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where engines are kept: in `$HFDN_CACHE`, or in what the system has for this user's caches.
+    """Return the folder of the engines, in `$HFDN_CACHE` or in the user's cache of the system.
 
-    The latter, with a warning, also where others own or can write the former.
+    If other users own or can write `$HFDN_CACHE`, the latter is used, with a warning.
 
     Raises:
-        InputError: others own or can write both, or there is no such user's home.
+        InputError: other users own or can write both, or `$HFDN_CACHE` names the home of an
+            unknown user.
     """
     named = os.environ.get(VARIABLE)
     own = user_cache_path("hfdn-deploy") / "engines"
     if named:
         try:
-            # No shell does it behind `docker -e` or in a file.
+            # With `docker -e` or in a file, no shell expands the tilde.
             folder = Path(os.path.realpath(Path(named).expanduser())) / "engines"
         except RuntimeError:
             raise InputError(
-                f"${VARIABLE} is {named}, and there is no such user; mend it."
+                f"${VARIABLE} is {named}, but there is no such user; correct it."
             ) from None
         if not (reason := _why_shared(folder.parent) or _why_shared(folder)):
             return folder
-        _warn(f"{reason}, so it is no cache for engines, which are native code; {own} is used.")
+        _warn(f"{reason}, so engines, which are native code, cannot lie there; {own} is used.")
     if reason := _why_shared(own.parent) or _why_shared(own):
         raise InputError(
-            f"{reason}, so it is no cache for engines, which are native code; make it yours alone, "
-            f"or set {VARIABLE} to a folder that is not there yet."
+            f"{reason}, so engines, which are native code, cannot lie there; restrict it to your "
+            f"user, or set {VARIABLE} to a new folder."
         )
     return own
 
 
 def is_own(path: Path) -> bool:
-    """Whether this user put a file into the cache.
+    """Return whether this user put a file into the cache.
 
-    It and the folders up to the cache's root are this user's, who alone can write those.
+    The user must own the file and own, as the only writer, its folders up to the cache's root.
     """
     root = cache_folder().parent
     try:
@@ -61,11 +62,11 @@ def is_own(path: Path) -> bool:
 
 
 def make_own(folder: Path) -> None:
-    """Make a folder of the cache, and those above it, for this user alone.
+    """Create a folder of the cache and its parents, writable by this user only.
 
     Raises:
-        InputError: others own or can write one of them that is there.
-        OSError: the disk refuses.
+        InputError: other users own or can write one that exists.
+        OSError: the disk refuses the write.
     """
     root = cache_folder().parent
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -77,16 +78,16 @@ def make_own(folder: Path) -> None:
 
 
 def _why_shared(folder: Path) -> str | None:
-    """Why a folder is not this user's alone; None if it is, or cannot be looked at."""
+    """Return why other users may control a folder; None if they do not, or it is unreadable."""
     if not hasattr(os, "geteuid"):
         return None
     try:
         if folder.is_symlink():
             return f"{folder} is a link"
-        # Whoever runs the system can do everything anyway.
+        # Root can do everything anyway.
         if _owner(folder) not in (_user(), 0):
-            return f"{folder} belongs to somebody else"
-        return f"others can write {folder}" if folder.stat().st_mode & 0o022 else None
+            return f"{folder} belongs to another user"
+        return f"other users can write {folder}" if folder.stat().st_mode & 0o022 else None
     except OSError:
         return None
 

@@ -1,4 +1,4 @@
-"""An engine in TensorRT's hands: tensors, profiles, execution contexts."""
+"""An engine loaded by TensorRT: tensors, profiles, execution contexts."""
 
 import hashlib
 import logging
@@ -23,11 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedEngine:
-    """A deserialised engine.
+    """A deserialized engine.
 
     Raises:
-        EngineError: the library cannot load it, or it has other tensors than its sidecar says.
-        BundleError: its weights were stripped, and the bundle that has them is not there.
+        EngineError: TensorRT cannot load the engine, its tensors are not those of its sidecar, or
+            the bundle with its stripped weights has changed.
+        BundleError: the bundle with the engine's stripped weights is missing.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -37,10 +38,10 @@ class LoadedEngine:
         self._scale = manifest.scale
         trt = self._flavour.trt
         self._log, self._messages = message_log(trt)
-        # The library wants its runtime kept for as long as its engines.
+        # TensorRT requires that the runtime outlives its engines.
         self._runtime = trt.Runtime(self._log)
         if manifest.spec.version_compatible:
-            # Such an engine carries the code that runs it; that it is trusted was checked.
+            # Such an engine contains host code; `open_engine` checked that it is trusted.
             self._runtime.engine_host_code_allowed = True
         loaded = self._runtime.deserialize_cuda_engine(engine.data)
         if loaded is None:
@@ -55,7 +56,7 @@ class LoadedEngine:
             model = part_of(bundle.read_model(manifest.graph), manifest.part, manifest.scale)
             if hashlib.sha256(model).hexdigest() != manifest.onnx_sha256:
                 raise EngineError(
-                    f"{engine.path} was built from another {bundle.path} than the one there now; "
+                    f"{engine.path} does not fit {bundle.path}, which has changed since the build; "
                     f"{manifest.rebuild}."
                 )
             self._refit(model)
@@ -75,7 +76,7 @@ class LoadedEngine:
         return "; ".join(self._messages.errors) or "it gives no reason"
 
     def _check_tensors(self) -> None:
-        """Raise EngineError unless the engine has the inputs and the output of its sidecar."""
+        """Raise EngineError unless the engine's inputs and output are those of its sidecar."""
         trt, engine = self._flavour.trt, self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         found = {
@@ -90,23 +91,23 @@ class LoadedEngine:
         promised.add((self.output.name, False, self.output.dtype))
         if found != promised:
             raise EngineError(
-                f"{self._path} has the tensors {', '.join(names)} where its sidecar promises "
-                "others; build it anew."
+                f"{self._path} has the tensors {', '.join(names)}, which are not those of its "
+                "sidecar; build it again."
             )
 
     def _refit(self, model: bytes) -> None:
-        """Put in the weights of an ONNX file."""
+        """Set the engine's weights from an ONNX file."""
         trt = self._flavour.trt
         refitter = trt.Refitter(self._engine, self._log)
         parsed = trt.OnnxParserRefitter(refitter, self._log).refit_from_bytes(model)
         if not (parsed and refitter.refit_cuda_engine()):
-            raise EngineError(f"the engine does not take its weights: {self._reason()}.")
+            raise EngineError(f"the engine does not accept its weights: {self._reason()}.")
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """N, H, W of an image of this shape.
+        """Return N, H, W of an image of this shape.
 
         Raises:
-            InputError: it has another number of axes than the engine's images.
+            InputError: the number of axes is not that of the engine's images.
         """
         wanted = self.inputs[0].shape
         if len(shape) != len(wanted):
@@ -115,26 +116,28 @@ class LoadedEngine:
         return shape[0], height, width
 
     def input_shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """The shapes of all inputs for an image of this shape."""
+        """Return the shapes of all inputs for an image of this shape."""
         sides = self._sides(shape)
         return [tensor.sized(*sides) for tensor in self.inputs]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the output for an image of this shape."""
+        """Return the shape of the output for an image of this shape."""
         number, height, width = self._sides(shape)
         return self.output.sized(number, self._scale * height, self._scale * width)
 
     def context(self, shape: tuple[int, ...], stream: Any) -> IExecutionContext:
-        """A context for images of this shape; `enqueue` needs scratch memory set in it.
+        """Return an execution context for images of this shape.
+
+        Its scratch memory must be set before `enqueue`.
 
         Args:
             shape: of the image.
-            stream: of the current CUDA context, to prepare it on; nothing may capture.
+            stream: stream of the current CUDA context for the preparation; no stream may capture.
 
         Raises:
             InputError: no profile takes the shape.
-            EngineError: the output is not as large as the sidecar says.
-            BackendError: the library refuses.
+            EngineError: the output shape is not that of the sidecar.
+            BackendError: TensorRT refuses.
         """
         profile = self._profile_for(shape)
         strategy = self._flavour.trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -143,7 +146,7 @@ class LoadedEngine:
         )
         if context is None:
             cuda.check_context()
-            raise BackendError(f"{self._flavour.title} makes no context: {self._reason()}.")
+            raise BackendError(f"{self._flavour.title} cannot make a context: {self._reason()}.")
         done = True
         if len(self._profiles) > 1:
             done = context.set_optimization_profile_async(profile, int(stream))
@@ -152,17 +155,17 @@ class LoadedEngine:
             done = done and context.set_input_shape(tensor.name, size)
         if not done:
             cuda.check_context()
-            raise BackendError(f"{self._flavour.title} takes no such input: {self._reason()}.")
+            raise BackendError(f"{self._flavour.title} refuses the input: {self._reason()}.")
         expected, given = self.output_shape(shape), context.get_tensor_shape(self.output.name)
         if tuple(given) != expected:
             raise EngineError(
-                f"{self._path} gives {tuple(given)} where its sidecar promises {expected}; build "
-                "it anew."
+                f"{self._path} gives {tuple(given)}, but its sidecar says {expected}; build it "
+                "again."
             )
         return context
 
     def _profile_for(self, shape: tuple[int, ...]) -> int:
-        """The narrowest profile that takes an image of this shape."""
+        """Return the index of the narrowest profile that takes an image of this shape."""
         fitting = [
             (int(np.subtract(tuple(high), tuple(low)).sum()), index)
             for index, (low, _, high) in enumerate(self._profiles)
@@ -175,24 +178,24 @@ class LoadedEngine:
             )
             raise InputError(
                 f"no profile of the engine takes {self._said(shape)} pixels (it has {ranges}); "
-                "upscale it in tiles, which needs the bundle, or build it with --shapes."
+                "upscale in tiles, which needs the bundle, or build an engine with --shapes."
             )
         return min(fitting)[1]
 
     def _said(self, shape: tuple[int, ...]) -> str:
-        """A shape as the command line has it."""
+        """Return a shape as written on the command line."""
         number, height, width = self._sides(shape)
         return f"{number}x{width}x{height}"
 
     def scratch_bytes(self, context: IExecutionContext) -> int:
-        """Device memory that an inference in a context needs beside its input and output."""
+        """Return the device memory of an inference in a context, without inputs and output."""
         return max(context.update_device_memory_size_for_shapes(), 1)
 
     def bytes_per_pixel(self, number: int = 1) -> int:
-        """Device memory for each pixel of an image, about: scratch memory, and inputs and output.
+        """Return the approximate device memory per pixel: scratch memory, inputs and output.
 
         Args:
-            number: of images in flight, which share scratch memory.
+            number: images in flight, which share the scratch memory.
         """
         most = max(range(len(self._profiles)), key=lambda each: self.device_memory()[each])
         shape = tuple(self._profiles[most][2])
@@ -208,16 +211,16 @@ class LoadedEngine:
     def enqueue(
         self, context: IExecutionContext, sources: Sequence[int], target: int, stream: int
     ) -> None:
-        """Enqueue one inference in a context that has its scratch memory.
+        """Enqueue one inference in a context whose scratch memory is set.
 
         Args:
             context: made for the images' shape.
             sources: addresses of the inputs on the device.
             target: address of the output on the device.
-            stream: to enqueue on.
+            stream: stream to enqueue on.
 
         Raises:
-            BackendError: the library refuses.
+            BackendError: TensorRT refuses.
         """
         tensors = zip((*self.inputs, self.output), (*sources, target), strict=True)
         done = all(context.set_tensor_address(tensor.name, place) for tensor, place in tensors)
@@ -226,57 +229,57 @@ class LoadedEngine:
             raise BackendError(f"{self._flavour.title} failed: {self._reason()}.")
 
     def capturable(self, context: IExecutionContext, stream: int) -> bool:
-        """Whether an inference can be captured as a CUDA graph."""
+        """Return whether an inference can be captured as a CUDA graph."""
         return not self._compiles or context.is_stream_capturable(stream)
 
     def inspect(self) -> str:
-        """What the library's inspector says of every layer, as JSON."""
+        """Return TensorRT's description of every layer as JSON."""
         inspector = self._engine.create_engine_inspector()
         return inspector.get_engine_information(self._flavour.trt.LayerInformationFormat.JSON)
 
     def device_memory(self) -> list[int]:
-        """Bytes of scratch memory that each profile needs at most."""
+        """Return the most bytes of scratch memory that each profile needs."""
         return [
             self._engine.get_device_memory_size_for_profile_v2(index)
             for index in range(self._engine.num_optimization_profiles)
         ]
 
     def close(self) -> None:
-        """Free the engine; its contexts must be gone."""
+        """Free the engine, whose contexts must have been freed before."""
         if self._kernels:
             try:
                 self._kernels.save()
             except (HFDNError, OSError) as error:
-                logger.warning("compiled kernels are not kept for the next time: %s", error)
+                logger.warning("compiled kernels cannot be saved for the next process: %s", error)
         self._kernels = None
         del self._engine, self._runtime
 
 
 class KernelCache:
-    """Kernels that TensorRT-RTX compiled on this device, kept for the next process."""
+    """Kernels compiled by TensorRT-RTX on this device, kept for the next process."""
 
     def __init__(self, trt: TensorRT, engine: ICudaEngine, sha256: str) -> None:
         self._trt = trt
         self._engine = engine
         self._path = cache_folder() / "kernels" / f"{sha256}.cache"
         self._cache = engine.create_runtime_config().create_runtime_cache()
-        # The library itself refuses what was made on another device or by another version.
+        # TensorRT-RTX refuses kernels of other devices or versions itself.
         self._known = self._path.read_bytes() if is_own(self._path) else b""
         if self._known:
             self._cache.deserialize(self._known)
 
     def config(self, strategy: Any) -> IRuntimeConfig:
-        """Options of a context with this strategy for its memory."""
+        """Return the options of a context with this memory allocation strategy."""
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        # Kernels that come later would change results from one call to the next.
+        # Lazily compiled kernels would change results from one call to the next.
         strategies = self._trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         config.set_runtime_cache(self._cache)
         return config
 
     def save(self) -> None:
-        """Write the kernels to the user's cache, if there are new ones."""
+        """Write the kernels to the user's cache if there are new ones."""
         kernels = bytes(self._cache.serialize())
         if kernels != self._known:
             make_own(self._path.parent)

@@ -20,19 +20,19 @@ from hfdn_deploy.errors import BackendError
 logger = logging.getLogger(__name__)
 
 SLOTS = 3
-"""Images in flight: one is copied to the device, one is computed, one is copied back."""
+"""Images in flight: one is copied to the device, one computed and one copied back."""
 
 
 class EngineRunner:
     """An engine on the current CUDA device.
 
-    `SLOTS` images may be in flight, each with a stream and buffers of its own, so that copies of
-    some overlap with the computation of another. Scratch memory is shared: computations follow one
-    another. A shape that comes back is replayed as a CUDA graph. Work is enqueued under the lock
-    of its CUDA context, whichever engine it is for.
+    Up to `SLOTS` images are in flight, each with its own stream and buffers, so that copies
+    overlap with computations. Computations run one after another, since they share scratch memory.
+    A repeated shape is replayed as a CUDA graph. Work of all engines in a CUDA context is enqueued
+    under the lock of that context.
 
     Raises:
-        EngineError: the engine was built for another GPU, or the library cannot load it.
+        EngineError: the engine was built for another GPU, or TensorRT cannot load it.
         BackendError: there is no CUDA device, or a CUDA call failed.
     """
 
@@ -40,7 +40,7 @@ class EngineRunner:
         check_device(engine.path, engine.manifest, cuda.Device.current())
         self.context = cuda.current_context()
         self._lock = cuda.lock_of(self.context)
-        # It frees all that was made, in the opposite order, whatever of it fails.
+        # Frees everything in reverse order, even if a step fails.
         with ExitStack() as made, self._lock:
             self._engine = LoadedEngine(engine)
             made.callback(self._engine.close)
@@ -53,24 +53,24 @@ class EngineRunner:
             self._begun, self._computed = (create(made, "Event") for _ in range(2))
             self._slots = [Slot(len(self._engine.inputs), made) for _ in range(SLOTS)]
             self._made = made.pop_all()
-        # The last in is the first out, so that a lone caller always meets the same graphs.
+        # Last in, first out, so that a single caller always gets the same slot and its graphs.
         self._free: LifoQueue[Slot] = LifoQueue()
         for slot in self._slots:
             self._free.put(slot)
 
     def run(self, inputs: Sequence[Any], out: Any = None) -> NDArray[Any]:
-        """The output for some inputs. Arrays on a device give an array on that device.
+        """Run an inference and return its output, on the device if the inputs are there.
 
         Args:
-            inputs: the image and what else the engine takes, in its sidecar's order, all on the
+            inputs: the image and the engine's other inputs in the order of its sidecar, all on the
                 host or all on a device, with `__cuda_array_interface__` or `__dlpack__`.
             out: array on the device to write to and to return.
 
         Raises:
-            InputError: no profile of the engine takes this shape, or a device array has another
-                shape or dtype than it needs, or gaps.
-            BackendError: a CUDA call failed, or the device's memory does not suffice.
-            ContextLostError: the process must be restarted.
+            InputError: no profile of the engine takes this shape, or a device array has the wrong
+                shape or dtype or is not contiguous.
+            BackendError: a CUDA call failed, or the device has too little memory.
+            ContextLostError: CUDA failed so that the process must be restarted.
         """
         shape = tuple(inputs[0].shape)
         with self._slot() as slot:
@@ -87,7 +87,7 @@ class EngineRunner:
     ) -> Any:
         *kinds, output = self._kinds(shape)
         with self._enqueuing(slot):
-            self._inference(slot, shape)  # it refuses the shape before memory is taken for it
+            self._inference(slot, shape)  # refuses a bad shape before memory is allocated
             if out is None:
                 result = cuda.host_array(*output, self._on_host)
             staged = slot.reserve(kinds, 0 if out is not None else result.nbytes)
@@ -124,26 +124,26 @@ class EngineRunner:
         return out if out is not None else cuda.like(inputs[0], result)
 
     def _kinds(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shape and dtype of all inputs and of the output for an image of this shape."""
+        """Return shape and dtype of all inputs and of the output for an image of this shape."""
         tensors = (*self._engine.inputs, self._engine.output)
         shapes = (*self._engine.input_shapes(shape), self._engine.output_shape(shape))
         return [(size, np.dtype(t.dtype)) for size, t in zip(shapes, tensors, strict=True)]
 
     def seconds(self) -> float:
-        """What the last computation took, without transfers, by CUDA events.
+        """Return the seconds of the last computation by CUDA events, without transfers.
 
         Raises:
-            BackendError: there was none, it is still under way, or a CUDA call failed.
+            BackendError: no computation was made or it is not complete, or a CUDA call failed.
         """
         with cuda.context(self.context):
             return float(cuda.call("cudaEventElapsedTime", self._begun, self._computed)) / 1000
 
     def bytes_per_pixel(self) -> int:
-        """Device memory for each pixel of an image, about, with as many in flight as may be."""
+        """Return the approximate device memory per pixel, with `SLOTS` images in flight."""
         return self._engine.bytes_per_pixel(SLOTS)
 
     def _inference(self, slot: Slot, shape: tuple[int, ...]) -> Inference:
-        """What a slot keeps for a shape, with scratch memory for it."""
+        """Return a slot's inference for a shape, with scratch memory set."""
         if found := slot.find(shape):
             return found
         made = Inference(self._engine.context(shape, slot.stream))
@@ -156,7 +156,7 @@ class EngineRunner:
         return made
 
     def _forget(self) -> None:
-        """Drop all contexts and graphs, which name scratch memory that is about to go."""
+        """Drop all contexts and graphs, since they refer to the old scratch memory."""
         with ExitStack() as each:
             for slot in self._slots:
                 each.callback(slot.forget)
@@ -164,11 +164,11 @@ class EngineRunner:
     def _compute(
         self, slot: Slot, inference: Inference, sources: Sequence[int], target: int, *, replay: bool
     ) -> None:
-        """Enqueue one inference on the slot's stream, after the last of any slot.
+        """Enqueue one inference on the slot's stream, after the last computation of any slot.
 
         Args:
-            replay: the addresses stay with the slot, so that a shape that comes for the second
-                time is captured, and replayed from then on.
+            replay: the addresses are the slot's own, so that the second run of a shape can be
+                captured and later ones replayed.
         """
         stream = int(slot.stream)
         again = replay and inference.runs == 1 and inference.graph is None
@@ -186,8 +186,8 @@ class EngineRunner:
     def _capture(
         self, slot: Slot, inference: Inference, sources: Sequence[int], target: int
     ) -> None:
-        """Make one inference a CUDA graph; else warn that the engine cannot be captured."""
-        # Else what the collector frees meanwhile, in this thread, would end the capture.
+        """Capture one inference as a CUDA graph; log a warning if that fails."""
+        # In other modes, memory that the garbage collector frees meanwhile would end the capture.
         mode = cuda.member("cudaStreamCaptureMode", "cudaStreamCaptureModeRelaxed")
         try:
             with ExitStack() as made:
@@ -201,13 +201,13 @@ class EngineRunner:
         except cuda.ContextLostError:
             raise
         except BackendError as error:
-            # As text: a record that is kept would keep the error's frames, and the context.
+            # As text, since a kept log record would keep the error's frames and the context.
             logger.warning(
-                "a shape is enqueued anew each time, without a CUDA graph: %s", str(error)
+                "a shape is enqueued each time, since it cannot be a CUDA graph: %s", str(error)
             )
 
     def _out_of_memory(self, shape: tuple[int, ...], error: cuda.CudaError) -> BackendError:
-        """The error to raise in place of one that CUDA gave."""
+        """Return a CUDA error, or in place of one for lack of memory, an error with advice."""
         if error.status != "cudaErrorMemoryAllocation":
             return error
         free, total = cuda.call("cudaMemGetInfo")
@@ -219,14 +219,14 @@ class EngineRunner:
         advice = f"tiles of {side} pixels with their halo would fit" if side else "free some of it"
         return BackendError(
             f"{shape[0]}x{width}x{height} pixels need about {need / 2**20:.0f} MiB of device "
-            f"memory and {free / 2**20:.0f} of {total / 2**20:.0f} MiB are free; {advice}."
+            f"memory, but only {free / 2**20:.0f} of {total / 2**20:.0f} MiB are free; {advice}."
         )
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:
-        """A free slot, with the CUDA context of this runner current in the calling thread.
+        """Yield a free slot, with this runner's CUDA context current in the calling thread.
 
-        It goes back without work under way, whatever happens.
+        On an error, the slot's work is waited for before the slot is given back.
         """
         slot = self._free.get()
         try:
@@ -243,7 +243,7 @@ class EngineRunner:
     def _enqueuing(self, slot: Slot) -> Iterator[None]:
         """Hold the lock of the CUDA context.
 
-        What fails half-way is over before another slot uses the scratch memory.
+        On an error, wait for the slot's work before another slot uses the scratch memory.
         """
         with self._lock:
             try:
@@ -253,13 +253,13 @@ class EngineRunner:
                 raise
 
     def close(self) -> None:
-        """Free what the device holds for it; `run` must not be called afterwards.
+        """Free all device memory; `run` must not be called afterwards.
 
-        If CUDA is lost to this process, nothing can be freed, which is a warning.
+        If CUDA is lost to this process, nothing can be freed, and a warning is logged.
         """
         try:
             with self._lock, ExitStack() as again:
-                # A no-op, unless the context could not be made current.
+                # Does nothing, unless the context could not be made current.
                 again.callback(self._made.close)
                 with cuda.context(self.context):
                     self._made.close()

@@ -1,6 +1,6 @@
-"""The engine's sidecar, `x.engine.json`: what it was made from, by what and for what.
+"""The sidecar of an engine, `x.engine.json`: its origin, its library and its targets.
 
-Everything that can be told without loading the engine is: an engine is native code.
+Sidecars allow all checks that are possible before loading an engine, which is native code.
 """
 
 import hashlib
@@ -22,51 +22,51 @@ from hfdn_deploy.graph import PARTS
 SCHEMA = 2
 SUFFIX = ".engine"
 
-# Numbers, and what NVIDIA puts behind them: 10.14.1.48.post1, 10.0.0b6.
+# Numbers with NVIDIA's suffixes: 10.14.1.48.post1, 10.0.0b6.
 _VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9})+)((?:a|b|rc)\d{1,9})?(?:\.post(\d{1,9}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """What `x.engine.json` says of `x.engine`."""
+    """Contents of the sidecar `x.engine.json` of `x.engine`."""
 
     schema: int
     bundle: str
-    """Path of the bundle, or "x4" for one that comes with the package."""
+    """Path of the bundle, or a name such as "x4" for a bundle of the package."""
     scale: int
     precision: str
     graph: str
     part: str
-    """Of the graph; one of `hfdn_deploy.graph.parts.PARTS`."""
+    """Part of the graph, one of `hfdn_deploy.graph.PARTS`."""
     onnx_sha256: str
-    """Of the part's ONNX file."""
+    """Hash of the part's ONNX file."""
     inputs: tuple[TensorSpec, ...]
-    """The image first."""
+    """All inputs, the image first."""
     output: TensorSpec
     gate_failure: str | None
     """Why the graph did not pass its gates; None if it did."""
     spec: BuildSpec
     version: str
-    """Of the flavour that built it."""
+    """Version of the flavour that built the engine."""
     device: Device | None
-    """On which it was built; None if it was built without a GPU."""
+    """Device on which it was built; None if it was built without a GPU."""
     platform: str
     """Operating system and processor architecture."""
     built: str
-    """When, in ISO 8601, UTC."""
+    """Time of the build in ISO 8601, UTC."""
     build_seconds: float
     bytes: int
     sha256: str
-    """Of the engine."""
+    """Hash of the engine."""
     checksum: str
     """SHA-256 of the rest of this sidecar."""
 
     def sealed(self) -> "EngineManifest":
-        """The same with the checksum that belongs to it."""
+        """Return a copy with its correct checksum."""
         return replace(self, checksum=hashlib.sha256(self._text("").encode()).hexdigest())
 
     def to_json(self) -> str:
-        """The text of the sidecar."""
+        """Return the text of the sidecar."""
         return self._text(self.checksum)
 
     def _text(self, checksum: str) -> str:
@@ -75,55 +75,55 @@ class EngineManifest:
 
     @property
     def made(self) -> str:
-        """By what it was built and for what, for messages."""
+        """Library, version and targets of the build, for messages."""
         title = FLAVOURS[self.spec.flavour].title
         return f"built by {title} {self.version} for {', '.join(self.spec.targets)}"
 
     @property
     def rebuild(self) -> str:
-        """What to do to have it built anew; nothing of an edited sidecar is quoted."""
+        """Advice on how to build it again, which quotes nothing from an edited sidecar."""
         if self.sealed() != self:
-            return "build it anew with `hfdn build`"
+            return "build it again with `hfdn build`"
         if self.part != "whole":
-            return "delete it, and it is built anew when it is needed"
+            return "delete it, and it is built again when it is needed"
         words = ["hfdn", "build", self.bundle, "--precision", self.precision, *self.spec.words()]
         return f"run `{shlex.join(words)} -o ENGINE`"
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where the sidecar of an engine lies; for a link without one, that of its target."""
+    """Return the path of an engine's sidecar; for a link without one, that of its target."""
     beside = engine.with_name(engine.name + ".json")
     if engine.is_symlink() and not beside.exists():
-        # Path.resolve raises RuntimeError where a link leads to itself.
+        # Path.resolve raises RuntimeError for a link that leads to itself.
         engine = Path(os.path.realpath(engine))
     return engine.with_name(engine.name + ".json")
 
 
 def this_platform() -> str:
-    """Operating system and processor architecture, as sidecars have them."""
+    """Return the operating system and processor architecture in the form of sidecars."""
     return f"{platform.system()}-{platform.machine()}".lower()
 
 
 def read_sidecar(engine: Path) -> EngineManifest:
-    """The sidecar of an engine, as it was written.
+    """Read the sidecar of an engine.
 
     Raises:
-        EngineError: it is missing, damaged, changed or of another schema.
+        EngineError: the sidecar is missing, damaged or of another schema.
     """
     path = sidecar_path(engine)
     try:
         return read_json(
-            path, EngineManifest, SCHEMA, EngineError, "build the engine anew", _check_sense
+            path, EngineManifest, SCHEMA, EngineError, "build the engine again", _check_sense
         )
     except OSError as error:
         raise EngineError(
             f"{engine} has no sidecar: {path.name} cannot be read ({error.strerror}); copy both "
-            "files, or build the engine anew."
+            "files, or build the engine again."
         ) from None
 
 
 def _check_sense(manifest: EngineManifest) -> None:
-    """Raise ValueError where a sidecar is well-formed but cannot be true."""
+    """Raise ValueError if a well-formed sidecar has impossible values."""
     if not _VERSION.fullmatch(manifest.version):
         raise ValueError(f"version is {manifest.version!r:.40}")
     if manifest.spec.flavour not in FLAVOURS:
@@ -143,10 +143,11 @@ def _check_sense(manifest: EngineManifest) -> None:
 
 
 def check_sidecar(engine: Path, manifest: EngineManifest) -> None:
-    """Check that an engine can be meant for this machine, and its sidecar is as it was written.
+    """Check that an engine fits this machine's library and that its sidecar is unchanged.
 
     Raises:
-        EngineError: it was built for another version or platform, or the sidecar was edited.
+        EngineError: the engine was built for another version or platform, or the sidecar was
+            edited.
         BackendError: the flavour is not installed.
     """
     flavour = FLAVOURS[manifest.spec.flavour]
@@ -158,23 +159,24 @@ def check_sidecar(engine: Path, manifest: EngineManifest) -> None:
         )
     if manifest.version != here and not _later(manifest, here):
         raise EngineError(
-            f"{engine} was {manifest.made}; here is {flavour.title} {here}: {manifest.rebuild}."
+            f"{engine} was {manifest.made}; this machine has {flavour.title} {here}: "
+            f"{manifest.rebuild}."
         )
     if manifest.platform != this_platform():
         raise EngineError(
-            f"{engine} was built on {manifest.platform}; here is {this_platform()}: "
+            f"{engine} was built on {manifest.platform}; this machine is {this_platform()}: "
             f"{manifest.rebuild}."
         )
     if manifest.sealed() != manifest:
         raise EngineError(
-            f"{sidecar_path(engine)} was edited: its checksum does not fit; {manifest.rebuild}."
+            f"{sidecar_path(engine)} was edited: its checksum does not match; {manifest.rebuild}."
         )
 
 
 def _later(manifest: EngineManifest, here: str) -> bool:
-    """Whether `here` is a later version of those that the engine may be run with."""
+    """Return whether `here` is a later version that may run the engine."""
     found = [_VERSION.fullmatch(version) for version in (manifest.version, here)]
-    # What comes before a version is not told apart from it, and so is no later one.
+    # Pre-releases are not ordered relative to their releases, so they do not count as later.
     if not manifest.spec.version_compatible or any(each is None or each[2] for each in found):
         return False
     built, now = (
@@ -184,14 +186,14 @@ def _later(manifest: EngineManifest, here: str) -> bool:
 
 
 def read_engine(engine: Path, manifest: EngineManifest) -> bytes:
-    """An engine's bytes, after its length and hash were held against the sidecar.
+    """Return an engine's bytes after checking its length and hash against the sidecar.
 
     Raises:
-        EngineError: it is missing, truncated or changed.
+        EngineError: the engine is missing, truncated or changed.
     """
     try:
         size = engine.stat().st_size
-        # Whatever else it is, it is not read: it may be huge, or never end.
+        # A file of another size is not read: it may be huge, or a pipe.
         data = engine.read_bytes() if size == manifest.bytes else b""
     except OSError as error:
         raise EngineError(
@@ -199,24 +201,24 @@ def read_engine(engine: Path, manifest: EngineManifest) -> bytes:
         ) from None
     if size != manifest.bytes:
         raise EngineError(
-            f"{engine} has {size} of {manifest.bytes} bytes; copy it anew, or {manifest.rebuild}."
+            f"{engine} has {size} of {manifest.bytes} bytes; copy it again, or {manifest.rebuild}."
         )
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise EngineError(
             f"{engine} is not the file that was built (its SHA-256 differs from the sidecar's); "
-            f"copy it anew, or {manifest.rebuild}."
+            f"copy it again, or {manifest.rebuild}."
         )
     return data
 
 
 def check_device(engine: Path, manifest: EngineManifest, device: Device) -> None:
-    """Raise EngineError unless an engine was built for a device."""
+    """Raise EngineError unless the engine was built for this device."""
     spec = manifest.spec
     later = spec.hardware_compatible and _capability(device.target) >= 80
     if device.target in spec.targets or later:
         return
     raise EngineError(
-        f"{engine} was {manifest.made}; here is {device.target} ({device.name}): "
+        f"{engine} was {manifest.made}; this machine has {device.target} ({device.name}): "
         f"{manifest.rebuild}."
     )
 

@@ -1,4 +1,4 @@
-"""What one image in flight needs: a stream, buffers, and what is kept for the shapes that came."""
+"""Resources of one image in flight: a stream, buffers, and contexts and graphs by shape."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hfdn_deploy import cuda
 from hfdn_deploy.engines.bindings import IExecutionContext
 
-# Shapes that each slot keeps a context and a graph for: a frame size, and the few of tiles.
+# Number of shapes whose contexts and graphs a slot keeps: that of a frame and a few of tiles.
 SHAPES = 8
 
 ArrayKind = tuple[tuple[int, ...], np.dtype[Any]]
@@ -20,12 +20,12 @@ ArrayKind = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def create(made: ExitStack, kind: str, *arguments: Any) -> Any:
-    """A stream or an event of CUDA that is destroyed with `made`.
+    """Create a CUDA stream or event that is destroyed when `made` is closed.
 
     Args:
-        made: what is to be freed later.
+        made: stack of resources to free later.
         kind: "Stream" or "Event".
-        arguments: flags.
+        arguments: flags of its creation.
     """
     handle = cuda.call(f"cuda{kind}Create{'WithFlags' * bool(arguments)}", *arguments)
     made.callback(cuda.call, f"cuda{kind}Destroy", handle)
@@ -34,15 +34,15 @@ def create(made: ExitStack, kind: str, *arguments: Any) -> Any:
 
 @dataclass
 class Inference:
-    """Inputs of one shape in one slot: a context that nothing else uses, and its graph."""
+    """The execution context, used by nothing else, and the graph of one shape in one slot."""
 
     context: IExecutionContext
     graph: Any | None = None
     runs: int = 0
-    """Between the slot's own buffers."""
+    """Number of runs between the slot's own buffers."""
 
     def drop_graph(self) -> None:
-        """Free the graph, which must not be under way."""
+        """Free the graph, which must not be running."""
         graph, self.graph, self.runs = self.graph, None, 0
         if graph is not None:
             cuda.call("cudaGraphExecDestroy", graph)
@@ -52,7 +52,7 @@ class Slot:
     """One image in flight, in the CUDA context in which it was made."""
 
     def __init__(self, inputs: int, made: ExitStack) -> None:
-        """Make a slot for so many inputs and one output, to be freed with `made`."""
+        """Make a slot for a number of inputs and one output, freed when `made` is closed."""
         self.stream = create(made, "Stream", 1)  # cudaStreamNonBlocking
         self._legacy = create(made, "Event")
         self._host, self._device = (
@@ -65,13 +65,14 @@ class Slot:
         made.callback(self.forget)
 
     def reserve(self, kinds: Sequence[ArrayKind], output: int = 0) -> list[NDArray[Any]]:
-        """Page-locked arrays for the inputs, with as much device memory, and some for the output.
+        """Reserve memory, and return page-locked arrays for the inputs.
 
-        The graphs go if any of it lies elsewhere than before.
+        The inputs get the same amount of device memory. If any address changes, all graphs of the
+        slot are dropped.
 
         Args:
-            kinds: of the inputs.
-            output: bytes of the output; 0 if it goes elsewhere.
+            kinds: shapes and dtypes of the inputs.
+            output: bytes of device memory for the output; 0 if the slot does not hold it.
         """
         buffers = *self._host, *self._device, self.output
         before = [buffer.pointer for buffer in buffers]
@@ -90,7 +91,7 @@ class Slot:
 
     @property
     def sources(self) -> list[int]:
-        """Where the inputs lie on the device."""
+        """Addresses of the inputs on the device."""
         return [buffer.pointer for buffer in self._device]
 
     def copy(self, target: int, source: int, size: int, direction: str) -> None:
@@ -99,27 +100,27 @@ class Slot:
         cuda.call("cudaMemcpyAsync", target, source, size, kind, self.stream)
 
     def wait_for_legacy(self) -> None:
-        """Let the stream wait for all that is under way on the legacy default stream."""
+        """Make the stream wait for the pending work on the legacy default stream."""
         cuda.call("cudaEventRecord", self._legacy, cuda.LEGACY_STREAM)
         cuda.call("cudaStreamWaitEvent", self.stream, self._legacy, 0)
 
     def find(self, shape: tuple[int, ...]) -> Inference | None:
-        """What is kept for a shape, which becomes the newest."""
+        """Return the inference kept for a shape, if any, and mark it as the newest."""
         if shape in self._inferences:
             self._inferences.move_to_end(shape)
         return self._inferences.get(shape)
 
     def keep(self, shape: tuple[int, ...], inference: Inference) -> None:
-        """Keep an inference; where there are too many, the oldest goes."""
+        """Keep an inference, and drop the oldest one if there are more than `SHAPES`."""
         self._inferences[shape] = inference
         if len(self._inferences) > SHAPES:
             self._inferences.popitem(last=False)[1].drop_graph()
 
     def drain(self) -> None:
-        """Wait for all that is under way.
+        """Wait for all pending work.
 
         Raises:
-            CudaError: twice; the first may be that of an earlier call, reported late.
+            CudaError: the wait failed twice; a first error may come late from an earlier call.
         """
         try:
             cuda.call("cudaStreamSynchronize", self.stream)
@@ -127,7 +128,7 @@ class Slot:
             cuda.call("cudaStreamSynchronize", self.stream)
 
     def forget(self) -> None:
-        """Drop all contexts and graphs, once the stream is done with them."""
+        """Drop all contexts and graphs after the stream has finished."""
         with ExitStack() as each:
             each.callback(self._inferences.clear)
             for inference in self._inferences.values():

@@ -1,4 +1,4 @@
-"""What an engine is to be: shapes, targets, options."""
+"""Options of a build: shapes, targets, flavour."""
 
 import math
 import re
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 ENGINE_SUFFIXES = (".engine", ".plan")
 
 Shape = tuple[int, int, int]
-"""N, H, W of an input; its channels are one."""
+"""N, H, W of an input with one channel."""
 
 CUSTOM = "custom"
-"""Name of a profile whose shapes the user gave."""
+"""Name of a profile with shapes given by the user."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,22 @@ class ShapeProfile:
 
     @classmethod
     def parse(cls, minimum: str, optimum: str, maximum: str) -> Self:
-        """From three shapes as the command line has them: `320x180`, or `8x320x180` for eight.
+        """Return a profile of three shapes such as `320x180`, or `8x320x180` for a batch of eight.
 
         Raises:
-            InputError: not such shapes.
+            InputError: a shape is malformed.
         """
         return cls(CUSTOM, *map(_parse_shape, (minimum, optimum, maximum)))
 
     def holds(self, shape: Shape) -> bool:
-        """Whether an input of this shape can be run with it."""
+        """Return whether the profile takes an input of this shape."""
         return all(
             low <= side <= high
             for low, side, high in zip(self.minimum, shape, self.maximum, strict=True)
         )
 
     def check(self, entry: "ModelFile") -> None:
-        """Raise InputError unless a graph can take these shapes."""
+        """Raise InputError unless the graph takes the shapes of this profile."""
         ranges = zip(self.minimum, self.optimum, self.maximum, strict=True)
         if not all(0 < low <= middle <= high for low, middle, high in ranges):
             raise InputError(
@@ -64,7 +64,7 @@ class ShapeProfile:
             fixed = entry.input.shape[axis]
             if isinstance(fixed, int) and (least, most) != (fixed, fixed):
                 raise InputError(
-                    f"profile {self} varies {name}, which the graph fixes to {fixed}; set it so."
+                    f"profile {self} varies {name}, which the graph fixes to {fixed}; use {fixed}."
                 )
 
     def __str__(self) -> str:
@@ -75,15 +75,15 @@ class ShapeProfile:
 def _parse_shape(text: str) -> Shape:
     match = re.fullmatch(r"(?:(\d{1,4})x)?(\d{1,6})x(\d{1,6})", text, re.ASCII)
     if not match:
-        raise InputError(f"{text!r} is no shape; write WIDTHxHEIGHT, such as 320x180.")
+        raise InputError(f"{text!r} is not a shape; write WIDTHxHEIGHT, such as 320x180.")
     return int(match[1] or 1), int(match[3]), int(match[2])
 
 
 def presets(scale: int) -> dict[str, ShapeProfile]:
-    """Profiles by name.
+    """Return the predefined profiles by name.
 
-    `photo` takes any picture up to 1024×1024 pixels, `720p` and `1080p` are frames whose output
-    has that size or just covers it, `tile` is batches of up to eight squares.
+    `photo` takes any image up to 1024×1024 pixels, `720p` and `1080p` take frames whose output has
+    that size or just covers it, and `tile` takes batches of up to eight tiles of up to 320×320.
     """
     hd, full_hd = (
         (1, math.ceil(height / scale), math.ceil(width / scale))
@@ -104,25 +104,25 @@ def _fixed(name: str, shape: Shape) -> ShapeProfile:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """What to build, by which flavour, for which GPUs."""
+    """Options of an engine: flavour, profiles, target GPUs and build settings."""
 
     flavour: str
     profiles: tuple[ShapeProfile, ...]
     targets: tuple[str, ...]
     """Compute capabilities, such as "sm89"."""
     hardware_compatible: bool = False
-    """Also for later GPUs (Ampere and up)."""
+    """Whether the engine also runs on later GPUs (Ampere and up)."""
     version_compatible: bool = False
-    """Also for later versions of the library."""
+    """Whether the engine also runs with later versions of TensorRT."""
     strip_weights: bool = False
-    """Leave out the weights; they come from the bundle when the engine is opened."""
+    """Leave out the weights, which are read from the bundle when the engine is opened."""
     optimization_level: int = 3
-    """How long to search for kernels: 0 to 5."""
+    """Effort of the search for kernels, 0 to 5."""
     workspace: int | None = None
-    """Most bytes of scratch memory that a layer may use; None for all there is."""
+    """Most bytes of scratch memory that a layer may use; None for no limit."""
 
     def check(self, entry: "ModelFile") -> None:
-        """Raise InputError unless the flavour and the graph allow all of this."""
+        """Raise InputError unless the flavour and the graph allow these options."""
         flavour = FLAVOURS[self.flavour]
         if not self.profiles:
             raise InputError("an engine needs a profile; name one.")
@@ -134,16 +134,18 @@ class BuildSpec:
                 raise InputError(f"{flavour.title} has no target {target!r}; choose from {known}.")
         if (self.hardware_compatible or self.version_compatible) and not flavour.compatible_modes:
             raise InputError(
-                f"{flavour.title} has no compatible modes; name several --target, and build anew "
+                f"{flavour.title} has no compatible modes; name several --target, and build again "
                 "for another version."
             )
         if not 0 <= self.optimization_level <= 5:
-            raise InputError(f"optimization level {self.optimization_level} is not in 0 to 5.")
+            raise InputError(
+                f"there is no optimization level {self.optimization_level}; choose 0 to 5."
+            )
         if self.workspace is not None and not 0 < self.workspace < 2**63:
-            raise InputError(f"a workspace of {self.workspace} bytes cannot be; name another.")
+            raise InputError(f"a workspace of {self.workspace} bytes is invalid; name another.")
 
     def words(self) -> list[str]:
-        """The options of `hfdn build` that ask for this, targets aside."""
+        """Return the options of `hfdn build` for this, without targets, level and workspace."""
         words = ["--flavour", self.flavour]
         for profile in self.profiles:
             if profile.name == CUSTOM:

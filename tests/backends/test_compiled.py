@@ -1,4 +1,4 @@
-"""Graphs that OpenVINO compiled are kept for the next start, and taken from nobody else."""
+"""The cache of graphs compiled by OpenVINO, which only accepts this user's own files."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def add(number):
-    """A graph that adds a number, and some constants that take room."""
+    """Return a graph that adds a number and has constants, so that its blob is not tiny."""
     value = (np.float32, [1])
     constants = {"number": np.float32([number]), "none": np.zeros(5000, np.float32)}
     nodes = [
@@ -34,7 +34,7 @@ def add(number):
 
 
 class Counting:
-    """OpenVINO's core, which counts what it compiles."""
+    """OpenVINO's core with a counter of compilations."""
 
     def __init__(self):
         self.compiles = 0
@@ -60,7 +60,7 @@ def core():
 
 
 def check(core, number=1, **settings):
-    """Load the graph, which must give what it says, and return how often it was compiled so far."""
+    """Load and check the graph of `add`, and return the number of compilations so far."""
     graph = compiled.load_compiled(core, add(number), SETTINGS | settings)
     assert graph(np.float32([2]))[0] == 2 + number
     return core.compiles
@@ -132,7 +132,7 @@ def test_what_is_not_as_it_was_kept_is_compiled_anew(folder, core, damage):
     (blob,) = folder.glob("*.blob")
     damage(blob)
     assert check(core) == 2
-    if not blob.is_dir():  # which nothing here has made, and a file does not replace
+    if not blob.is_dir():  # a file cannot replace a directory
         assert check(core) == 2
 
 
@@ -189,6 +189,6 @@ def test_the_cache_lists_and_clears_them(folder, core, capsys):
     size = f"{blob.stat().st_size / 2**20:.1f} MiB"
     assert main(["cache", "list"]) == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith(f"{folder}: graphs that OpenVINO compiled, for the next start; {size}")
+    assert line.startswith(f"{folder}: graphs compiled by OpenVINO, for the next start; {size}")
     assert main(["cache", "clear"]) == 0
     assert not folder.exists()

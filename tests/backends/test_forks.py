@@ -1,4 +1,4 @@
-"""Upscalers in processes that were forked after they were loaded."""
+"""Upscalers in processes that fork after loading them."""
 
 import subprocess
 import sys

@@ -58,7 +58,7 @@ def test_threads_of_the_environment(monkeypatch):
 
 
 class WithoutKernels(OnnxRuntimeSessions):
-    """A provider that every build has, and that computes nothing by itself."""
+    """Sessions on a provider that every build has and that has no kernels."""
 
     name = "cuda"
     provider = "AzureExecutionProvider"
@@ -70,4 +70,4 @@ def test_work_that_a_provider_would_leave_to_the_cpu_is_refused():
     obstacle = WithoutKernels.why_unavailable()
     assert "AzureExecutionProvider of ONNX Runtime" in obstacle.reason
     assert "would leave work to the CPU" in obstacle.reason
-    assert "ask for backend onnxruntime" in obstacle.advice
+    assert "use backend onnxruntime" in obstacle.advice

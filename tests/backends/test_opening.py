@@ -25,7 +25,7 @@ def test_the_bundles_of_the_package_have_names(model):
 
 
 def opened(*arguments):
-    """The precision that runs, and the sentence about it."""
+    """Return the precision that runs and the description of the choice."""
     backend, choice = open_backend(*arguments)
     backend.close()
     return backend.precision, choice
@@ -37,7 +37,7 @@ def test_automatic_precision_is_the_fastest_measured():
     assert precision == "int8"
     assert choice.startswith("openvino in int8 (not cuda: ")
     assert choice.endswith("; the fastest measured of those left)")
-    # A backend that was named is not replaced, and one that cannot run is refused.
+    # A named backend is not replaced, and is refused if it cannot run.
     assert opened("onnxruntime", pretrained(2), "auto") == (
         "int8", "onnxruntime in int8 (the fastest measured of those left)",
     )  # fmt: skip
@@ -65,7 +65,7 @@ def test_automatic_precision_passes_over_what_failed_its_gates(tmp_path, edit_ma
     for name in FOR_OPENVINO:
         edit_manifest(copy, lambda m, name=name: m["derived"][name].update(passed=False))
     precision, choice = opened("auto", Bundle(copy), "auto")
-    # At ×2 bf16 costs too much.
+    # At ×2, bf16 loses too much quality.
     assert (precision, choice.partition(" (")[0]) == ("int8", "onnxruntime in int8")
     for words in (
         "; not openvino in int8: int8-openvino",

@@ -28,7 +28,7 @@ def model_of(bundle, graph):
 
 
 def levels(a, b):
-    """Largest and root mean square difference in levels of 255."""
+    """Return the largest and the root mean square difference in 8-bit levels."""
     difference = PEAK * (a.astype(np.float64) - b)
     return np.abs(difference).max(), np.sqrt(np.mean(difference**2))
 
@@ -38,7 +38,7 @@ def kinds(backend):
 
 
 def tiled(backend, lr):
-    """The same put together from tiles."""
+    """Return the output computed in tiles."""
     tiles = tiling.cut(*lr.shape[2:], 20, backend.tiling.halo)
     return np.concatenate(list(tiling.upscale(backend.tiling, lr[0, 0], tiles)))[None, None]
 
@@ -66,11 +66,11 @@ def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr, monkeyp
     layers = bundle.manifest.quantization.layers
     assert kinds(backend)["u8"] >= len(layers)
     got = backend.run(lr)
-    # A tie that rounds the other way is a step further on; but much nearer than to fp32.
+    # Ties that round the other way move some values, but far less than from fp32.
     assert levels(got, quantized)[1] < 0.5 * levels(quantized, full)[1]
     assert levels(tiled(backend, lr), got)[0] <= 1
-    # Where products are largest; were they clipped, it would be 0.9 levels and more (on a CPU
-    # with VNNI: ONEDNN_MAX_CPU_ISA=AVX2 and this graph, not that of 7 bits).
+    # On the largest products; clipping would cost 0.9 levels or more (with VNNI, measured with
+    # ONEDNN_MAX_CPU_ISA=AVX2 on this graph, not on the 7-bit one).
     extremes = np.random.default_rng(0).integers(2, size=(1, 1, 48, 64)).astype(np.float32)
     assert levels(backend.run(extremes), run_quantized(extremes))[1] < 0.4
 
@@ -79,8 +79,8 @@ def test_int8_computes_in_integers_what_onnx_runtime_computes(scale, lr, monkeyp
     ("saturate", "bf16", "graph", "said"),
     [
         (False, False, "int8-openvino", ""),
-        (True, False, "int8-openvino-7bit", "int8 takes weights of 7 bits"),
-        (False, True, "int8-openvino-bf16", "int8 has bf16 around it"),
+        (True, False, "int8-openvino-7bit", "int8 uses 7-bit weights"),
+        (False, True, "int8-openvino-bf16", "int8 runs with bf16 around it"),
     ],
 )
 def test_the_cpu_decides_which_graph_int8_is(monkeypatch, caplog, saturate, bf16, graph, said):
@@ -122,10 +122,10 @@ def test_bf16_around_int8_is_what_the_gate_judges(scale, lr):
     backend = openvino.OpenVINOBackend(bundle, "int8")
     got = backend.run(lr)
     assert levels(got, exact)[1] > 0.1
-    # Ties round the other way, fewer than for an input of which the fourteenth bit changes.
+    # Fewer ties round the other way than for an input whose fourteenth bit changes.
     assert levels(got, emulated)[1] < min(levels(moved, emulated)[1], 0.6 * levels(got, exact)[1])
     assert levels(got, full)[1] < 1.1 * levels(emulated, full)[1]
-    # As in bf16, tiles round at other places, and what is quantised then jumps.
+    # As in bf16, tiles round at other places, and values quantized after that jump.
     assert levels(tiled(backend, lr), got)[1] < levels(got, full)[1]
 
 
@@ -140,7 +140,7 @@ def test_bf16_is_what_the_gate_judges(scale, lr):
     got = backend.run(lr)
     assert levels(got, full)[1] > 0.1
     assert levels(got, emulated)[1] < 0.25 * levels(got, full)[1]
-    # The mean over the picture is rounded at another place.
+    # The mean over the image is rounded at another place.
     assert levels(tiled(backend, lr), got)[1] < levels(got, full)[1]
 
 
@@ -162,7 +162,7 @@ def test_what_it_has_not_is_refused(monkeypatch):
 
     monkeypatch.setattr(openvino, "_COMPUTES", {"bf16": ("bf16",)})
     monkeypatch.setattr(openvino, "core", Old)
-    with pytest.raises(BackendError, match="this CPU has no bf16 instructions: ask for"):
+    with pytest.raises(BackendError, match="this CPU has no bf16 instructions: use"):
         Upscaler.load(4, "openvino", "bf16")
 
 
@@ -191,7 +191,7 @@ def test_what_is_derived_needs_a_gate_of_its_own(
 
 
 def test_a_precision_that_costs_too_much_is_refused():
-    # Measured: the photograph that loses most in bf16 at ×2 is expected to lose 0.095 dB.
+    # In bf16 at ×2, the largest expected loss of a photograph was measured as 0.095 dB.
     with pytest.raises(GateError, match=r"largest_expected_loss_db is 0\.09.*, allowed 0\.05"):
         pretrained(2).read_model("bf16")
 

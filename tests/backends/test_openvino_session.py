@@ -1,4 +1,4 @@
-"""A size that will come often is compiled for."""
+"""Graphs compiled for sizes that come often."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,13 +18,13 @@ def backend():
 
 
 def luma(height, width):
-    """A slope with a little noise: of noise alone INT8 moves by half a level with every tie."""
+    """Return a slope with a little noise; pure noise moves int8 by half a level with every tie."""
     slope = np.linspace(0.2, 0.8, height * width, dtype=np.float32).reshape(1, 1, height, width)
     return slope + np.random.default_rng(0).normal(0, 0.02, slope.shape).astype(np.float32)
 
 
 def ran(backend):
-    """Whether the last run was of what is compiled for any size."""
+    """Return whether the last run used the requests for any size."""
     return backend.session._last is backend.session.dynamic
 
 
@@ -34,7 +34,7 @@ def test_a_size_is_prepared_and_others_stay(backend):
     backend.prepare(9, 12, 1)
     after = backend.run(luma(9, 12))
     assert not ran(backend)
-    # Libraries may sum in another order, and a tie is rounded the other way.
+    # The sums may have another order, so that a tie rounds the other way.
     assert 255 * np.sqrt(np.mean((after - before) ** 2)) < 0.2
     np.testing.assert_array_equal(backend.run(luma(9, 12)), after)
     np.testing.assert_array_equal(backend.run(luma(12, 9)), other)
@@ -64,7 +64,7 @@ def test_two_threads_compute_at_once_what_is_prepared_for_two(precision):
     busy = requests.take()
     np.testing.assert_array_equal(backend.run(luma(9, 12)), prepared)  # in the other stream
     with ThreadPoolExecutor(2) as pool:
-        other = pool.submit(backend.run, luma(12, 9))  # which gives back the memory of both first
+        other = pool.submit(backend.run, luma(12, 9))  # frees the memory of both first
         with pytest.raises(TimeoutError):
             other.result(0.3)
         requests.give_back(busy)
@@ -91,7 +91,7 @@ def test_preparing_is_for_many_images_alone(monkeypatch, number, prepared):
 
 
 def tiled(up, image):
-    """The result, and by part of the graph what is compiled for the shape of its tiles."""
+    """Return the result, and the requests for fixed shapes by part of the graph."""
     result = up(image)
     sessions = up.backend.tiling.repeated.split._sessions._opened
     return result, {part: session.fixed for part, session in sessions.items()}

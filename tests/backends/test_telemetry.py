@@ -1,4 +1,4 @@
-"""The inference libraries report nothing to their makers."""
+"""The inference libraries send no telemetry."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ OURS = (
     "    assert up(np.zeros((4, 5), np.uint8)).shape == (8, 10)\n"
     "assert 'openvino_telemetry' not in sys.modules\n"
 )
-# What switches reports off that nobody asked us to.
+# Variables of the environment that also disable telemetry.
 HIDDEN = ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS")
 
 
@@ -22,8 +22,8 @@ def traced(code: str, folder: Path) -> tuple[list[str], list[str]]:
     """Run Python with its home and temporary folder in a folder.
 
     Returns:
-        What the process and its children sent or connected to beyond this machine's own sockets,
-        by the system's calls, nothing where they cannot be seen; and the files that it left.
+        The system calls of the process and its children that connect or send over IP, none if
+        strace cannot run; and the files that they left.
     """
     home, log = folder / "home", folder / "calls"
     home.mkdir(exist_ok=True)
@@ -43,20 +43,20 @@ def traced(code: str, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _can_trace() -> bool:
-    """Whether strace is installed and allowed to trace."""
+    """Return whether strace is installed and allowed to trace."""
     command = ["strace", "-qq", "-o", os.devnull, "true"]
     return bool(shutil.which("strace")) and not subprocess.run(command, check=False).returncode
 
 
 @pytest.mark.parametrize(("library", "leaves"), [("onnxruntime", ".ses"), ("openvino", "intel")])
 def test_nothing_is_reported_home(tmp_path, library, leaves):
-    """OpenVINO looks up a host and writes to the home folder, ONNX Runtime writes a session."""
+    """By default, OpenVINO looks up a host and writes a folder, ONNX Runtime a session file."""
     telemetry = "openvino_telemetry" if library == "openvino" else "onnxruntime"
     pytest.importorskip(telemetry)
-    # Whoever wants it has it.
+    # Telemetry itself can still be imported.
     code = OURS.format(library=library) + f"import {telemetry}"
     assert traced(code, tmp_path) == ([], [])
-    # It reports in a thread, which a busy machine starts late.
+    # The libraries report from a thread that may start late on a busy machine.
     looked_up, left = traced(f"import time, {library}\ntime.sleep(3)", tmp_path)
     assert leaves in left
     assert bool(looked_up) == (library == "openvino" and _can_trace())

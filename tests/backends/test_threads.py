@@ -1,4 +1,4 @@
-"""Threads that start together share what is opened late: sessions, cuts and pools."""
+"""Threads that start together share sessions, cut graphs and pools that are opened on use."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError
@@ -15,7 +15,7 @@ THREADS = 8
 
 
 def together(work):
-    """What `work` gives in each of eight threads that start at once."""
+    """Return the results of `work` in eight threads that start at once."""
     barrier = Barrier(THREADS)
 
     def run(number):
@@ -31,7 +31,7 @@ def test_a_part_is_opened_once():
 
     def slow(name):
         opened.append(name)
-        # A second thread in here would meet the first at the barrier.
+        # A second thread here would pass the barrier with the first.
         with pytest.raises(BrokenBarrierError):
             barrier.wait()
         return object()
@@ -55,10 +55,10 @@ def test_tiles_of_eight_threads_open_each_session_once(photo, monkeypatch, kind,
     monkeypatch.setattr(kind, "open_session", counted)
     with Upscaler.load(2, kind.name, tile=16, max_memory=memory) as up:
         opened.clear()
-        # Two tiles; wide enough that neither is the image whole.
+        # Two tiles, of an image too wide for one tile with its halo.
         image = photo[:20, :60]
         results = together(lambda number: up(image))
-        # The statistics or trunk, and the tile or heads.
+        # "statistics" and "tile", or "trunk" and "heads".
         assert len(opened) == len(set(opened)) == 2
         expected = up(image)
         for result in results:

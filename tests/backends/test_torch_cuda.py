@@ -1,6 +1,6 @@
-"""PyTorch on a GPU, as far as a CPU can tell: the same code with its device changed.
+"""The backend torch-cuda with the CPU as its device.
 
-Not graphs and page-locked memory; tests/gpu has those.
+tests/gpu covers CUDA graphs and page-locked memory.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from tests.helpers.paths import ROOT
 torch = pytest.importorskip("torch", exc_type=ModuleNotFoundError)
 network = pytest.importorskip("hfdn_deploy.network")
 
-# Largest departure of luma from fp32, in levels of 255.
+# Largest difference of luma from fp32, in 8-bit levels.
 LEVELS = {"fp32": 0.005, "fp16": 0.5, "bf16": 4}
 
 
@@ -46,7 +46,7 @@ def test_each_precision_is_near_the_reference(photo, scale, precision):
     assert got.dtype == np.float32
     departure = PEAK * np.abs(got - expected).max()
     assert departure <= LEVELS[precision]
-    # In fewer bits it computes in them.
+    # Fewer bits must show, or the precision is not used.
     assert precision == "fp32" or departure > 0.01
     parts = backend.tiling
     tiles = tiling.cut(*lr.shape[2:], 16, parts.halo)
@@ -60,12 +60,12 @@ def test_images_go_from_pixels_to_pixels(photo, scale):
     with Upscaler.load(scale, "onnxruntime") as planes:
         expected = planes(photo)
     backend = on_cpu(scale, "fp32")
-    backend.run = None  # luma alone is not asked for
+    backend.run = None  # luma must not run alone
     up = Upscaler(backend, "for a test")
     difference = np.abs(up(photo).astype(int) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
-    # Of a batch PyTorch sums in another order, so a value between two levels may round otherwise.
+    # PyTorch sums in another order for a batch, so values between two levels may round otherwise.
     difference = np.abs(up.batch([photo, photo[::-1]])[1].astype(int) - up(photo[::-1]))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-4

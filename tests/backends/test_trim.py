@@ -1,4 +1,4 @@
-"""Memory that a backend keeps for its next image and gives back when asked."""
+"""Memory that a backend keeps for its next image and frees in `trim`."""
 
 import numpy as np
 import psutil
@@ -23,7 +23,7 @@ def test_what_a_large_image_took_is_given_back(backend, photo):
         up(large)
         kept = mebibytes() - before
         up.backend.trim()
-        # 80,000 pixels at more than 5,500 bytes.
+        # 80,000 pixels at more than 5,500 bytes each.
         assert kept > 250
         assert mebibytes() - before < 40
         np.testing.assert_array_equal(up(photo), expected)
@@ -36,7 +36,7 @@ def test_sizes_leave_nothing_behind(photo):
             up(photo[:height, :width])
             if number == 79:
                 before = mebibytes()
-        # OpenVINO's own cache of shapes would grow by a megabyte with each size.
+        # OpenVINO's cache of shapes would grow by 1 MiB for each size.
         assert mebibytes() - before < 30
 
 
@@ -46,5 +46,5 @@ def test_sizes_in_int8_leave_no_kernels_behind(photo):
             up(photo[:9, :width])
             if width == 15:
                 before = mebibytes()
-        # What oneDNN keeps by default would be 8 MiB for each size.
+        # By default, oneDNN would keep 8 MiB for each size.
         assert mebibytes() - before < 60

@@ -43,9 +43,9 @@ def test_engines_are_listed_and_removed(cache, capsys, caplog):
     assert report["cache"] == str(cache)
     by_path = {entry["path"]: entry for entry in report["entries"]}
     assert len(by_path) == 3
-    assert by_path[str(cache / "timing")]["what"] == "times of kernels, for later builds"
+    assert by_path[str(cache / "timing")]["what"] == "kernel times, for later builds"
     assert by_path[str(cache / "timing")]["bytes"] == 5
-    assert by_path[str(cache / ("0" * 64))]["what"] == "a build that did not end"
+    assert by_path[str(cache / ("0" * 64))]["what"] == "an unfinished build"
     (engine,) = (entry for path, entry in by_path.items() if built["engine"].startswith(path))
     assert re.fullmatch(r"x2, fp32, built by TensorRT-RTX \S+ for sm89", engine["what"])
     assert 0 < engine["bytes"] - built["bytes"] < 10_000  # the sidecar

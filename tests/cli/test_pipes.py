@@ -72,7 +72,7 @@ def test_an_image_goes_through(source, expected, bundle, stdin, capfdbinary, tmp
     [
         (["-", "-o", "out/"], "out/ is a folder, and stdin has no name; name a file"),
         (["-", "-o", "out.xyz"], "no image format '.xyz'"),
-        (["-", "-o", "a.png"], "a.png is there already"),
+        (["-", "-o", "a.png"], "a.png already exists"),
         (["-", "-o", "b.png", "--format", "jpg"], "b.png is not of format .jpg"),
         (["-", "a.png", "-o", "-"], "- (stdin) is one image; give no other inputs"),
         (["a.png", "b.jpg", "-o", "-"], "stdout takes one image, and there are 2"),

@@ -30,7 +30,7 @@ def test_json_logs_and_one_line_for_the_backend():
         records += map(json.loads, process.stderr)
     assert process.returncode in (0, 130)
     backends = [r for r in records if r["message"].startswith("backend:")]
-    assert [r["message"] for r in backends] == ["backend: onnxruntime (asked for)"]
+    assert [r["message"] for r in backends] == ["backend: onnxruntime (requested)"]
     assert backends[0]["logger"] == "hfdn_deploy.upscaler.network"
     assert backends[0]["level"] == "INFO"
     assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}$", backends[0]["time"])

@@ -68,7 +68,7 @@ def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--scale 1", "a scale of 1 upscales nothing; give one above 1."),
+        ("--scale 1", "a scale of 1 does not upscale; give one above 1."),
         ("--scale 17", "two networks after one another reach ×16 at most, not ×17; ask for less."),
         ("--width 400", "a.png: two networks after one another reach ×16 at most, not ×20;"),
         ("--model x2 --width 100", "reach ×4 at most, not ×5; ask for less."),

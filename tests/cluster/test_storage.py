@@ -43,7 +43,7 @@ def test_an_output_of_another_run_is_kept_and_ones_own_is_done(tmp_path):
     disk, path = locate(str(tmp_path / "a.bin"))
     disk.write(path, b"mine", overwrite=False)
     disk.write(path, b"mine", overwrite=False)
-    with pytest.raises(InputError, match=r"a\.bin is there already.*--force overwrites it"):
+    with pytest.raises(InputError, match=r"a\.bin already exists.*--force overwrites it"):
         disk.write(path, b"theirs", overwrite=False)
     assert path.read_bytes() == b"mine"
     disk.write(path, b"theirs")

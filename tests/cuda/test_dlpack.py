@@ -1,4 +1,4 @@
-"""DLPack against NumPy's and PyTorch's own, on the CPU: the layout is that of every device."""
+"""DLPack compared with NumPy and PyTorch on the CPU; the layout is the same on all devices."""
 
 import gc
 import subprocess
@@ -17,7 +17,7 @@ CPU = 1, 0
 
 
 class Lending:
-    """An array of ours, as others see it."""
+    """An array of ours as other libraries see it."""
 
     def __init__(self, array, device=CPU):
         self.array, self.device = array, device
@@ -102,7 +102,7 @@ def test_what_others_lend_is_taken(library):
 
 
 class Odd:
-    """An array on a device of a library that has its own ideas."""
+    """A device array of a library with a broken protocol."""
 
     def __init__(self, interface):
         self.__cuda_array_interface__ = interface
@@ -119,7 +119,7 @@ def test_what_is_no_array_is_one_sentence(interface):
 
 def test_what_lies_elsewhere_than_it_says_is_refused():
     elsewhere = type("Elsewhere", (Lending,), {"__dlpack_device__": lambda self: (2, 0)})
-    with pytest.raises(InputError, match="is not where it says; copy it to the host"):
+    with pytest.raises(InputError, match="is not on the CUDA device; copy it to the host"):
         cuda.as_device_array(elsewhere(np.zeros(3)))
 
 

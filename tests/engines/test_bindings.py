@@ -1,4 +1,4 @@
-"""What we use of TensorRT's module exists in the real one."""
+"""The names in `engines.bindings` exist in the real TensorRT module."""
 
 import inspect
 import re
@@ -50,7 +50,7 @@ def test_keyword_arguments_exist(trt):
     ],
 )
 def test_what_is_used_of_tensorrt_is_simulated(double, protocol):
-    """The simulated GPU of the tests takes what the protocols, and so the real module, take."""
+    """The simulated GPU of the tests has the signatures of the protocols, and so the real ones."""
     pytest.importorskip("cuda.bindings", reason="the extra rtx is not installed")
     from tests.helpers.simulated_cuda import tensorrt
 

@@ -1,4 +1,4 @@
-"""Real builds by TensorRT-RTX, which needs no GPU for them."""
+"""Real builds by TensorRT-RTX, which do not need a GPU."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def test_every_precision_builds_for_every_generation(trt, scale):
     for graph in ("fp32", "fp16", "int8"):
         entry, model = entry_and_model(scale, graph)
         sizes[graph] = len(build_engine(graph, model, [entry.input], spec()))
-    # The weights are most of an engine, and are half as long in half precision.
+    # Most of an engine are its weights, which take half the bytes in fp16.
     assert 0.5 * sizes["fp32"] < sizes["fp16"] < 0.9 * sizes["fp32"]
     assert sizes["int8"] > 1_000_000
 
@@ -86,8 +86,8 @@ def test_a_refused_build_tells_the_reason(trt):
     [
         (("10x10", "5x5", "20x20"), "does not ascend"),
         (("0x10", "10x10", "20x20"), "does not ascend"),
-        (("10x10", "10", "20x20"), "'10' is no shape"),
-        (("10x10", "20x20", "1e3x20"), "is no shape"),
+        (("10x10", "10", "20x20"), "'10' is not a shape"),
+        (("10x10", "20x20", "1e3x20"), "is not a shape"),
     ],
 )
 def test_profiles_are_checked_before_the_build(shapes, message):

@@ -1,4 +1,4 @@
-"""`hfdn build` as processes: one build whoever asks, nothing half-written, stale engines."""
+"""Processes of `hfdn build`: single builds, no partial files, stale engines."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from hfdn_deploy.engines import cache as engine_cache
 from hfdn_deploy.errors import BackendError, GateError, InputError
 from tests.helpers.disks import abandon, room_for
 
-# Takes seconds, so that there is a middle to interrupt.
+# A build of seconds, which can be interrupted halfway.
 LONG = [
     *("x3", "--precision", "int8", "--profile", "photo", "720p", "1080p", "tile"),
     *("--target", "sm75", "sm80", "sm86", "sm89", "sm120"),
@@ -59,7 +59,7 @@ def test_two_processes_build_once(cache, tmp_path):
     answers = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     sidecars = [read_sidecar(tmp_path / f"{i}.engine") for i in range(2)]
-    # Time and duration of a build are its own.
+    # Only the time and duration of the builds may differ.
     assert sidecars[0] == sidecars[1]
     assert len(list(cache.glob("*/engine/*.engine"))) == 1
 
@@ -77,7 +77,7 @@ def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(cache, tmp_p
         assert process.returncode == -number
     assert not output.exists()
     assert not list(cache.glob("*/engine"))
-    # What a build that is killed while it writes would leave.
+    # A build that is killed during a write would leave these.
     (folder,) = cache.glob("*/")
     abandon(folder / "x.engine", b"half")
     process = start(*LONG, "-o", output)
@@ -108,7 +108,7 @@ def test_a_damaged_engine_in_the_cache_is_built_anew(caplog):
     data[1000] ^= 1
     engine.write_bytes(data)
     again = cached_engine(pretrained(4), "fp16", spec())
-    assert "It is built anew" in caplog.text
+    assert "It is built again" in caplog.text
     assert read_sidecar(again).bytes == again.stat().st_size == good.bytes
 
 
@@ -190,30 +190,30 @@ def test_targets_must_be_named_where_there_is_no_gpu():
 
 
 def test_a_gpu_that_a_flavour_has_no_kernels_for(monkeypatch):
-    """Of a backend that cannot run, the command line says so and tries the next."""
+    """The obstacle says that the GPU is not supported and what to use instead."""
     h100 = Device("NVIDIA H100", "sm90", "13.0", "13.0")
     monkeypatch.setattr(Device, "current", lambda: h100)
-    with pytest.raises(BackendError, match=r"runs on sm75, .*, and here is sm90 \(NVIDIA H100\)"):
+    with pytest.raises(BackendError, match=r"runs on sm75, .*, not on sm90 \(NVIDIA H100\)"):
         resolve_targets("rtx", [])
     monkeypatch.setattr(
         "hfdn_deploy.backends.tensorrt.choose_flavour", lambda name: FLAVOURS["rtx"]
     )
     obstacle = why_unavailable("tensorrt")
-    assert "here is sm90 (NVIDIA H100)" in obstacle.reason
-    assert obstacle.advice == "ask for backend cuda"
+    assert "not on sm90 (NVIDIA H100)" in obstacle.reason
+    assert obstacle.advice == "use backend cuda"
 
 
 def test_weights_are_stripped_where_there_is_a_gpu_alone():
     if engine_cache.device_here():
         pytest.skip("there is a GPU")
-    with pytest.raises(BackendError, match="strips weights only on a machine with a GPU"):
+    with pytest.raises(BackendError, match="needs a GPU to strip weights"):
         cached_engine(pretrained(4), "fp16", spec(strip_weights=True))
 
 
 def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(InputError, match="set HFDN_CACHE to a folder"):
+    with pytest.raises(InputError, match="set HFDN_CACHE to a writable folder"):
         cached_engine(pretrained(4), "fp16", spec())
 
 

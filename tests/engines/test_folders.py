@@ -1,4 +1,4 @@
-"""Whom the cache of engines trusts: real builds in folders that somebody else made."""
+"""Trust in cached engines: real builds, in folders that another user owns or can write."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ SOMEBODY = 65534
 
 @pytest.fixture(scope="module")
 def built(trt, tmp_path_factory):
-    """A cache with one engine; to be copied."""
+    """Return a cache with one engine, which tests copy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HFDN_CACHE", str(tmp_path_factory.mktemp("built")))
         cached_engine(pretrained(2), "fp16", SPEC)
@@ -43,7 +43,7 @@ def built(trt, tmp_path_factory):
 
 @pytest.fixture
 def shared(built, tmp_path, monkeypatch):
-    """$HFDN_CACHE, with an engine that somebody else made look like what this user would build."""
+    """Set $HFDN_CACHE to a cache with an engine that another user forged as this user's own."""
     root = shutil.copytree(built, tmp_path / "shared")
     monkeypatch.setenv("HFDN_CACHE", str(root))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
@@ -95,10 +95,10 @@ def linked(root):
 @pytest.mark.parametrize(
     ("share", "reason"),
     [
-        (opened_to_all, "others can write {}"),
-        (opened_below, "others can write {}/engines"),
-        (given_away, "{} belongs to somebody else"),
-        (engines_given_away, "{}/engines belongs to somebody else"),
+        (opened_to_all, "other users can write {}"),
+        (opened_below, "other users can write {}/engines"),
+        (given_away, "{} belongs to another user"),
+        (engines_given_away, "{}/engines belongs to another user"),
         (linked, "{}/engines is a link"),
     ],
 )
@@ -108,13 +108,13 @@ def test_a_cache_that_others_can_write_is_not_used(shared, tmp_path, caplog, sha
     output = tmp_path / "out.engine"
     assert main([*COMMAND, "-o", str(output)]) == 0
     private = tmp_path / "home" / "hfdn-deploy" / "engines"
-    said = f"{reason.format(shared)}, so it is no cache for engines, which are native code;"
+    said = f"{reason.format(shared)}, so engines, which are native code, cannot lie there;"
     assert caplog.messages.count(f"{said} {private} is used.") == 1
     assert output.read_bytes() == engine_in(private.parent).read_bytes() != foreign.read_bytes()
     assert open_engine(output).manifest.bundle == "x2"
     assert [path.stat().st_mode & 0o777 for path in (private.parent, private)] == [0o700] * 2
     assert not holds(read_sidecar(foreign).sha256)
-    with pytest.raises(EngineError, match="was not built by you here"):
+    with pytest.raises(EngineError, match="was not built by you on this machine"):
         open_engine(foreign)
 
 
@@ -124,8 +124,8 @@ def test_without_a_private_cache_nothing_is_built(shared, tmp_path, capsys):
     (tmp_path / "home" / "hfdn-deploy").chmod(0o777)
     assert main([*COMMAND, "-o", str(tmp_path / "out.engine")]) == 2
     error = capsys.readouterr().err
-    assert f"error: others can write {tmp_path / 'home' / 'hfdn-deploy'}, so it is no" in error
-    assert "make it yours alone, or set HFDN_CACHE to a folder that is not there yet" in error
+    assert f"error: other users can write {tmp_path / 'home' / 'hfdn-deploy'}, so engines," in error
+    assert "restrict it to your user, or set HFDN_CACHE to a new folder" in error
     assert not (tmp_path / "out.engine").exists()
 
 
@@ -136,7 +136,7 @@ def test_an_engine_of_somebody_else_in_ones_own_cache_is_built_anew(shared, capl
     os.chown(foreign, SOMEBODY, SOMEBODY)
     data = foreign.read_bytes()
     engine = cached_engine(pretrained(2), "fp16", SPEC)
-    assert f"{foreign} is somebody else's. It is built anew." in caplog.messages
+    assert f"{foreign} belongs to another user. It is built again." in caplog.messages
     assert engine.read_bytes() != data
     assert not foreign.exists()
 
@@ -144,12 +144,14 @@ def test_an_engine_of_somebody_else_in_ones_own_cache_is_built_anew(shared, capl
 def test_a_folder_of_somebody_else_in_ones_own_cache_is_not_built_into(shared):
     key = engine_in(shared).parent.parent
     key.chmod(0o777)
-    with pytest.raises(InputError, match=f"others can write {key}; remove it, or set HFDN_CACHE"):
+    with pytest.raises(
+        InputError, match=f"other users can write {key}; remove it, or set HFDN_CACHE"
+    ):
         cached_engine(pretrained(2), "fp16", SPEC)
 
 
 def test_a_name_is_not_believed(shared):
-    """Whatever is called as the hash of an engine may be anything."""
+    """A file with the name of an engine's hash may be any file."""
     engine = engine_in(shared)
     sha256 = read_sidecar(engine).sha256
     assert holds(sha256)

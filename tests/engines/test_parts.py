@@ -1,4 +1,4 @@
-"""The engines that tiles need: real builds of a graph's parts, with profiles and sidecars."""
+"""Engines for tiles: real builds of the parts of a graph, with profiles and sidecars."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_the_parts_are_built_once_and_their_sidecars_tell_them(trt, cache, preci
         assert manifest.output.name == output
         dtypes = {tensor.dtype for tensor in (*manifest.inputs, manifest.output)}
         assert dtypes == {"uint8" if part == "image" else "float32"}
-        # An engine holds its tensors' names, and no other's.
+        # An engine contains the names of its tensors only.
         data = engine.read_bytes()
         assert all(name.encode() in data for name in (*inputs, output))
         foreign = {"inside", "sums", "pooled"} - {*inputs, output}
@@ -59,13 +59,13 @@ def test_the_parts_are_built_once_and_their_sidecars_tell_them(trt, cache, preci
     before = {engine: engine.stat().st_mtime_ns for engine in engines.values()}
     assert {part: build(part, precision) for part in PARTS} == engines
     assert before == {engine: engine.stat().st_mtime_ns for engine in engines.values()}
-    # Statistics need no heads.
+    # The statistics do not need the heads.
     assert engines["statistics"].stat().st_size < 0.9 * engines["whole"].stat().st_size
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_input_has_the_profiles_shapes(trt, part):
-    """The parsed network's own inputs, and what TensorRT keeps of each profile."""
+    """Every input of the parsed network is in the profiles, with the given shapes."""
     data = part_of(pretrained(2).read_model("fp16"), part, 2)
     log = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(log)
@@ -99,7 +99,7 @@ def test_outputs_have_the_sizes_that_sidecars_promise(trt):
 def test_a_part_is_not_taken_for_another(trt):
     tile = build("tile")
     for part in ("whole", "statistics"):
-        with pytest.raises(EngineError, match=f"is the tile part .* where its {part} part is need"):
+        with pytest.raises(EngineError, match=f"holds the tile part .* the {part} part is need"):
             open_engine(tile, part=part)
     with pytest.raises(EngineError, match="name the bundle, x2"):
         Upscaler.load(tile)
@@ -128,14 +128,14 @@ def test_a_changed_part_is_refused(trt, part):
 def test_a_damaged_part_is_built_anew_and_says_how(trt, caplog):
     engine = build("tile")
     engine.write_bytes(engine.read_bytes()[:-1])
-    assert "delete it, and it is built anew when it is needed" in read_sidecar(engine).rebuild
+    assert "delete it, and it is built again when it is needed" in read_sidecar(engine).rebuild
     again = build("tile")
-    assert "It is built anew" in caplog.text
+    assert "It is built again" in caplog.text
     assert open_engine(again, part="tile").manifest.bytes == again.stat().st_size
 
 
 def test_the_key_of_a_part_is_that_of_its_own_graph(trt, cache, monkeypatch):
-    """A release that cuts graphs otherwise does not run engines of the one before."""
+    """A release that cuts graphs differently does not run the engines of its predecessor."""
     first = build("statistics")
 
     def cut_otherwise(data, part, scale):

@@ -1,4 +1,4 @@
-"""Engines that must not be run: each is refused in words of its own, before TensorRT sees it."""
+"""Engines that must not run are refused before TensorRT reads them, each with its reason."""
 
 import json
 import os
@@ -59,15 +59,15 @@ HERE = FLAVOURS["rtx"].version
 
 DAMAGES = {
     "flipped byte": (flip, "is not the file that was built (its SHA-256 differs"),
-    "truncated": (truncate, " bytes; copy it anew, or run `hfdn build x4 --precision fp16"),
-    "edited sidecar": (lambda e: edit(e, scale=2), "was edited: its checksum does not fit"),
+    "truncated": (truncate, " bytes; copy it again, or run `hfdn build x4 --precision fp16"),
+    "edited sidecar": (lambda e: edit(e, scale=2), "was edited: its checksum does not match"),
     "another version, edited": (
         lambda e: edit(e, version="1.6.0.1"),
-        f"for sm89; here is TensorRT-RTX {HERE}: build it anew with `hfdn build`",
+        f"for sm89; this machine has TensorRT-RTX {HERE}: build it again with `hfdn build`",
     ),
     "another version": (
         lambda e: reseal(e, version="1.6.0.1"),
-        f"was built by TensorRT-RTX 1.6.0.1 for sm89; here is TensorRT-RTX {HERE}: run `hfdn",
+        f"by TensorRT-RTX 1.6.0.1 for sm89; this machine has TensorRT-RTX {HERE}: run `hfdn",
     ),
     "another system": (lambda e: reseal(e, platform="windows-amd64"), "was built on windows-amd64"),
     "another engine": (lambda e: reseal(e, sha256="0" * 64), "is not the file that was built"),
@@ -79,7 +79,7 @@ DAMAGES = {
     "text that is none": (lambda e: edit(e, bundle="\ud800"), "was edited"),
     "command in a name": (
         lambda e: edit(e, bundle="x4; reboot"),
-        "build it anew with `hfdn build`",
+        "build it again with `hfdn build`",
     ),
     "target that is none": (
         lambda e: edit(
@@ -111,7 +111,7 @@ def test_refused_with_a_sentence_of_its_own(engine, capsys, monkeypatch, damage)
 def test_an_engine_of_somebody_else_needs_trust(engine, monkeypatch, tmp_path):
     assert open_engine(engine).manifest.precision == "fp16"
     monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "somebody else's"))
-    with pytest.raises(EngineError, match=r"was not built by you here.*--trust"):
+    with pytest.raises(EngineError, match=r"was not built by you on this machine.*--trust"):
         open_engine(engine)
     assert open_engine(engine, trust=True).data == engine.read_bytes()
 
@@ -143,7 +143,7 @@ def test_an_engine_for_another_gpu_is_refused(engine):
     check_device(engine, manifest, Device("Ada", "sm89", "13.0", "13.0"))
     ampere = Device("RTX 3090", "sm86", "13.0", "13.0")
     with pytest.raises(
-        EngineError, match=r"for sm89; here is sm86 \(RTX 3090\): run `hfdn build x4"
+        EngineError, match=r"for sm89; this machine has sm86 \(RTX 3090\): run `hfdn build x4"
     ):
         check_device(engine, manifest, ampere)
     spec = replace(manifest.spec, hardware_compatible=True)
@@ -182,7 +182,11 @@ def test_an_engine_of_a_version_that_is_not_numbers_alone_is_fresh(engine, monke
 def test_later_versions_are_told_from_earlier_ones(engine, monkeypatch, built, here, runs):
     monkeypatch.setattr("importlib.metadata.version", lambda package: here)
     reseal(engine, spec=replace(read_sidecar(engine).spec, version_compatible=True), version=built)
-    with nullcontext() if runs else pytest.raises(EngineError, match=f"here is .* {here}: run"):
+    with (
+        nullcontext()
+        if runs
+        else pytest.raises(EngineError, match=f"this machine has .* {here}: run")
+    ):
         open_engine(engine)
 
 
@@ -199,7 +203,7 @@ def test_an_engine_has_one_precision_and_one_backend(engine, monkeypatch):
         Upscaler.load(engine, precision="int8")
     with pytest.raises(BackendError, match="does not run engines"):
         Upscaler.load(engine, backend="onnxruntime")
-    # Its own is what "auto" takes, so there is nothing to refuse but what is missing.
+    # "auto" takes the engine's own precision, so only the missing library is refused.
     for precision in ("fp16", "auto"):
         monkeypatch.setattr(TensorRTBackend, "why_unavailable", lambda: Obstacle("no GPU", "buy"))
         with pytest.raises(BackendError, match="not tensorrt: no GPU: buy"):

@@ -36,7 +36,7 @@ def test_a_folder_that_is_a_file_is_refused_at_once(tmp_path, output):
 
 def test_a_pipe_is_not_called_unknown(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe cannot be read: it is no regular file"):
+    with pytest.raises(InputError, match="pipe cannot be read: it is not a regular file"):
         plan_jobs([str(tmp_path / "pipe")], str(tmp_path / "out"))
 
 

@@ -155,7 +155,7 @@ def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path, photo):
         results = list(run_jobs(up, jobs))
     assert [type(result) for result in results] == [Failed, Failed, Failed, Done]
     for result in results[:3]:
-        reason = "is there already, perhaps from another run; --force overwrites it."
+        reason = "already exists, perhaps from another run; --force overwrites it."
         assert str(result.error) == f"{result.job.target} {reason}"
         assert result.job.target.read_bytes() == others
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg", "c.tif", "d.png"]
@@ -176,7 +176,7 @@ def test_of_two_commands_one_writes(tmp_path, photo):
     ]
     errors = [process.communicate()[1] for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 2], errors
-    assert sum("out.png is there already, perhaps" in error for error in errors) == 1
+    assert sum("out.png already exists, perhaps" in error for error in errors) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "out.png"}
 
 

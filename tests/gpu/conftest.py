@@ -8,9 +8,9 @@ from tests.helpers.gpu import real_gpu
 
 @pytest.fixture(autouse=True)
 def gpu(request):
-    """A simulated GPU, on which nothing may leak or be undefined; None where there is a real one.
+    """Yield a simulated GPU and check it for leaks and undefined use; None with a real GPU.
 
-    Tests without the marker `gpu` are about the simulation and have it everywhere.
+    Tests without the marker `gpu` test the simulation, and get it even with a real GPU.
     """
     real = request.node.get_closest_marker("gpu") and real_gpu()
     if request.node.get_closest_marker("real_gpu") and not real:
@@ -25,17 +25,17 @@ def gpu(request):
     with simulated_gpu() as simulated:
         yield simulated
         if simulated.leaks():
-            # What waits for the collector must not be freed by the next GPU.
+            # Garbage must not be collected while the next simulated GPU is active.
             gc.collect()
     if "test_simulated_gpu" not in request.node.nodeid:
         assert simulated.violations == []
-        # A context that broke frees nothing.
+        # A broken context cannot free memory.
         assert simulated.leaks() == {} or simulated.sticky
 
 
 @pytest.fixture(scope="session")
 def small_bundles(tmp_path_factory):
-    """Bundles of a small network by scale."""
+    """Return bundles of a small network by scale."""
     from tests.helpers.small_bundle import write_small_bundle
 
     folder = tmp_path_factory.mktemp("bundles")

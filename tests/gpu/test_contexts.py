@@ -1,4 +1,4 @@
-"""The CUDA context that a caller made current, and one that broke; on the simulated GPU."""
+"""CUDA contexts made current by the caller, and broken contexts, on the simulated GPU."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +34,7 @@ OWN = 0xABC
 
 @pytest.fixture
 def own_context(gpu):
-    """A context of the caller's own, current in this thread."""
+    """Make a context of the caller current in this thread."""
     cuda.current_context()
     gpu.contexts.add(OWN)
     with cuda.context(driver.CUcontext(OWN)):
@@ -59,7 +59,7 @@ def test_an_engine_is_built_in_the_context_of_the_caller(gpu, monkeypatch):
 
 
 def test_without_a_context_of_its_own_a_build_needs_no_gpu(gpu):
-    gpu.fail(1)  # as where there is no driver
+    gpu.fail(1)  # as without a driver
     model = small_model(2)
     spec = BuildSpec("rtx", (presets(2)["720p"],), ("sm89",))
     inputs = [TensorSpec.from_onnx(model.graph.input[0])]
@@ -105,7 +105,7 @@ def test_an_image_that_does_not_fit_on_the_device_goes_in_tiles(small_bundles):
     free, _ = cuda.call("cudaMemGetInfo")
     hog = cuda.call("cudaMalloc", free - (8 << 20))
     with Upscaler.load(small_bundles[4], "tensorrt", "fp32") as up:
-        # 400 bytes of scratch memory a pixel; for three images in flight 4 of input, 64 of output.
+        # 400 bytes of scratch memory, and for each of three images 4 of input and 64 of output.
         assert up.backend.bytes_per_pixel() == 400 + 3 * (4 + 64)
         side = math.isqrt((4 << 20) // 604) - 2 * 2
         assert up.plan((83, 83)).side is None
@@ -132,13 +132,12 @@ def test_a_service_whose_context_broke_says_that_it_must_be_restarted(gpu, small
             health = served.get(path)
             assert health.status_code == 503
             assert health.json()["reason"].endswith(
-                "(CUDA_ERROR_ILLEGAL_ADDRESS); the GPU is of no more use to this process: "
-                "restart it."
+                "(CUDA_ERROR_ILLEGAL_ADDRESS); the process cannot use the GPU any more: restart it."
             )
 
 
 def test_a_runner_takes_pixels(small_bundles, photo):
-    """An engine of the image graph: other axes, another dtype."""
+    """An engine of the image graph has other axes and another dtype."""
     bundle = Bundle(small_bundles[4])
     spec = BuildSpec("rtx", (presets(4)["photo"],), ("sm89",))
     runner = EngineRunner(open_engine(cached_engine(bundle, "fp32", spec, "image"), part="image"))

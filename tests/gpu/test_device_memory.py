@@ -1,4 +1,4 @@
-"""Arrays of others on the device, memory that is short, and what only a real GPU shows."""
+"""Device arrays of other libraries, shortage of memory, and effects of a real GPU."""
 
 import time
 
@@ -19,7 +19,7 @@ NON_BLOCKING = 1
 
 @pytest.fixture
 def up(small_bundles):
-    """An upscaler on an engine of the shipped network, or a small one on a simulated GPU."""
+    """Yield an upscaler on an engine of the shipped network, or of a small one if simulated."""
     skip_without("tensorrt")
     model = 4 if REAL else small_bundles[4]
     with Upscaler.load(model, "tensorrt", "fp16" if REAL else "fp32", tile=None) as up:
@@ -28,7 +28,7 @@ def up(small_bundles):
 
 @pytest.fixture
 def stream():
-    """A stream of somebody else."""
+    """Yield a stream of another library."""
     stream = cuda.call("cudaStreamCreateWithFlags", NON_BLOCKING)
     yield stream
     cuda.call("cudaStreamDestroy", stream)
@@ -39,7 +39,7 @@ def batch(plane):
 
 
 def copy_late(target, plane, stream):
-    """Have a stream fill an array on the device; returns what must live until that is done."""
+    """Make a stream fill a device array late; return objects to keep alive until then."""
     buffer = cuda.Buffer(pinned=True)
     source = buffer.array(target.shape, np.dtype(np.float32))
     source[...] = plane
@@ -68,7 +68,7 @@ def test_the_result_goes_where_it_is_asked_to(up, on_device):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_work_of_others_on_an_array_is_waited_for(up, stream, named):
-    """On the stream that it names; on all where it is of before there were names."""
+    """Waits for the named stream, or for all streams if the protocol is too old to name one."""
     interface = {"stream": int(stream)} if named else {"version": 2}
     given = OnDevice(batch(np.zeros_like(luma())), **interface)
     kept = copy_late(given, luma(), stream)
@@ -78,7 +78,7 @@ def test_work_of_others_on_an_array_is_waited_for(up, stream, named):
 
 
 def test_work_on_an_array_of_pycuda_is_waited_for(up):
-    """It names no stream, but its kernels run on the default one."""
+    """PyCUDA names no stream, but its kernels run on the default stream."""
     kind = type("GPUArray", (OnDevice,), {"__module__": "pycuda.gpuarray"})
     plane = luma()
     expected = up.upscale_luma(plane)
@@ -150,7 +150,7 @@ def test_a_strided_array_on_the_device_is_refused(up):
 
 
 def test_out_of_memory_says_what_would_fit(up):
-    # Its graph was captured by then.
+    # Four runs, so that the graph has been captured.
     small, *_ = [up.upscale_luma(luma(16, 16)) for _ in range(4)]
     plane = np.random.default_rng(0).random((1024, 1024) if REAL else (200, 200), np.float32)
     free, _ = cuda.call("cudaMemGetInfo")
@@ -213,7 +213,7 @@ def test_arrays_of_pytorch_are_taken(backend):
 
 
 def test_what_is_freed_during_a_capture_does_not_end_it(small_bundles, monkeypatch):
-    """The collector may run at any time, and find arrays that somebody else made."""
+    """The garbage collector may run at any time and free arrays of other libraries."""
     plane = luma()
     with Upscaler.load(small_bundles[4], "tensorrt", "fp32") as up:
         engine = up.backend._whole._engine

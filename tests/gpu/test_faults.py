@@ -1,4 +1,4 @@
-"""A failure of any call of CUDA or TensorRT: a clear error, nothing lost, nothing half done."""
+"""Failures of each CUDA or TensorRT call: clear errors, no leaks, no partial results."""
 
 import gc
 import re
@@ -17,9 +17,9 @@ from tests.helpers.gpu import luma
 from tests.helpers.on_device import OnDevice, on_host
 
 IMAGES = [luma(8, 10)[None, None], luma(16, 12)[None, None]]
-RESTART = "the GPU is of no more use to this process: restart it"
-# What may fail without a trace: no GPU is found to build on, kernels are compiled anew, the pool
-# gives its memory back and asks again, and streams are waited for again; the test frees its arrays.
+RESTART = "the process cannot use the GPU any more: restart it"
+# Calls that may fail silently: the build finds no GPU, kernels are compiled again, the pool frees
+# its memory and retries, and waits for streams are repeated; the test frees its arrays.
 QUIET = {
     "cudaGetDeviceCount",
     "cudaGetDevice",
@@ -33,7 +33,7 @@ QUIET = {
 
 @pytest.fixture
 def _few_to_collect():
-    """Let the search for garbage pass over all that is there before the test."""
+    """Exclude the objects that exist before the test from garbage collection."""
     gc.collect()
     gc.freeze()
     yield
@@ -52,14 +52,14 @@ def check(result, expected):
 
 
 def of_bundle(small_bundles, expected):
-    """Return what opens a bundle, with all that this asks, and what uses it and its tiles."""
+    """Return a function that opens a bundle, and one that uses it and its tiles."""
     image, engines = IMAGES[0], {}
 
     def use(up):
         find = up.backend.engine
 
         def found(precision, part):
-            # It asks CUDA what it asked for the whole; so it is done once, which saves much time.
+            # The calls are those for the whole graph, so each part is built once to save time.
             if part not in engines:
                 engines[part] = find(precision, part)
             return engines[part]
@@ -74,14 +74,14 @@ def of_bundle(small_bundles, expected):
 
 
 def of_engine(small_bundles, expected):
-    """Return what opens an engine, and what uses it in all ways that there are."""
+    """Return a function that opens an engine, and one that uses it in all ways."""
     spec = BuildSpec("rtx", (presets(4)["photo"], presets(4)["tile"]), ("sm89",))
     engine = cached_engine(Bundle(small_bundles[4]), "fp32", spec)
     given = np.ascontiguousarray(IMAGES[0])
 
     def use(up):
         backend = up.backend
-        # Plainly, captured, replayed; then with more memory, which moves.
+        # Enqueued, captured, replayed; then with more memory, which moves the buffers.
         for index in (0, 0, 0, 1, 0):
             check(backend.run(IMAGES[index]), expected[index])
         with OnDevice(given) as image, OnDevice(np.zeros_like(expected[0])) as target:
@@ -97,9 +97,11 @@ def of_engine(small_bundles, expected):
 
 
 def attempt(gpu, number, load, use, *, sticky):
-    """Load, use and close while a call fails; returns its name, None if there are fewer.
+    """Load, use and close an upscaler while call `number` fails.
 
-    Also what the user saw, and what was wrong afterwards.
+    Returns:
+        The name of the call, None if there are fewer calls; what the user saw; and what was wrong
+        afterwards.
     """
     before = len(gpu.calls)
     gpu.fail(number, sticky=sticky)
@@ -132,7 +134,7 @@ def attempt(gpu, number, load, use, *, sticky):
         except BackendError as error:
             seen.append(str(error))
     del loaded
-    # What the error's frames hold must not be freed by the next GPU.
+    # Objects in the error's frames must not be freed while the next GPU is active.
     gc.collect()
     if not sticky:
         wrong = [*gpu.violations, *gpu.leaks()]

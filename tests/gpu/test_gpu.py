@@ -1,4 +1,4 @@
-"""Engines give the right images, on a real GPU and on the simulated one."""
+"""Correctness of engines on a real GPU and on the simulated one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.gpu
 torch = pytest.importorskip("torch", exc_type=ModuleNotFoundError)
 
 REAL = real_gpu() is not None
-# Largest departure from PyTorch in fp32, on the scale 0..1.
+# Largest difference from PyTorch in fp32, on the scale 0..1.
 LIMITS = {"fp32": 1e-4, "fp16": 1 / 255, "int8": 32 / 255}
-# And of tiles from the whole on the same backend. In fp32 a GPU adds in another order for another
-# shape: cuDNN and TensorRT choose a kernel for each, among them Winograd's, whose error is some ten
-# times that of a plain sum. A share of 1e-6 a layer makes up to 1e-4 behind forty layers. ONNX
-# Runtime's convolutions on a CPU, on which the simulated one computes, add in one order.
+# Largest difference of tiles from the whole image on the same backend. In fp32, a GPU sums in an
+# order that depends on the shape: cuDNN and TensorRT choose kernels by shape, among them Winograd's
+# with some ten times the error of a plain sum. A relative error of 1e-6 a layer can reach 1e-4
+# after forty layers. The simulated GPU uses ONNX Runtime's convolutions, which sum in one order.
 TILED = {"fp32": 1e-4 if REAL else 1e-5, "fp16": 1 / 255, "int8": 1 / 255}
 SCALES = (2, 3, 4) if REAL else (4,)
 PRECISIONS = tuple(LIMITS) if REAL else ("fp32",)
@@ -46,7 +46,7 @@ SIZES = ((180, 320), (1, 1), (97, 61), (200, 3)) if REAL else ((18, 32), (1, 1),
 
 @pytest.fixture
 def load(small_bundles):
-    """Return what opens the shipped network, or a small one where the GPU is simulated."""
+    """Return a function that opens the shipped network, or a small one if the GPU is simulated."""
 
     def load(backend="tensorrt", precision=DEFAULT, scale=4, tile="auto"):
         skip_without(backend)
@@ -58,13 +58,13 @@ def load(small_bundles):
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    """A cache of engines of the test's own."""
+    """Use an engine cache of this test only."""
     monkeypatch.setenv("HFDN_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
 def reference():
-    """Return what the shipped network gives in PyTorch, on the GPU if it is real."""
+    """Return a function that runs the shipped network in PyTorch, on the GPU if it is real."""
     from hfdn_deploy.network import load_checkpoint
 
     torch.backends.cudnn.allow_tf32 = False
@@ -113,7 +113,7 @@ def test_replayed_graphs_equal_plain_execution(load, gpu, precision):
 
 
 def test_interleaved_sizes_equal_plain_execution(load):
-    """More sizes than are kept, coming back again and again, as tiles and photographs do."""
+    """More sizes than are kept, each repeated, as with tiles and photographs."""
     sizes = [(luma().shape[0] // 4 + 2 * i, 20) for i in range(12)]
     with load() as up:
         expected = {size: up.upscale_luma(luma(*size)) for size in sizes}
@@ -132,7 +132,7 @@ def test_images_in_flight_do_not_mix(load):
 
 
 def test_models_capture_beside_each_other(load, caplog):
-    """No call of one model, which needs ever more memory, ends a capture of the other."""
+    """Calls of one model, which needs ever more memory, do not end captures of the other."""
     planes = [luma(8 + i, 9 + i // 2) for i in range(18)]
     expected = {}
     for scale in (4, 2):
@@ -189,7 +189,7 @@ def test_the_mean_given_to_a_tile_is_used(load, backend):
         assert mean.shape[0] == 1
         assert mean.shape[2:] == (1, 1)
         assert np.abs(up.backend.tiling.run_tile(tile, mean) - whole).max() <= TILED["fp32"]
-        # A mean that is 1 more moves the shipped network's image by 7e-4.
+        # A mean larger by 1 changes the shipped network's output by 7e-4.
         assert np.abs(up.backend.tiling.run_tile(tile, mean + 1) - whole).max() > 2.5e-4
 
 
@@ -213,7 +213,7 @@ def test_the_engines_of_tiles_are_built_with_the_first_one(load):
         return len(list(cache_folder().glob("*/engine/*.engine")))
 
     with load(tile=TILE) as up:
-        # Smaller than a tile and its halo: whole.
+        # An image smaller than a tile with its halo runs whole.
         up.upscale_luma(luma(TILE - 1, TILE + 1))
         assert built() == 1
         expected = up.upscale_luma(luma())
@@ -231,7 +231,7 @@ def test_a_part_under_the_sidecar_of_the_whole_is_refused(small_bundles):
     manifest = read_sidecar(engine)
     forged = replace(manifest, part="whole", inputs=manifest.inputs[:1]).sealed()
     sidecar_path(engine).write_text(forged.to_json())
-    with pytest.raises(EngineError, match=r"has the tensors .*pooled.* where its sidecar"):
+    with pytest.raises(EngineError, match=r"has the tensors .*pooled.*, which are not those"):
         Upscaler.load(engine)
 
 

@@ -1,4 +1,4 @@
-"""`scripts/gpu_check.sh` from end to end, on a simulated GPU."""
+"""`scripts/gpu_check.sh` from start to end on a simulated GPU."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 @pytest.mark.skipif(real_gpu() is not None, reason="it is simulated")
 def test_one_command_writes_all_files(tmp_path):
     (tmp_path / "wheels").mkdir()
-    # The rest of them run beside this test anyway.
+    # The other GPU tests run beside this one anyway.
     environment = os.environ | {"PYTHON": sys.executable, "PYTEST_ADDOPTS": "-k images"}
     environment = {name: value for name, value in environment.items() if "XDIST" not in name}
     command = ["scripts/gpu_check.sh", tmp_path / "wheels", tmp_path / "out", "--simulate"]

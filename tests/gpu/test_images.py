@@ -1,4 +1,4 @@
-"""RGB images on a GPU, from pixels to pixels: from the host, and from what lies on the device."""
+"""Upscaling of RGB images on a GPU, from host arrays and from device arrays."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.helpers.on_device import OnDevice, on_host
 
 pytestmark = pytest.mark.gpu
 REAL = real_gpu() is not None
-# A small network on a simulated GPU, which knows the engines of bundles alone.
+# With a small network on a simulated GPU, which only runs engines of bundles.
 BACKENDS = ("tensorrt", "cuda", "rtx-ep", "torch-cuda")
 
 
@@ -43,7 +43,7 @@ def check(result, expected):
 
 
 class ByDlpack:
-    """An array on the device that others take by DLPack alone, as TensorFlow's."""
+    """A device array that offers DLPack only, as TensorFlow's do."""
 
     def __init__(self, array):
         self._array = array
@@ -70,7 +70,7 @@ def test_bytes_cross_the_bus(up, image, expected, gpu, monkeypatch):
         return call(function, *arguments)
 
     monkeypatch.setattr(cuda, "call", noted)
-    for _ in range(3):  # plainly, captured, replayed
+    for _ in range(3):  # enqueued, captured, replayed
         check(up(image), expected)
     if gpu:
         assert gpu.calls.count("cudaGraphLaunch") == 2
@@ -102,7 +102,7 @@ def test_an_image_on_the_device_stays_there(up, image, expected, kind):
     check(on_host(result), expected)
     if isinstance(given, ByDlpack):
         assert given.asked == [cuda.LEGACY_STREAM]
-    # And on from there.
+    # Other libraries can take the result.
     assert result.__dlpack_device__() == (2, 0)
     taken = cuda.as_device_array(ByDlpack(result))
     check(on_host(taken), expected)
@@ -110,7 +110,7 @@ def test_an_image_on_the_device_stays_there(up, image, expected, kind):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_work_of_others_on_an_image_is_waited_for(up, image, expected, named):
-    """On the stream that its interface names; on all where it is of before there were names."""
+    """Waits for the named stream, or for all streams if the protocol is too old to name one."""
     stream = cuda.call("cudaStreamCreateWithFlags", 1)
     interface = {"stream": int(stream)} if named else {"version": 2}
     given = OnDevice(np.zeros_like(image), **interface)

@@ -1,4 +1,4 @@
-"""PyCUDA's contexts and arrays; docs/results/gpu.md says how to build it where there is no GPU."""
+"""PyCUDA's contexts and arrays; docs/results/gpu.md says how to build PyCUDA without a GPU."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ REAL = real_gpu() is not None
 
 @pytest.fixture
 def context(gpu):
-    """A context of PyCUDA's own, current in this thread."""
+    """Make a context of PyCUDA current in this thread."""
     from tests.helpers.simulated_cuda.libcuda import libcuda
 
     with ExitStack() as simulated:
@@ -39,7 +39,7 @@ def context(gpu):
 
 @pytest.fixture
 def load(small_bundles):
-    """Open an upscaler on an engine."""
+    """Return a function that opens an upscaler on an engine."""
     skip_without("tensorrt")
     return lambda: Upscaler.load(4 if REAL else small_bundles[4], "tensorrt", "fp32", tile=None)
 
@@ -81,7 +81,7 @@ def test_a_gpuarray_gives_a_gpuarray(context, load, expected):
 
 
 def test_work_on_the_default_stream_is_waited_for(context, load, expected):
-    """A GPUArray names no stream, though a copy of it is under way when it is returned."""
+    """A GPUArray names no stream, though a copy to it may be pending when it is returned."""
     given = to_gpu(luma()[None, None])
     target = to_gpu(np.zeros((1, 1, *expected.shape), np.float32))
     with load() as up:

@@ -1,4 +1,4 @@
-"""The simulated GPU has the real functions' signatures, and shows what a GPU leaves undefined."""
+"""The simulated GPU has the real functions' signatures and reports undefined use."""
 
 import inspect
 

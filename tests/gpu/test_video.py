@@ -1,4 +1,4 @@
-"""A video on a GPU: while a frame is computed, its neighbours are copied."""
+"""A video on a GPU: frames are copied while others are computed."""
 
 from threading import Barrier
 
@@ -21,7 +21,7 @@ LOSSLESS = VideoOptions(crf=0)
 def test_all_slots_are_busy(small_bundles, tmp_path, monkeypatch):
     skip_without("tensorrt")
     source = write_clip(tmp_path / "in.mkv", noise(4 * SLOTS))
-    # Each frame waits until as many are under way: a thread less, and it would wait in vain.
+    # Each frame waits until `SLOTS` frames are in flight; with fewer threads, it would time out.
     together = Barrier(SLOTS, timeout=60)
     clips = []
     with Upscaler.load(small_bundles[2], "tensorrt", "fp32") as up:

@@ -51,7 +51,7 @@ def test_bad_files_are_named(tmp_path, photo):
             read_image(tmp_path / name)
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path, tmp_path / "pipe.png"):
-        with pytest.raises(InputError, match="cannot be read: it is no regular file"):
+        with pytest.raises(InputError, match="cannot be read: it is not a regular file"):
             read_image(path)
 
 

@@ -38,7 +38,7 @@ def test_smallest_images(bundle, size):
 
 def test_onnxruntime_equals_the_reference(bundle, checkpoint, photo):
     with Upscaler.load(bundle, "onnxruntime") as fast, Upscaler.load(checkpoint) as reference:
-        assert fast.choice == "onnxruntime (asked for)"
+        assert fast.choice == "onnxruntime (requested)"
         assert reference.choice.startswith("torch (not cuda: ")
         luma = ImagePlanes(photo).luma
         difference = fast.upscale_luma(luma) - reference.upscale_luma(luma)
@@ -263,7 +263,7 @@ def test_a_batch_may_be_one_array(bundle, photo):
 
 
 @pytest.mark.parametrize(
-    ("level", "told"), [("INFO", "onnxruntime"), ("DEBUG", "onnxruntime (asked for)")]
+    ("level", "told"), [("INFO", "onnxruntime"), ("DEBUG", "onnxruntime (requested)")]
 )
 def test_the_backend_is_told(bundle, caplog, level, told):
     caplog.set_level(level, "hfdn_deploy")

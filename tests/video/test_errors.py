@@ -263,6 +263,6 @@ def test_a_video_that_appears_meanwhile_is_not_overwritten(up, tmp_path):
     source = write_clip(tmp_path / "in.mkv", noise(2))
     target = tmp_path / "out.mkv"
     target.write_bytes(b"of another run")
-    with pytest.raises(InputError, match=r"out\.mkv is there already"):
+    with pytest.raises(InputError, match=r"out\.mkv already exists"):
         upscale_video(up, source, target, overwrite=False)
     assert target.read_bytes() == b"of another run"

@@ -96,7 +96,7 @@ def test_what_fails_leaves_nothing(tmp_path):
         write_frames(tmp_path / "a.mp4", [], (24, 32))
     assert not list(tmp_path.iterdir())
     (tmp_path / "a.mp4").write_bytes(b"old")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         write_frames(tmp_path / "a.mp4", animation((24, 32), ["1"]), (24, 32), overwrite=False)
     assert (tmp_path / "a.mp4").read_bytes() == b"old"
 
