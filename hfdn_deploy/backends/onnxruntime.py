@@ -168,7 +168,7 @@ class OnnxRuntimeBackend(OnnxRuntimeSessions):
 
     @classmethod
     def why_slow(cls, precision: str) -> Obstacle | None:
-        """See `Backend.why_slow`; exact kernels have twice the latency (docs/results/sessions.md)."""
+        """See `Backend.why_slow`; exact kernels take twice the time (docs/results/sessions.md)."""
         if precision == "int8" and eight_bit_products_saturate():
             reason = "8-bit products saturate on this CPU, and exact ones are no faster than fp32"
             return Obstacle(reason, "use precision int8")
