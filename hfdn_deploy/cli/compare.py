@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.epilog = (
-        "For example: hfdn compare fp32 openvino,int8 --input photo.png -o difference.png"
-    )
     for name in ("a", "b"):
         parser.add_argument(
             name, metavar=name.upper(),

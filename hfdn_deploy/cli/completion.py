@@ -15,7 +15,6 @@ fish: hfdn completion fish > ~/.config/fish/completions/hfdn.fish
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("shell", choices=SHELLS)
 
