@@ -1,4 +1,4 @@
-"""`hfdn`: upscale images and videos, build engines, measure, serve, and say what a file is."""
+"""Upscale images and videos, build engines, measure, serve, and describe files."""
 
 import argparse
 import json
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     chosen = next((word for word in argv if not word.startswith("-")), "")
     args = parser([chosen], "--json" in argv).parse_args(argv)
-    # What OpenCV and Pillow say about a bad file, the error says in one sentence.
+    # Our error message replaces the log lines of OpenCV and Pillow about a bad file.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -68,11 +68,11 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.ArgumentParser:
-    """Return a parser that knows the options of the commands chosen, and imports no other.
+    """Return a parser with the options of the chosen commands; no other command is imported.
 
     Args:
         chosen: names of commands.
-        wants_json: whether an error is to be printed as JSON, too, where a command has that.
+        wants_json: also print errors as JSON, for commands whose --json is a switch.
     """
     parser = _Parser(prog="hfdn", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
@@ -86,20 +86,20 @@ def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.Argume
             verbosity = command.add_mutually_exclusive_group()
             verbosity.add_argument(
                 "-q", "--quiet", dest="log_level", action="store_const", const="error",
-                default="info", help="show errors alone, and no progress",
+                default="info", help="show only errors, and no progress",
             )  # fmt: skip
             verbosity.add_argument(
                 "-v", "--verbose", dest="log_level", action="store_const", const="debug",
-                help="say more, such as why this backend runs",
+                help="show more messages, such as why a backend was chosen",
             )  # fmt: skip
             add_examples(command, *examples)
             command.set_defaults(run=module.run)
-            command.wants_json = wants_json and name != "bench"  # which writes a file
+            command.wants_json = wants_json and name != "bench"  # its --json names a file
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, and JSON as well where a program asks for that."""
+    """Parser that prints an error as one sentence and, if wanted, as JSON."""
 
     wants_json = False
 
@@ -110,7 +110,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Look the version up only if it is asked for: that imports more than the rest."""
+    """Action that looks the version up only when needed, because that imports much."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from hfdn_deploy import __version__

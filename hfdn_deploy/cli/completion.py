@@ -1,4 +1,4 @@
-"""`hfdn completion`: a script that completes commands, options and files in a shell."""
+"""The command `hfdn completion`: print a script that completes commands, options and files."""
 
 import argparse
 from pathlib import Path

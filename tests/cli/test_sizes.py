@@ -83,9 +83,9 @@ def test_what_networks_do_not_reach(small, tmp_path, capsys, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--size 1920", "'1920' is no size such as 1920x1080"),
-        ("--size 0x9", "'0x9' is no size such as 1920x1080"),
-        ("--width 0", "'0' is no whole number above 0"),
+        ("--size 1920", "'1920' is not a size such as 1920x1080"),
+        ("--size 0x9", "'0x9' is not a size such as 1920x1080"),
+        ("--width 0", "'0' is not a whole number above 0"),
         ("--scale x", "'x' is not a number above 0"),
         ("--scale 2 --width 9", "argument --width: not allowed with argument --scale"),
         ("--width 9 --height 9", "argument --height: not allowed with argument --width"),

@@ -166,7 +166,7 @@ def test_force_and_resume_redo_what_is_not_done(tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
     assert main([*command, *SCALE, "--resume", "--force"]) == 0
     assert "1 of 3 are done already" in caplog.text
-    assert "--force --resume: what is done is kept, outputs that are not" in caplog.text
+    assert "--force --resume: keep outputs that are done, overwrite the others" in caplog.text
     assert (out / "a.png").stat().st_mtime_ns == before
     assert [read_header(path).height for path in sorted(out.glob("*.png"))] == [8, 8, 8]
 

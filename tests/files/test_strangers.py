@@ -194,5 +194,5 @@ def test_options_that_do_not_fit_are_refused(photos, capsys):
     with pytest.raises(InputError, match=r"--suffix is for outputs in a folder, and x\.png"):
         plan_jobs([one], "x.png", Naming(suffix="_x4"))
     command = ["upscale", one, "-o", "out"]
-    assert "'xyz' is none of png, apng, jpg, " in misused(capsys, [*command, "--format", "xyz"])
-    assert "'../a' leads to another folder" in misused(capsys, [*command, "--suffix", "../a"])
+    assert "'xyz' is not one of png, apng, jpg, " in misused(capsys, [*command, "--format", "xyz"])
+    assert "'../a' has a path separator" in misused(capsys, [*command, "--suffix", "../a"])
