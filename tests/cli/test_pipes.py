@@ -78,7 +78,7 @@ def test_an_image_goes_through(source, expected, bundle, stdin, capfdbinary, tmp
         (["a.png", "b.jpg", "-o", "-"], "stdout takes one image, not 2"),
         (["v.mp4", "-o", "-"], "v.mp4 is a video, and stdout takes only an image"),
         (["c.png", "-o", "-"], "c.png cannot be read: No such file"),
-        (["n.txt", "-o", "-"], "n.txt is neither an image nor a video"),
+        (["n.txt", "-o", "-"], "n.txt is not an image or video"),
         (["-", "-o", "-", "--json"], "--json and the image would both go to stdout"),
         (["-", "-o", "-", "--resume"], "--resume is for files in folders"),
         (["-", "-o", "-", "--suffix", "_x"], "--suffix is for files in folders"),

@@ -74,7 +74,7 @@ def inputs(tmp_path):
     return {
         tmp_path / "*.xyz": "no file matches it; name files or folders",
         tmp_path / "empty": "no image in",
-        tmp_path / "notes.txt": "notes.txt is neither an image nor a video that is known; leave it",
+        tmp_path / "notes.txt": "notes.txt is not an image or video of a known format; leave it",
         tmp_path / "missing.png": "missing.png cannot be read: No such file",
         tmp_path / "good.png": None,
     }
@@ -164,12 +164,12 @@ def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
     head, _, counts = left.partition(": left out: ")
     assert head == str(tmp_path)
     assert set(counts.split(", ")) == {
-        "6 .txt", "2 videos (to be named)", "1 folder (-r takes what is inside)", "1 linked folder",
+        "6 .txt", "2 videos (name them)", "1 folder (-r includes them)", "1 linked folder",
         "1 broken link", "1 special file", "1 .nef", "1 without a suffix",
     }  # fmt: skip
     assert others == [
-        f"{tmp_path}/d.jpg_large becomes d.png, for .jpg_large cannot be written",
-        f"{tmp_path}/without becomes without.png, for it has no suffix",
+        f"{tmp_path}/d.jpg_large becomes d.png because .jpg_large cannot be written",
+        f"{tmp_path}/without becomes without.png because it has no suffix",
     ]
 
 

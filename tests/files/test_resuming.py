@@ -136,7 +136,7 @@ def test_a_record_that_somebody_replaced_is_left_alone(job, tmp_path, caplog, ki
     record_output(job.source, job.target, {})
     (warning,) = caplog.messages
     folder = job.target.parent
-    told = f"{folder}: --resume will not know its outputs, as {RECORD} cannot be written"
+    told = f"{folder}: --resume will not know these outputs because {RECORD} cannot be written"
     assert warning.startswith(told)
     assert read_record(record.parent) == {}
     assert (tmp_path / "precious").read_text() == "kept"

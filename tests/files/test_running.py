@@ -56,7 +56,7 @@ def test_videos_are_named_one_by_one(folders, caplog):
         (folders / "a" / name).touch()
     jobs, _ = plan_jobs([str(folders / "a")], str(folders / "out"))
     assert [job.source.name for job in jobs] == ["x.png", "y.jpg"]
-    assert "a: left out: 2 videos (to be named)" in caplog.text
+    assert "a: left out: 2 videos (name them)" in caplog.text
     jobs, _ = plan_jobs([str(folders / "a" / "*.mp4")], str(folders / "out"))
     assert [job.target for job in jobs] == [folders / "out" / "v.mp4"]
 

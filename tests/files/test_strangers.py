@@ -44,8 +44,8 @@ def test_strangers_are_reported_and_the_images_done(photos, bundle, capsys, quot
     }
     assert set(failures) == {"Thumbs.db", "notes.txt", "old.mpg"}
     for name, why in (
-        ("Thumbs.db", "is neither an image nor a video that is known"),
-        ("notes.txt", "is neither an image nor a video that is known"),
+        ("Thumbs.db", "is not an image or video of a known format"),
+        ("notes.txt", "is not an image or video of a known format"),
         ("old.mpg", "cannot be decoded" if find_spec("av") else "needs PyAV"),
     ):
         assert f"{photos / name} {why}" in failures[name]
@@ -87,7 +87,7 @@ def test_the_content_decides(tmp_path, bundle, caplog, capsys):
         "without.jpg": "JPEG", "v1.5.jpg": "JPEG", "g.jpg": "JPEG",
     }  # fmt: skip
     assert (
-        f"{tmp_path}/in/c.jpg_large becomes c.jpg, for .jpg_large cannot be written\n"
+        f"{tmp_path}/in/c.jpg_large becomes c.jpg because .jpg_large cannot be written\n"
         in caplog.text
     )
     assert main(["upscale", *inputs[1:2], "-o", str(tmp_path / "x.png"), "--scale", "2"]) == 0
@@ -105,7 +105,7 @@ def test_a_cameras_raw_file_is_no_tiff(tmp_path, suffix):
     """What a reader of TIFFs finds in it is its thumbnail."""
     write_image(tmp_path / "a.tif", PIXELS)
     raw = (tmp_path / "a.tif").rename(tmp_path / f"a{suffix}")
-    with pytest.raises(InputError, match="is a camera's raw file; develop it first"):
+    with pytest.raises(InputError, match="is a camera's raw file; convert it first"):
         plan_jobs([str(raw)], "out.tif")
     with pytest.raises(InputError, match="no image in"):
         plan_jobs([str(tmp_path)], "out")
@@ -179,7 +179,7 @@ def test_outputs_beside_their_inputs_are_not_upscaled_again(photos, bundle, capl
     assert main(command) == 0
     write_image(photos / "c_x4.png", PIXELS)  # of somebody else's
     assert main([*command, "--resume"]) == 0
-    assert f"{photos}: 2 outputs of earlier runs are not upscaled again" in caplog.text
+    assert f"{photos}: left out 2 outputs of earlier runs" in caplog.text
     assert "2 of 3 are done already" in caplog.text
     assert [name for name in names_in(photos) if "x4" in name] == [
         "a_x4.png", "b_x4.jpg", "c_x4.png", "c_x4_x4.png",
@@ -188,7 +188,7 @@ def test_outputs_beside_their_inputs_are_not_upscaled_again(photos, bundle, capl
 
 def test_options_that_do_not_fit_are_refused(photos, capsys):
     one = str(photos / "a.png")
-    with pytest.raises(InputError, match=r"x\.png is not of format \.jpg; name one of the two"):
+    with pytest.raises(InputError, match=r"x\.png is not of format \.jpg; give only one of them"):
         plan_jobs([one], "x.png", Naming(format=".jpg"))
     assert planned([one], "x.jpeg", format=".jpg") == {one: "x.jpeg"}
     with pytest.raises(InputError, match=r"--suffix is for outputs in a folder, and x\.png"):
