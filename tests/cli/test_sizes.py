@@ -31,7 +31,7 @@ def small(tmp_path, photo):
         ("--size 41X25", (41, 25), "20×12 → 41×25: ×3 network, then resized from 60×36"),
         ("--width 40", (40, 24), "20×12 → 40×24: ×2 network"),
         ("--height 6", (10, 6), "20×12 → 10×6: only resized"),
-        ("--width 20", (20, 12), "20×12 → 20×12: of this size already"),
+        ("--width 20", (20, 12), "20×12 → 20×12: has this size already"),
         (
             "--model x2 --width 50", (50, 30),
             "20×12 → 50×30: ×2 network, then ×2 network, then resized from 80×48",
@@ -69,9 +69,9 @@ def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
     ("options", "words"),
     [
         ("--scale 1", "a scale of 1 upscales nothing; give one above 1."),
-        ("--scale 17", "two networks after one another reach ×16 at most, not ×17; ask for less."),
-        ("--width 400", "a.png: two networks after one another reach ×16 at most, not ×20;"),
-        ("--model x2 --width 100", "reach ×4 at most, not ×5; ask for less."),
+        ("--scale 17", "two networks in a row reach at most ×16, not ×17; choose a smaller size."),
+        ("--width 400", "a.png: two networks in a row reach at most ×16, not ×20;"),
+        ("--model x2 --width 100", "reach at most ×4, not ×5; choose a smaller size."),
     ],
 )
 def test_what_networks_do_not_reach(small, tmp_path, capsys, options, words):

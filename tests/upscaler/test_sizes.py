@@ -41,9 +41,9 @@ def test_the_next_larger_networks(factor, scales):
 
 def test_a_network_alone_runs_twice_at_most():
     assert [networks_for(factor, (3,)) for factor in (2, 3, 3.1, 9)] == [(3,), (3,), (3, 3), (3, 3)]
-    with pytest.raises(InputError, match=r"reach ×9 at most, not ×9\.1; ask for less"):
+    with pytest.raises(InputError, match=r"reach at most ×9, not ×9\.1; choose a smaller"):
         networks_for(9.1, (3,))
-    with pytest.raises(InputError, match="reach ×16 at most, not ×17"):
+    with pytest.raises(InputError, match="reach at most ×16, not ×17"):
         Upscaler.load(17)
 
 
