@@ -139,7 +139,7 @@ def test_what_cannot_be_asked_for():
             pass
 
     assert Upscaler(Whole(), "")(np.full((3, 5), 9, np.uint8)).shape == (12, 20)
-    with pytest.raises(BackendError, match="whole runs no tiles"):
+    with pytest.raises(BackendError, match="whole has no tiles"):
         Upscaler(Whole(), "", tile=64)
     with pytest.raises(BackendError, match="memory use of whole has not been measured"):
         Upscaler(Whole(), "", max_memory=2**30)
@@ -184,5 +184,5 @@ def test_small_tiles_are_warned_of(caplog):
     Upscaler.load(2, "onnxruntime", tile=1).close()
     assert caplog.messages == [
         "tiles of 1 with a halo of 20 compute about 1681 times the pixels of an image; "
-        "tiles of 16 or more compute at most 12 times as many."
+        "use tiles of 16 or more, which compute at most 12 times as many."
     ]
