@@ -99,7 +99,7 @@ def test_runs_with_other_options_are_not_compared(result):
 
 @pytest.mark.parametrize("option", ["--rounds=0", "--rounds=-1", "--seconds=nan", "--seconds=-1"])
 def test_measuring_nothing_or_for_ever_is_refused(capsys, option):
-    assert "is no " in misused(capsys, ["bench", "x2", "--size", "8x8", option])
+    assert "is not a " in misused(capsys, ["bench", "x2", "--size", "8x8", option])
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"schema": 1}'])

@@ -36,7 +36,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def expected(source, bundle, tmp_path):
-    """What a run from file to file makes of the image."""
+    """Return the output of a run from file to file."""
     out = tmp_path / "expected.png"
     assert main(["upscale", str(source), "-o", str(out), "--model", str(bundle)]) == 0
     return out.read_bytes()

@@ -11,7 +11,7 @@ from hfdn_deploy.files import upscale_bytes
 from hfdn_deploy.images import decode_header, read_image, write_image
 from tests.helpers.commands import misused, refused
 
-# Opened in less time than others.
+# This backend opens fastest.
 FAST = ("--backend", "onnxruntime", "--precision", "int8")
 
 
@@ -51,7 +51,7 @@ def test_what_results_measure(small, tmp_path, caplog, capsys, options, size, to
 
 
 def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
-    """Each image by the networks that it needs; with batches, those of one size together."""
+    """Each image runs on the networks that it needs; in batches, images of one size together."""
     for name, crop in {"b": photo[:12, :20], "c": photo[:15, :10], "d": photo}.items():
         write_image(small.with_name(f"{name}.png"), crop)
     command = ["upscale", str(small.parent), "-o", str(tmp_path / "out"), "--width", "40"]
@@ -96,7 +96,7 @@ def test_what_is_no_size(capsys, options, words):
 
 
 def test_bytes_come_to_a_size(small):
-    """As the workers of a cluster upscale them."""
+    """The workers of a cluster upscale images this way."""
     with Upscaler.load(None, "onnxruntime", "int8", size=(None, 24)) as up:
         data, _ = upscale_bytes(up, small.read_bytes(), "a.png", "b.png")
     assert decode_header(data, "b.png").height == 24

@@ -1,4 +1,4 @@
-"""What the names on a command line stand for: none vanishes without a word."""
+"""The files that names on a command line refer to: every name is accounted for."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_a_pipe_is_not_called_unknown(tmp_path):
 
 @contextmanager
 def as_somebody_without_rights():
-    """Root may read everything."""
+    """Run the block as a user other than root, which may read every file."""
     if os.geteuid() != 0:
         yield
         return
@@ -55,7 +55,7 @@ def as_somebody_without_rights():
 
 @pytest.fixture
 def locked():
-    """A folder, in one that everybody may enter, that nobody else than root may."""
+    """A folder that only root may enter, in a folder that everyone may enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         place = Path(folder) / "locked"
@@ -67,7 +67,7 @@ def locked():
 
 @pytest.fixture
 def inputs(tmp_path):
-    """Inputs that give no image, each with the words that say so, around one that does."""
+    """Inputs without an image, each with words of its error, around an input with an image."""
     image(tmp_path / "good.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").touch()

@@ -1,4 +1,4 @@
-"""What `--resume` takes for done: what the same model and options made of the same input."""
+"""Outputs that `--resume` skips: made from the same input by the same model and options."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def image(path):
 
 @pytest.fixture
 def job(tmp_path):
-    """An input, and an output that is no older."""
+    """An input, and an output that is not older."""
     return Job(image(tmp_path / "a.png"), image(tmp_path / "out" / "a.jpg"))
 
 
