@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--batch", type=int, help="most images in a batch (default: 8)")
-    parser.add_argument("--queue", type=positive, help="most images at once (default: 32)")
+    parser.add_argument("--queue", type=positive, help="most images in progress (default: 32)")
     parser.add_argument("--max-bytes", type=positive, help="limit of a body (default: 16 MiB)")
     parser.add_argument("--max-pixels", type=positive, help="limit of an input (default: 4 Mi)")
     parser.add_argument(

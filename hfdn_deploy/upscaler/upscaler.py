@@ -208,7 +208,7 @@ class Upscaler:
         Args:
             image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
                 (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1]. Or uint8 RGB
-                on a GPU, with `__cuda_array_interface__` or `__dlpack__`, for a backend there.
+                on a GPU, with `__cuda_array_interface__` or `__dlpack__`, for a backend on it.
             progress: called after each tile; never for an image that is upscaled whole.
             size: width and height of the result in pixels, either of which may be None, see
                 `TargetSize`. Resizing after the networks is bicubic and antialiased.
