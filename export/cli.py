@@ -18,7 +18,7 @@ from export.image import ENGINES, export_image_graph
 from export.triton import write_repository
 from export.web import write_page
 from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
-from hfdn_deploy.cli import printable, run_command, set_up_logging, size
+from hfdn_deploy.cli import add_examples, printable, run_command, set_up_logging, size
 from hfdn_deploy.graph import CHANNELS, DTYPES, LAYOUTS, OPSET, PixelFormat
 from hfdn_deploy.network import HFDNConfig
 
@@ -93,12 +93,13 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     word = argv[0] if argv and argv[0] in _SUBCOMMANDS else ""
     if word:
         parser.prog += f" {word}"
-    _SUBCOMMANDS[word](parser)
+    add_arguments, example = _SUBCOMMANDS[word]
+    add_arguments(parser)
+    add_examples(parser, f"{parser.prog} {example}")
     args = parser.parse_args(argv[bool(word) :])
     if args.command is _export and "int8" not in args.precisions:
         for option in ("calibration", "budget_db", "report"):
@@ -175,10 +176,14 @@ def _web_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_web)
 
 
+# What adds the options of each subcommand, and arguments for the example in its help.
 _SUBCOMMANDS = {
-    "": _export_arguments,
-    "verify": _verify_arguments,
-    "triton": _triton_arguments,
-    "image": _image_arguments,
-    "web": _web_arguments,
+    "": (
+        _export_arguments,
+        "checkpoints/hfdn_x4.safetensors -o build/x4 --precisions fp32 fp16",
+    ),
+    "verify": (_verify_arguments, "build/x4 checkpoints/hfdn_x4.safetensors"),
+    "triton": (_triton_arguments, "x4 -o build/models --device cpu"),
+    "image": (_image_arguments, "x4 -o build/x4.onnx --size 320x180"),
+    "web": (_web_arguments, "x4 -o build/page"),
 }

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import torch
 
-from hfdn_deploy.cli import positive, positive_number, printable, run_command, set_up_logging
+from hfdn_deploy.cli import (
+    add_examples,
+    positive,
+    positive_number,
+    printable,
+    run_command,
+    set_up_logging,
+)
 from hfdn_deploy.errors import BackendError
 from training import ablation
 from training.data import Luma, Patches, load_folders
@@ -26,12 +33,21 @@ from training.session import train_all
 DEFAULT_DATA = Path("../shared/data/train")
 # Steps between evaluations: about two minutes on two cores, half a minute on an H100.
 EVERY = {"cpu": 250, "cuda": 5000}
+# Arguments for the example in the help of each command.
+EXAMPLES = {
+    "": "--scale 4 --recipe fast --data photos --output runs/x4",
+    "ablate": "--steps 400 --seeds 2 --data photos --output runs/ablation",
+    "session": "photos runs/all 60",
+    "publish": "runs/x4",
+}
 
 
 def _parser(command: str = "") -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=f"python -m training {command}".strip(), description=__doc__
     )
+    add_examples(parser, f"{parser.prog} {EXAMPLES[command]}")
+    return parser
 
 
 def _images(folders: Sequence[Path]) -> tuple[list[Luma], list[Luma]]:
@@ -153,12 +169,11 @@ def _publish(argv: list[str]) -> Callable[[], None]:
     return run
 
 
-COMMANDS = {"ablate": _ablate, "session": _session, "publish": _publish}
+COMMANDS = {"": _train, "ablate": _ablate, "session": _session, "publish": _publish}
 
 
 def main(argv: list[str]) -> int:
     """Run the command line and return the exit code."""
     set_up_logging()
-    if argv and argv[0] in COMMANDS:
-        return run_command(lambda: COMMANDS[argv[0]](argv[1:])())
-    return run_command(lambda: _train(argv)())
+    word = argv[0] if argv and argv[0] in COMMANDS else ""
+    return run_command(lambda: COMMANDS[word](argv[bool(word) :])())

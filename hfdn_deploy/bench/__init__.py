@@ -1,4 +1,4 @@
-"""Measuring: latency, roofline, quality and environment."""
+"""Measurements: latency, roofline, quality and environment."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a measurement depends on: processor, threads, versions, clocks."""
+"""The environment of a measurement: processor, threads, versions, clocks."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ PACKAGES = (
     "tensorrt",
     "tensorrt-rtx-cu13-bindings",
 )
-# Those that decide which kernels run.
+# The processor features that decide which kernels run.
 FLAGS = (
     "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
@@ -38,7 +38,7 @@ FLAGS = (
 
 
 def environment_facts() -> dict[str, Any]:
-    """JSON-ready facts; what cannot be read is None."""
+    """Return JSON-ready facts; a fact that cannot be read is None."""
     facts = _cpuinfo()
     flags = set((facts.get("flags") or facts.get("Features") or "").split())
     versions = {name: package_version(name) for name in PACKAGES}
@@ -59,7 +59,7 @@ def environment_facts() -> dict[str, Any]:
 
 
 def package_version(package: str) -> str | None:
-    """The installed version of a package; None if it is not there."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -67,11 +67,11 @@ def package_version(package: str) -> str | None:
 
 
 def gpu_state() -> dict[str, Any] | None:
-    """Clocks, power and throttle reasons of the first NVIDIA GPU, through nvidia-ml-py."""
+    """Return clocks, power and throttle reasons of the first NVIDIA GPU, by nvidia-ml-py."""
     try:
         nvml: Any = import_module("pynvml")
         nvml.nvmlInit()
-    except Exception:  # not installed, or no driver: its errors are of a type that comes with it
+    except Exception:  # not installed, or no driver, an error of a type in the module
         return None
     try:
         device = nvml.nvmlDeviceGetHandleByIndex(0)
@@ -90,7 +90,7 @@ def gpu_state() -> dict[str, Any] | None:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo."""
+    """Return the first processor's lines of /proc/cpuinfo."""
     block = (_read("/proc/cpuinfo") or "").split("\n\n")[0]
     pairs = (line.partition(":") for line in block.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}

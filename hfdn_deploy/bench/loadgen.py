@@ -1,4 +1,4 @@
-"""MLPerf's load generator over one upscaler: its rules decide what is sent when."""
+"""MLPerf's load generator on one upscaler: its rules decide when images are sent."""
 
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +18,7 @@ from hfdn_deploy.errors import BackendError
 from hfdn_deploy.images import Image
 from hfdn_deploy.upscaler import Upscaler
 
-# Of what the backend does one after the other; a queue would grow without end at all of it.
+# Share of the backend's sequential throughput; at 1, the queue would grow without limit.
 SERVER_LOAD = 0.7
 
 
@@ -30,7 +30,7 @@ def run_scenario(
     seconds: float,
     log: Path,
 ) -> str:
-    """Run one scenario of `SCENARIOS`; LoadGen's own log files are left in the folder `log`.
+    """Run one scenario of `SCENARIOS`, with LoadGen's log files in the folder `log`.
 
     Returns:
         LoadGen's summary.
@@ -51,7 +51,7 @@ def run_scenario(
     def issue(samples: list[Any]) -> None:
         for sample in samples:
             answers.append(submit())
-            # A failure is an answer too, or LoadGen would wait for ever; it is raised below.
+            # LoadGen would wait for ever for a failed image, so report it as done; it raises below.
             answers[-1].add_done_callback(partial(complete, sample.id))
 
     def complete(sample: int, _: Future[Image]) -> None:
@@ -60,7 +60,7 @@ def run_scenario(
     rate = measure({"": lambda: up(image)}, 3)[""].throughput()
     submit = partial(up.submit, image)
     pool: AbstractContextManager[object] = nullcontext()
-    if scenario == "offline":  # the images are known beforehand, as those of a folder are
+    if scenario == "offline":  # all images are known in advance, as in a folder
         plan, threads = up.plan_many(image.shape, image.dtype, math.ceil(seconds * rate))
         pool = workers = ThreadPoolExecutor(threads)
         submit = partial(workers.submit, lambda: up.stream(image, plan).whole())

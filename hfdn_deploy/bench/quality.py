@@ -16,19 +16,19 @@ from hfdn_deploy.ycbcr import YCBCR
 PEAK = 255.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
-# Leaves SSIM a window at every scale, when cropped to a multiple and at the border.
+# Leaves a window for SSIM at every scale, after cropping to a multiple and cutting the border.
 MINIMUM_SIDE = SSIM_WINDOW + 3 * 4
 
 
 def luma8(image: Image) -> NDArray[np.uint8]:
-    """Luma of an 8-bit image: colour is converted and rounded, grey is kept as it is.
+    """Return luma of an 8-bit image: colour is converted and rounded, grey is kept.
 
     Args:
         image: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; alpha is
             ignored.
 
     Raises:
-        InputError: not 8 bits.
+        InputError: the image does not have 8 bits.
     """
     if image.dtype != np.uint8:
         raise InputError(f"the protocol is for 8-bit images, not {image.dtype}; convert them.")
@@ -45,13 +45,13 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def degrade(hr: NDArray[np.uint8], scale: int) -> NDArray[np.float64]:
-    """The low-resolution luma of the published tables: antialiased bicubic, not rounded.
+    """Return the low-resolution luma of the published tables: antialiased bicubic, not rounded.
 
     Args:
         hr: (H, W) luma 0..255, both sides multiples of `scale`.
 
     Returns:
-        (H / scale, W / scale) luma, may overshoot 0..255 slightly.
+        (H / scale, W / scale) luma, which may overshoot 0..255 slightly.
     """
     return imresize(hr, 1 / scale)
 
@@ -62,9 +62,9 @@ def to_levels(luma: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def psnr(a: Image, b: Image, border: int = 0) -> float:
-    """Peak signal-to-noise ratio in dB of two (H, W) images 0..255, `border` pixels cut off.
+    """Return the PSNR in dB of two (H, W) images 0..255, with `border` pixels cut off.
 
-    10 log10(255² / mean squared error); infinite for equal images.
+    Peak signal-to-noise ratio: 10 log10(255² / mean squared error); infinite for equal images.
     """
     difference = _inner(a, border) - _inner(b, border)
     error = float(np.mean(difference**2))
@@ -72,17 +72,19 @@ def psnr(a: Image, b: Image, border: int = 0) -> float:
 
 
 def ssim(a: Image, b: Image, border: int = 0) -> float:
-    """Structural similarity (mean over the image) of two (H, W) images 0..255.
+    """Return the structural similarity (mean over the image) of two (H, W) images 0..255.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity",
     2004: Gaussian window 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03, only whole windows count.
 
     Raises:
-        InputError: less than a window is left inside the border.
+        InputError: the images inside the border are smaller than the window.
     """
     x, y = _inner(a, border), _inner(b, border)
     if min(x.shape) < SSIM_WINDOW:
-        raise InputError(f"SSIM needs {SSIM_WINDOW}×{SSIM_WINDOW} pixels inside the border.")
+        raise InputError(
+            f"SSIM needs {SSIM_WINDOW}×{SSIM_WINDOW} pixels inside the border; use larger images."
+        )
     inner = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))
 
     def blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,14 +105,14 @@ def _inner(image: Image, border: int) -> NDArray[np.float64]:
 
 
 def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
-    """Every image of a folder as 8-bit luma (H, W), by file name, sorted.
+    """Return every image of a folder as 8-bit luma (H, W), by file name, sorted.
 
     Raises:
-        InputError: the folder holds no image, or one that is unreadable, small or not 8 bits.
+        InputError: the folder has no image, or an image is unreadable, too small or not 8 bits.
     """
     paths = find_images(folder)
     if not paths:
-        raise InputError(f"{folder} holds no image; name a folder of pictures.")
+        raise InputError(f"{folder} contains no image; name a folder of images.")
     images = {}
     for path in paths:
         image = read_image(path)
@@ -119,5 +121,7 @@ def load_luma_set(folder: Path) -> dict[str, NDArray[np.uint8]]:
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if min(images[path.name].shape) < MINIMUM_SIDE:
-            raise InputError(f"{path} is too small to judge: {MINIMUM_SIDE} pixels are the least.")
+            raise InputError(
+                f"{path} has a side of less than {MINIMUM_SIDE} pixels; use larger images."
+            )
     return images

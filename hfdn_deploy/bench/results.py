@@ -1,4 +1,4 @@
-"""What a run of the benchmark found: its rows, their JSON, table and comparison."""
+"""Results of the benchmark: rows, JSON, tables and comparison."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ from hfdn_deploy.errors import InputError
 
 SCHEMA = 1
 ON_GPU = tuple(spec.name for spec in BACKENDS.values() if spec.device == "gpu")
-# A slowdown smaller than this is no regression, however quiet both runs were.
+# A smaller slowdown is not a regression, however quiet both runs were.
 LEAST_REGRESSION = 1.05
 
 
 @dataclass(frozen=True)
 class BenchRow:
-    """What was measured of a case at one size."""
+    """The measurements of a candidate at one size."""
 
     model: str
     backend: str
@@ -26,32 +26,32 @@ class BenchRow:
     """Width and height of the input."""
     choice: str
     inference: tuple[float, ...] | None
-    """Seconds of each run of the backend, input and output where it computes.
+    """Seconds of each run of the backend, with input and output on its device.
 
-    On a GPU by CUDA events; None where the backend has no such clock.
+    By CUDA events on a GPU; None if the backend has no such clock.
     """
     with_transfers: tuple[float, ...] | None
-    """Seconds of each run from and to the host's memory; None on a CPU, which has no transfers."""
+    """Seconds of each run with copies from and to the host; None on a CPU."""
     end_to_end: tuple[float, ...]
     """Seconds of each run from RGB array to RGB array."""
     psnr_cost_db: float
-    """PSNR against the original that is lost to fp32 in ONNX Runtime; negative if gained."""
+    """Loss of PSNR compared with fp32 in ONNX Runtime; negative for a gain."""
     peak_bytes: int | None
-    """Largest resident size of a process that does nothing else, loading included.
+    """Largest resident size of a process that only loads and runs this candidate.
 
-    None on a GPU, and where it is not told.
+    None on a GPU, and on systems that do not report it.
     """
     macs: int
     """True multiply-accumulates of one run."""
 
     @property
     def backend_alone(self) -> Measurement:
-        """The backend's own latency: inference only, or with transfers where that is not known."""
+        """The backend's latency: inference only, or with transfers if that is not known."""
         return Measurement(self.inference or self.with_transfers or ())
 
     @property
     def key(self) -> str:
-        """What the row of another run must share to be compared with this one."""
+        """The key that rows of two runs must share to be compared."""
         width, height = self.size
         return f"{self.model}, {self.backend}, {self.precision}, {width}×{height}"
 
@@ -64,12 +64,12 @@ class BenchResult:
     environment: dict[str, Any]
     gpu_after: dict[str, Any] | None
     limits: dict[str, tuple[float, ...]]
-    """Seconds of each large matrix product, by "PRECISION ENGINE", taken in the same rounds."""
+    """Seconds of each large matrix product, by "PRECISION BACKEND", in the same rounds."""
     macs_of_product: int
     rows: tuple[BenchRow, ...]
 
     def limit(self, precision: str) -> tuple[str, float] | None:
-        """The backend with the fastest product of a precision, and its MACs a second."""
+        """Return the backend with the fastest product in a precision, and its MACs per second."""
         rates = {
             name.split()[1]: self.macs_of_product / Measurement(tuple(samples)).percentile(50)
             for name, samples in self.limits.items()
@@ -79,32 +79,34 @@ class BenchResult:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of `ModelOptions` that were not the defaults."""
+        """The options of `ModelOptions` that differ from the defaults."""
         return dict(self.environment.get("options", {}))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, every sample included."""
+        """Return the result as JSON-ready facts, with every sample."""
         return asdict(self)
 
 
 def read_result(path: Path) -> BenchResult:
-    """Read the JSON that an earlier run wrote.
+    """Read the JSON file of an earlier run.
 
     Raises:
         InputError: the file is missing, damaged or of another version.
     """
-    renew = "name a JSON that this `hfdn bench` wrote, or measure anew"
+    renew = "name a JSON file from this version of `hfdn bench`, or measure again"
     try:
         result = read_json(path, BenchResult, SCHEMA, InputError, renew)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise InputError(
+            f"{path} cannot be read: {error.strerror or error}; check the path."
+        ) from None
     if not result.rows:
         raise InputError(f"{path} has no rows; {renew}.")
     return result
 
 
 def format_table(result: BenchResult) -> str:
-    """Return a Markdown table, and a sentence for each ratio that the spread leaves open."""
+    """Return Markdown tables, and a sentence for each ratio with too wide a spread."""
     facts = result.environment
     options = "".join(f"; {name} {value}" for name, value in result.options.items())
     lines = [
@@ -147,18 +149,18 @@ def format_table(result: BenchResult) -> str:
     ]
     if result.options:
         lines.append(
-            "- the options hold for end to end, PSNR cost and peak memory; the other columns are "
-            "of one pass over the whole input"
+            "- the options apply to end to end, PSNR cost and peak memory; the other columns are "
+            "for one pass over the whole input"
         )
     return "\n".join([*lines, *_latencies(result)])
 
 
 def _latencies(result: BenchResult) -> list[str]:
-    """Return the figures that `trtexec` prints: throughput, and the tail of the latency."""
+    """Return the figures that `trtexec` prints: throughput, and percentiles of the latency."""
     columns = {"mean": None, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "min": 0, "max": 100}
     lines = [
         "",
-        "Latency of the backend in ms, with transfers where there are any; throughput of one "
+        "Latency of the backend in ms, including transfers if there are any; throughput of one "
         "image after the other:",
         "",
         f"| model | backend | precision | input | throughput | {' | '.join(columns)} |",
@@ -193,14 +195,14 @@ def _share(result: BenchResult, row: BenchRow) -> str:
 
 
 def regressions(new: BenchResult, old: BenchResult) -> list[str]:
-    """Return a phrase for each row whose middle half lies above that of the same row in `old`.
+    """Return a phrase for each row whose middle half is above that of the same row in `old`.
 
     Raises:
         InputError: the two were measured with different options.
     """
     if new.options != old.options:
         told = " and ".join(str(result.options or "none") for result in (new, old))
-        raise InputError(f"the runs had different options ({told}); measure both alike.")
+        raise InputError(f"the runs had different options ({told}); measure with the same options.")
     before = {row.key: row for row in old.rows}
     phrases = []
     for row in new.rows:

@@ -1,4 +1,4 @@
-"""How many multiply-accumulates a second this machine reaches in a large matrix product."""
+"""Multiply-accumulates per second that this machine reaches in a large matrix product."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ Run = Callable[[], object]
 
 
 def products(precision: str) -> dict[str, Run]:
-    """Products of two SIDE × SIDE matrices on the CPU, by backend; none where none has it."""
+    """Return products of two SIDE × SIDE matrices on the CPU, by backend that supports them."""
     runs: dict[str, Run] = {}
     if precision in ("fp32", "int8") and backends.why_unavailable("onnxruntime") is None:
         runs["onnxruntime"] = _in_onnxruntime(precision)
@@ -46,7 +46,7 @@ def _in_openvino(precision: str) -> Run:
 
     data = _quantized() if precision == "int8" else _floats()
     hint = "bf16" if precision == "bf16" else "f32"
-    # For its size, so that it is not kept on disk among the graphs of models.
+    # With a fixed size, so that it is not cached on disk like the graphs of models.
     request = compile_graph(data, hint, (("x", (SIDE, SIDE)),)).create_infer_request()
     x = _input(np.dtype(np.float32))
     return lambda: request.infer([x], share_inputs=True)
@@ -71,7 +71,7 @@ def _integers() -> bytes:
 
 
 def _quantized() -> bytes:
-    """Between pairs, as a backend finds integer arithmetic in a graph of floats."""
+    """Return a product between QDQ pairs, where backends expect integer arithmetic."""
     scale = np.float32(SIDE * 127 * 255 / 256)
     constants = {
         "x.scale": np.float32(1), "x.zero": np.uint8(0), "w": _weights(),

@@ -1,4 +1,4 @@
-"""Real photographs for parity, demo, benchmarks and tests: our own, and those of scikit-image."""
+"""Real photographs for parity, demo, benchmarks and tests: ours and those of scikit-image."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,12 +13,12 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import Image, imresize, read_image
 
 PHOTOGRAPH = Path(__file__).with_name("coffee.webp")
-"""`coffee` of scikit-image, the default of `hfdn bench`; coffee.txt has its source."""
+"""`coffee` of scikit-image, the default of `hfdn bench`; coffee.txt names its source."""
 
-# Those that lie in the package itself; the others would be downloaded.
+# Included in scikit-image itself; others would be downloaded.
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "rocket")
-# INT8 is calibrated with the former and judged on the latter: nothing shows a clipped range like a
-# scanned page, and small errors like a wall that the network restores well.
+# INT8 is calibrated with the former and judged on the latter, which include a scanned page, where
+# clipped ranges show best, and a brick wall, where small errors do.
 CALIBRATION_NAMES = (
     "coins", "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "moon", "retina",
     "text",
@@ -28,7 +28,7 @@ SHARP_NAMES = (*CALIBRATION_NAMES, *HELD_OUT_NAMES, "cell", "microaneurysms", "s
 
 
 def photographs() -> dict[str, NDArray[np.uint8]]:
-    """8-bit photographs by name: (H, W, 3) RGB, `camera` (H, W) grey.
+    """Return 8-bit photographs by name: (H, W, 3) RGB, `camera` (H, W) grey.
 
     Raises:
         InputError: scikit-image is not installed.
@@ -37,7 +37,7 @@ def photographs() -> dict[str, NDArray[np.uint8]]:
 
 
 def calibration_photographs() -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
-    """Pictures to calibrate INT8 graphs with, and pictures to judge that on; as above.
+    """Return images to calibrate INT8 graphs, and images to judge them; see `photographs`.
 
     Raises:
         InputError: scikit-image is not installed.
@@ -46,7 +46,7 @@ def calibration_photographs() -> tuple[dict[str, NDArray[np.uint8]], dict[str, N
 
 
 def sharp_photographs() -> dict[str, NDArray[np.uint8]]:
-    """All photographs, scans and micrographs that come with scikit-image; as above.
+    """Return all photographs, scans and micrographs of scikit-image; see `photographs`.
 
     Raises:
         InputError: scikit-image is not installed.
@@ -56,21 +56,21 @@ def sharp_photographs() -> dict[str, NDArray[np.uint8]]:
 
 @dataclass(frozen=True)
 class ImagePair:
-    """A real photograph to upscale, and what it should become."""
+    """A photograph to upscale, and its original."""
 
     original: NDArray[np.uint8]
     """Luma (sH, sW)."""
     luma: NDArray[np.float32]
-    """What the network gets: (H, W) in [0, 1]."""
+    """Input of the network: (H, W) in [0, 1]."""
     image: NDArray[np.uint8]
-    """What a user would upscale: (H, W, 3) RGB."""
+    """Input of a user: (H, W, 3) RGB."""
 
 
 def load_original(path: Path | None) -> NDArray[np.uint8]:
-    """Return the user's photograph, or else ours, as (H, W, 3) RGB or (H, W) grey.
+    """Return the user's image, or our photograph, as (H, W, 3) RGB or (H, W) grey.
 
     Raises:
-        InputError: it is not an 8-bit image.
+        InputError: the file is not an 8-bit image.
     """
     image: Image = read_image(path or PHOTOGRAPH)
     luma8(image)
@@ -78,11 +78,11 @@ def load_original(path: Path | None) -> NDArray[np.uint8]:
 
 
 def make_pair(photograph: NDArray[np.uint8], size: tuple[int, int], scale: int) -> ImagePair:
-    """Cut a photograph, mirrored at its edges as often as need be, to sW × sH, and degrade it.
+    """Crop a photograph, mirrored at its edges if it is too small, to sW × sH, and degrade it.
 
     Args:
         photograph: (H, W) or (H, W, 3).
-        size: width and height of the low-resolution picture.
+        size: width and height of the low-resolution image.
         scale: upscaling factor.
     """
     colour = photograph if photograph.ndim == 3 else np.dstack([photograph] * 3)
@@ -101,8 +101,8 @@ def _load(names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
         data: Any = import_module("skimage.data")
     except ImportError:
         raise InputError(
-            "the photographs come with scikit-image: pip install scikit-image"
+            "the photographs are in scikit-image, which is not installed: pip install scikit-image"
         ) from None
     loaded = {name: getattr(data, name)() for name in names}
-    # Of a stereo pair the left image.
+    # A stereo pair is a tuple; keep the left image.
     return {name: x[0] if isinstance(x, tuple) else x for name, x in loaded.items()}

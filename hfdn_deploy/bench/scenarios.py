@@ -1,3 +1,3 @@
-"""The scenarios of MLPerf's load generator, apart from what runs them, which is heavy."""
+"""The scenarios of MLPerf's load generator, without the heavy imports of their code."""
 
 SCENARIOS = {"single-stream": "SingleStream", "offline": "Offline", "server": "Server"}

@@ -30,40 +30,40 @@ from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-# The outputs that `Manifest.macs_true` is for.
+# Pixels of the output that `Manifest.macs_true` refers to.
 PIXELS = 1280 * 720
-# Bytes that `make_pair` takes for each pixel of the original: three channels, one of them as float.
+# Bytes per pixel of the original in `make_pair`: three channels, one of them as floats.
 _PHOTOGRAPH = 24
-# PSNR of what differs in less, or in nothing, which would be infinite.
+# Limit of PSNR, which would be infinite for equal images.
 _EQUAL_DB = 100.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row: a model in one precision on one backend."""
+    """A model in one precision on one backend."""
 
     model: str
-    """As the user named it."""
+    """The name that the user gave."""
     options: ModelOptions
     """With the path of the bundle or engine, its backend and precision."""
 
     @property
     def path(self) -> Path:
-        """The bundle or engine."""
+        """The path of the bundle or engine."""
         return Path(str(self.options.model))
 
     @property
     def backend(self) -> str:
-        """Its name, as in `hfdn_deploy.backends.NAMES`."""
+        """The name of the backend, from `hfdn_deploy.backends.NAMES`."""
         return self.options.backend
 
     @property
     def precision(self) -> str:
-        """The precision that it runs in."""
+        """The precision of the run."""
         return self.options.precision or "fp32"
 
     def load(self) -> Upscaler:
-        """Open it; see `Upscaler.open`."""
+        """Open the model; see `Upscaler.open`."""
         return Upscaler.open(self.options)
 
 
@@ -73,15 +73,15 @@ def plan(
     precisions: Sequence[str],
     options: ModelOptions | None = None,
 ) -> list[Candidate]:
-    """Return the rows to measure. An engine and an ONNX file of a bundle have one precision.
+    """Return the candidates. An engine and an ONNX file of a bundle have one precision.
 
     Args:
         models: bundles, ONNX files of bundles, and engines.
-        backends, precisions: of bundles.
-        options: how to open each of them; by default as `Upscaler.load` does.
+        backends, precisions: for bundles.
+        options: how to open each model; by default as `Upscaler.load` does.
 
     Raises:
-        InputError: a model is no bundle, engine or ONNX file of a bundle.
+        InputError: a model is not a bundle, engine or ONNX file of a bundle.
     """
     options = options or ModelOptions()
     cases = []
@@ -91,7 +91,7 @@ def plan(
             wanted, able = [read_sidecar(path).precision], ["tensorrt"]
         elif path.suffix.lower() == ".onnx":
             if not (path.parent / MANIFEST).exists():
-                raise InputError(f"{name} is no file of a bundle; export one, or name a bundle.")
+                raise InputError(f"{name} is not in a bundle; export a bundle, or name a bundle.")
             wanted = [p for p, graphs in GRAPHS.items() if path.stem in graphs]
             path = path.parent
         else:
@@ -111,10 +111,10 @@ def run(
     rounds: int,
     seconds: float,
 ) -> BenchResult:
-    """Measure every case at every size; the cases of a size take turns with the products.
+    """Measure every candidate at every size, in turns with each other and the matrix products.
 
     Raises:
-        HFDNError: a case cannot be loaded or run.
+        HFDNError: a candidate cannot be loaded or run.
     """
     facts = environment_facts() | {"options": _run_options(cases)}
     found: list[BenchRow] = []
@@ -122,7 +122,7 @@ def run(
     precisions = dict.fromkeys(case.precision for case in cases if case.backend not in ON_GPU)
     runs = {f"{p} {name}": f for p in precisions for name, f in products(p).items()}
     for size in sizes:
-        # On a GPU it is the device's memory that counts.
+        # On a GPU, the memory of the device would count instead.
         peaks = [None if c.backend in ON_GPU else _peak(c, size, photograph) for c in cases]
         with ExitStack() as stack:
             opened = [stack.enter_context(case.load()) for case in cases]
@@ -161,14 +161,14 @@ def run(
 
 
 def _run_options(cases: Sequence[Candidate]) -> dict[str, Any]:
-    """Return the options, of all cases, that are not the defaults and change what a run costs."""
+    """Return the common options that differ from the defaults and change the cost of a run."""
     names = ("ensemble", "tile", "max_memory")
     found = {name: getattr(cases[0].options, name) for name in names}
     return {name: value for name, value in found.items() if value != getattr(ModelOptions, name)}
 
 
 def _run_backend(backend: Backend, lr: NDArray[np.float32], clocked: list[float]) -> None:
-    """Run a backend once, and add what its own clock says, if it has one."""
+    """Run a backend once, and append the time of its own clock, if it has one."""
     backend.run(lr)
     if (seconds := backend.seconds()) is not None:
         clocked.append(seconds)
@@ -187,7 +187,7 @@ def _manifest(case: Candidate) -> Manifest:
 def _costs(
     cases: Sequence[Candidate], opened: Sequence[Upscaler], pictures: Sequence[ImagePair]
 ) -> list[float]:
-    """What each row loses in PSNR to fp32 in ONNX Runtime."""
+    """Return the loss in PSNR of each candidate compared with fp32 in ONNX Runtime."""
     references: dict[Path, float] = {}
     costs = []
     for case, up, picture in zip(cases, opened, pictures, strict=True):
@@ -205,15 +205,15 @@ def _psnr(up: Upscaler, picture: ImagePair) -> float:
 
 
 def _peak(case: Candidate, size: tuple[int, int], photograph: NDArray[np.uint8]) -> int | None:
-    """Bytes that a process of its own takes at the most."""
+    """Return the peak memory in bytes of a separate process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_peak_here, case, size, photograph).result()
 
 
 def _peak_here(case: Candidate, size: tuple[int, int], photograph: NDArray[np.uint8]) -> int | None:
-    """The peak resident size of this process after one upscaling; None where it is not told.
+    """Return the peak resident size of this process after one run; None if not reported.
 
-    From VmHWM, since `getrusage` counts what the parent had before as well.
+    From VmHWM, because `getrusage` includes memory of the parent.
     """
     with case.load() as up:
         up(make_pair(photograph, size, up.scale).image)
@@ -225,21 +225,21 @@ def _peak_here(case: Candidate, size: tuple[int, int], photograph: NDArray[np.ui
 
 
 def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
-    """Refuse an input that is too small to measure, or that needs more memory, run whole.
+    """Refuse an input that is too small to measure, or that does not fit into memory whole.
 
     Raises:
-        InputError: it is one of these.
+        InputError: the size is too small, or needs more memory than is free.
     """
     width, height = size
     if min(size) <= 2:
-        reason = f"PSNR leaves out a border, and of an input of {width}×{height} nothing is left"
+        reason = f"an input of {width}×{height} is too small for PSNR, which leaves out a border"
         raise InputError(reason, "choose a --size of 3x3 or more")
     network = up.backend.tiling.memory or 0 if up.backend.tiling else 0
     need = width * height * max(network, _PHOTOGRAPH * up.scale**2)
     if need > (free := free_memory()):
         raise InputError(
-            f"{up.backend.name} would take {need / 2**30:,.1f} GiB for an input of "
-            f"{width}×{height}, and {free / 2**30:.1f} GiB are free",
+            f"{up.backend.name} needs {need / 2**30:,.1f} GiB for an input of "
+            f"{width}×{height}, but only {free / 2**30:.1f} GiB are free",
             "choose a smaller --size",
         )
 
@@ -247,11 +247,11 @@ def _check_fits(up: Upscaler, size: tuple[int, int]) -> None:
 def skip_unavailable(
     cases: Sequence[Candidate], sizes: Sequence[tuple[int, int]] = ()
 ) -> list[Candidate]:
-    """The cases that can be loaded here and passed their gates; why others did not is logged.
+    """Return the candidates that load here and passed their gates; log why others are left out.
 
     Raises:
-        BackendError: none can.
-        InputError: a size is too small, or would take more memory than is free with one of them.
+        BackendError: no candidate can be measured.
+        InputError: a size is too small, or needs more memory than is free.
     """
     usable, reasons = [], []
     for case in cases:

@@ -1,4 +1,4 @@
-"""Measuring: candidates interleaved round by round, every sample kept, no outlier dropped."""
+"""Timing: candidates take turns round by round; every sample is kept, outliers included."""
 
 import logging
 import time
@@ -13,18 +13,18 @@ from tqdm import tqdm
 from hfdn_deploy.upscaler import Upscaler
 
 CONFIDENCE = 0.95
-# So many images of a size that it pays to prepare for them.
+# Enough images of one size to make preparing for them pay.
 _STREAM = 1_000_000
 RESAMPLES = 2000
 # A candidate is warm when its last run differs from the one before by no more than this share.
 STABLE = 0.05
 WARMUP = 2, 10
-"""Least and most warm-up runs of each."""
+"""Least and most warm-up runs of each candidate."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the range that it may lie in."""
+    """A value and the range around it."""
 
     low: float
     middle: float
@@ -36,19 +36,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The samples of one candidate, in seconds, in the order taken."""
+    """The samples of one candidate, in seconds, in order."""
 
     samples: tuple[float, ...]
 
     def percentile(self, percent: float) -> float:
-        """The given percentile in seconds; 50 is the median."""
+        """Return a percentile in seconds; 50 is the median."""
         return float(np.percentile(self.samples, percent))
 
     def mean(self) -> Interval:
-        """The mean in seconds, with its 95 % interval.
+        """Return the mean in seconds, with its 95 % confidence interval.
 
-        The interval is the percentile bootstrap's (B. Efron, "Bootstrap methods: another look at
-        the jackknife", 1979), its random numbers always the same.
+        The interval is that of the percentile bootstrap (B. Efron, "Bootstrap methods: another
+        look at the jackknife", 1979), with a fixed random seed.
         """
         samples = np.array(self.samples)
         drawn = np.random.default_rng(0).integers(len(samples), size=(RESAMPLES, len(samples)))
@@ -57,43 +57,43 @@ class Measurement:
         return Interval(float(low), float(samples.mean()), float(high))
 
     def throughput(self) -> float:
-        """Runs per second, one after the other."""
+        """Return the runs per second, one after the other."""
         return len(self.samples) / sum(self.samples)
 
     def ratios(self, base: "Measurement") -> NDArray[np.float64]:
-        """How many times as long as `base` each round took."""
+        """Return the time of each round relative to the same round of `base`."""
         return np.asarray(np.array(self.samples) / np.array(base.samples), np.float64)
 
     def ratio(self, base: "Measurement") -> Interval:
-        """The median of `ratios` and their middle half."""
+        """Return the median of `ratios`, with their middle half."""
         low, middle, high = np.percentile(self.ratios(base), [25, 50, 75])
         return Interval(float(low), float(middle), float(high))
 
     def __str__(self) -> str:
-        """Median and the middle half, in milliseconds."""
+        """Return the median and the middle half, in milliseconds."""
         low, middle, high = (1000 * self.percentile(p) for p in (25, 50, 75))
         return f"{middle:.1f} ms ({low:.1f}–{high:.1f})"
 
 
 def doubt(name: str, ratio: Interval) -> str | None:
-    """A sentence where a ratio's middle half is too wide to say which is faster; else None."""
+    """Return a sentence if a ratio's middle half includes 1, so that neither is faster."""
     if ratio.low == ratio.high or not ratio.low <= 1 <= ratio.high:
         return None
     return (
-        f"{name} took {ratio:.2f} of the first row's time: the spread is too wide to say which "
-        "is faster; measure longer, or on a quiet machine."
+        f"{name} took {ratio:.2f} of the first row's time: the spread is too wide to tell which "
+        "is faster; measure longer, or on an idle machine."
     )
 
 
 def measure(
     candidates: Mapping[str, Callable[[], object]], rounds: int, seconds: float = 0.0
 ) -> dict[str, Measurement]:
-    """Time each candidate, taking turns so that drift hits all alike, after a warm-up.
+    """Time the candidates in turns, so that drift affects all of them, after a warm-up.
 
     Args:
-        candidates: what to run, by name; a run must have ended when it returns.
-        rounds: least number of timed runs of each.
-        seconds: least time that all timed rounds take together.
+        candidates: functions by name, which return when their run has ended.
+        rounds: least number of timed runs of each candidate.
+        seconds: least time of all timed rounds together.
     """
     for run in candidates.values():
         _warm_up(run)
@@ -109,7 +109,7 @@ def measure(
 
 
 def prepare(up: Upscaler, shape: tuple[int, ...]) -> None:
-    """Have a backend ready for a stream of images of a shape, one at a time; see `plan_many`."""
+    """Prepare a backend for many images of one shape, one at a time; see `plan_many`."""
     up.plan_many(shape, np.uint8, _STREAM, threads=1)
 
 

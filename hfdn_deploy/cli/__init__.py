@@ -1,4 +1,4 @@
-"""`hfdn`: one module a command, and the options that they share."""
+"""The command line `hfdn`: one module per command, and shared options."""
 
 import lazy_loader
 

@@ -1,4 +1,5 @@
 from .commands import main
+from .examples import add_examples
 from .info import describe
 from .logs import set_up_logging
 from .options import positive, positive_number, size
@@ -6,6 +7,7 @@ from .printing import printable
 from .process import run_command, start
 
 __all__ = [
+    "add_examples",
     "describe",
     "main",
     "positive",

@@ -1,4 +1,4 @@
-"""`hfdn bench`."""
+"""The command `hfdn bench`."""
 
 import argparse
 import json
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
         "models", nargs="+", metavar="MODEL",
-        help="bundle (x2, x3, x4 for the package's), its ONNX file, or engine; or one JSON of an "
-        "earlier run, to show it",
+        help="bundle (x2, x3 or x4: one from the package), ONNX file of a bundle, or engine; or "
+        "the JSON file of an earlier run, to print its tables",
     )  # fmt: skip
     parser.add_argument("--backends", nargs="+", choices=NAMES, default=["onnxruntime", "openvino"])
     parser.add_argument(
@@ -34,17 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size", nargs="+", type=size, default=[(320, 180)], metavar="WIDTHxHEIGHT",
-        help="of the input (default: 320x180)",
+        help="sizes of the input (default: 320x180)",
     )  # fmt: skip
-    parser.add_argument("--image", type=Path, help="a photograph (default: one that comes with it)")
-    parser.add_argument("--rounds", type=positive, default=10, help="least timed runs of each")
-    parser.add_argument("--seconds", type=_seconds, default=10, help="least time for all runs")
+    parser.add_argument("--image", type=Path, help="input (default: a photograph of ours)")
+    parser.add_argument("--rounds", type=positive, default=10, help="minimum of timed runs")
+    parser.add_argument("--seconds", type=_seconds, default=10, help="minimum time for all runs")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every sample to a file")
     parser.add_argument(
-        "--compare", type=Path, metavar="OLD", help="JSON of an earlier run; exit 3 if slower"
+        "--compare", type=Path, metavar="OLD", help="JSON file of an earlier run; exit 3 if slower"
     )
     parser.add_argument(
-        "--scenario", choices=tuple(SCENARIOS), help="by the rules of MLPerf LoadGen instead"
+        "--scenario", choices=tuple(SCENARIOS), help="use the rules of MLPerf LoadGen instead"
     )
     parser.add_argument("--log", type=Path, default=Path("loadgen"), help="folder of LoadGen's log")
     add_run_arguments(parser)
@@ -53,21 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds such as 10")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds such as 10")
     return seconds
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, or read an earlier run, and print the table and the comparison."""
+    """Measure, or read an earlier run; print the tables and the comparison."""
     from hfdn_deploy import bench
 
     old = bench.read_result(args.compare) if args.compare else None
     if args.models[0].endswith(".json"):
         if len(args.models) > 1:
-            raise InputError("name one JSON of an earlier run alone.")
+            raise InputError("a JSON file of an earlier run must be the only MODEL; name it alone.")
         result = bench.read_result(Path(args.models[0]))
     else:
-        photograph = bench.load_original(args.image)  # a name that is wrong is told at once
+        photograph = bench.load_original(args.image)  # fails early if the file is not usable
         cases = bench.skip_unavailable(
             bench.plan(args.models, args.backends, args.precisions, run_options(args)), args.size
         )
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         slower = bench.regressions(result, old)
         if slower:
             raise GateError(f"slower than in {args.compare}: {'; '.join(slower)}.")
-        print(f"\nno row is slower than in {args.compare} beyond the noise")
+        print(f"\nno row is slower than in {args.compare}, within the noise")
 
 
 def _scenario(

@@ -1,4 +1,4 @@
-"""`hfdn build`."""
+"""The command `hfdn build`."""
 
 import argparse
 from pathlib import Path
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "bundle", metavar="BUNDLE", help="bundle directory, or x2, x3, x4 of the package"
+        "bundle", metavar="BUNDLE", help="bundle directory, or x2, x3, x4 from the package"
     )
     parser.add_argument("--precision", choices=GRAPHS, default="fp16")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="ENGINE", help="default: into the cache alone"
+        "-o", "--output", type=Path, metavar="ENGINE", help="default: only into the cache"
     )
     parser.add_argument("--flavour", choices=("auto", *FLAVOURS), default="auto")
     parser.add_argument(
         "--target", nargs="+", default=[], metavar="SM",
-        help="compute capabilities, such as sm89 (default: this GPU's)",
+        help="compute capabilities such as sm89 (default: that of this GPU)",
     )  # fmt: skip
     parser.add_argument(
         "--profile", nargs="+", default=[], choices=tuple(presets(4)),
@@ -33,12 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--shapes", nargs=3, action="append", default=[], metavar=("MIN", "OPT", "MAX"),
-        help="a range of one's own, WIDTHxHEIGHT or BATCHxWIDTHxHEIGHT each",
+        help="custom range of input shapes, each WIDTHxHEIGHT or BATCHxWIDTHxHEIGHT",
     )  # fmt: skip
-    parser.add_argument("--hardware-compatible", action="store_true", help="for later GPUs too")
-    parser.add_argument("--version-compatible", action="store_true", help="for later versions too")
+    parser.add_argument("--hardware-compatible", action="store_true", help="run on later GPUs, too")
     parser.add_argument(
-        "--strip-weights", action="store_true", help="take them from the bundle when it is opened"
+        "--version-compatible", action="store_true", help="run on later versions, too"
+    )
+    parser.add_argument(
+        "--strip-weights", action="store_true", help="read the weights from the bundle on opening"
     )
     parser.add_argument("--optimization-level", type=int, choices=range(6), default=3)
     parser.add_argument("--workspace", type=int, metavar="MIB", help="limit of scratch memory")
@@ -49,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Build an engine, or find it in the cache, and say where it is."""
+    """Build an engine, or find it in the cache, and print its path."""
     from hfdn_deploy.bundle import named_bundle
     from hfdn_deploy.engines import cached_engine, copy_engine, read_sidecar
 
     if args.output and args.output.suffix.lower() not in ENGINE_SUFFIXES:
         known = " or ".join(ENGINE_SUFFIXES)
-        raise InputError(f"{args.output} does not end in {known}; name it so.")
+        raise InputError(f"{args.output} does not end in {known}; rename it.")
     bundle = named_bundle(args.bundle, args.allow_ungated)
     engine = cached_engine(bundle, args.precision, _spec(args, bundle.manifest.scale))
     if args.output:

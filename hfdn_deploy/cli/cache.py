@@ -1,4 +1,4 @@
-"""`hfdn cache`."""
+"""The command `hfdn cache`."""
 
 import argparse
 import logging
@@ -11,18 +11,18 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.epilog = "The cache lies in $HFDN_CACHE, or where the system keeps caches."
+    parser.epilog = "The cache is in $HFDN_CACHE, or else in the system's folder for caches."
     parser.add_argument(
-        "action", choices=("list", "clear"), help="clear removes all of it and asks nothing"
+        "action", choices=("list", "clear"), help="clear removes every entry without asking"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def run(args: argparse.Namespace) -> None:
-    """List what lies in the cache, or remove it.
+    """List the entries of the cache, or remove them.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: an entry cannot be read or removed.
     """
     from hfdn_deploy.engines import CacheEntry, cache_entries, cache_folder, remove_entry
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     args.report |= {"cache": str(cache_folder()), "entries": []}
     for entry in cache_entries():
         if args.action == "clear" and not remove_entry(entry):
-            logger.warning("%s is being built, and stays", entry.path)
+            logger.warning("%s is being built and is not removed", entry.path)
             continue
         done.append(entry)
         facts: dict[str, Any] = {"path": str(entry.path), "what": entry.what, "bytes": entry.bytes}

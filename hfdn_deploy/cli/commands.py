@@ -1,4 +1,4 @@
-"""`hfdn`: upscale images and videos, build engines, measure, serve, and say what a file is."""
+"""Upscale images and videos, build engines, measure, serve, and describe files."""
 
 import argparse
 import json
@@ -9,31 +9,52 @@ from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from hfdn_deploy.cli.examples import add_examples
 from hfdn_deploy.cli.logs import set_up_logging
 from hfdn_deploy.cli.printing import json_report, printable
 from hfdn_deploy.cli.process import run_command
 from hfdn_deploy.errors import InputError
 
+# The summary of each command, then examples that work as written.
 COMMANDS = {
-    "upscale": "upscale images and videos",
-    "info": "say what a file is",
-    "build": "build a TensorRT engine",
-    "inspect": "say what runs in which precision (on a GPU)",
-    "bench": "measure latency, quality and memory here",
-    "compare": "say how far two backends, precisions or bundles differ on an image",
-    "serve": "upscale over HTTP, with a page for people",
-    "doctor": "say what is installed and what works",
-    "cache": "list or clear the engines and compiled graphs that are kept",
-    "completion": "print what completes commands and options in a shell",
+    "upscale": (
+        "upscale images and videos",
+        "hfdn upscale photo.png -o large.png            # an image, 4 times as wide and high",
+        "hfdn upscale photos -o large --precision auto  # a folder, in the fastest precision",
+        "hfdn upscale clip.mp4 -o large.mp4 --scale 2   # a video, 2 times as wide and high",
+    ),
+    "info": ("describe an image, video, bundle, graph, engine or checkpoint", "hfdn info x4"),
+    "build": ("build a TensorRT engine", "hfdn build x4 -o x4.engine"),
+    "inspect": ("list the layers of an engine and their precision", "hfdn inspect x4.engine"),
+    "bench": (
+        "measure latency, quality and memory on this machine",
+        "hfdn bench x4 --size 320x180 --precisions fp32 int8",
+    ),
+    "compare": (
+        "compare two backends, precisions or models on an image",
+        "hfdn compare fp32 openvino,int8 --input photo.png -o difference.png",
+    ),
+    "serve": ("upscale over HTTP, with a web page", "hfdn serve --scale 4 --precision int8"),
+    "doctor": ("report what is installed and what works", "hfdn doctor"),
+    "cache": ("list or clear the cache of engines and compiled graphs", "hfdn cache list"),
+    "completion": ("print a completion script for a shell", "hfdn completion bash"),
 }
-"""What each command does; the module `hfdn_deploy.cli.COMMAND` has its options and runs it."""
+"""The module `hfdn_deploy.cli.COMMAND` adds the options of a command and runs it."""
+
+_OVERVIEW = "\n  ".join(
+    ["usage: hfdn COMMAND ...\n\nUpscale images and videos.\n\nexamples:", *COMMANDS["upscale"][1:]]
+)
+_OVERVIEW += "\n\n`hfdn --help` lists all commands, `hfdn COMMAND --help` the options of a command."
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line, or print a short help without arguments; return the exit code."""
+    if not argv:
+        print(_OVERVIEW)
+        return 0
     chosen = next((word for word in argv if not word.startswith("-")), "")
     args = parser([chosen], "--json" in argv).parse_args(argv)
-    # What OpenCV and Pillow say about a bad file, the error says in one sentence.
+    # Our error message replaces the log lines of OpenCV and Pillow about a bad file.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -47,16 +68,17 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.ArgumentParser:
-    """Return a parser that knows the options of the commands chosen, and imports no other.
+    """Return a parser with the options of the chosen commands; no other command is imported.
 
     Args:
         chosen: names of commands.
-        wants_json: whether an error is to be printed as JSON, too, where a command has that.
+        wants_json: also print errors as JSON, for commands whose --json is a switch.
     """
     parser = _Parser(prog="hfdn", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    add_examples(parser, *COMMANDS["upscale"][1:])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
+    for name, (summary, *examples) in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         if name in chosen:
             module = import_module(f"hfdn_deploy.cli.{name}")
@@ -64,19 +86,20 @@ def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.Argume
             verbosity = command.add_mutually_exclusive_group()
             verbosity.add_argument(
                 "-q", "--quiet", dest="log_level", action="store_const", const="error",
-                default="info", help="show errors alone, and no progress",
+                default="info", help="show only errors, and no progress",
             )  # fmt: skip
             verbosity.add_argument(
                 "-v", "--verbose", dest="log_level", action="store_const", const="debug",
-                help="say more, such as why this backend runs",
+                help="show more messages, such as why a backend was chosen",
             )  # fmt: skip
+            add_examples(command, *examples)
             command.set_defaults(run=module.run)
-            command.wants_json = wants_json and name != "bench"  # which writes a file
+            command.wants_json = wants_json and name != "bench"  # its --json names a file
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, and JSON as well where a program asks for that."""
+    """Parser that prints an error as one sentence and, if wanted, as JSON."""
 
     wants_json = False
 
@@ -87,7 +110,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Look the version up only if it is asked for: that imports more than the rest."""
+    """Action that looks the version up only when needed, because that imports much."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from hfdn_deploy import __version__

@@ -1,4 +1,4 @@
-"""`hfdn compare`."""
+"""The command `hfdn compare`."""
 
 import argparse
 from dataclasses import replace
@@ -22,19 +22,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.epilog = (
-        "For example: hfdn compare fp32 openvino,int8 --input photo.png -o difference.png"
-    )
     for name in ("a", "b"):
         parser.add_argument(
             name, metavar=name.upper(),
-            help="backend, precision, or bundle (x2, x3, x4 for the package's), engine or "
-            "checkpoint; or several of them with commas; the rest is as the options say",
+            help="backend, precision, or model: bundle (or x2, x3, x4 from the package), engine or "
+            "checkpoint; or several of these, separated by commas; the options give the rest",
         )  # fmt: skip
     parser.add_argument("--input", type=Path, required=True, metavar="IMAGE")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT",
-        help="image of the absolute differences, the largest of which is white",
+        help="image of the absolute differences; the largest difference is white",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     add_model_arguments(parser)
@@ -42,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Upscale an image twice, and say how far the results differ.
+    """Upscale an image twice, and report how far the results differ.
 
     Raises:
         InputError: the image is not usable, the models have different scales, or OUT exists.
@@ -73,7 +70,7 @@ _ALIKE = "compare models of one scale"
 
 
 def _upscaled(name: str, options: "ModelOptions", image: "Image") -> "tuple[dict[str, Any], Image]":
-    """What ran, and the result."""
+    """Return facts about the model that ran, and its result."""
     from hfdn_deploy.upscaler import Upscaler
 
     options = variant(name, options)
@@ -83,7 +80,7 @@ def _upscaled(name: str, options: "ModelOptions", image: "Image") -> "tuple[dict
 
 
 def variant(name: str, options: "ModelOptions") -> "ModelOptions":
-    """Return options changed as a name says: backends, precisions and models, with commas."""
+    """Return options with the backends, precisions and models of a comma-separated name."""
     for word in [name] if Path(name).exists() else name.split(","):
         if word in ("auto", *NAMES):
             options = replace(options, backend=word)
@@ -95,7 +92,7 @@ def variant(name: str, options: "ModelOptions") -> "ModelOptions":
 
 
 def _differences(a: "Image", b: "Image") -> "tuple[NDArray[np.uint8], dict[str, Any]]":
-    """The absolute differences, stretched to 8 bits, and figures in levels of 255."""
+    """Return the absolute differences, stretched to 8 bits, and figures in levels of 255."""
     import numpy as np
 
     from hfdn_deploy.bench import PEAK, psnr
@@ -111,6 +108,6 @@ def _differences(a: "Image", b: "Image") -> "tuple[NDArray[np.uint8], dict[str, 
         "mean_difference": round(float(apart.mean()), 6),
         "values_that_differ": round(float((apart > 0).mean()), 6),
     }
-    # Without alpha, which is upscaled alike on all backends and would hide the rest.
+    # Alpha is the same on all backends; as the last channel it would hide the differences.
     colour = apart[..., :-1] if apart.ndim == 3 and apart.shape[2] in (2, 4) else apart
     return np.round(colour * (PEAK / largest if largest else 0)).astype(np.uint8), facts

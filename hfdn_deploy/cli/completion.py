@@ -1,4 +1,4 @@
-"""`hfdn completion`: a script that completes commands, options and files in a shell."""
+"""The command `hfdn completion`: print a script that completes commands, options and files."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,6 @@ fish: hfdn completion fish > ~/.config/fish/completions/hfdn.fish
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("shell", choices=SHELLS)
 

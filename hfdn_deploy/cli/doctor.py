@@ -1,4 +1,4 @@
-"""`hfdn doctor`: what is installed, which backends work here, and why not."""
+"""The command `hfdn doctor`: installed packages, and backends that work or why they do not."""
 
 import argparse
 import platform
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _automatic() -> str:
-    """What `--precision auto` runs at the default scale, and why."""
+    """Return what `--precision auto` runs at the default scale, and why."""
     from hfdn_deploy.backends import open_backend
     from hfdn_deploy.bundle import pretrained
     from hfdn_deploy.errors import HFDNError
@@ -34,7 +34,7 @@ def _automatic() -> str:
 
 
 def _diagnose() -> dict[str, Any]:
-    """JSON-ready facts: platform, package versions, backends, models, problems."""
+    """Return JSON-ready facts: platform, package versions, backends, models, problems."""
     from hfdn_deploy import backends
     from hfdn_deploy.bench import PACKAGES, package_version
     from hfdn_deploy.bundle import pretrained_scales
@@ -46,7 +46,7 @@ def _diagnose() -> dict[str, Any]:
     if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
         problems.append(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
-            "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
+            "pip uninstall onnxruntime onnxruntime-gpu, then install only the package you need"
         )
     if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
         problems.append(
@@ -57,7 +57,7 @@ def _diagnose() -> dict[str, Any]:
     if (packages["onnxruntime"] or packages["onnxruntime-gpu"]) and reasons["onnxruntime"]:
         problems.append(str(reasons["onnxruntime"]))
     if not pretrained_scales():
-        problems.append("the package holds no pretrained bundle: reinstall hfdn-deploy")
+        problems.append("the package contains no pretrained bundle: reinstall hfdn-deploy")
     return {
         "platform": f"{platform.platform()}, Python {platform.python_version()}",
         "cpus": cpus(),

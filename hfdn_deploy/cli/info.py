@@ -1,4 +1,4 @@
-"""`hfdn info`: what a file is. It imports what the file's kind needs, and no more."""
+"""The command `hfdn info`: describe a file, importing only what its kind needs."""
 
 import argparse
 import hashlib
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("file", type=Path, help="or x2, x3, x4 for the bundles of the package")
+    parser.add_argument("file", type=Path, help="file, bundle, or x2, x3, x4 from the package")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what a file is."""
+    """Describe a file."""
     args.report |= describe(args.file)
     if not args.json:
         print_facts(_in_words(args.report))
 
 
 def _in_words(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts, of a bundle with a sentence for each graph and kind of image."""
+    """Return the facts; a bundle's departures become a sentence per graph and kind of image."""
     if facts["kind"] != "bundle":
         return facts
     parity = {
@@ -41,24 +41,24 @@ def _in_words(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _departure(row: dict[str, Any]) -> str:
-    """Say how far a graph departed from fp32, `row` being a `KindParity`."""
+    """Return in words how far a graph departed from fp32; `row` is a `KindParity`."""
     if row["max_levels"] < 0.5:
         return "less than half a level off"
     decibels = 20 * math.log10(255 / row["rms_levels"])
     beyond = 1e4 * row["beyond"]["8"]
     return (
-        f"up to {row['max_levels']:.0f} levels off, {decibels:.1f} dB at least; "
+        f"up to {row['max_levels']:.0f} levels off, at least {decibels:.1f} dB; "
         f"{beyond:.1f} in 10,000 pixels are more than 8 off"
     )
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """JSON-ready facts about a file or bundle directory; "kind" says what it is.
+    """Return JSON-ready facts about a file or bundle directory; "kind" names its kind.
 
-    A bundle's models are checked against their hashes. An engine is not loaded.
+    A bundle's graphs are checked against their hashes. An engine is not loaded.
 
     Raises:
-        InputError: missing, damaged or of no known kind.
+        InputError: the file is missing, damaged or of an unknown kind.
     """
     from hfdn_deploy.backends import CHECKPOINT_SUFFIXES
     from hfdn_deploy.bundle import is_scale
@@ -81,7 +81,7 @@ def describe(path: Path) -> dict[str, Any]:
     if suffix == ".safetensors":
         return _safetensors(path)
     if suffix in CHECKPOINT_SUFFIXES:
-        # Its content says nothing before it is unpickled, which is not done here.
+        # Its content is only known after unpickling, which could run code.
         return {"kind": "checkpoint", "format": "PyTorch, not read", "bytes": path.stat().st_size}
     from hfdn_deploy.video import describe_video, is_video
 
@@ -99,8 +99,8 @@ def _image(path: Path) -> dict[str, Any]:
     except InputError as error:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise
-        reason = "is no bundle, ONNX graph, engine, checkpoint, image or video that is known"
-        raise InputError(f"{path} {reason}.") from error
+        known = "bundle, ONNX graph, engine, checkpoint, image or video"
+        raise InputError(f"{path} is not a known {known}; check the path.") from error
     height, width, channels = size_of(image)
     facts: dict[str, Any] = {"format": header.format, "width": width, "height": height}
     facts |= {"channels": channels, "dtype": image.dtype.name, "animated": header.animated}
@@ -136,16 +136,16 @@ def _engine(path: Path) -> dict[str, Any]:
 def _bundle(path: Path) -> dict[str, Any]:
     from hfdn_deploy.bundle import Bundle
 
-    # One is asked what a file is just when it is not what it should be.
+    # A bundle that failed its gates should still be described.
     bundle = Bundle(path, allow_ungated=True)
     for entry in bundle.manifest.files:
         bundle.read_model(entry.graph)
     manifest = asdict(bundle.manifest)
     if manifest["quantization"]:
-        # Thousands of numbers, of use to nobody but the exporter.
+        # Thousands of numbers that only the exporter needs.
         for key in ("channel_means", "ranges"):
             del manifest["quantization"][key]
-    # A section of its own, for the commonest question: how far from PyTorch?
+    # Parity answers the most frequent question, so it gets its own section.
     parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
     parity |= manifest.pop("derived")
     return {"kind": "bundle", **manifest, "parity": parity}
@@ -161,7 +161,7 @@ def _onnx(path: Path) -> dict[str, Any]:
         model = onnx.ModelProto()
     graph = model.graph
     if not graph.node:
-        raise InputError(f"{path} is no ONNX graph, or it is truncated; export it anew.")
+        raise InputError(f"{path} is not an ONNX graph, or is truncated; export it again.")
     operators: dict[str, int] = {}
     for node in graph.node:
         name = _text(node.op_type)
@@ -182,12 +182,12 @@ def _value(value: "onnx.ValueInfoProto") -> str:
 
     try:
         return onnx.helper.printable_value_info(value)
-    except ValueError:  # a type that ONNX does not know
+    except ValueError:  # unknown type
         return f"%{_text(value.name)}[unknown type]"
 
 
 def _text(value: str | bytes) -> str:
-    """What protobuf gives for a text, which is bytes where the file's are not UTF-8."""
+    """Decode a text from protobuf, which is bytes if it is not valid UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
@@ -202,7 +202,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it again.") from None
     from hfdn_deploy.network import METADATA_KEY
 
     try:

@@ -1,4 +1,4 @@
-"""`hfdn inspect`."""
+"""The command `hfdn inspect`."""
 
 import argparse
 import json
@@ -13,8 +13,10 @@ from hfdn_deploy.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("engine", type=Path, metavar="ENGINE")
-    parser.add_argument("--trust", action="store_true", help="an engine that you did not build")
-    parser.add_argument("--json", action="store_true", help="all that the library says")
+    parser.add_argument(
+        "--trust", action="store_true", help="load an engine that you did not build"
+    )
+    parser.add_argument("--json", action="store_true", help="the full report of the library")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     layers = report["Layers"]
     print("| layer | type | output |\n|---|---|---|")
     if not all(isinstance(layer, dict) for layer in layers):
-        raise InputError(f"{args.engine} was built without details of its layers; build it anew.")
+        raise InputError(f"{args.engine} was built without details of its layers; build it again.")
     for layer in layers:
         outputs = ", ".join(_format(tensor) for tensor in layer["Outputs"])
         print(printable(f"| {layer['Name']} | {layer['LayerType']} | {outputs} |"))
@@ -47,6 +49,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _format(tensor: dict[str, Any]) -> str:
-    """Layout and type of a tensor; TensorRT 11 tells them apart."""
+    """Return layout and type of a tensor; TensorRT 11 has separate keys for them."""
     names = ("Format/Datatype", "Format", "DataType", "Datatype")
     return " ".join(str(tensor[name]) for name in names if name in tensor) or "unknown"

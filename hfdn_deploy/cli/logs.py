@@ -1,4 +1,4 @@
-"""Log messages on stderr: a line each for people, or JSON for programs."""
+"""Log messages on stderr: one line of text each, or JSON."""
 
 import logging
 from typing import Any
@@ -9,7 +9,7 @@ from hfdn_deploy.errors import InputError
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-# What these say of a model or a plan, they say each time that one is opened or made.
+# These repeat their messages for every model that is opened and every plan that is made.
 _OF_MODELS = (
     "hfdn_deploy.upscaler.network",
     "hfdn_deploy.upscaler.planning",
@@ -17,7 +17,7 @@ _OF_MODELS = (
     "hfdn_deploy.tiling.planning",
     "hfdn_deploy.backends.openvino",
 )
-# Of uvicorn's records of requests.
+# Names for the arguments of uvicorn's records of requests.
 _REQUEST = ("client", "method", "path", "http_version", "status")
 
 
@@ -25,11 +25,11 @@ def set_up_logging(level: str = "info", kind: str = "text") -> None:
     """Show log messages on stderr, unless the program handles them already.
 
     Args:
-        level: one of `LEVELS`, of our own messages; those of libraries are shown from "info" up.
+        level: one of `LEVELS`, for our own messages; libraries log from "info" up.
         kind: one of `FORMATS`.
 
     Raises:
-        InputError: a package is missing that "json" needs.
+        InputError: kind is "json", and python-json-logger is not installed.
     """
     own = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler()
@@ -41,7 +41,7 @@ def set_up_logging(level: str = "info", kind: str = "text") -> None:
 
 
 class _Once(logging.Filter):
-    """Let what is said of a model or a plan pass once, however many there are."""
+    """Filter that lets each message about a model or a plan pass once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _Once(logging.Filter):
 
 
 class _Lines(logging.Formatter):
-    """A line for each message; a traceback behind it stays as it is."""
+    """Formatter that keeps each message on one line; a traceback follows unchanged."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return printable(super().formatMessage(record))
@@ -70,7 +70,7 @@ def _json_lines() -> logging.Formatter:
         ) from None
 
     class JSONLines(JsonFormatter):
-        """What was asked, by whom, and the status of the answer are fields of their own."""
+        """Formatter that gives requests fields for client, method, path and status."""
 
         def add_fields(
             self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What the commands print, for people and for programs."""
+"""Printing for people and for programs."""
 
 import json
 import re
@@ -8,16 +8,16 @@ from typing import Any
 
 from hfdn_deploy.errors import HFDNError, InputError
 
-# Control characters, line separators, and those that change the direction of what follows.
+# Control characters, line separators, and characters that change the writing direction.
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: object, keep: str = "") -> str:
-    """Escape what would act on a terminal or begin another line, as a file's name may hold it.
+    """Escape characters that would control a terminal or begin another line.
 
     Args:
-        text: what is to be printed.
-        keep: characters that may stay.
+        text: may contain untrusted text, such as the name of a file.
+        keep: characters that are not escaped.
     """
     return _HIDDEN.sub(
         lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], str(text)
@@ -26,7 +26,7 @@ def printable(text: object, keep: str = "") -> str:
 
 @contextmanager
 def json_report(wanted: bool) -> Iterator[dict[str, Any]]:
-    """Yield a dictionary; if wanted, print it as JSON at the end, with the error that came."""
+    """Yield a dictionary; if wanted, print it as JSON at the end, with any error that occurred."""
     report: dict[str, Any] = {}
     try:
         yield report
@@ -40,7 +40,7 @@ def json_report(wanted: bool) -> Iterator[dict[str, Any]]:
 
 
 def print_facts(facts: dict[str, Any], indent: str = "") -> None:
-    """Print facts as lines that a person reads, without the long lists."""
+    """Print facts as lines of text, without long lists."""
     for name, value in facts.items():
         label = f"{indent}{name.replace('_', ' ')}:"
         if isinstance(value, dict):

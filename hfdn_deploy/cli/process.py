@@ -1,4 +1,4 @@
-"""What every command line here shares: errors become one sentence and an exit code."""
+"""The process of a command line: errors become one sentence and an exit code."""
 
 import io
 import os
@@ -14,7 +14,7 @@ BROKEN_PIPE = 141
 
 
 def start(module: str) -> int:
-    """Import a command line, which may take seconds, and run its `main` on the process's arguments.
+    """Import a command line, which may take seconds, and run its `main` with `sys.argv`.
 
     Returns:
         The exit code, as for `run_command`.
@@ -24,7 +24,7 @@ def start(module: str) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Give those that are closed (`>&-`) to nobody: else a file that is opened would be one."""
+    """Open closed streams (`>&-`) on the null device, or the next open file would be one."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -40,9 +40,9 @@ def run_command(command: Callable[[], int | None]) -> int:
 
     Returns:
         The exit code: the command's own or 0, an error's own, 130 after SIGINT, SIGTERM or SIGHUP,
-        or 141 if nobody reads the output any more.
+        or 141 if the reader of the output has closed the pipe.
     """
-    # A name that the terminal cannot show is no reason to fail.
+    # The terminal may be unable to show the name of a file.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -55,7 +55,7 @@ def run_command(command: Callable[[], int | None]) -> int:
         print(f"error: {printable(error)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # Or the interpreter would complain when it flushes at its end.
+        # Without this, the interpreter would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
@@ -67,10 +67,10 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 
 def report_failures(errors: Sequence[object], number: int) -> None:
-    """Say which of so many images failed, if any.
+    """Print which of `number` images failed.
 
     Raises:
-        PartialError: some did.
+        PartialError: an image failed.
     """
     for error in errors:
         print(f"failed: {printable(error)}", file=sys.stderr)

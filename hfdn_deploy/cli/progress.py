@@ -1,4 +1,4 @@
-"""The progress of a run on stderr, for commands that run."""
+"""Progress bars on stderr."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +13,15 @@ from hfdn_deploy.files import Done, Failed, Job
 from hfdn_deploy.images import read_header
 from hfdn_deploy.video import describe_video_header, is_video
 
-# It takes a while to import, and bars are for a terminal alone.
+# It takes a while to import, and only terminals get bars.
 tqdm = lazy_loader.load("tqdm")
 
-# Letters of a file's name.
+# The most letters of a file's name that a bar shows.
 _NAME = 30
 
 
 def pixels_of(job: Job) -> int:
-    """The pixels of a job's image or frames by the header; 0 where that does not tell."""
+    """Return the pixels of a job's image or frames by its header; 0 if unknown."""
     try:
         if is_video(job.source):
             facts = describe_video_header(job.source)
@@ -37,7 +37,7 @@ def pixels_of(job: Job) -> int:
 def run_progress(
     jobs: Sequence[Job], quiet: bool, pixels: Callable[[Job], int] = pixels_of
 ) -> "Iterator[RunBars | None]":
-    """Yield the bars of a run, if somebody may see them; log messages go above them."""
+    """Yield the bars of a run, or None without a terminal; log messages go above them."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -51,13 +51,13 @@ def run_progress(
 
 
 class RunBars:
-    """A line for the run, which counts files and estimates by pixels, above one for the file."""
+    """A bar for the run, measured in pixels, above a bar for the current file."""
 
     def __init__(self, sizes: dict[Job, int]) -> None:
-        """Draw the first line.
+        """Draw the bar for the run.
 
         Args:
-            sizes: pixels of each file, 0 where they are not known.
+            sizes: pixels of each file, 0 where unknown.
         """
         self._sizes = sizes
         self._files = 0
@@ -71,7 +71,7 @@ class RunBars:
         self._count()
 
     def show(self, job: Job, done: int, total: int) -> None:
-        """Move to so many of so many pixels or frames of a file, see `FileProgress`."""
+        """Show that `done` of `total` pixels or frames of a file are done; see `FileProgress`."""
         if job is not self._current:
             self._end_file()
             self._current = job
@@ -84,7 +84,7 @@ class RunBars:
             self._advance(job, self._sizes[job] * done // total)
 
     def finish(self, result: Done | Failed) -> None:
-        """Count a file; what is left of one that failed is taken off the run's pixels."""
+        """Count a file; the rest of a failed file is subtracted from the run's pixels."""
         job = result.job
         self._end_file()
         self._files += 1

@@ -1,4 +1,4 @@
-"""`hfdn serve`."""
+"""The command `hfdn serve`."""
 
 import argparse
 import ipaddress
@@ -26,50 +26,55 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.epilog = f"A bearer token that clients must show is taken from ${TOKEN}."
+    parser.epilog = f"If ${TOKEN} is set, clients must send it as a bearer token."
     parser.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 for all (default: %(default)s)"
+        "--host", default="127.0.0.1", help="0.0.0.0 for all interfaces (default: %(default)s)"
     )
-    parser.add_argument("--port", type=_port, default=8000, help="0 for a free one (default: 8000)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="0 for a free port (default: 8000)"
+    )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
         "--scale", type=int, nargs="+", default=[4, 2, 3],
-        help="of pretrained bundles, the default of requests first (default: 4 2 3)",
+        help="scales of pretrained bundles, the default for requests first (default: 4 2 3)",
     )  # fmt: skip
     model.add_argument("--model", type=Path, help="bundle, engine or checkpoint")
     parser.add_argument(
         "--precision", nargs="+", choices=PRECISIONS,
-        help="as --scale; auto: the fastest here (default: fp32 int8; of --model its own, or fp32)",
+        help="default for requests first; auto: the fastest here (default: fp32 int8; with --model "
+        "its own, or fp32)",
     )  # fmt: skip
     parser.add_argument("--backend", default="auto")
-    parser.add_argument("--batch", type=int, help="most images at once (default: 8)")
-    parser.add_argument("--queue", type=positive, help="most images being served (default: 32)")
-    parser.add_argument("--max-bytes", type=positive, help="of a body (default: 16 MiB)")
-    parser.add_argument("--max-pixels", type=positive, help="of an image sent (default: 4 Mi)")
-    parser.add_argument("--max-output-pixels", type=positive, help="of an answer (default: 64 Mi)")
+    parser.add_argument("--batch", type=int, help="most images in a batch (default: 8)")
+    parser.add_argument("--queue", type=positive, help="most images in progress (default: 32)")
+    parser.add_argument("--max-bytes", type=positive, help="limit of a body (default: 16 MiB)")
+    parser.add_argument("--max-pixels", type=positive, help="limit of an input (default: 4 Mi)")
     parser.add_argument(
-        "--upload-timeout", type=positive_number, help="seconds for a body (default: 15)"
+        "--max-output-pixels", type=positive, help="limit of a result (default: 64 Mi)"
     )
     parser.add_argument(
-        "--timeout", type=positive_number, help="seconds for an answer (default: 60)"
+        "--upload-timeout", type=positive_number, help="seconds to receive a body (default: 15)"
     )
     parser.add_argument(
-        "--log-level", choices=LEVELS, default="info", help="least that is logged (default: info)"
+        "--timeout", type=positive_number, help="seconds to answer a request (default: 60)"
+    )
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default="info", help="lowest level shown (default: info)"
     )
     parser.add_argument(
         "--log-format", choices=FORMATS, default="text",
-        help="json: an object a line, requests with fields of their own (default: text)",
+        help="json: one object per line, with extra fields for requests (default: text)",
     )  # fmt: skip
     parser.add_argument(
         "--shutdown-timeout", type=positive_number,
-        help="seconds from a signal to the end (default: 10)",
+        help="seconds from a signal to exit (default: 10)",
     )  # fmt: skip
     add_run_arguments(parser)
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}; name one up to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 
 
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises:
-        InputError: the extra is not installed.
+        InputError: the extra `serve` is not installed.
     """
     try:
         from hfdn_deploy.service import Limits, ModelSettings, Settings, serve
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":
-    """Return every model in every precision, the default of requests first."""
+    """Return every model in every precision, the default for requests first."""
     options = replace(run_options(args), backend=args.backend)
     precisions = args.precision or ([None] if args.model else ["fp32", "int8"])
     models = [args.model] if args.model else args.scale
@@ -113,7 +118,7 @@ def _models(args: argparse.Namespace) -> "tuple[ModelOptions, ...]":
 def _token(host: str) -> str | None:
     token = read_token()
     if token is None and not _is_loopback(host):
-        logger.warning("anybody who reaches %s may use this service: set $%s.", host, TOKEN)
+        logger.warning("anyone who can reach %s can use this service; set $%s.", host, TOKEN)
     return token
 
 

@@ -1,4 +1,4 @@
-"""`hfdn upscale`, here or in a cluster."""
+"""The command `hfdn upscale`, on this machine or on a cluster."""
 
 import argparse
 import logging
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Upscale the files and report.
+    """Upscale the files and report the outcome.
 
     Raises:
-        InputError: an option is for the other place, or the inputs and outputs are refused.
-        PartialError: some files failed.
+        InputError: an option does not fit --cluster, or an input or output is not usable.
+        PartialError: some of several files failed.
         HFDNError: the model cannot be opened or the backend failed.
     """
     if args.engine:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         if args.batch != 1:
             raise InputError("--batch is for --cluster local; leave it out.")
         if args.recursive:
-            raise InputError("--recursive is for --cluster local; name the folders.")
+            raise InputError("--recursive is for --cluster local; name every folder.")
         if "-" in args.inputs:
             raise InputError("- (stdin) is for --cluster local; name files or folders.")
         if args.precision == "auto":
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for --cluster ray; leave it out.")
     for name in (*args.inputs, args.output):
         if "://" in name:
-            raise InputError(f"{name} is no path; --cluster ray reads and writes URIs.")
+            raise InputError(f"{name} is a URI, not a path; add --cluster ray to use URIs.")
     if "-" in (*args.inputs, args.output):
         from hfdn_deploy.cli.upscale_pipes import run_through_pipes
 
@@ -87,10 +87,10 @@ def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
     options, up = model_options(args), None
     if options.precision == "auto":
         up = opened.enter_context(Upscaler.open(options))
-        options = replace(options, precision=up.backend.precision)  # what is remembered
+        options = replace(options, precision=up.backend.precision)  # for the record
     making = Making(options, writing_options(args))
     jobs = pending_jobs(planned, args.force, args.resume, making.facts)
-    # A folder gets a hidden file; a single output only where somebody will ask for it.
+    # A folder always gets a record; a single output only with --resume, which reads it.
     recorded = args.resume or not (len(planned) == 1 and Path(args.output) == planned[0].target)
     say_what_is_kept(args, len(planned) - len(jobs), len(planned))
     warn_of_ignored(args, jobs)
@@ -108,12 +108,12 @@ def _run_here(args: argparse.Namespace, opened: ExitStack) -> None:
                     if recorded:
                         record_output(job.source, job.target, making.facts(job.target))
                 elif args.resume and is_done(job, making.facts):
-                    skipped += 1  # another run of this kind was faster
+                    skipped += 1  # a run beside this one wrote it first
                 else:
                     failed.append((str(job.source), result.error))
                 if bars:
                     bars.finish(result)
-            facts = model_facts(up)  # of the networks that the images needed
+            facts = model_facts(up)  # after the run, as images choose the networks
     args.report |= {
         **facts,
         "skipped": skipped,

@@ -1,4 +1,4 @@
-"""`hfdn upscale --cluster ray`: through a Ray cluster."""
+"""The command `hfdn upscale --cluster ray`, on a Ray cluster."""
 
 import argparse
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_in_cluster(args: argparse.Namespace) -> None:
-    """Upscale the images of folders or buckets and report; errors as for `hfdn upscale`."""
+    """Upscale the images in folders or buckets; errors as for `hfdn upscale`."""
     from tqdm import tqdm
 
     from hfdn_deploy.files import Making
@@ -47,7 +47,7 @@ def run_in_cluster(args: argparse.Namespace) -> None:
     failed = [ImageResult(one.name, "", str(one.error)) for one in unusable]
     backends: set[str] = set()
     with closing(run(planned, options, writing, workers=args.workers, **asked)) as results:
-        hidden = is_quiet(args) or None  # None: where stderr is no terminal
+        hidden = is_quiet(args) or None  # None hides it unless stderr is a terminal
         for result in tqdm(results, total=todo, unit="file", disable=hidden):
             (failed if result.error else done).append(result)
             if result.backend and (name := f"{result.backend}, {result.precision}") not in backends:

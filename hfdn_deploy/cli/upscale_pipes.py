@@ -1,4 +1,4 @@
-"""`hfdn upscale` of one image from stdin or to stdout, whose other output goes to stderr."""
+"""The command `hfdn upscale` for one image from stdin or to stdout."""
 
 import argparse
 import logging
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 PIPE = "-"
 _CHUNK = 2**20
-# Of the free memory that a file may take: it is copied once, and its image has to fit as well.
+# A file may take 1 / _SHARE of the free memory: it is copied once, and its image must fit, too.
 _SHARE = 4
 
 
@@ -68,15 +68,17 @@ def run_through_pipes(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot be, before stdin is read.
+    """Refuse unusable options before stdin is read.
 
     Raises:
-        InputError: something else is to be read or written, stdin or stdout is a terminal, stdout
-            is closed, or the output is there.
+        InputError: an option or a second input does not fit a pipe, stdin or stdout is a terminal,
+            stdout is closed, or the output is not usable or exists.
     """
     if args.resume or args.suffix:
         option = "--resume" if args.resume else "--suffix"
-        raise InputError(f"{option} is for files in folders, not for stdin and stdout; leave it.")
+        raise InputError(
+            f"{option} is for files in folders, not for stdin and stdout; leave it out."
+        )
     if PIPE in args.inputs:
         if len(args.inputs) > 1:
             raise InputError("- (stdin) is one image; give no other inputs.")
@@ -85,16 +87,16 @@ def _check(args: argparse.Namespace) -> None:
     if args.output == PIPE:
         if args.json:
             raise InputError("--json and the image would both go to stdout; leave one of them out.")
-        if sys.__stdout__ is None:  # `sys.stdout` writes to nobody then
+        if sys.__stdout__ is None:  # `sys.stdout` is the null device then
             raise InputError("stdout is closed; redirect it, or name a file with -o.")
         if sys.stdout.isatty():
-            raise InputError(
-                "the image would go to a terminal; redirect stdout, or name a file with -o."
-            )
+            raise InputError("stdout is a terminal; redirect it, or name a file with -o.")
         return
     target = Path(args.output)
     if target.is_dir() or args.output.endswith(("/", os.sep)):
-        raise InputError(f"{args.output} is a folder, and stdin has no name; name a file.")
+        raise InputError(
+            f"{args.output} is a folder, and stdin has no file name to keep; name a file."
+        )
     check_file(args.output, naming_options(args))
     check_format(target)
     check_writable(target, overwrite=args.force)
@@ -102,7 +104,7 @@ def _check(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _stdout() -> Iterator[int]:
-    """Yield a descriptor of stdout; what else is printed there in the block goes to stderr."""
+    """Yield a descriptor of stdout; other output to stdout in the block goes to stderr."""
     sys.stdout.flush()
     descriptor = os.dup(1)
     try:
@@ -121,10 +123,10 @@ def _read(args: argparse.Namespace) -> tuple[bytes, Path]:
     if unusable:
         raise unusable[0].error
     if len(sources) != 1:
-        raise InputError(f"stdout takes one image, and there are {len(sources)}; name a folder.")
+        raise InputError(f"stdout takes one image, not {len(sources)}; name a folder.")
     path = sources[0].path
     if is_video(path):
-        raise InputError(f"{path} is a video, which is not written to stdout; name a file.")
+        raise InputError(f"{path} is a video, and stdout takes only an image; name a file.")
     check_regular(path, InputError)
     try:
         with path.open("rb") as file:
@@ -134,10 +136,10 @@ def _read(args: argparse.Namespace) -> tuple[bytes, Path]:
 
 
 def _read_whole(file: BinaryIO, name: str) -> bytes:
-    """The bytes of a file, or its first if they are of no image.
+    """Return the bytes of a file, or only the first if they are not an image.
 
     Raises:
-        InputError: there are too many.
+        InputError: the file is too large for the free memory.
     """
     most = free_memory() // _SHARE
     data = bytearray()
@@ -145,8 +147,8 @@ def _read_whole(file: BinaryIO, name: str) -> bytes:
         data += chunk
         if len(data) > most:
             raise InputError(
-                f"{name} has more than {most >> 20} MiB, which memory does not hold; write it to "
-                "a file and name that."
+                f"{name} has more than {most >> 20} MiB, too much for the free memory; save it as "
+                "a file and name the file."
             )
         if len(data) >= SIGNATURE_BYTES and format_of(bytes(data[:SIGNATURE_BYTES])) is None:
             break
@@ -154,12 +156,14 @@ def _read_whole(file: BinaryIO, name: str) -> bytes:
 
 
 def _target(args: argparse.Namespace, source: Path, data: bytes) -> Path:
-    """The name that stands for the output: it chooses the format."""
+    """Return a path whose suffix chooses the format of the output."""
     if args.output != PIPE:
         return Path(args.output)
     suffix = output_suffix(source, naming_options(args), data[:SIGNATURE_BYTES])
     if not args.format and source.suffix and suffix != source.suffix:
-        logger.warning("%s: %s cannot be written; stdout gets %s", source, source.suffix, suffix)
+        logger.warning(
+            "%s: %s cannot be written; the format on stdout is %s", source, source.suffix, suffix
+        )
     return Path(f"stdout{suffix}")
 
 

@@ -1,4 +1,4 @@
-"""Which files become which, and running them."""
+"""Files in, files out: planning, upscaling, resuming."""
 
 import lazy_loader
 

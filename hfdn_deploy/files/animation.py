@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from hfdn_deploy.files.planning import Job
 
 
-# Browsers show a frame so long that says 0; a video has no such frames.
+# Milliseconds for a frame without a duration, as in browsers; a video needs one.
 _UNSAID = 100
 
 
 def is_animation(source: Path, target: Path) -> bool:
-    """Whether all frames of an image file are upscaled: it has several, and the target can."""
+    """Return whether an input has several frames and its output can hold them."""
     if not (holds_animation(target) or is_video(target)):
         return False
     try:
         return read_header(source).animated
-    except InputError:  # which is found again when it is read
+    except InputError:  # reading the file raises it again
         return False
 
 
 def upscale_animation(
     up: Upscaler, job: "Job", writing: Writing, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Upscale all frames; but for WebP's encoder, one more is in memory than there are threads.
+    """Upscale all frames, with one frame more in memory than threads, except in WebP's encoder.
 
-    A video shows it once, a frame without a duration for a tenth of a second.
+    A video plays the animation once; a frame without a duration lasts a tenth of a second.
 
     Args:
-        up: runs.
-        job: for which `is_animation` holds.
+        up: the upscaler.
+        job: an animation, by `is_animation`.
         writing: how the output is written.
         progress: called after each frame.
 
@@ -57,8 +57,8 @@ def upscale_animation(
         Facts for `Done`.
 
     Raises:
-        InputError: the input is damaged in any frame, the output cannot hold the result, or is
-            there.
+        InputError: a frame of the input is damaged, the output's format cannot hold the result,
+            or the output exists.
         BackendError: the backend failed.
     """
     start = time.perf_counter()
@@ -103,6 +103,6 @@ def _counted(images: Iterable[Image], number: int, progress: Progress | None) ->
 
 
 def _timed(frames: Frames) -> Iterator[tuple[Image, Fraction]]:
-    """Frames with their seconds."""
+    """Yield each frame with its duration in seconds."""
     for pixels, milliseconds in zip(frames.pixels, frames.milliseconds, strict=True):
         yield pixels, Fraction(milliseconds or _UNSAID) / 1000

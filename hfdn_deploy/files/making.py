@@ -1,4 +1,4 @@
-"""What makes an output: the model and how it is written, but not where and how fast it ran."""
+"""The recipe of an output: the model and the options that change its content."""
 
 import hashlib
 import json
@@ -16,20 +16,20 @@ from hfdn_deploy.files.record import Made
 from hfdn_deploy.files.writing import Writing
 from hfdn_deploy.options import ModelOptions
 
-# Of the options of a model: with others of these, results differ by rounding alone.
+# Options of a model that change a result by no more than rounding, and its path.
 _UNSEEN = ("model", "backend", "tile", "max_memory", "allow_ungated", "trust")
 
 
 @dataclass(frozen=True)
 class Making:
-    """What makes the outputs of a run. No model is opened for it."""
+    """The recipe of the outputs of a run; found without opening a model."""
 
     options: ModelOptions
-    """With the precision that runs in place of "auto"."""
+    """The precision is the one that runs, not "auto"."""
     writing: Writing
 
     def facts(self, target: Path) -> Made:
-        """What shows in an output, as it comes back from JSON.
+        """Return the facts that an output depends on, as they come back from JSON.
 
         Raises:
             InputError, BundleError, EngineError: the model is missing or damaged.
@@ -42,11 +42,11 @@ class Making:
     def _model(self) -> dict[str, Any]:
         options = self.options
         shown = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in _UNSEEN}
-        # Without a model the package's bundles are, and the sizes of images choose among them.
+        # Without a model, the sizes of images choose among the bundles of the package.
         model = options.model
         models = [f"x{n}" for n in pretrained_scales()] if model is None else [model]
         known = [_known(replace(options, model=one)) for one in models]
-        facts = {"scale": None, **shown, **known[0]}  # what differs first is told
+        facts = {"scale": None, **shown, **known[0]}  # the first difference is reported
         facts["precision"] = known[0].get("precision", options.precision or "fp32")
         if len(known) > 1:
             facts |= {"scale": None, "model": [one["model"] for one in known]}
@@ -54,7 +54,7 @@ class Making:
 
 
 def _known(options: ModelOptions) -> dict[str, Any]:
-    """Hash of a model, and what it says of itself."""
+    """Return the hash of a model, and the facts that it states."""
     path = Path(str(options.model))
     if path.suffix.lower() in ENGINE_SUFFIXES:
         sidecar = read_sidecar(path)

@@ -1,4 +1,4 @@
-"""What outputs in a folder are called."""
+"""The names of outputs in a folder."""
 
 import logging
 import re
@@ -13,27 +13,27 @@ from hfdn_deploy.video import check_video_format, is_video
 
 logger = logging.getLogger(__name__)
 
-# What is taken where neither a file's suffix nor its format can be written.
+# Used where neither a file's suffix nor its format can be written.
 _IMAGE, _VIDEO = ".png", ".mp4"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """Which files of folders are taken, and what their outputs are called."""
+    """Which files of folders are inputs, and the names of their outputs."""
 
     recursive: bool = False
-    """Take the files in the folders below a folder as well, and keep the tree under the output."""
+    """Include the folders below a folder, and keep the tree below the output."""
     format: str | None = None
-    """Suffix of the images that are written, such as ".webp"; None for each input's own."""
+    """Suffix of output images, such as ".webp"; None for that of each input."""
     suffix: str = ""
-    """Goes between the name and the suffix of the format."""
+    """Text between the name and the suffix of the format."""
 
 
 DEFAULTS = Naming()
 
 
 def first_bytes(path: Path) -> bytes:
-    """The bytes that tell an image's format; none of what is not a file or cannot be read."""
+    """Return the bytes that identify an image's format; empty if the file cannot be read."""
     with suppress(OSError):
         if path.is_file():  # a pipe would never end
             with path.open("rb") as file:
@@ -42,23 +42,23 @@ def first_bytes(path: Path) -> bytes:
 
 
 def is_suffix(text: str) -> bool:
-    """Whether what follows the last dot of a name says what a file is: not in "results_v1.5"."""
+    """Return whether a suffix names a format, unlike ".5" in "results_v1.5"."""
     return re.match(r"\.[^\W\d]", text) is not None
 
 
 def output_name(source: Path, naming: Naming) -> str:
-    """The name of an output in a folder; its format is one that can be written."""
+    """Return the name of an output in a folder, in a format that can be written."""
     stem = source.stem if is_suffix(source.suffix) else source.name
     return stem + naming.suffix + output_suffix(source, naming)
 
 
 def output_suffix(source: Path, naming: Naming, start: bytes | None = None) -> str:
-    """The suffix of an output, of a format that can be written.
+    """Return the suffix of an output, for a format that can be written.
 
     Args:
         source: the input.
-        naming: what outputs are called.
-        start: of the input's bytes; by default they are read where they are needed.
+        naming: how outputs are named.
+        start: the first bytes of the input; by default they are read when needed.
     """
     own = source.suffix
     if is_video(source):
@@ -79,13 +79,13 @@ def _is_written(suffix: str) -> bool:
 
 
 def mention_renamed(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Name the outputs that could not keep the suffixes of their inputs, a line for each suffix."""
+    """Log the outputs that cannot keep the suffixes of their inputs, a line for each suffix."""
     renamed: dict[str, list[tuple[Path, Path]]] = {}
     for source, target in pairs:
         if target.suffix.lower() != source.suffix.lower():
             renamed.setdefault(source.suffix.lower(), []).append((source, target))
     for suffix, ones in renamed.items():
         source, target = ones[0]
-        others = f", and {len(ones) - 1} more alike" if len(ones) > 1 else ""
+        others = f", and so do {len(ones) - 1} more" if len(ones) > 1 else ""
         why = f"{suffix} cannot be written" if suffix else "it has no suffix"
-        logger.warning("%s becomes %s, for %s%s", source, target.name, why, others)
+        logger.warning("%s becomes %s because %s%s", source, target.name, why, others)

@@ -1,4 +1,4 @@
-"""What becomes of a job."""
+"""The outcomes of a job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,32 +9,32 @@ from hfdn_deploy.files.planning import Job
 from hfdn_deploy.tiling import Progress
 
 FileProgress = Callable[[Job, int, int], None]
-"""Takes a job, and how many pixels of its image or frames of its video are done of how many."""
+"""Called with a job, the pixels or frames that are done, and their total number."""
 
 
 def progress_of(job: Job, progress: FileProgress | None) -> Progress | None:
-    """What tells the progress of one job."""
+    """Return a callback for the progress of one job."""
     return partial(progress, job) if progress else None
 
 
 @dataclass(frozen=True)
 class Done:
-    """One that was written."""
+    """A job whose output was written."""
 
     job: Job
     width: int
     height: int
-    """Of the upscaled image."""
+    """Size of the result."""
     seconds: float
-    """From reading to writing; in a batch, its share."""
+    """From reading to writing; in a batch, the share of this job."""
     frames: int = 1
     tile: int | None = None
-    """Side of the tiles that it was upscaled in; None for the whole."""
+    """Side of the tiles; None if the image was upscaled whole."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """One that was not."""
+    """A job whose output was not written."""
 
     job: Job
     error: InputError

@@ -1,4 +1,4 @@
-"""Which files are upscaled to which."""
+"""Pairs of input and output file."""
 
 import glob
 import logging
@@ -28,28 +28,28 @@ class Job:
     source: Path
     target: Path
     overwrite: bool = field(default=False, compare=False)
-    """Whether an output that is there may be replaced."""
+    """Whether an existing output may be replaced."""
 
 
 def plan_jobs(
     inputs: Sequence[str], output: str, naming: Naming = DEFAULTS
 ) -> tuple[list[Job], list[Unusable]]:
-    """Pairs of input and output file.
+    """Return the pairs of input and output file.
 
     Args:
         inputs: files, folders (the images in them, by suffix or content) and globs.
-        output: a folder if it is one or ends in a slash, or if it has no suffix of a format and
-            is for several inputs or for a folder; else a file.
-        naming: which files of folders are taken, and what the outputs in a folder are called.
+        output: a folder if it exists as one, ends in a slash or has no suffix; also if its suffix
+            is not of a known format and the input is a folder, a glob or several; else a file.
+        naming: which files of folders are inputs, and the names of outputs in a folder.
 
     Returns:
-        The jobs, and the inputs that give none because they cannot be read, are empty or of no
+        The jobs, and the inputs without a job because they cannot be read, are empty or have no
         known format.
 
     Raises:
-        InputError: an input or the output has an empty name, there is one input and it gives no
-            job, the output is a file of no known format, several inputs would become one output
-            (on a file system that ignores case, too), or an output is one of the inputs.
+        InputError: an input or the output has an empty name, the only input gives no job, the
+            output file has no known format, several inputs would write the same output (also on a
+            file system that ignores case), or an output is one of the inputs.
     """
     check_given(inputs, output)
     sources, unusable = find_sources(inputs, naming.recursive, Path(output))
@@ -69,20 +69,22 @@ def plan_jobs(
 
 
 def check_file(output: str, naming: Naming) -> None:
-    """Refuse options that are for a folder's outputs where the output is a file.
+    """Refuse options for outputs in a folder if the output is a file.
 
     Raises:
-        InputError: there is a suffix, or another format.
+        InputError: a suffix is given, or a format other than the file's.
     """
     if naming.suffix:
-        raise InputError(f"--suffix is for outputs in a folder, and {output} is a file; leave it.")
+        raise InputError(
+            f"--suffix is for outputs in a folder, and {output} is a file; leave it out."
+        )
     wanted, own = (FORMATS.get(s) for s in (naming.format or "", Path(output).suffix.lower()))
     if naming.format and wanted != own:
-        raise InputError(f"{output} is not of format {naming.format}; name one of the two.")
+        raise InputError(f"{output} is not of format {naming.format}; give only one of them.")
 
 
 def _without_outputs(sources: Sequence[Source], output: str) -> list[Source]:
-    """Leave out what earlier runs wrote beside its inputs: `-o photos` for the folder photos."""
+    """Leave out outputs that earlier runs wrote beside their inputs (`-o photos` for photos)."""
     records = Records()
     folders = {(one.path.parent, Path(output) / one.folder) for one in sources if not one.named}
     shared = {folder for folder, target in folders if _same(folder, target)}
@@ -93,7 +95,7 @@ def _without_outputs(sources: Sequence[Source], output: str) -> list[Source]:
     ]
     if len(kept) < len(sources):
         number = len(sources) - len(kept)
-        logger.warning("%s: %d outputs of earlier runs are not upscaled again", output, number)
+        logger.warning("%s: left out %d outputs of earlier runs", output, number)
     return kept
 
 
@@ -104,10 +106,10 @@ def _same(folder: Path, other: Path) -> bool:
 
 
 def raise_alone(jobs: Sequence[Job], unusable: Sequence[Unusable]) -> None:
-    """Raise the error of an unusable input if there is nothing else.
+    """Raise the error of an unusable input if it is the only input.
 
     Raises:
-        HFDNError: that one.
+        HFDNError: the error of the only input.
     """
     if len(unusable) == 1 and not jobs:
         raise unusable[0].error
@@ -123,7 +125,7 @@ def _is_folder(output: str, inputs: Sequence[str]) -> bool:
 
 
 def keep_names(sources: Sequence[Source], folder: Path, naming: Naming = DEFAULTS) -> list[Job]:
-    """Jobs that write to a folder under the names of their inputs."""
+    """Return jobs that write to a folder under the names of their inputs."""
     jobs = [Job(one.path, folder / one.folder / output_name(one.path, naming)) for one in sources]
     if naming.format is None:
         mention_renamed([(job.source, job.target) for job in jobs])
@@ -131,24 +133,24 @@ def keep_names(sources: Sequence[Source], folder: Path, naming: Naming = DEFAULT
 
 
 def _check_kinds(job: Job) -> None:
-    """Refuse a target of no known format, or a video for an image."""
+    """Refuse a target of unknown format, or a video for an image."""
     if is_video(job.source) or is_video(job.target):
         if not is_video(job.source) and not is_animation(job.source, job.target):
-            raise InputError(f"{job.source} is no video, so {job.target} cannot be made of it.")
+            raise InputError(f"{job.source} is not a video, so {job.target} must be an image.")
         check_video_format(job.target)
     else:
         check_format(job.target)
 
 
 def check_names(jobs: Sequence[Job]) -> None:
-    """Refuse several inputs for one output.
+    """Refuse several inputs for the same output.
 
     Raises:
-        InputError: two jobs have one target.
+        InputError: two inputs would write the same output.
     """
     taken: dict[str, Job] = {}
     for job in jobs:
-        # Names that differ in case or accents' encoding alone are one file on some systems.
+        # Some systems ignore case, or how accents are encoded.
         name = unicodedata.normalize("NFC", str(job.target)).casefold()
         if name in taken:
             both = f"{taken[name].source} and {job.source}"
@@ -160,10 +162,10 @@ def check_names(jobs: Sequence[Job]) -> None:
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
-    """Refuse an output that is a folder, in a file, or an input, be it by another name.
+    """Refuse an output that is a folder, below a file, or an input, even by another name.
 
     Raises:
-        InputError: an output is one of these.
+        InputError: an output is not usable for one of these reasons.
     """
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         there = next(filter(os.path.lexists, (folder, *folder.parents)), None)
@@ -179,7 +181,7 @@ def check_overwriting(jobs: Sequence[Job]) -> None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None if the file is missing, or cannot be looked at."""
+    """Return the status of a file; None if it is missing or not accessible."""
     with suppress(OSError):
         return path.stat()
     return None

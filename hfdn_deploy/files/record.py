@@ -1,4 +1,4 @@
-"""What made the outputs in a folder: a line of JSON for each, in a hidden file beside them."""
+"""The record of a folder: a line of JSON for each output, in a hidden file beside them."""
 
 import json
 import logging
@@ -15,67 +15,67 @@ from hfdn_deploy.bundle import from_json
 logger = logging.getLogger(__name__)
 
 RECORD = ".hfdn.jsonl"
-"""The name of the file."""
-# Of a line that is read; ours have a few hundred.
+"""The name of the hidden file."""
+# The limit of a line that is read; ours have a few hundred bytes.
 _MOST_BYTES = 2**16
 
 Made = dict[str, Any]
-"""What made an output, JSON-ready; see `Making`."""
+"""The facts that an output depends on, JSON-ready; see `Making`."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a listing says about a file."""
+    """Size and time of a file, as a listing gives them."""
 
     bytes: int
     modified: int
-    """Time of the last change in ns."""
+    """Time of the last change, in ns."""
 
     @property
     def microseconds(self) -> int:
-        """The same time, as a number that any reader of JSON holds exactly."""
+        """The same time in µs, which any reader of JSON holds exactly."""
         return self.modified // 1000
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One output as it was when it was written."""
+    """An output at the time when it was written."""
 
     output: str
     """Its name in the folder."""
     bytes: int
     modified: int
-    """Time of its last change in µs."""
+    """Time of its last change, in µs."""
     input_bytes: int
-    """Size of the file that it was made from."""
+    """Size of its input."""
     made: Made
 
     def is_of(self, facts: FileFacts) -> bool:
-        """Whether a file is still the one that was written."""
+        """Return whether the output is unchanged since it was written."""
         return (self.bytes, self.modified) == (facts.bytes, facts.microseconds)
 
 
 class Records:
-    """The records of folders, each of which is read when it is first needed."""
+    """The records of folders, each read when first needed."""
 
     def __init__(self) -> None:
         self._read: dict[Path, dict[str, Entry]] = {}
 
     def entry(self, output: Path) -> Entry | None:
-        """The last entry of an output."""
+        """Return the last entry of an output, or None."""
         folder = output.parent
         if folder not in self._read:
             self._read[folder] = read_record(folder)
         return self._read[folder].get(output.name)
 
     def is_output(self, path: Path) -> bool:
-        """Whether a file is an output that nobody has changed."""
+        """Return whether a file is an output, unchanged since it was written."""
         entry, facts = self.entry(path), file_facts(path)
         return entry is not None and facts is not None and entry.is_of(facts)
 
 
 def file_facts(path: Path) -> FileFacts | None:
-    """Those of a file on a disk; None if it is missing or cannot be looked at."""
+    """Return the facts of a file; None if it is missing or not accessible."""
     with suppress(OSError):
         status = path.stat()
         return FileFacts(status.st_size, status.st_mtime_ns)
@@ -83,10 +83,9 @@ def file_facts(path: Path) -> FileFacts | None:
 
 
 def read_record(folder: Path) -> dict[str, Entry]:
-    """The entries of a folder by output; lines that are torn or of something else are passed over.
+    """Return the entries of a folder by output, skipping damaged and foreign lines.
 
-    They say what a folder's owner wants them to say: nothing but what is upscaled anew depends on
-    them.
+    Anyone who may write to the folder can forge entries, so only skipping files depends on them.
     """
     entries: dict[str, Entry] = {}
     with suppress(OSError), open(_open(folder, os.O_RDONLY), "rb") as file:
@@ -98,13 +97,13 @@ def read_record(folder: Path) -> dict[str, Entry]:
 
 
 def record_output(source: Path, target: Path, made: Made) -> None:
-    """Append what made an output that is there, at its end; a warning says if none can be."""
+    """Append the entry of an existing output to the record; log a warning if that fails."""
     before, after = file_facts(source), file_facts(target)
     if before is None or after is None:
-        return  # somebody has taken it away already
+        return  # the input or the output is gone already
     entry = Entry(target.name, after.bytes, after.microseconds, before.bytes, made)
-    # The line break comes first, so that a line that a killed run left torn spoils no other, and
-    # each line is one write, so that those of two runs do not mix.
+    # The line break comes first in case a killed run left half a line, and each line is one write
+    # so that two runs do not mix theirs.
     line = f"\n{json.dumps(asdict(entry))}".encode()
     try:
         descriptor = _open(target.parent, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -118,15 +117,15 @@ def record_output(source: Path, target: Path, made: Made) -> None:
 
 @cache
 def _mention_unknown(folder: Path, reason: str) -> None:
-    """Warn once for a folder, whose outputs are many."""
+    """Warn once per folder, not for each output."""
     logger.warning(
-        "%s: --resume will not know its outputs, as %s cannot be written: %s",
+        "%s: --resume will not know these outputs because %s cannot be written: %s",
         folder, RECORD, reason,
     )  # fmt: skip
 
 
 def _open(folder: Path, flags: int) -> int:
-    """Open the record, but no link or pipe that somebody put in its place."""
+    """Open the record, but not a link or pipe in its place."""
     flags |= (
         getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     )

@@ -1,4 +1,4 @@
-"""Which jobs are done already, and which outputs may be replaced."""
+"""Jobs that are done already, and outputs that may be replaced."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hfdn_deploy.files.planning import Job
 from hfdn_deploy.files.record import Entry, FileFacts, Made, Records, file_facts
 
 State = tuple[FileFacts | None, FileFacts | None, Entry | None]
-"""A job's input and output, None where missing, and what is known of how the output was made."""
+"""A job's input and output, and the record's entry of the output; None where missing."""
 
 
 def pending_jobs(
@@ -19,15 +19,15 @@ def pending_jobs(
     makes: Callable[[Path], Made] | None = None,
     states: Callable[[Job], State] | None = None,
 ) -> list[Job]:
-    """Those still to be done, before anything is written.
+    """Return the jobs still to be done, before anything is written.
 
     Args:
         jobs: from `plan_jobs`.
-        force: outputs that exist may be overwritten; if `resume`, those that are not done.
-        resume: leave out jobs whose output is done: it is no older than its input, and known to be
-            as it was when it was made, from an input of this size by what `makes` gives.
-        makes: `Making.facts`; None if outputs that are no older than their inputs are done.
-        states: says what is there; by default the disk and the records of the folders are asked.
+        force: existing outputs may be overwritten; with `resume`, those that are not done.
+        resume: leave out jobs whose output is done: not older than its input, and unchanged since
+            it was made from an input of this size with the facts of `makes`.
+        makes: `Making.facts`; None to compare only the times of outputs and inputs.
+        states: returns the state of a job; by default from the disk and the folders' records.
 
     Raises:
         InputError: an output exists and may not be overwritten.
@@ -55,7 +55,7 @@ def pending_jobs(
 
 
 def is_done(job: Job, makes: Callable[[Path], Made]) -> bool:
-    """Whether a run that resumes leaves a job out; the arguments are as in `pending_jobs`."""
+    """Return whether `pending_jobs` would leave a job out with `resume`."""
     source, target, entry = _states_on_disk()(job)
     made = makes(job.target)
     return bool(source and target and _why_not_done(source, target, entry, made) is None)
@@ -71,7 +71,7 @@ def _states_on_disk() -> Callable[[Job], State]:
 def _why_not_done(
     source: FileFacts, target: FileFacts, entry: Entry | None, made: Made | None
 ) -> str | None:
-    """Why an output, which is there and never half of one, is not done; None if it is."""
+    """Return why an existing output is not done; None if it is. Outputs are always complete."""
     if target.modified < source.modified:
         return "older than its input"
     if made is None:

@@ -1,4 +1,4 @@
-"""Upscaling files; a bad one does not stop the others."""
+"""Upscaling files; a bad file does not stop the others."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,16 +21,15 @@ def run_jobs(
     batch: int = 1,
     progress: FileProgress | None = None,
 ) -> Iterator[Done | Failed]:
-    """Upscale files; a bad one does not stop the others.
+    """Upscale files; a bad file does not stop the others.
 
-    What runs that were killed left in the folders of the outputs is removed first.
+    First removes temporary files that killed runs left in the folders of the outputs.
 
     Args:
-        up: runs.
-        jobs: what to do. Images of one size follow the first of them.
+        up: the upscaler.
+        jobs: the files. Videos and animations come first, then images, grouped by size.
         writing: how the outputs are written.
-        batch: the most images of one size that run at once; if 1, those that are small enough run
-            in threads of their own.
+        batch: the most images of one size that run at once; if 1, small images run in threads.
         progress: called after each tile or frame, for the first file of a batch; never for images
             in threads.
 

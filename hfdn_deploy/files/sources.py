@@ -1,4 +1,4 @@
-"""Which files the names on a command line stand for."""
+"""The files that the names on a command line refer to."""
 
 import glob
 import logging
@@ -17,9 +17,9 @@ from hfdn_deploy.video import is_video
 
 logger = logging.getLogger(__name__)
 
-# Kinds of files that a message counts one by one.
+# The most kinds of files that a message counts separately.
 _KINDS = 8
-# Cameras' raw files begin as a TIFF does, and what a reader of TIFFs finds is a thumbnail.
+# Raw files of cameras look like a TIFF, but a TIFF reader finds only a thumbnail.
 _RAW_SUFFIXES = frozenset(
     (
         ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef",
@@ -34,21 +34,21 @@ class Source:
 
     path: Path
     folder: Path = Path()
-    """Below the output folder, where its output goes."""
+    """Folder for its output, relative to the output folder."""
     named: bool = True
-    """Whether a user named it, rather than a folder or a glob that it is in."""
+    """Whether the user named the file itself, not a folder or glob."""
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """An input as it was given, or a file that it stands for, that gives no job."""
+    """An input, or a file that it refers to, without a job."""
 
     name: str
     error: HFDNError
 
 
 def check_given(inputs: Sequence[str], output: str) -> None:
-    """Refuse names that stand for nothing.
+    """Refuse names that cannot be inputs or outputs.
 
     Raises:
         InputError: a name is empty, or the output is "-".
@@ -56,19 +56,21 @@ def check_given(inputs: Sequence[str], output: str) -> None:
     if "" in inputs:
         raise InputError("an input has an empty name; name files, folders or globs.")
     if output in ("", "-"):
-        raise InputError(f"the output is {output!r}, which names no file; name a file or a folder.")
+        raise InputError(
+            f"the output is {output!r}, which is not a file name; name a file or a folder."
+        )
 
 
 def find_sources(
     inputs: Sequence[str], recursive: bool = False, output: Path | None = None
 ) -> tuple[list[Source], list[Unusable]]:
-    """The files behind names, and the names that stand for none; as `plan_jobs` takes them.
+    """Return the files that names refer to, and the names without usable files.
 
     Args:
-        inputs: files, folders and globs.
-        recursive: look into the folders below a folder as well. A folder that a glob gives or
-            that is one of several inputs keeps its name below the output.
-        output: a folder that is not looked into then.
+        inputs: files, folders and globs, as for `plan_jobs`.
+        recursive: include the folders below a folder. A folder that matches a glob or that is one
+            of several inputs keeps its name below the output.
+        output: a folder to skip if `recursive`.
     """
     sources: list[Source] = []
     unusable: list[Unusable] = []
@@ -132,7 +134,7 @@ class _Finder:
         return sources, unusable
 
     def _images_in(self, folder: Path, with_name: bool) -> tuple[list[Source], list[Unusable]]:
-        """The images in a folder; what else is visible is counted."""
+        """Return the images in a folder; log how many other visible files there are."""
         images: list[Source] = []
         left: Counter[str] = Counter()
         unusable: list[Unusable] = []
@@ -152,7 +154,7 @@ class _Finder:
         return images, unusable
 
     def _walk(self, folder: Path) -> Iterator[tuple[Path, OSError | None]]:
-        """Visible files, folders that are not entered, and folders that cannot be read."""
+        """Yield visible files, folders that are not entered, and folders that cannot be read."""
         errors: list[OSError] = []
         for parent, folders, files in os.walk(folder, onerror=errors.append):
             below = [name for name in folders if not self.is_output(Path(parent, name))]
@@ -169,15 +171,15 @@ class _Finder:
 
 
 def _check_content(path: Path) -> None:
-    """Refuse a file of another kind; what is missing or damaged fails when it is read.
+    """Refuse a file that is not an image or video; a damaged file fails when it is read.
 
     Raises:
-        InputError: it is a file of another kind.
-        BackendError: it is a video, and PyAV is not installed.
+        InputError: the file is missing, or is not an image or video.
+        BackendError: the file is a video, and PyAV is not installed.
     """
     suffix = path.suffix.lower()
     if suffix in _RAW_SUFFIXES:
-        raise InputError(f"{path} is a camera's raw file; develop it first, to a TIFF for example.")
+        raise InputError(f"{path} is a camera's raw file; convert it first, for example to TIFF.")
     if is_video(path) and find_spec("av") is None:
         raise BackendError(f"{path} needs PyAV", "pip install 'hfdn-deploy[video]'")
     if suffix in IMAGE_SUFFIXES or is_video(path):
@@ -186,7 +188,7 @@ def _check_content(path: Path) -> None:
         raise InputError(f"{path} cannot be read: No such file or directory; check its name.")
     check_regular(path, InputError)
     if not format_of(first_bytes(path)):
-        raise InputError(f"{path} is neither an image nor a video that is known; leave it out.")
+        raise InputError(f"{path} is not an image or video of a known format; leave it out.")
 
 
 def _counted(kinds: Counter[str]) -> str:
@@ -197,16 +199,16 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def _why_left(path: Path) -> str | None:
-    """The kind of a file in a folder that is left out, with a plural's place; None for an image."""
+    """Return the kind of a file that is left out, "|" marking the plural; None for an image."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        return "linked folder|" if path.is_symlink() else "folder| (-r takes what is inside)"
+        return "linked folder|" if path.is_symlink() else "folder| (-r includes them)"
     if not path.exists():
         return "broken link|"
     if not path.is_file():
         return "special file|"
     if is_video(path):
-        return "video| (to be named)"
+        return "video| (name them)"
     if suffix not in _RAW_SUFFIXES and (
         suffix in IMAGE_SUFFIXES or format_of(first_bytes(path)) is not None
     ):

@@ -1,4 +1,4 @@
-"""Upscaling images: small ones of one size beside one another, others one by one."""
+"""Upscaling images: small images of one size in threads, others one by one or in batches."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ from hfdn_deploy.upscaler import ImagePlan, Upscaler, mapped
 def run_stills(
     up: Upscaler, jobs: Sequence[Job], writing: Writing, batch: int, progress: FileProgress | None
 ) -> Iterator[Done | Failed]:
-    """Do what `run_jobs` does, for images that are no animations."""
+    """Upscale still images as `run_jobs` does."""
     for same, kinds in _by_size(jobs):
         threads = _threads(up, kinds, len(same)) if batch == 1 else 1
         if threads > 1:
@@ -74,14 +74,14 @@ def _run_beside(
 ) -> Iterator[Done | Failed]:
     """Read, upscale and encode images in threads, and write them one after the other.
 
-    So nothing is written that is not told, also after an error or ctrl-C.
+    This way every written file is reported, also after an error, SIGINT, SIGTERM or SIGHUP.
     """
     with mapped(partial(_encoded, up, writing), jobs, threads) as results:
         for result in results:
             if isinstance(result, Failed):
                 yield result
                 continue
-            with deferred():  # a signal waits until what is written has been told
+            with deferred():  # a signal waits until the written file has been reported
                 yield _written(*result)
 
 
@@ -96,7 +96,7 @@ def _written(done: Done, data: bytes) -> Done | Failed:
 
 
 def _encoded(up: Upscaler, writing: Writing, job: Job) -> tuple[Done, bytes] | Failed:
-    """What `_run_beside` writes, and tells when it has."""
+    """Return the outcome and the bytes that `_run_beside` writes."""
     start = time.perf_counter()
     try:
         check_writable(job.target, overwrite=job.overwrite)
@@ -135,20 +135,20 @@ def upscale_bytes(
     writing: Writing = DEFAULTS,
     progress: Progress | None = None,
 ) -> tuple[bytes, Header]:
-    """The file that `run_jobs` would write, from the file that it would read.
+    """Upscale an image file in memory, as `run_jobs` does on disk.
 
     Args:
-        up: runs.
+        up: the upscaler.
         data: an image file.
-        source, target: names of input and output, for the errors and the format.
+        source, target: names of input and output, for error messages and the format.
         writing: how the output is written.
         progress: see `Upscaler`.
 
     Returns:
-        The new file, and what the old one's header says.
+        The output file, and the header of the input.
 
     Raises:
-        InputError: the input is not usable, or the format cannot hold the result.
+        InputError: the input is not usable, or the output's format cannot hold the result.
         BackendError: the backend failed.
     """
     data, _, header = _encode(up, ImageReader(data, source), Path(target), writing, progress)
@@ -157,7 +157,7 @@ def upscale_bytes(
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An image that was read, and how it is upscaled."""
+    """An image that was read, and its plan."""
 
     job: Job
     header: Header
@@ -169,7 +169,7 @@ def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
     """Read an image of a batch of `number`.
 
     Raises:
-        InputError: it is not usable, it or its result is too large, or its output is there.
+        InputError: the image is not usable, it or its result is too large, or its output exists.
     """
     reader = ImageReader(job.source)
     check_writable(job.target, overwrite=job.overwrite)
@@ -179,16 +179,16 @@ def _load(up: Upscaler, job: Job, number: int) -> _Loaded:
 
 
 def _read(reader: ImageReader, plan: ImagePlan) -> Image | Rows:
-    """Read an image whole if it is upscaled so, which is faster; else its rows, if that can be."""
+    """Read an image whole if it is upscaled whole, which is faster; else by rows if possible."""
     rows = None if plan.side is None else reader.rows()
     return rows or reader.read()
 
 
 def _plan(up: Upscaler, header: Header, source: str, target: Path, number: int = 1) -> ImagePlan:
-    """Decide by its header how an image is upscaled, as one of so many at once.
+    """Plan by its header how an image is upscaled, as one of `number` images at once.
 
     Raises:
-        InputError: the target or the memory cannot hold the result.
+        InputError: the output's format or the memory cannot hold the result.
     """
     width, height = up.target.of(header.width, header.height)
     check_fits(target, width, height, header.channels, header.dtype)
@@ -200,7 +200,7 @@ def _plan(up: Upscaler, header: Header, source: str, target: Path, number: int =
 def _upscale(
     up: Upscaler, loaded: Sequence[_Loaded], progress: Progress | None
 ) -> Iterator[tuple[_Loaded, Image | Banded | InputError]]:
-    """A single image comes as its rows are done."""
+    """Yield the result, or error, of each image; a single image in bands as they are done."""
     try:
         if len(loaded) == 1:
             yield loaded[0], up.stream(loaded[0].image, loaded[0].plan, progress)
@@ -211,7 +211,7 @@ def _upscale(
         if len(loaded) == 1:
             yield loaded[0], InputError(f"{loaded[0].job.source}: {error}")
             return
-        for one in loaded:  # to find the one that is bad
+        for one in loaded:  # to find the bad image
             yield from _upscale(up, [one], progress)
 
 
@@ -220,7 +220,7 @@ Kind = tuple[tuple[int, int, int], str]
 
 
 def _by_size(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], set[Kind]]]:
-    """Jobs of one size, and the kinds of their images; whatever cannot be read is alone."""
+    """Yield jobs of one size with the kinds of their images; an unreadable image comes alone."""
     by_size: dict[tuple[int, int] | Job, tuple[list[Job], set[Kind]]] = {}
     for job in jobs:
         key: tuple[int, int] | Job = job
@@ -236,19 +236,19 @@ def _by_size(jobs: Sequence[Job]) -> Iterator[tuple[list[Job], set[Kind]]]:
 
 
 def _threads(up: Upscaler, kinds: set[Kind], number: int) -> int:
-    """How many threads shall upscale images of one size; the backend is prepared for them."""
+    """Return how many threads should upscale images of one size, and prepare the backend."""
     if number == 1:
         return 1
-    # Those that need the most memory.
+    # Plan for the kind that needs the most memory.
     shape, dtype = max(kinds, key=lambda kind: (kind[0][2] * np.dtype(kind[1]).itemsize, kind))
     try:
         return up.plan_many(shape, dtype, number)[1]
-    except InputError:  # which each of them meets
+    except InputError:  # each image raises it again
         return 1
 
 
 def _most(up: Upscaler, kinds: set[Kind], number: int) -> int:
-    """How many images of one size, at most so many, memory allows for at once."""
+    """Return how many images of one size, at most `number`, fit into memory at once."""
     while number > 1 and not all(_runs_whole(up, *kind, number) for kind in kinds):
         number //= 2
     return number

@@ -1,4 +1,4 @@
-"""How outputs are written, apart from where."""
+"""How outputs are written."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,21 +10,21 @@ from hfdn_deploy.video import VideoOptions, is_video
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """What a user chose about the outputs of a run; can be pickled."""
+    """The user's options for the outputs of a run; can be pickled."""
 
     keep_metadata: bool = True
-    """Carry colour profile, EXIF and the like over; of a video titles, chapters and the like."""
+    """Keep metadata such as colour profile and EXIF; titles and chapters of a video."""
     quality: int | None = None
     """1 to 100 for JPEG, AVIF and WebP, see `write_image`; None for each format's default."""
     video: VideoOptions = field(default_factory=VideoOptions)
-    """Codec and CRF of videos, and what becomes of interlaced ones."""
+    """Codec and CRF of videos, and whether to deinterlace."""
 
     def kept(self, metadata: Metadata) -> Metadata:
-        """What an output carries over of its input's metadata: all, or what colours mean."""
+        """Return the metadata that an output keeps: all, or only what defines its colours."""
         return metadata if self.keep_metadata else metadata.colour
 
     def facts(self, target: Path) -> dict[str, Any]:
-        """The choices that this output depends on."""
+        """Return the options that this output depends on."""
         facts = asdict(self)
         kind = FORMATS.get(target.suffix.lower())
         if kind is None or not kind.lossy:

@@ -1,4 +1,4 @@
-"""Images in tiles, exactly: the plan, the run and the model of memory."""
+"""Exact upscaling in tiles: planning, running and a model of memory use."""
 
 import lazy_loader
 

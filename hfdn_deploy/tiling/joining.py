@@ -1,15 +1,15 @@
-"""Images in tiles, exactly: the pooled statistics of the whole, and the joining of the tiles.
+"""Exact upscaling in tiles: pooled statistics of the whole image, and joining of the tiles.
 
-A tile alone would come out wrong, for the channel attention pools over the whole image. So there
-are two passes: the first sums up what is pooled, each pixel once; the second upscales every tile
-with the mean given, from the image or, where memory allows, from what the first has computed.
-Around what is kept of a tile it reads a halo, everything that can reach the kept pixels; at the
-image's border it reads up to the border and no further, so that the network's own border behaviour
-is found there and nowhere else.
+A tile alone would give a wrong result, because channel attention pools over the whole image. So
+there are two passes: the first sums the pooled features, each pixel once; the second upscales every
+tile with the mean, from the image or, if memory allows, from the features of the first pass.
+Around its kept pixels a tile reads a halo, all pixels that can influence them. At the image's
+border it reads only up to the border, so that the network's padding takes effect there and nowhere
+else.
 
-Tiles go in rows from top to bottom, and the result comes as a band for each row of them, so that
-nobody needs to hold it. Of the source they need no more than slices: an array serves, and so does
-what makes luma of them.
+Tiles run in rows from top to bottom, and each row of tiles gives a band of the result, so the
+result need not be in memory as a whole. The source is only read in slices: it is an array, or an
+object that makes luma on demand.
 """
 
 import math
@@ -27,7 +27,7 @@ from hfdn_deploy.tiling.tiles import Region, Tile, within
 
 
 class LumaSource(Protocol):
-    """A luma plane (H, W) in [0, 1] that is read in slices."""
+    """A luma plane (H, W) in [0, 1], read in slices."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -36,7 +36,7 @@ class LumaSource(Protocol):
 
 
 def upscale_whole(backend: Backend, lumas: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Upscale luma planes (N, H, W) in one go, to (N, sH, sW).
+    """Upscale luma planes (N, H, W) in a single run, to (N, sH, sW).
 
     Raises:
         BackendError: the backend failed, or gave a wrong shape or NaN.
@@ -46,9 +46,9 @@ def upscale_whole(backend: Backend, lumas: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def upscale_images(backend: Backend, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Upscale RGB images (N, H, W, 3) in one go, to (N, sH, sW, 3), if the backend takes images.
+    """Upscale RGB images (N, H, W, 3) in a single run, to (N, sH, sW, 3).
 
-    What is on a device stays there.
+    The backend must take images. For images on a device, the result is on the device.
 
     Raises:
         BackendError: the backend failed, or gave a wrong shape.
@@ -72,16 +72,16 @@ def upscale(
     """Upscale a luma plane in tiles.
 
     Args:
-        tiling: of the backend.
+        tiling: the tiling of the backend.
         source: (H, W) in [0, 1].
-        tiles: as `cut` gives them for the halo.
-        count: called after each tile of several, in each pass (the first if the network pools),
-            with the number of low-resolution pixels that it is for.
-        split: of the tiling, to keep the features of all tiles from the first pass for the
-            second; None to compute them again.
+        tiles: from `cut`, for the halo of the tiling.
+        count: called after each of several tiles, in each pass (there is a first pass only if the
+            network pools), with the number of low-resolution pixels that the tile keeps.
+        split: the split of the tiling, to keep the features of all tiles from the first pass for
+            the second; None to compute them again.
 
     Returns:
-        Bands (rows, sW) from top to bottom, together (sH, sW), not clipped.
+        Bands (rows, sW) from top to bottom, in all (sH, sW), not clipped.
 
     Raises:
         BackendError: the backend failed, or gave a wrong shape or NaN.
@@ -108,7 +108,7 @@ def upscale(
 
 
 TileResult = tuple[Tile, NDArray[np.float32], NDArray[np.float32]]
-"""A tile, what was read of it, and that upscaled; (1, 1, h, w) and (1, 1, sh, sw)."""
+"""A tile, its input (1, 1, h, w) and its upscaled output (1, 1, sh, sw)."""
 
 
 def _from_image(
@@ -151,7 +151,7 @@ def pooled_mean(
     tiles: Sequence[Tile],
     count: Callable[[int], object] = lambda pixels: None,
 ) -> NDArray[np.float32]:
-    """The mean (1, C, 1, 1) over the whole image of what the network pools.
+    """Return the mean (1, C, 1, 1) over the whole image of the features that the network pools.
 
     Args and errors as for `upscale`.
     """
@@ -164,13 +164,13 @@ def _mean(
     tiles: Sequence[Tile],
     count: Callable[[int], object],
 ) -> NDArray[np.float32]:
-    """The mean from the sums of each tile, asked for in order; see `Tiling.pooled_sums`."""
+    """Return the mean from the sums of each tile, in order; see `Tiling.pooled_sums`."""
     total: NDArray[np.float64] | float = 0.0
     for tile in tiles:
         lr = _read(source, tile.read)
         inside = np.zeros_like(lr)
         inside[0, 0][tile.kept_in_read] = 1
-        # Of many tiles' sums, fp32 would lose the last digits.
+        # Adding the sums of many tiles in fp32 would lose digits.
         total += sums(lr, inside).astype(np.float64)
         count(tile.pixels)
     return np.asarray(total / math.prod(source.shape), np.float32)
@@ -181,10 +181,10 @@ def _read(source: LumaSource, region: Region) -> NDArray[np.float32]:
 
 
 def _checked(sr: NDArray[np.float32], lr: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
-    """What a backend gave, as planes (N, sH, sW).
+    """Return the output of a backend as planes (N, sH, sW).
 
     Raises:
-        BackendError: it has another shape than it should, NaN or infinity.
+        BackendError: the output has a wrong shape, NaN or infinity.
     """
     number, _, height, width = lr.shape
     if sr.shape != (number, 1, scale * height, scale * width):

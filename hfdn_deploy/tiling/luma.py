@@ -1,4 +1,4 @@
-"""Luma planes on a backend: whole, in tiles, as an ensemble; in bands of rows."""
+"""Upscaling luma on a backend: whole, in tiles or as an ensemble, in bands of rows."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from hfdn_deploy.tiling.tiles import cut
 CLOSED = "this upscaler is closed; load a new one."
 
 Progress = Callable[[int, int], object]
-"""Called with the pixels that are done and all there are to do."""
+"""Called with the number of pixels that are done, and their total number."""
 
 
 class LumaUpscaler:
-    """Upscales luma as plans say; the results are not clipped."""
+    """Upscales luma by plans; the results are not clipped."""
 
     def __init__(self, backend: Backend, ensemble: bool) -> None:
         """Wrap an opened backend; with `ensemble`, average over eight flips and rotations."""
@@ -31,7 +31,7 @@ class LumaUpscaler:
     def bands(
         self, source: LumaSource, plan: Plan, progress: Progress | None = None
     ) -> Iterator[Plane]:
-        """Upscale a plane (H, W) to bands of rows, from top to bottom, together (sH, sW).
+        """Upscale a plane (H, W) to bands of rows, from top to bottom, in all (sH, sW).
 
         Raises:
             BackendError: the backend failed, gave a wrong shape or NaN, or is closed.
@@ -51,7 +51,7 @@ class LumaUpscaler:
         yield total
 
     def work(self, shape: tuple[int, ...]) -> int:
-        """How many pixels are counted for a plane (H, W), each as often as it is computed."""
+        """Return the pixels to compute for a plane (H, W), counting repeated ones each time."""
         tiling = self.backend.tiling
         passes = 2 if tiling and tiling.pools else 1
         return math.prod(shape) * passes * (8 if self.ensemble else 1)
@@ -61,12 +61,12 @@ class LumaUpscaler:
         return self._joined(luma.shape, self.bands(luma, plan, progress))
 
     def whole(self, lumas: Plane) -> Plane:
-        """Upscale planes (N, H, W) at once and whole, to (N, sH, sW); errors as for `bands`."""
+        """Upscale planes (N, H, W) whole in a single run, to (N, sH, sW); errors as for `bands`."""
         self._check_open()
         return upscale_whole(self.backend, lumas)
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Upscale RGB images (N, H, W, 3) at once and whole, as `upscale_images`."""
+        """Upscale RGB images (N, H, W, 3) whole in a single run, as `upscale_images`."""
         self._check_open()
         return upscale_images(self.backend, images)
 
@@ -85,20 +85,20 @@ class LumaUpscaler:
         self._check_open()
         for band in upscale(tiling, source, tiles, count, split):
             yield band
-            self._check_open()  # it may have been closed while the caller had the band
+            self._check_open()  # the caller may have closed it meanwhile
 
     def _check_open(self) -> None:
         if self.closed:
             raise BackendError(CLOSED)
 
     def _joined(self, shape: tuple[int, ...], bands: Iterator[Plane]) -> Plane:
-        """The bands of upscaled luma of this shape in one array."""
+        """Join the bands of upscaled luma, made from this shape, to one array."""
         height, width = (self.backend.scale * length for length in shape)
         return Banded((height, width), np.dtype(np.float32), bands).whole()
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], object]:
-    """Return what adds up pixels and reports them."""
+    """Return a function that adds up pixels and reports the sum."""
     done = 0
 
     def count(pixels: int) -> None:

@@ -1,4 +1,4 @@
-"""How much memory an upscaling takes, and the largest tile that a budget allows."""
+"""A model of memory use, and the fastest plan that a budget allows."""
 
 import math
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import BAND_PIXELS
 from hfdn_deploy.tiling.tiles import STEP, area, count_tiles, window
 
-# Bytes for each pixel of a band that is put together, by its channels.
+# Bytes per pixel to assemble a band of the result, by channels.
 _BAND = {1: 12, 2: 40, 3: 44, 4: 72}
-# Bytes of luma: a plane, and the sum of the eight with two that are turned.
+# Bytes of luma per pixel: one plane; for an ensemble, the sum and two rotated planes.
 _LUMA, _ENSEMBLE = 4, 12
-# Copies as floats while the colour of visible pixels flows into transparent ones.
+# Copies as floats while the colour of visible pixels spreads into transparent pixels.
 _BLEEDING = 6
-# Copies as floats of a band that is resized, by its channels: its planes, narrowed, and joined.
+# Copies as floats of a band that is resized, by channels: planes, narrowed planes, joined.
 _RESIZED = {1: 3, 2: 7, 3: 9, 4: 17}
 
-# The largest side that is chosen where the whole does not fit, by `Plan.keeps`. Larger tiles
-# have less halo, but take no less time: `python -m benchmarks tiling`.
+# The largest side to choose if the whole image does not fit, by `Plan.keeps`. Larger tiles have
+# less halo, but are not faster: `python -m benchmarks tiling`.
 _LARGEST = {True: 256, False: 384}
-# Time of tiles whose features are computed twice as a multiple of those that keep them, at least.
+# Least time of tiles that compute features twice, relative to tiles that keep them.
 _TWICE = 1.25
 
 WORTH_PREPARING = 1_000_000
-"""Low-resolution pixels of one shape, in images or tiles, from which on preparing for it pays.
+"""Low-resolution pixels of one shape, in images or tiles, above which preparing for it pays.
 
-Images of one size take some 7 s, of which it saves 2; the tiles of one image 9 s, and it saves 1.
+So many pixels take 7 s as images of one size, of which preparing saves 2 s, and 9 s as the tiles of
+one image, of which it saves 1 s.
 """
 
 
@@ -35,9 +36,9 @@ class Plan:
     """How an image is upscaled: whole, or in tiles."""
 
     side: int | None = None
-    """Of a tile without its halo, in low-resolution pixels; None for the image whole."""
+    """Side of a tile without its halo, in low-resolution pixels; None to run the image whole."""
     keeps: bool = False
-    """Whether all tiles' features stay in memory; else they are computed twice."""
+    """Whether the features of all tiles stay in memory; else they are computed twice."""
 
 
 WHOLE = Plan()
@@ -45,41 +46,41 @@ WHOLE = Plan()
 
 @dataclass(frozen=True)
 class Footprint:
-    """The upscaling of one image, or of several of one size at once."""
+    """The memory use of upscaling one image, or several of one size at once."""
 
     height: int
-    """In low-resolution pixels; so is `width`."""
+    """In low-resolution pixels, like `width`."""
     width: int
     tiling: Tiling
-    """Of a backend whose memory was measured."""
+    """The tiling of a backend whose memory use was measured."""
     channels: int = 1
     ensemble: bool = False
     number: int = 1
-    """Images of this size at once; in tiles they take turns."""
+    """Images of this size at once; in tiles they run one by one."""
     held: int = 0
-    """Bytes of the results, as far as they are not written as they come."""
+    """Bytes of the results that stay in memory, rather than being written band by band."""
     beside: int = 0
-    """Bytes that other steps take meanwhile."""
+    """Bytes that other steps use at the same time."""
 
     def need(self, plan: Plan) -> int:
-        """Bytes at the peak."""
+        """Return the peak memory in bytes."""
         size = self._size
         scale, halo = self.tiling.scale, self.tiling.halo
         tile, features, number = size, 0, self.number
         if plan.side is not None:
             number = 1
             split = self.tiling.split if plan.keeps else None
-            # Of tiles that keep their features, the heads take the most, and read less around.
+            # With kept features, the heads need the most memory, and their halo is smaller.
             around = split.halo if split else halo
             tile = window(*size, plan.side, halo, around)
-            # A single tile is run whole.
+            # A single tile covers the whole image.
             if split and tile != size:
                 features = area(*size, plan.side, halo, around) * split.memory
         rows = self.height if self.ensemble else tile[0]
         pixels = number * rows * self.width * scale**2
         luma = pixels * (_ENSEMBLE if self.ensemble else _LUMA)
         band = min(pixels, BAND_PIXELS) * _BAND[self.channels]
-        # As rows of tiles are done, their features go and their results come.
+        # After each row of tiles, its features are freed and its result is added.
         first = rows / self.height
         changing = (features, features * (1 - first) + band + self.held * first, band + self.held)
         return (
@@ -91,14 +92,14 @@ class Footprint:
         )
 
     def fastest(self, budget: int, largest: int | None = None) -> Plan:
-        """The fastest plan within a budget in bytes: whole if that fits.
+        """Return the fastest plan within a budget in bytes: whole if that fits.
 
         Args:
             budget: bytes.
-            largest: side of a tile beyond which nothing is run in one go; None for any size.
+            largest: limit of a tile's side; None for any.
 
         Raises:
-            InputError: not even small tiles fit.
+            InputError: not even the smallest tiles fit.
         """
         tiles = count_tiles(*self._size, largest, self.tiling.halo) if largest else 1
         if tiles == 1 and self.need(WHOLE) <= budget:
@@ -114,7 +115,7 @@ class Footprint:
         return self.height, self.width
 
     def _largest(self, keeps: bool, budget: int, largest: int | None) -> Plan | None:
-        """The largest tiles within a budget; None if there are none."""
+        """Return the plan with the largest tiles within a budget; None if none fit."""
         if keeps and not self.tiling.split:
             return None
         for side in range(min(_LARGEST[keeps], largest or _LARGEST[keeps]), 0, -STEP):
@@ -124,16 +125,16 @@ class Footprint:
         return None
 
     def _work(self, plan: Plan) -> float:
-        """Pixels that are computed, each that is computed twice as `_TWICE`."""
+        """Return the pixels to compute, weighted by `_TWICE` if they are computed twice."""
         halo = self.tiling.halo
         pixels = area(self.height, self.width, plan.side or 1, halo, halo)
         return pixels * (1 if plan.keeps else _TWICE)
 
     def check(self, plan: Plan, budget: int) -> None:
-        """Refuse what would not fit, before the system kills the process for it.
+        """Refuse a plan that would not fit, before the system kills the process.
 
         Raises:
-            InputError: it needs more than `budget` bytes.
+            InputError: the plan needs more than `budget` bytes.
         """
         if self.need(plan) > budget:
             raise self._refusal(plan, budget)
@@ -149,17 +150,17 @@ class Footprint:
 
 
 def bleeding(height: int, width: int, channels: int) -> int:
-    """Bytes while the colour of visible pixels flows into transparent ones, if there can be any."""
+    """Return the bytes to spread visible colour into transparent pixels; 0 without alpha."""
     return height * width * channels * 4 * _BLEEDING if channels in (2, 4) else 0
 
 
 def resizing(height: int, width: int, channels: int) -> int:
-    """Bytes to resize an image that comes in bands of rows; the largest copies are of a band."""
+    """Return the bytes to resize an image in bands of rows; the largest copies are of a band."""
     return min(height * width, BAND_PIXELS) * 4 * _RESIZED[channels]
 
 
 def gibibytes(size: int) -> str:
-    """A number of bytes as people read it."""
+    """Format a number of bytes as MiB or GiB."""
     if size < 2**30 / 10:
         return f"{size / 2**20:.2g} MiB"
     return f"{size / 2**30:.2g} GiB" if size < 10 * 2**30 else f"{size / 2**30:.0f} GiB"

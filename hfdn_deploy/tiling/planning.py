@@ -1,4 +1,4 @@
-"""How a backend upscales an image: as it was asked to, or as memory allows."""
+"""Choosing whole images or tiles: as requested, or as memory allows."""
 
 import logging
 from numbers import Real
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 class Planner:
-    """Decides for each image, once, whether it goes whole or in which tiles."""
+    """Decides once per image whether it runs whole or in which tiles."""
 
     def __init__(self, backend: Backend, tile: Tile, max_memory: int | None) -> None:
-        """Take what was asked for; `ModelOptions` says what it means.
+        """Check and keep the options, which are explained in `ModelOptions`.
 
         Raises:
-            InputError: there is no such tile or amount of memory.
-            BackendError: the backend cannot respect it.
+            InputError: the tile size or the amount of memory is not valid.
+            BackendError: the backend does not support tiles or a memory limit.
         """
         if isinstance(tile, np.integer):
             tile = int(tile)
@@ -35,27 +35,27 @@ class Planner:
             raise InputError(f"max_memory is {max_memory!r}; give bytes, or None.")
         self._tiling = backend.tiling
         if isinstance(tile, int) and not self._tiling:
-            raise BackendError(f"{backend.name} runs no tiles; leave tile at 'auto' or None.")
+            raise BackendError(f"{backend.name} has no tiles; leave tile at 'auto' or None.")
         most = self._largest_side()
         if isinstance(tile, int) and most is not None and tile > most:
             raise InputError(
                 f"{backend.name} runs tiles of at most {most} pixels, not {tile}; give a smaller "
-                "one, or 'auto'."
+                "side, or 'auto'."
             )
         if max_memory is not None and not (self._tiling and self._tiling.memory):
             raise BackendError(
                 f"the memory use of {backend.name} has not been measured; leave max_memory out, or "
-                "give a tile's side instead."
+                "give the side of a tile."
             )
         if isinstance(tile, int) and self._tiling and tile < STEP:
             halo = self._tiling.halo
             logger.warning(
                 "tiles of %d with a halo of %d compute about %.0f times the pixels of an image; "
-                "tiles of %d or more compute at most %.0f times as many.",
+                "use tiles of %d or more, which compute at most %.0f times as many.",
                 tile, halo, (1 + 2 * halo / tile) ** 2, STEP, (1 + 2 * halo / STEP) ** 2,
             )  # fmt: skip
         self._tile = tile
-        # Asked once: what earlier images left to the backend for the next would not count later.
+        # Read once: later, memory that the backend keeps for reuse would not count as free.
         free = free_memory()
         self._budget = free // 2 if max_memory is None else max_memory
         # An explicit tile size may use all free memory.
@@ -73,20 +73,19 @@ class Planner:
         number: int,
         largest: int | None,
     ) -> Plan:
-        """Decide how images of one size are upscaled.
+        """Plan the upscaling of images of one size.
 
         Args:
             height, width: in low-resolution pixels.
-            channels: of the images, 1 to 4.
-            ensemble: whether they are upscaled eight times.
-            held: bytes of the results, as far as they are not written as they come.
-            beside: bytes that other steps take meanwhile.
-            number: how many of them at once.
-            largest: side of a tile beyond which nothing is run in one go, unless another was
-                asked for; None for any size.
+            channels: of each image, 1 to 4.
+            ensemble: whether each image is upscaled eight times.
+            held: bytes of the results that stay in memory.
+            beside: bytes that other steps use at the same time.
+            number: how many images run at once.
+            largest: limit of a tile's side, ignored with an explicit tile size; None for any.
 
         Raises:
-            InputError: they would not fit into memory.
+            InputError: the images would not fit into memory.
         """
         tiling, tile = self._tiling, self._tile
         if not tiling:
@@ -108,7 +107,7 @@ class Planner:
         return Plan(tile)
 
     def _largest_side(self) -> int | None:
-        """Of a tile without its halo; None if memory alone decides."""
+        """Return the limit of a tile's side without its halo; None if there is no limit."""
         tiling = self._tiling
         if not tiling or tiling.largest is None:
             return None

@@ -1,4 +1,4 @@
-"""The tiles of an image: where they are cut and what each reads around the pixels it keeps."""
+"""The tiles of an image: the pixels that each keeps, and the halo that it reads around them."""
 
 import math
 from dataclasses import dataclass
@@ -6,44 +6,43 @@ from dataclasses import dataclass
 Region = tuple[slice, slice]
 """Rows and columns."""
 
-# Sides are rounded up to this many pixels: images of many sizes then share shapes of tiles,
-# which backends compile and capture, for a few per cent of work.
+# Sides are rounded up to a multiple of this, so that images of many sizes share shapes of tiles,
+# which backends compile and capture. It costs a few per cent of work.
 STEP = 16
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image that is upscaled in one go; in low-resolution pixels."""
+    """A part of an image that is upscaled in a single run; in low-resolution pixels."""
 
     read: Region
     """The kept pixels and the halo around them."""
     kept: Region
-    """The pixels that this tile is for; over all tiles, every pixel once."""
+    """The pixels that the tile contributes; over all tiles, every pixel once."""
 
     @property
     def kept_in_read(self) -> Region:
-        """The kept pixels, counted from the first that is read."""
+        """The kept pixels, relative to the first pixel that is read."""
         return within(self.kept, self.read)
 
     def narrowed(self, by: int) -> "Tile":
-        """The same with a halo that is smaller by so many pixels; tiles of one shape keep one."""
+        """Return the tile with a halo `by` pixels smaller; tiles of one shape stay of one shape."""
         rows, columns = (_narrowed(*span, by) for span in zip(self.read, self.kept, strict=True))
         return Tile((rows, columns), self.kept)
 
     @property
     def pixels(self) -> int:
-        """How many are kept."""
+        """The number of kept pixels."""
         return math.prod(part.stop - part.start for part in self.kept)
 
 
 def cut(height: int, width: int, side: int, halo: int) -> list[Tile]:
-    """Tiles that cover an image, all of one shape, in rows from top to bottom.
+    """Return the tiles that cover an image, all of one shape, in rows from top to bottom.
 
     Args:
-        height: of the image, in low-resolution pixels; so are all that follow.
-        width: of the image.
+        height, width: of the image; all arguments are in low-resolution pixels.
         side: the largest side of a tile, without its halo.
-        halo: how far away a pixel can reach a kept one.
+        halo: the largest distance at which a pixel influences a kept pixel.
     """
     rows, columns = (_spans(length, side, halo) for length in (height, width))
     return [
@@ -54,18 +53,18 @@ def cut(height: int, width: int, side: int, halo: int) -> list[Tile]:
 
 
 def window(height: int, width: int, side: int, halo: int, around: int) -> tuple[int, int]:
-    """Height and width of a tile of `cut` when its halo is narrowed to `around` pixels."""
+    """Return height and width of the tiles of `cut` with their halo narrowed to `around` pixels."""
     rows, columns = (_narrow(length, side, halo, around) for length in (height, width))
     return rows, columns
 
 
 def count_tiles(height: int, width: int, side: int, halo: int) -> int:
-    """How many tiles `cut` makes."""
+    """Return the number of tiles that `cut` makes."""
     return _cut(height, side, halo)[0] * _cut(width, side, halo)[0]
 
 
 def area(height: int, width: int, side: int, halo: int, around: int) -> int:
-    """How many pixels the tiles of `cut` have when their halos are narrowed to `around` pixels."""
+    """Return the pixels of the tiles of `cut` with their halos narrowed to `around` pixels."""
     tile = window(height, width, side, halo, around)
     return count_tiles(height, width, side, halo) * math.prod(tile)
 
@@ -76,14 +75,14 @@ def _narrow(length: int, side: int, halo: int, around: int) -> int:
 
 
 def _narrowed(read: slice, kept: slice, by: int) -> slice:
-    """What is read along one axis; all that lies towards a border stays."""
+    """Narrow what is read along one axis, except up to a border of the image."""
     if kept.start > read.start:
         return slice(read.start + by, read.stop)
     return slice(read.start, read.stop - by if kept.stop < read.stop else read.stop)
 
 
 def _cut(length: int, side: int, halo: int) -> tuple[int, int]:
-    """How many tiles there are along one axis, and how much each reads."""
+    """Return the number of tiles along one axis, and the length that each reads."""
     inner = length - 2 * halo
     count = -(-inner // side)
     if count <= 1:
@@ -93,9 +92,9 @@ def _cut(length: int, side: int, halo: int) -> tuple[int, int]:
 
 
 def _spans(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
-    """What tiles read and keep along one axis.
+    """Return what the tiles read and keep along one axis.
 
-    The first and the last keep what lies towards the border, too. They are spread evenly, and
+    The first and the last also keep the pixels up to the border. The tiles are spread evenly, and
     the last is moved back to end at the border.
     """
     count, size = _cut(length, side, halo)
@@ -111,7 +110,7 @@ def _spans(length: int, side: int, halo: int) -> list[tuple[slice, slice]]:
 
 
 def within(inner: Region, outer: Region) -> Region:
-    """A region, counted from the first row and column of another around it."""
+    """Return a region relative to the first row and column of a region around it."""
     rows, columns = (
         slice(part.start - whole.start, part.stop - whole.start)
         for part, whole in zip(inner, outer, strict=True)

@@ -1,4 +1,4 @@
-"""Networks, opened: each runs on a backend, whole images or tiles."""
+"""Opened networks, each on a backend, for whole images or tiles."""
 
 import logging
 import os
@@ -26,22 +26,24 @@ class Network:
         """Wrap an opened backend; errors as for `Planner`."""
         self.backend = backend
         self.choice = choice
-        """Which backend runs, and why that one."""
+        """The backend that runs, and why it was chosen."""
         self.planner = Planner(backend, tile, max_memory)
         self.luma = LumaUpscaler(backend, ensemble)
 
     @classmethod
     def open(cls, options: ModelOptions) -> Self:
-        """Open the model that the options name; errors as for `Upscaler.load`."""
+        """Open the model of the options; errors as for `Upscaler.load`."""
         model, precision = options.model, options.precision
         source = open_model(options)
         own = source.manifest.precision if isinstance(source, Engine) else precision or "fp32"
         if precision not in (own, "auto", None):
-            raise InputError(f"{model} is an engine in {own}, not {precision}; build another.")
+            raise InputError(
+                f"{model} is an engine in {own}, not {precision}; build an engine in {precision}."
+            )
         if isinstance(source, Engine) and isinstance(options.tile, int):
             raise BackendError(
-                f"{model} holds the whole network, and tiles need parts of it; name its bundle, "
-                f"{source.manifest.bundle}, or leave tile at 'auto' or None."
+                f"{model} contains only the whole network, but tiles need parts of it; use its "
+                f"bundle, {source.manifest.bundle}, or leave tile at 'auto' or None."
             )
         opened, choice = open_backend(options.backend, source, own)
         brief = choice.partition(" (")[0]
@@ -54,10 +56,10 @@ class Network:
 
 
 class Networks:
-    """Networks by their scale, each opened when it is first asked for, by whichever thread asks."""
+    """Networks by scale, each opened on first use, from any thread."""
 
     def __init__(self, scales: Sequence[int], open_network: Callable[[int], Network]) -> None:
-        """Prepare to open a network of each scale."""
+        """Prepare to open a network for each scale."""
         self.scales = tuple(scales)
         self.closed = False
         self._open = open_network
@@ -67,7 +69,7 @@ class Networks:
 
     @classmethod
     def of(cls, options: ModelOptions) -> Self:
-        """The network of a model, or those of the package; errors as for `Upscaler.load`."""
+        """Return the network of a model, or all of the package; errors as for `Upscaler.load`."""
         if options.model is None:
             return cls(
                 pretrained_scales(), lambda scale: Network.open(replace(options, model=scale))
@@ -76,13 +78,13 @@ class Networks:
 
     @classmethod
     def only(cls, network: Network) -> Self:
-        """One network, which is open."""
+        """Return one network, already open."""
         networks = cls((network.backend.scale,), lambda scale: network)
         networks[network.backend.scale]
         return networks
 
     def __getitem__(self, scale: int) -> Network:
-        """The network of a scale; errors as for `Upscaler.load`, or a BackendError once closed."""
+        """Return the network of a scale; errors as for `load`, or a BackendError once closed."""
         with self._lock:
             if self.closed:
                 raise BackendError(CLOSED)
@@ -92,12 +94,12 @@ class Networks:
 
     @property
     def opened(self) -> list[Network]:
-        """Those that are open, in the order in which they were opened."""
+        """The open networks, in the order of opening."""
         return list(self._opened.values())
 
     @property
     def choice(self) -> str:
-        """Which backend runs, and why that one; for each scale where they differ."""
+        """The backend that runs, and why it was chosen; per scale where scales differ."""
         choices = {network.backend.scale: network.choice for network in self.opened}
         if len({*choices.values()}) > 1:
             return "; ".join(f"×{scale}: {choice}" for scale, choice in choices.items())
@@ -105,14 +107,17 @@ class Networks:
 
     @property
     def first(self) -> Network:
-        """The one that was opened first; the largest is opened if none is."""
+        """The network that was opened first; the largest is opened if none is open."""
         return self.opened[0] if self._opened else self[max(self.scales)]
 
     def check_usable(self, *, threads: bool = False) -> None:
-        """Refuse what is closed, or would wait for threads that stayed behind in a fork.
+        """Refuse use after closing, and in a fork, where the threads of the parent are missing.
 
         Args:
-            threads: whether it needs threads of ours; else the backends' are asked for alone.
+            threads: whether our own threads are needed, not only those of the backends.
+
+        Raises:
+            BackendError: the networks are closed, or this process is a fork without the threads.
         """
         if self.closed:
             raise BackendError(CLOSED)
@@ -124,13 +129,13 @@ class Networks:
                 raise BackendError(reason, "load it in the worker")
 
     def stop(self) -> None:
-        """Have whatever runs end after its tile, and open no more."""
+        """Stop runs after their current tile, and open no more networks."""
         with self._lock:
             self.closed = True
             for network in self.opened:
                 network.luma.closed = True
 
     def free(self) -> None:
-        """Free the backends, of which none runs any more."""
+        """Free the backends, none of which may be running."""
         for network in self.opened:
             network.backend.close()

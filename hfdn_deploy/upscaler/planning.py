@@ -1,4 +1,4 @@
-"""How an image comes to its size: by which networks, in which tiles, and whether it is resized."""
+"""Planning an image: its networks, their tiles, and whether the result is resized."""
 
 import logging
 import math
@@ -17,49 +17,49 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """How an image is upscaled; from `Upscaler.plan`."""
+    """How an image is upscaled; made by `Upscaler.plan`."""
 
     shape: tuple[int, int]
-    """Of the image, (H, W)."""
+    """Size of the image, (H, W)."""
     size: tuple[int, int]
-    """Of the result, (h, w)."""
+    """Size of the result, (h, w)."""
     scales: tuple[int, ...]
-    """Of the networks that run one after the other: none, one or two."""
+    """Scales of the networks that run one after the other: none, one or two."""
     tiles: tuple[Plan, ...]
-    """Of each of them."""
+    """The tiles of each network."""
 
     def mention(self, target: TargetSize) -> None:
-        """Say how an image comes to the target, where that is not by one network."""
+        """Log the plan, unless it is one network of the target's scale."""
         if self.scales != (target.scale,):
             logger.info("%s", self)
 
     @property
     def made(self) -> tuple[int, int]:
-        """Height and width that the networks make."""
+        """Height and width of the networks' result."""
         factor = math.prod(self.scales)
         return factor * self.shape[0], factor * self.shape[1]
 
     @property
     def resized(self) -> bool:
-        """Whether what the networks make is resized."""
+        """Whether the networks' result is resized."""
         return self.made != self.size
 
     @property
     def runs_whole(self) -> bool:
-        """Whether one network runs, on whole images, of which it may take several at once."""
+        """Whether a single network runs on whole images; it may take several at once."""
         return len(self.tiles) == 1 and self.side is None
 
     @property
     def side(self) -> int | None:
-        """Of the tiles of the first network that has some, in pixels of what it reads."""
+        """Side of the tiles of the first network that has tiles, in pixels of its input."""
         return next((tiles.side for tiles in self.tiles if tiles.side is not None), None)
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the plan in one line."""
         steps = [f"×{scale} network" for scale in self.scales]
         if self.resized:
             steps.append(f"resized from {_pixels(self.made)}" if steps else "only resized")
-        steps = steps or ["of this size already"]
+        steps = steps or ["has this size already"]
         return f"{_pixels(self.shape)} → {_pixels(self.size)}: {', then '.join(steps)}"
 
 
@@ -68,20 +68,20 @@ def _pixels(size: tuple[int, int]) -> str:
 
 
 def networks_for(factor: float, scales: Sequence[int]) -> tuple[int, ...]:
-    """Choose the networks that enlarge an image by a factor, or by the next larger they can.
+    """Choose the networks that enlarge an image by a factor, or by the next larger factor.
 
-    The product of their scales is the smallest that reaches the factor; one network is better
-    than two, and of two the larger runs first (×8: 0.08 dB better than the smaller first).
+    The product of their scales is the smallest that reaches the factor; one network is preferred
+    to two, and the larger of two runs first (×8: 0.08 dB better than the smaller first).
 
     Args:
-        factor: how many times as wide and high the image shall be.
-        scales: of the networks that there are.
+        factor: ratio of the sides of the result and the image.
+        scales: the scales of the available networks.
 
     Returns:
-        None, one or two scales, in the order in which the networks run.
+        No, one or two scales, in the order in which the networks run.
 
     Raises:
-        InputError: two networks do not reach it.
+        InputError: two networks do not reach the factor.
     """
     if factor <= 1:
         return ()
@@ -89,20 +89,20 @@ def networks_for(factor: float, scales: Sequence[int]) -> tuple[int, ...]:
     ways = [way for way in ((*((scale,) for scale in scales), *pairs)) if math.prod(way) >= factor]
     if not ways:
         raise InputError(
-            f"two networks after one another reach ×{max(scales) ** 2} at most, not ×{factor:.4g}",
-            "ask for less",
+            f"two networks in a row reach at most ×{max(scales) ** 2}, not ×{factor:.4g}",
+            "choose a smaller size",
         )
     return min(ways, key=lambda way: (math.prod(way), len(way)))
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What is asked of a plan; see `Upscaler.plan`."""
+    """The arguments of a plan; see `Upscaler.plan`."""
 
     shape: tuple[int, ...]
     target: TargetSize
     itemsize: int = 0
-    """Bytes of a sample of the result, if all of it will be in memory."""
+    """Bytes of a sample of the result if the whole result is kept in memory, else 0."""
     number: int = 1
     largest: int | None = None
     multiples: tuple[int, int] = (1, 1)
@@ -111,7 +111,7 @@ class PlanRequest:
 def plan_many(
     networks: Networks, asked: PlanRequest, number: int, most: int | None
 ) -> tuple[ImagePlan, int]:
-    """Decide as `Upscaler.plan_many` does, and prepare."""
+    """Plan and prepare as described at `Upscaler.plan_many`."""
     alone = plan_image(networks, asked)
     if len(alone.scales) != 1 or not alone.runs_whole or networks[alone.scales[0]].luma.ensemble:
         return alone, 1
@@ -129,7 +129,7 @@ def plan_many(
 
 
 def _plan_beside(networks: Networks, asked: PlanRequest) -> ImagePlan | None:
-    """A plan for images at once, if they run whole."""
+    """Return a plan for several images at once; None unless they run whole."""
     try:
         plan = plan_image(networks, asked)
     except InputError:
@@ -138,7 +138,7 @@ def _plan_beside(networks: Networks, asked: PlanRequest) -> ImagePlan | None:
 
 
 def plan_image(networks: Networks, asked: PlanRequest) -> ImagePlan:
-    """Decide as `Upscaler.plan` does; networks that are needed and not open are opened."""
+    """Plan as described at `Upscaler.plan`; opens the networks that it needs."""
     check_shape(asked.shape)
     height, width, channels = size_of(asked.shape)
     wide, high = asked.target.of(width, height, asked.multiples)
@@ -151,7 +151,7 @@ def plan_image(networks: Networks, asked: PlanRequest) -> ImagePlan:
     tiles = []
     for place, scale in enumerate(scales, start=1):
         network, last = networks[scale], place == len(scales)
-        # Between two networks, all of the luma is held in floats.
+        # Between two networks, the whole luma is in memory as floats.
         luma = asked.number * height * width * scale**2 * 4
         held = asked.number * high * wide * channels * asked.itemsize if last else luma
         tiles.append(

@@ -1,4 +1,4 @@
-"""Doing what a plan says: the luma through the networks, then the image and its size."""
+"""Running a plan: the luma through the networks, then the image, then its size."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -34,9 +34,9 @@ def enlarged(
     plan: ImagePlan,
     progress: Progress | None,
 ) -> Iterator[Plane]:
-    """Yield the luma that the networks of a plan make of a plane, in bands of rows.
+    """Run the networks of a plan on a luma plane, and yield the result in bands of rows.
 
-    `progress` counts the work of all of them as one.
+    `progress` counts the work of all networks together.
     """
     if not plan.scales:
         yield source[:, :]
@@ -54,21 +54,21 @@ def enlarged(
     for place, network in enumerate(earlier):
         luma = network.plane(source, plan.tiles[place], counted(sum(works[:place])))
         source = np.clip(luma, 0, 1, out=luma)
-        network.backend.trim()  # the next one needs the memory
+        network.backend.trim()  # the next network needs the memory
     yield from last.bands(source, plan.tiles[-1], counted(sum(works[:-1])))
 
 
 def taking_images(
     networks: Networks, images: Sequence[Image | Rows], plan: ImagePlan
 ) -> LumaUpscaler | None:
-    """The network of a plan if it takes these images as they are; None if planes are needed."""
+    """Return the network of a plan if it takes these images directly, without planes."""
     return _taking(networks, plan, [(image.shape, image.dtype) for image in images])
 
 
 def _taking(
     networks: Networks, plan: ImagePlan, kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 ) -> LumaUpscaler | None:
-    """As `taking_images`, for images of these shapes and dtypes."""
+    """Do what `taking_images` does, for images of these shapes and dtypes."""
     if not plan.runs_whole or plan.resized:
         return None
     network = networks[plan.scales[0]].luma
@@ -79,7 +79,7 @@ def _taking(
 def upscaled(
     networks: Networks, image: Image | Rows, plan: ImagePlan, progress: Progress | None
 ) -> Banded:
-    """The result of a plan for an image; what may be refused is refused at once."""
+    """Return the result of a plan for an image; unusable input is refused before any work."""
     if network := taking_images(networks, [image], plan):
         bands = (network.images(np.asarray(each[:, :][None]))[0] for each in [image])
         return Banded((*plan.size, 3), image.dtype, bands)
@@ -90,10 +90,10 @@ def upscaled(
 def upscaled_on_device(
     up: "Upscaler", networks: Networks, image: Any, target: TargetSize | None
 ) -> Image:
-    """The result for an image on a device, there.
+    """Return the result for an image on a device, on the device.
 
     Raises:
-        InputError: it does not go from pixels to pixels in one go on this backend.
+        InputError: this backend cannot upscale the image to this size in a single run.
         BackendError: the backend failed, or gave a wrong shape.
     """
     networks.check_usable()
@@ -101,8 +101,8 @@ def upscaled_on_device(
     if not networks.first.backend.takes_images:
         known = ", ".join(spec.name for spec in BACKENDS.values() if spec.device == "gpu")
         raise InputError(
-            f"{name} takes nothing from a device",
-            f"copy it to the host, or ask for one of the backends {known}",
+            f"{name} cannot read an image on a device",
+            f"copy it to the host, or use one of the backends {known}",
         )
     image = as_device_array(image)
     given = image.__cuda_array_interface__
@@ -111,13 +111,12 @@ def upscaled_on_device(
     network = plan and _taking(networks, plan, [(shape, dtype)])
     if not network:
         raise InputError(
-            f"of what is on a device, {name} upscales no {dtype} {shape} to that size in one go",
-            "give uint8 RGB (H, W, 3), to be enlarged by the scale of a network, or copy it to the "
-            "host",
+            f"{name} cannot upscale {dtype} {shape} on a device to this size in a single run",
+            "give uint8 RGB (H, W, 3) and the scale of a network, or copy the image to the host",
         )
     single: Any = view(image, (1, *shape))
     result: Any = network.images(single)
-    # A tensor of PyTorch knows on which stream it is complete.
+    # A PyTorch tensor must not become a view: it knows the stream on which it is complete.
     single = view(result, tuple(result.shape[1:])) if isinstance(result, DeviceView) else result[0]
     return cast("Image", single)
 
@@ -125,7 +124,7 @@ def upscaled_on_device(
 def finished(
     image: Image | Rows, planes: ImagePlanes, lumas: Iterable[Plane], plan: ImagePlan
 ) -> Banded:
-    """The result of a plan for an image, from what its networks made of its luma, if any."""
+    """Return the result of a plan for an image, from the luma that its networks made, if any."""
     shape = (*plan.size, *image.shape[2:])
     if not plan.resized:
         return Banded(shape, image.dtype, planes.with_luma(lumas))
@@ -135,7 +134,7 @@ def finished(
 
 
 def finished_luma(lumas: Iterable[Plane], plan: ImagePlan) -> Plane:
-    """The luma of a plan's size, from what its networks made."""
+    """Return luma of a plan's size, from the luma that its networks made."""
     if plan.resized:
         planes = (luma[None] for luma in lumas)
         lumas = (rows[0] for rows in resize_planes(planes, plan.made, plan.size))
@@ -145,14 +144,14 @@ def finished_luma(lumas: Iterable[Plane], plan: ImagePlan) -> Plane:
 def batched(
     up: "Upscaler", networks: Networks, images: Sequence[Image], progress: Progress | None
 ) -> list[Image]:
-    """Do what `Upscaler.batch` does."""
+    """Upscale a batch as described at `Upscaler.batch`."""
     if not images:
         return []
     for image in images:
         check_image(image)
     sizes = sorted({image.shape[:2] for image in images})
     if len(sizes) > 1:
-        raise InputError(f"a batch of sizes {sizes}; give it images of one size.")
+        raise InputError(f"the batch has images of sizes {sizes}; give images of one size.")
     done: list[Image] = []
     most = networks.first.backend.max_batch(*sizes[0]) or len(images)
     for start in range(0, len(images), most):
@@ -166,14 +165,14 @@ def batched(
 
 
 def _plan_together(up: "Upscaler", images: Sequence[Image]) -> ImagePlan:
-    """A plan for images of one size at once."""
+    """Return a plan for images of one size at once."""
     largest = max((image.shape for image in images), key=lambda shape: size_of(shape)[2])
     widest = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
     return up.plan(largest, widest, len(images))
 
 
 def _finished_together(networks: Networks, images: Sequence[Image], plan: ImagePlan) -> list[Image]:
-    """The results of a plan that runs one network on images of one size, all of them at once."""
+    """Return the results of a plan with one network for images of one size, run at once."""
     if network := taking_images(networks, images, plan):
         return list(network.images(np.stack(images)))
     planes = [ImagePlanes(image) for image in images]

@@ -1,4 +1,4 @@
-"""Several images at once, each in a thread: where one waits, another goes on."""
+"""Several images at once, each in a thread, so that one can run while another waits."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 def mapped(
     function: Callable[[Item], Result], items: Iterable[Item], number: int
 ) -> Iterator[Iterator[Result]]:
-    """Apply a function to items in so many threads.
+    """Apply a function to items in `number` threads.
 
-    Yields an iterator over the results in the order of the items, which raises what the function
-    or the items raise. At most `number` of them are ahead of who takes them. When the `with` block
-    ends, however it does, the threads end after the items they are at.
+    Yields an iterator over the results in the order of the items; it raises the errors of the
+    function and of the items. At most `number` results are ahead of the consumer. At the end of
+    the `with` block, also after an error, each thread stops after its current item.
     """
     pool = ThreadPoolExecutor(number)
     waiting: deque[Future[Result]] = deque()

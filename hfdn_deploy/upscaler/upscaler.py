@@ -1,4 +1,4 @@
-"""Upscaling images, with one network or with those that their sizes need."""
+"""Upscaling images with one network, or with the networks that their sizes need."""
 
 import math
 import os
@@ -27,13 +27,13 @@ from hfdn_deploy.upscaler.planning import (
 
 
 class Upscaler:
-    """Upscales images with one network on one backend, or with two after one another.
+    """Upscales images with one network on one backend, or with two networks in a row.
 
         with Upscaler.load(4) as up:
             big = up(image)
             wide = up(image, size=(1920, None))
 
-    Threads may share one; close it after the last. A process needs one of its own.
+    Threads may share an upscaler; close it after the last use. Each process needs its own.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class Upscaler:
         tile: Tile = "auto",
         max_memory: int | None = None,
     ) -> None:
-        """Wrap an opened backend; most callers want `Upscaler.load`."""
+        """Wrap an opened backend; usually, call `Upscaler.load` instead."""
         self._keep(Networks.only(Network(backend, choice, ensemble, tile, max_memory)), None)
 
     def _keep(self, networks: Networks, target: TargetSize | None) -> None:
-        """Keep the networks; those that every image needs are opened now."""
+        """Keep the networks, and open those that every image needs."""
         self._networks = networks
         self.target = target or TargetSize(scale=networks.first.backend.scale)
-        """What results measure unless a call says otherwise."""
+        """The default size of results."""
         needed = networks_for(self.target.scale or 1, networks.scales)
         opened = [networks[scale] for scale in needed] or networks.opened
         self.scale: int = math.prod(needed) if needed else max(networks.scales)
-        """Upscaling factor of the network, or of two that the target needs; then it is resized."""
-        # Its threads start with the first image that is submitted.
+        """Upscaling factor of the network or networks for the target, before any resizing."""
+        # The threads start with the first submitted image.
         concurrency = max((network.backend.concurrency for network in opened), default=1)
         self._workers = ThreadPoolExecutor(concurrency)
 
@@ -76,24 +76,24 @@ class Upscaler:
         """Open a model.
 
         Args:
-            model: a scale (2, 3 or 4: the bundle that comes with the package; another one above
-                1, such as 3.5 or 8: the next larger, or two after one another, and a resize), a
-                bundle's directory, an engine (`.engine` or `.plan`, with its sidecar), or a
-                `.safetensors` checkpoint (for backend "torch"). None for the bundles that come
-                with the package, as `size` needs them, which is the one of scale 4 without it.
-            backend: "auto" for the fastest measured that can run the model here (`choice` tells
-                which and why), or one of `hfdn_deploy.backends.BACKENDS`, such as "openvino".
+            model: a scale (2, 3 or 4: the package's bundle; another scale above 1, such as 3.5 or
+                8: one or two of these networks, then a resize), a bundle's directory, an engine
+                (`.engine` or `.plan`, with its sidecar), or a `.safetensors` checkpoint (for
+                backend "torch"). None for those of the package's bundles that `size` needs, or
+                without `size` the bundle of scale 4.
+            backend: "auto" for the backend measured as fastest that can run the model here
+                (`choice` explains it), or a key of `hfdn_deploy.backends.BACKENDS`.
             precision: "fp32" (the default), "fp16", "int8", "bf16" (OpenVINO), "auto" (fastest).
             ensemble: HFDN+: average over eight flips and rotations; takes eight times as long.
             allow_ungated, trust, tile, max_memory: see `ModelOptions`.
-            size: width and height of the results in pixels, one of which may be None, see
+            size: width and height of the results in pixels, either of which may be None, see
                 `TargetSize`; None for the model's scale.
 
         Raises:
-            InputError: there is no such model, precision, tile or size.
-            BundleError, CheckpointError: the model is missing, damaged or something else.
-            EngineError: the engine is for something else, was changed, or is not trusted.
-            GateError: the graph did not pass its quality gate, and that is not allowed.
+            InputError: the model, precision, tile or size is not known or not valid.
+            BundleError, CheckpointError: the model is missing, damaged or of another kind.
+            EngineError: the engine is for other hardware or software, changed, or not trusted.
+            GateError: the graph failed its quality gate, and `allow_ungated` is false.
             BackendError: the backend is unknown, not installed or cannot run this model.
         """
         named, scale = model_and_scale(model)
@@ -113,7 +113,7 @@ class Upscaler:
 
     @classmethod
     def open(cls, options: ModelOptions) -> Self:
-        """Open a model as a record of options says; errors as for `load`."""
+        """Open the model of a record of options; errors as for `load`."""
         target = options.target or (TargetSize(scale=4) if options.model is None else None)
         up = cls.__new__(cls)
         networks = Networks.of(options)
@@ -126,12 +126,12 @@ class Upscaler:
 
     @property
     def backend(self) -> Backend:
-        """What runs; of several networks, the one that was opened first."""
+        """The backend of the network, or of the first opened of several."""
         return self._networks.first.backend
 
     @property
     def choice(self) -> str:
-        """Which backend runs, and why that one; and in which precision, if that was "auto"."""
+        """The backend that runs, why it was chosen, and the precision if that was "auto"."""
         return self._networks.choice
 
     def plan(
@@ -143,22 +143,21 @@ class Upscaler:
         target: TargetSize | None = None,
         multiples: tuple[int, int] = (1, 1),
     ) -> ImagePlan:
-        """Decide how an image is upscaled: by which networks, and each whole or in which tiles.
+        """Plan an image: by which networks it is upscaled, and whether whole or in which tiles.
 
         Args:
-            shape: of the image, (H, W) or (H, W, C).
-            held_as: dtype of the result if all of it will be in memory; None if its bands are
-                let go as they come.
-            number: of images of this shape that are upscaled at once.
-            largest: side of a tile beyond which nothing is run in one go, so that it can be
-                stopped soon; None for any size. Nothing where a tile was asked for.
-            target: what the result measures; by default what the upscaler was loaded for. An
-                image that is as large already is only resized.
+            shape: shape of the image, (H, W) or (H, W, C).
+            held_as: dtype of the result if the whole result is kept in memory; None if its bands
+                are released one by one.
+            number: how many images of this shape are upscaled at once.
+            largest: limit of a tile's side, so that a run can be stopped soon; None for any.
+                Ignored if the upscaler has an explicit tile size.
+            target: size of the result; by default the upscaler's. A larger image is only resized.
             multiples: see `TargetSize.of`.
 
         Raises:
-            InputError: no image has this shape, it would not fit into memory, or two networks do
-                not reach the size. What `load` raises, where a network is opened.
+            InputError: the shape is not that of an image, the image would not fit into memory, or
+                two networks do not reach the size. Errors of `load` if a network is opened.
         """
         itemsize = 0 if held_as is None else np.dtype(held_as).itemsize
         asked = PlanRequest(shape, target or self.target, itemsize, number, largest, multiples)
@@ -175,17 +174,17 @@ class Upscaler:
         multiples: tuple[int, int] = (1, 1),
         threads: int | None = None,
     ) -> tuple[ImagePlan, int]:
-        """Decide how so many images of one shape are upscaled, and prepare where it pays.
+        """Plan `number` images of one shape, and prepare the backend where that pays.
 
-        That takes a second; see `Backend.prepare` for what it does to results.
+        Preparing takes a second; `Backend.prepare` describes its effect on results.
 
         Args:
             shape, held_as, target, multiples: as for `plan`.
-            number: of the images.
-            threads: the most that shall follow the plan; by default as many as are of use.
+            number: how many images there are.
+            threads: limit of the number of threads; by default as many as are of use.
 
         Returns:
-            The plan of each, and how many threads shall follow it, each with an image of its own.
+            The plan of each image, and how many threads should run it, each on its own image.
 
         Raises:
             InputError: as for `plan`.
@@ -209,17 +208,17 @@ class Upscaler:
         Args:
             image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or
                 (H, W, 4) RGBA, alpha straight; uint8, uint16, or float32 in [0, 1]. Or uint8 RGB
-                on a GPU, with `__cuda_array_interface__` or `__dlpack__`, for a backend there.
+                on a GPU, with `__cuda_array_interface__` or `__dlpack__`, for a backend on it.
             progress: called after each tile; never for an image that is upscaled whole.
-            size: width and height of the result in pixels, one of which may be None, see
-                `TargetSize`. What one network or two make is resized, bicubically and antialiased.
-            scale: as `size`, as a multiple of the image. By default the upscaler's own.
+            size: width and height of the result in pixels, either of which may be None, see
+                `TargetSize`. Resizing after the networks is bicubic and antialiased.
+            scale: the size as a multiple of the image's. By default that of the upscaler.
 
         Returns:
-            The same dtype and channels at (scale·H, scale·W), or of the size; where the image is.
+            The same dtype and channels at (scale·H, scale·W) or `size`, on the input's device.
 
         Raises:
-            InputError: another shape or dtype, values out of range, or too large a result.
+            InputError: shape, dtype or values are not valid, or the result is too large.
             BackendError: the backend failed, or gave a wrong shape or NaN.
         """
         target = target_of(size, scale)
@@ -232,14 +231,14 @@ class Upscaler:
     def stream(
         self, image: Image | Rows, plan: ImagePlan | None = None, progress: Progress | None = None
     ) -> Banded:
-        """As `up(image)`, but in bands of rows: of a large result, no more need be in memory.
+        """Upscale as `up(image)`, but to bands of rows, so that a large result needs little memory.
 
-        What may be refused is refused at once; the work is done, and other errors come, as the
-        bands are taken. Leave the image as it is until then.
+        Unusable input is refused at once; the work is done, and other errors are raised, as the
+        bands are read. Do not change the image before then.
 
         Args:
-            image: as for `up(image)`, or what `hfdn_deploy.images.open_image` gives.
-            plan: of `plan` for this shape; by default that for bands that are let go.
+            image: as for `up(image)`, or from `hfdn_deploy.images.open_image`.
+            plan: from `plan` for this shape; by default the plan for bands that are released.
             progress: as for `up(image)`.
         """
         check_image(image)
@@ -249,11 +248,12 @@ class Upscaler:
     def batch(self, images: Sequence[Image], progress: Progress | None = None) -> list[Image]:
         """Upscale images of one size, which may differ in dtype and channels.
 
-        They run at once as far as memory and the engine's profiles allow, which on a CPU is no
-        faster; those that need two networks take turns.
+        They run at once if memory and the engine's profiles allow it, which is not faster on a
+        CPU; images that need two networks run one by one.
 
         Raises:
-            InputError, BackendError: as for a single image, or the sizes differ.
+            InputError: as for a single image, or the sizes differ.
+            BackendError: as for a single image.
         """
         self._networks.check_usable()
         return running.batched(self, self._networks, list(images), progress)
@@ -261,7 +261,7 @@ class Upscaler:
     def submit(
         self, image: Image, *, size: Size | None = None, scale: float | None = None
     ) -> Future[Image]:
-        """Do `up(image)` in the background, for as many at once as the backend has use for."""
+        """Run `up(image)` in the background, with as many at once as the backend can use."""
         self._networks.check_usable(threads=True)
         return self._workers.submit(self, image, size=size, scale=scale)
 
@@ -272,7 +272,7 @@ class Upscaler:
 
         Args:
             luma: the plane.
-            plan: of `plan(luma.shape, held_as=np.float32)`, which is the default.
+            plan: by default `plan(luma.shape, held_as=np.float32)`.
             progress: as for `up(image)`.
 
         Raises:
@@ -287,7 +287,7 @@ class Upscaler:
         raise InputError("an upscaler cannot be pickled or copied", "load it in the worker")
 
     def close(self) -> None:
-        """Free the backend; the upscaler cannot be used afterwards. Closing twice is no error."""
+        """Free the backend; the upscaler cannot be used afterwards. Closing twice is allowed."""
         if not self._networks.closed:
             self._networks.stop()
             self._workers.shutdown()

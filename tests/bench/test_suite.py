@@ -69,7 +69,7 @@ def test_the_tail_of_the_latency(result):
 def test_a_row_that_may_be_as_fast_as_the_first_says_so(result):
     noisy = replace(result.rows[1], inference=(1.0, 4.0, 1.0, 4.0))
     text = format_table(replace(result, rows=(result.rows[0], noisy)))
-    assert "too wide to say which is faster" in text
+    assert "too wide to tell which is faster" in text
 
 
 def test_a_result_compared_with_itself_and_with_one_twice_as_fast(tmp_path, capsys, result):
@@ -93,20 +93,20 @@ def test_runs_with_other_options_are_not_compared(result):
         regressions(other, result)
     text = format_table(other)
     assert "; ensemble True; tile 16" in text
-    assert "the other columns are of one pass" in text
+    assert "the other columns are for one pass" in text
     assert "one pass" not in format_table(result)
 
 
 @pytest.mark.parametrize("option", ["--rounds=0", "--rounds=-1", "--seconds=nan", "--seconds=-1"])
 def test_measuring_nothing_or_for_ever_is_refused(capsys, option):
-    assert "is no " in misused(capsys, ["bench", "x2", "--size", "8x8", option])
+    assert "is not a " in misused(capsys, ["bench", "x2", "--size", "8x8", option])
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"schema": 1}'])
 def test_what_is_no_result_is_refused(tmp_path, capsys, text):
     (tmp_path / "x.json").write_text(text)
     assert main(["bench", str(tmp_path / "x.json")]) == 2
-    assert "name a JSON that this `hfdn bench` wrote" in capsys.readouterr().err
+    assert "name a JSON file from this version of `hfdn bench`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

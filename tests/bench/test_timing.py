@@ -42,7 +42,7 @@ def test_ratios_are_taken_round_by_round():
     assert half.ratio(base) == Interval(0.5, 0.5, 0.5)
     assert doubt("it", half.ratio(base)) is None
     open_ = Measurement((0.5, 20.0, 1.0, 8.0)).ratio(base)
-    assert "too wide to say which is faster" in doubt("it", open_)
+    assert "too wide to tell which is faster" in doubt("it", open_)
     assert doubt("itself", base.ratio(base)) is None
 
 

@@ -17,9 +17,9 @@ from tests.helpers.paths import SHARED
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("latency --size 0 0", "argument --size: '0' is no whole number above 0"),
+        ("latency --size 0 0", "argument --size: '0' is not a whole number above 0"),
         ("latency --scale 5", "argument --scale: invalid choice: 5"),
-        ("tiling --side -1", "argument --side: '-1' is no whole number above 0"),
+        ("tiling --side -1", "argument --side: '-1' is not a whole number above 0"),
     ],
 )
 def test_arguments_out_of_range(capsys, command, words):

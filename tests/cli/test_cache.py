@@ -57,6 +57,6 @@ def test_engines_are_listed_and_removed(cache, capsys, caplog):
         f"removed {path}" for path in by_path if "0" * 64 not in path
     )
     assert last == f"{cache}: 2 entries, {(engine['bytes'] + 5) / 2**20:.1f} MiB"
-    assert "is being built, and stays" in caplog.text
+    assert "is being built and is not removed" in caplog.text
     assert [entry.path.name for entry in cache_entries()] == ["0" * 64]
     assert (cache / "mine" / "file").exists()

@@ -19,7 +19,7 @@ def script(capsys, shell):
 
 
 def options():
-    """Each option of each command."""
+    """Yield each option of each command."""
     (found,) = (a for a in parser(COMMANDS)._actions if isinstance(a, argparse._SubParsersAction))
     for name, command in found.choices.items():
         for action in command._actions:
@@ -34,7 +34,7 @@ def test_every_option_of_every_command_is_in_it(capsys, shell):
     assert len({name for name, _ in found}) == len(COMMANDS)
     for name, option in found:
         assert name in text
-        # fish's have no dashes.
+        # In fish, options are listed without dashes.
         assert (option.lstrip("-") if shell == "fish" else option) in text, (name, option)
 
 

@@ -1,4 +1,4 @@
-"""Commands in a control group with little memory: they succeed or refuse, none is killed."""
+"""Commands in a control group with little memory succeed or refuse; none is killed."""
 
 import re
 import signal
@@ -26,7 +26,7 @@ def vga():
 
 
 def upscale(limit, image, folder, *options):
-    """Run `hfdn upscale` at scale 4 in so much memory."""
+    """Run `hfdn upscale` at scale 4 with a limit of memory."""
     write_image(folder / "in.png", image)
     with control_group("memory", limit) as group:
         command = [*HFDN, "upscale", str(folder / "in.png"), "-o", str(folder / "out.png")]

@@ -99,7 +99,7 @@ def test_doctor(capsys):
 
 
 def test_doctor_names_an_onnxruntime_that_cannot_be_imported(tmp_path):
-    """As 1.18 beside NumPy 2, which gives no reason."""
+    """Like onnxruntime 1.18 beside NumPy 2, which gives no reason."""
     (tmp_path / "onnxruntime.py").write_text("raise ImportError")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "hfdn_deploy", "doctor", "--json"]

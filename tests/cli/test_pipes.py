@@ -36,7 +36,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def expected(source, bundle, tmp_path):
-    """What a run from file to file makes of the image."""
+    """Return the output of a run from file to file."""
     out = tmp_path / "expected.png"
     assert main(["upscale", str(source), "-o", str(out), "--model", str(bundle)]) == 0
     return out.read_bytes()
@@ -64,21 +64,21 @@ def test_an_image_goes_through(source, expected, bundle, stdin, capfdbinary, tmp
     other = source.rename(source.with_suffix(".odd"))
     assert main([*command, str(other), "-o", "-"]) == 0
     assert capfdbinary.readouterr().out == expected
-    assert "a.odd: .odd cannot be written; stdout gets .png" in caplog.text
+    assert "a.odd: .odd cannot be written; the format on stdout is .png" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-", "-o", "out/"], "out/ is a folder, and stdin has no name; name a file"),
+        (["-", "-o", "out/"], "out/ is a folder, and stdin has no file name to keep; name a file"),
         (["-", "-o", "out.xyz"], "no image format '.xyz'"),
         (["-", "-o", "a.png"], "a.png already exists"),
         (["-", "-o", "b.png", "--format", "jpg"], "b.png is not of format .jpg"),
         (["-", "a.png", "-o", "-"], "- (stdin) is one image; give no other inputs"),
-        (["a.png", "b.jpg", "-o", "-"], "stdout takes one image, and there are 2"),
-        (["v.mp4", "-o", "-"], "v.mp4 is a video, which is not written to stdout"),
+        (["a.png", "b.jpg", "-o", "-"], "stdout takes one image, not 2"),
+        (["v.mp4", "-o", "-"], "v.mp4 is a video, and stdout takes only an image"),
         (["c.png", "-o", "-"], "c.png cannot be read: No such file"),
-        (["n.txt", "-o", "-"], "n.txt is neither an image nor a video"),
+        (["n.txt", "-o", "-"], "n.txt is not an image or video"),
         (["-", "-o", "-", "--json"], "--json and the image would both go to stdout"),
         (["-", "-o", "-", "--resume"], "--resume is for files in folders"),
         (["-", "-o", "-", "--suffix", "_x"], "--suffix is for files in folders"),
@@ -107,7 +107,7 @@ def test_stdin_without_end_is_refused(stdin, capfd, monkeypatch):
     monkeypatch.setattr("hfdn_deploy.cli.upscale_pipes.free_memory", lambda: 2**23)
     stdin(encode_image(PIXELS, ROOT / "a.png") + bytes(2**22))
     assert main(["upscale", "-", "-o", "-"]) == 2
-    assert "stdin has more than 2 MiB, which memory does not hold" in capfd.readouterr().err
+    assert "stdin has more than 2 MiB, too much for the free memory" in capfd.readouterr().err
 
 
 def run(arguments, **options):
@@ -127,7 +127,7 @@ def test_a_terminal_gets_no_bytes(source):
     terminal, end = pty.openpty()
     try:
         for arguments, words in (
-            ([str(source), "-o", "-"], "the image would go to a terminal; redirect stdout"),
+            ([str(source), "-o", "-"], "stdout is a terminal; redirect it"),
             (["-", "-o", "x.png"], "stdin is a terminal; pipe an image in"),
         ):
             ran = run(arguments, stdin=end, stdout=end)

@@ -102,7 +102,7 @@ def test_a_manifest_that_is_too_large_is_not_read(tmp_path, capsys):
 
 @pytest.fixture
 def set_up(capsys):
-    """Set up logging as a program does, without pytest's own handlers; returns what reads it."""
+    """Set up logging as a program does, without pytest's handlers; return a function to read it."""
     root, own = logging.getLogger(), logging.getLogger("hfdn_deploy")
     levels = root.level, own.level
 

@@ -79,7 +79,7 @@ def test_interruption_while_modules_are_imported(tmp_path, command, number):
 
 
 def check_interrupted(*arguments, modules):
-    """Run Python, with modules that stand before others, which an interruption ends."""
+    """Run Python with these modules first on its path, and expect an interruption."""
     process = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -113,7 +113,7 @@ def test_interruption_that_an_import_turns_into_another_error(tmp_path):
 
 @pytest.mark.parametrize(("owner", "name"), [(backends, "onnxruntime"), (engines, "tensorrt")])
 def test_interruption_while_an_engine_is_imported(monkeypatch, owner, name):
-    """An extension module makes an ImportError of it, which would look like a broken engine."""
+    """An extension module turns it into an ImportError, which looks like a broken package."""
 
     class Fragile(types.ModuleType):
         def __getattr__(self, name):
@@ -145,7 +145,7 @@ def test_a_closed_stream_holds_no_image(closed, words):
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_standard_streams(tmp_path, photo, closed):
-    """What is opened next would take their place, and what is printed would go there."""
+    """The next open file would take their place, and receive what is printed."""
     write_image(tmp_path / "a.png", photo)
     command = f"{sys.executable} -m hfdn_deploy upscale a.png -o b.png --scale 2 --json {closed}"
     run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)

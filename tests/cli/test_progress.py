@@ -21,14 +21,14 @@ class Terminal(io.StringIO):
         return True
 
     def lines(self):
-        """What was drawn, one after the other, without bars and the movements between them."""
+        """The texts that were drawn, in order, without bars and cursor movements."""
         drawn = re.split(r"\r|\n|\x1b\[A", self.getvalue())
         return [re.sub(r"\|.*\|", "|", line).strip() for line in drawn if line.strip()]
 
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Let stderr be a terminal from the call on, and return what shows it."""
+    """Make stderr a terminal from the call on, and return its screen."""
     monkeypatch.setenv("TQDM_MININTERVAL", "0")
 
     def begin():

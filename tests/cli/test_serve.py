@@ -1,4 +1,4 @@
-"""`hfdn serve` as a process."""
+"""The command `hfdn serve` as a process."""
 
 import json
 import re

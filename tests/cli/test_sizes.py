@@ -11,7 +11,7 @@ from hfdn_deploy.files import upscale_bytes
 from hfdn_deploy.images import decode_header, read_image, write_image
 from tests.helpers.commands import misused, refused
 
-# Opened in less time than others.
+# This backend opens fastest.
 FAST = ("--backend", "onnxruntime", "--precision", "int8")
 
 
@@ -31,7 +31,7 @@ def small(tmp_path, photo):
         ("--size 41X25", (41, 25), "20×12 → 41×25: ×3 network, then resized from 60×36"),
         ("--width 40", (40, 24), "20×12 → 40×24: ×2 network"),
         ("--height 6", (10, 6), "20×12 → 10×6: only resized"),
-        ("--width 20", (20, 12), "20×12 → 20×12: of this size already"),
+        ("--width 20", (20, 12), "20×12 → 20×12: has this size already"),
         (
             "--model x2 --width 50", (50, 30),
             "20×12 → 50×30: ×2 network, then ×2 network, then resized from 80×48",
@@ -51,7 +51,7 @@ def test_what_results_measure(small, tmp_path, caplog, capsys, options, size, to
 
 
 def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
-    """Each image by the networks that it needs; with batches, those of one size together."""
+    """Each image runs on the networks that it needs; in batches, images of one size together."""
     for name, crop in {"b": photo[:12, :20], "c": photo[:15, :10], "d": photo}.items():
         write_image(small.with_name(f"{name}.png"), crop)
     command = ["upscale", str(small.parent), "-o", str(tmp_path / "out"), "--width", "40"]
@@ -69,9 +69,9 @@ def test_a_folder_of_many_sizes(small, tmp_path, photo, capsys):
     ("options", "words"),
     [
         ("--scale 1", "a scale of 1 does not upscale; give one above 1."),
-        ("--scale 17", "two networks after one another reach ×16 at most, not ×17; ask for less."),
-        ("--width 400", "a.png: two networks after one another reach ×16 at most, not ×20;"),
-        ("--model x2 --width 100", "reach ×4 at most, not ×5; ask for less."),
+        ("--scale 17", "two networks in a row reach at most ×16, not ×17; choose a smaller size."),
+        ("--width 400", "a.png: two networks in a row reach at most ×16, not ×20;"),
+        ("--model x2 --width 100", "reach at most ×4, not ×5; choose a smaller size."),
     ],
 )
 def test_what_networks_do_not_reach(small, tmp_path, capsys, options, words):
@@ -83,9 +83,9 @@ def test_what_networks_do_not_reach(small, tmp_path, capsys, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--size 1920", "'1920' is no size such as 1920x1080"),
-        ("--size 0x9", "'0x9' is no size such as 1920x1080"),
-        ("--width 0", "'0' is no whole number above 0"),
+        ("--size 1920", "'1920' is not a size such as 1920x1080"),
+        ("--size 0x9", "'0x9' is not a size such as 1920x1080"),
+        ("--width 0", "'0' is not a whole number above 0"),
         ("--scale x", "'x' is not a number above 0"),
         ("--scale 2 --width 9", "argument --width: not allowed with argument --scale"),
         ("--width 9 --height 9", "argument --height: not allowed with argument --width"),
@@ -96,7 +96,7 @@ def test_what_is_no_size(capsys, options, words):
 
 
 def test_bytes_come_to_a_size(small):
-    """As the workers of a cluster upscale them."""
+    """The workers of a cluster upscale images this way."""
     with Upscaler.load(None, "onnxruntime", "int8", size=(None, 24)) as up:
         data, _ = upscale_bytes(up, small.read_bytes(), "a.png", "b.png")
     assert decode_header(data, "b.png").height == 24

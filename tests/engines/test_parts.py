@@ -159,7 +159,7 @@ def test_a_network_that_does_not_pool_has_no_parts():
 
 def test_an_engine_alone_runs_no_tiles(trt, capsys):
     engine = build("whole")
-    with pytest.raises(BackendError, match=r"tiles need parts of it; name its bundle, x2, or"):
+    with pytest.raises(BackendError, match=r"but tiles need parts of it; use its bundle, x2, or"):
         Upscaler.load(engine, tile=64)
     arguments = ["upscale", "x.png", "-o", "y.png", "--model", str(engine), "--tile", "64"]
     assert main(arguments) == 4

@@ -71,7 +71,7 @@ def test_an_animation_becomes_a_video(tmp_path, animation, bundle, caplog):
 
 def test_a_still_gif_becomes_no_video(tmp_path, photo):
     write_image(tmp_path / "a.gif", photo)
-    with pytest.raises(InputError, match=r"a\.gif is no video, so .*a\.mp4 cannot be made of it"):
+    with pytest.raises(InputError, match=r"a\.gif is not a video, so .*a\.mp4 must be an image"):
         plan_jobs([str(tmp_path / "a.gif")], str(tmp_path / "a.mp4"))
 
 

@@ -1,4 +1,4 @@
-"""Images of one size are upscaled beside one another, and written as one after the other."""
+"""Images of one size are upscaled in threads, and written one after the other."""
 
 import signal
 from itertools import islice
@@ -22,7 +22,7 @@ def up():
 
 @pytest.fixture
 def jobs(tmp_path, photo):
-    """Images of several formats and one size, one of them damaged."""
+    """Images of several formats and one size; one is damaged."""
     for number, name in enumerate(NAMES):
         write_image(tmp_path / name, photo[number : 9 + number, :12])
     (tmp_path / NAMES[5]).write_bytes((tmp_path / NAMES[5]).read_bytes()[:300])

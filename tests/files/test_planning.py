@@ -1,4 +1,4 @@
-"""What the names on a command line stand for: none vanishes without a word."""
+"""The files that names on a command line refer to: every name is accounted for."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_a_pipe_is_not_called_unknown(tmp_path):
 
 @contextmanager
 def as_somebody_without_rights():
-    """Root may read everything."""
+    """Run the block as a user other than root, which may read every file."""
     if os.geteuid() != 0:
         yield
         return
@@ -55,7 +55,7 @@ def as_somebody_without_rights():
 
 @pytest.fixture
 def locked():
-    """A folder, in one that everybody may enter, that nobody else than root may."""
+    """A folder that only root may enter, in a folder that everyone may enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         place = Path(folder) / "locked"
@@ -67,14 +67,14 @@ def locked():
 
 @pytest.fixture
 def inputs(tmp_path):
-    """Inputs that give no image, each with the words that say so, around one that does."""
+    """Inputs without an image, each with words of its error, around an input with an image."""
     image(tmp_path / "good.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").touch()
     return {
         tmp_path / "*.xyz": "no file matches it; name files or folders",
         tmp_path / "empty": "no image in",
-        tmp_path / "notes.txt": "notes.txt is neither an image nor a video that is known; leave it",
+        tmp_path / "notes.txt": "notes.txt is not an image or video of a known format; leave it",
         tmp_path / "missing.png": "missing.png cannot be read: No such file",
         tmp_path / "good.png": None,
     }
@@ -164,12 +164,12 @@ def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
     head, _, counts = left.partition(": left out: ")
     assert head == str(tmp_path)
     assert set(counts.split(", ")) == {
-        "6 .txt", "2 videos (to be named)", "1 folder (-r takes what is inside)", "1 linked folder",
+        "6 .txt", "2 videos (name them)", "1 folder (-r includes them)", "1 linked folder",
         "1 broken link", "1 special file", "1 .nef", "1 without a suffix",
     }  # fmt: skip
     assert others == [
-        f"{tmp_path}/d.jpg_large becomes d.png, for .jpg_large cannot be written",
-        f"{tmp_path}/without becomes without.png, for it has no suffix",
+        f"{tmp_path}/d.jpg_large becomes d.png because .jpg_large cannot be written",
+        f"{tmp_path}/without becomes without.png because it has no suffix",
     ]
 
 

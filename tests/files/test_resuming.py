@@ -1,4 +1,4 @@
-"""What `--resume` takes for done: what the same model and options made of the same input."""
+"""Outputs that `--resume` skips: made from the same input by the same model and options."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def image(path):
 
 @pytest.fixture
 def job(tmp_path):
-    """An input, and an output that is no older."""
+    """An input, and an output that is not older."""
     return Job(image(tmp_path / "a.png"), image(tmp_path / "out" / "a.jpg"))
 
 
@@ -136,7 +136,7 @@ def test_a_record_that_somebody_replaced_is_left_alone(job, tmp_path, caplog, ki
     record_output(job.source, job.target, {})
     (warning,) = caplog.messages
     folder = job.target.parent
-    told = f"{folder}: --resume will not know its outputs, as {RECORD} cannot be written"
+    told = f"{folder}: --resume will not know these outputs because {RECORD} cannot be written"
     assert warning.startswith(told)
     assert read_record(record.parent) == {}
     assert (tmp_path / "precious").read_text() == "kept"
@@ -166,7 +166,7 @@ def test_force_and_resume_redo_what_is_not_done(tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
     assert main([*command, *SCALE, "--resume", "--force"]) == 0
     assert "1 of 3 are done already" in caplog.text
-    assert "--force --resume: what is done is kept, outputs that are not" in caplog.text
+    assert "--force --resume: keep outputs that are done, overwrite the others" in caplog.text
     assert (out / "a.png").stat().st_mtime_ns == before
     assert [read_header(path).height for path in sorted(out.glob("*.png"))] == [8, 8, 8]
 

@@ -45,7 +45,7 @@ def test_no_input_is_overwritten_not_even_anothers(folders):
 
 
 def test_no_output_is_a_folder(folders):
-    """`--resume` would take it for done."""
+    """`--resume` would skip it."""
     (folders / "out" / "x.png").mkdir(parents=True)
     with pytest.raises(InputError, match=r"x\.png is a folder; move it away"):
         plan_jobs([str(folders / "a")], str(folders / "out"))
@@ -56,7 +56,7 @@ def test_videos_are_named_one_by_one(folders, caplog):
         (folders / "a" / name).touch()
     jobs, _ = plan_jobs([str(folders / "a")], str(folders / "out"))
     assert [job.source.name for job in jobs] == ["x.png", "y.jpg"]
-    assert "a: left out: 2 videos (to be named)" in caplog.text
+    assert "a: left out: 2 videos (name them)" in caplog.text
     jobs, _ = plan_jobs([str(folders / "a" / "*.mp4")], str(folders / "out"))
     assert [job.target for job in jobs] == [folders / "out" / "v.mp4"]
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundl
 
 
 def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path, photo):
-    """Two runs into one folder: what the other one wrote stays, to the byte."""
+    """Two runs into one folder: the outputs of the other run stay, byte for byte."""
     others = b"of another run"
     for name in ("a.png", "b.jpg", "c.tif", "d.png"):
         write_image(tmp_path / "in" / name, photo[:9, :9])
@@ -147,7 +147,7 @@ def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path, photo):
 
         def run_beside_another(lr):
             out.mkdir(exist_ok=True)
-            for name in ("a.png", "b.jpg", "c.tif"):  # while the first is computed
+            for name in ("a.png", "b.jpg", "c.tif"):  # while the first image is computed
                 (out / name).write_bytes(others)
             return run(lr)
 

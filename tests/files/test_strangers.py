@@ -1,4 +1,4 @@
-"""Files of other kinds among images, and what outputs in a folder are called."""
+"""Files of other kinds among images, and the names of outputs in a folder."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ PIXELS = np.full((4, 6, 3), 90, np.uint8)
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of two images, with what other programs put beside them."""
+    """A folder of two images, with files that other programs put beside them."""
     folder = tmp_path / "photos"
     write_image(folder / "a.png", PIXELS)
     write_image(folder / "b.jpg", PIXELS)
@@ -44,8 +44,8 @@ def test_strangers_are_reported_and_the_images_done(photos, bundle, capsys, quot
     }
     assert set(failures) == {"Thumbs.db", "notes.txt", "old.mpg"}
     for name, why in (
-        ("Thumbs.db", "is neither an image nor a video that is known"),
-        ("notes.txt", "is neither an image nor a video that is known"),
+        ("Thumbs.db", "is not an image or video of a known format"),
+        ("notes.txt", "is not an image or video of a known format"),
         ("old.mpg", "cannot be decoded" if find_spec("av") else "needs PyAV"),
     ):
         assert f"{photos / name} {why}" in failures[name]
@@ -72,7 +72,7 @@ def test_a_folder_is_done_without_them(photos, bundle, capsys):
 
 
 def test_the_content_decides(tmp_path, bundle, caplog, capsys):
-    """A JPEG is one whatever it is called; its output is in a format that its name can have."""
+    """A JPEG is recognized under any name; the output has a format that fits its suffix."""
     Image.fromarray(PIXELS).save(tmp_path / "t.jpg")
     data = (tmp_path / "t.jpg").read_bytes()
     names = ["photo.png", "c.jpg_large", "e.jpe", "f.jfif", "without", "v1.5", "g.txt"]
@@ -87,7 +87,7 @@ def test_the_content_decides(tmp_path, bundle, caplog, capsys):
         "without.jpg": "JPEG", "v1.5.jpg": "JPEG", "g.jpg": "JPEG",
     }  # fmt: skip
     assert (
-        f"{tmp_path}/in/c.jpg_large becomes c.jpg, for .jpg_large cannot be written\n"
+        f"{tmp_path}/in/c.jpg_large becomes c.jpg because .jpg_large cannot be written\n"
         in caplog.text
     )
     assert main(["upscale", *inputs[1:2], "-o", str(tmp_path / "x.png"), "--scale", "2"]) == 0
@@ -102,10 +102,10 @@ def test_one_output_for_two_inputs_that_change_their_suffix(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".nef", ".DNG"])
 def test_a_cameras_raw_file_is_no_tiff(tmp_path, suffix):
-    """What a reader of TIFFs finds in it is its thumbnail."""
+    """A TIFF reader would find only its thumbnail."""
     write_image(tmp_path / "a.tif", PIXELS)
     raw = (tmp_path / "a.tif").rename(tmp_path / f"a{suffix}")
-    with pytest.raises(InputError, match="is a camera's raw file; develop it first"):
+    with pytest.raises(InputError, match="is a camera's raw file; convert it first"):
         plan_jobs([str(raw)], "out.tif")
     with pytest.raises(InputError, match="no image in"):
         plan_jobs([str(tmp_path)], "out")
@@ -131,7 +131,7 @@ def test_recursion_keeps_the_tree(tree, bundle, caplog):
     folders = ["in/out/.hfdn.jsonl", "in/out/x/.hfdn.jsonl", "in/out/x/y/.hfdn.jsonl"]
     assert written == sorted([*folders, *(f"in/out/{name}" for name in names)])
     assert "in: left out: 1 linked folder" in caplog.text
-    # What was written is not taken for an input.
+    # Outputs are not taken for inputs.
     assert main([*command, "--resume"]) == 0
     assert "3 of 3 are done already" in caplog.text
 
@@ -177,9 +177,9 @@ def test_outputs_beside_their_inputs_are_not_upscaled_again(photos, bundle, capl
     caplog.set_level(logging.INFO)
     command = ["upscale", str(photos), "-o", str(photos), "--model", str(bundle), "--suffix", "_x4"]
     assert main(command) == 0
-    write_image(photos / "c_x4.png", PIXELS)  # of somebody else's
+    write_image(photos / "c_x4.png", PIXELS)  # from another program
     assert main([*command, "--resume"]) == 0
-    assert f"{photos}: 2 outputs of earlier runs are not upscaled again" in caplog.text
+    assert f"{photos}: left out 2 outputs of earlier runs" in caplog.text
     assert "2 of 3 are done already" in caplog.text
     assert [name for name in names_in(photos) if "x4" in name] == [
         "a_x4.png", "b_x4.jpg", "c_x4.png", "c_x4_x4.png",
@@ -188,11 +188,11 @@ def test_outputs_beside_their_inputs_are_not_upscaled_again(photos, bundle, capl
 
 def test_options_that_do_not_fit_are_refused(photos, capsys):
     one = str(photos / "a.png")
-    with pytest.raises(InputError, match=r"x\.png is not of format \.jpg; name one of the two"):
+    with pytest.raises(InputError, match=r"x\.png is not of format \.jpg; give only one of them"):
         plan_jobs([one], "x.png", Naming(format=".jpg"))
     assert planned([one], "x.jpeg", format=".jpg") == {one: "x.jpeg"}
     with pytest.raises(InputError, match=r"--suffix is for outputs in a folder, and x\.png"):
         plan_jobs([one], "x.png", Naming(suffix="_x4"))
     command = ["upscale", one, "-o", "out"]
-    assert "'xyz' is none of png, apng, jpg, " in misused(capsys, [*command, "--format", "xyz"])
-    assert "'../a' leads to another folder" in misused(capsys, [*command, "--suffix", "../a"])
+    assert "'xyz' is not one of png, apng, jpg, " in misused(capsys, [*command, "--format", "xyz"])
+    assert "'../a' has a path separator" in misused(capsys, [*command, "--suffix", "../a"])

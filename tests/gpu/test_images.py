@@ -143,7 +143,9 @@ def test_an_image_with_gaps_is_refused(up, image):
     ids=["grey", "floats", "alpha", "resized"],
 )
 def test_what_does_not_go_from_pixels_to_pixels_must_come_from_the_host(up, image, change, options):
-    with pytest.raises(InputError, match=r"of what is on a device, .*; give uint8 RGB \(H, W, 3\)"):
+    with pytest.raises(
+        InputError, match=r"on a device to this size .*; give uint8 RGB \(H, W, 3\)"
+    ):
         up(OnDevice(change(image)), **options)
 
 
@@ -151,6 +153,6 @@ def test_a_backend_on_the_cpu_takes_nothing_from_a_device(image, gpu):
     given = OnDevice(image)
     with (
         Upscaler.load(2, "onnxruntime") as up,
-        pytest.raises(InputError, match="onnxruntime takes nothing from a device; copy it"),
+        pytest.raises(InputError, match="onnxruntime cannot read an image on a device; copy it"),
     ):
         up(given)

@@ -20,7 +20,7 @@ def test_auto_takes_the_fastest_tiles_that_fit(photo):
     job = Footprint(2000, 3000, parts, channels=3)
     whole = job.need(WHOLE)
     assert job.fastest(whole) == WHOLE
-    # Beyond this side tiles are no faster.
+    # Larger tiles are not faster.
     ways = [job.fastest(whole // 2)]
     assert ways == [Plan(256, keeps=True)]
     for part in (20, 40, 80, 160):
@@ -64,7 +64,7 @@ def test_features_are_kept_where_that_is_less_work():
     parts = opened(("onnxruntime", "fp32"), 2).tiling
     job = Footprint(1000, 1500, parts, channels=3)
     features = job.need(Plan(16, keeps=True)) - job.need(Plan(16, keeps=False))
-    # 192 channels in four bytes of every pixel, and of the few around each tile.
+    # 192 channels of four bytes for every pixel, and for the few pixels around each tile.
     assert features > 1000 * 1500 * 768
     work = {}
     for budget in np.linspace(features / 8, job.need(WHOLE), 60).astype(int):
@@ -75,7 +75,7 @@ def test_features_are_kept_where_that_is_less_work():
         halo = 2 * parts.halo
         work[int(budget)] = (1 + halo / way.side) ** 2 * (1 if way.keeps else 1.25)
         if way.keeps:
-            # Tiles so small that their halo costs more than the second time are not worth it.
+            # With very small tiles, the halo costs more than computing features twice.
             assert way.side >= 100
     assert {True, False} == {job.fastest(budget).keeps for budget in work}
     # More memory never makes it slower.
@@ -103,7 +103,7 @@ def test_memory_decides_whether_features_are_kept():
 
 
 def test_what_is_longer_than_a_backend_takes_goes_in_tiles():
-    """As with an engine, whose profile ends somewhere and whose memory nobody measured."""
+    """As with an engine, whose profile has a limit and whose memory use was not measured."""
     backend = OnnxRuntimeBackend.open(pretrained(2), "fp32")
     luma = (photographs()["camera"][:101, :130] / np.float32(255)).astype(np.float32)
     with Upscaler(backend, "", tile=None) as up:
@@ -139,7 +139,7 @@ def test_what_cannot_be_asked_for():
             pass
 
     assert Upscaler(Whole(), "")(np.full((3, 5), 9, np.uint8)).shape == (12, 20)
-    with pytest.raises(BackendError, match="whole runs no tiles"):
+    with pytest.raises(BackendError, match="whole has no tiles"):
         Upscaler(Whole(), "", tile=64)
     with pytest.raises(BackendError, match="memory use of whole has not been measured"):
         Upscaler(Whole(), "", max_memory=2**30)
@@ -164,7 +164,7 @@ def test_what_cannot_be_asked_for():
         (3, "onnxruntime", "int8", (300, 310), Plan(100, keeps=False)),
         (4, "openvino", "int8", (150, 200), WHOLE),
         (2, "openvino", "fp32", (150, 200), WHOLE),
-        # Smaller tensors would share a heap, whose gaps are a matter of luck.
+        # Smaller tensors would share a heap, whose gaps vary.
         pytest.param(
             *(ROOT / "checkpoints" / "hfdn_x2.safetensors", "torch", "fp32", (360, 640), WHOLE),
             marks=pytest.mark.slow,
@@ -184,5 +184,5 @@ def test_small_tiles_are_warned_of(caplog):
     Upscaler.load(2, "onnxruntime", tile=1).close()
     assert caplog.messages == [
         "tiles of 1 with a halo of 20 compute about 1681 times the pixels of an image; "
-        "tiles of 16 or more compute at most 12 times as many."
+        "use tiles of 16 or more, which compute at most 12 times as many."
     ]

@@ -20,7 +20,7 @@ from tests.helpers.networks import make_network
 
 # A longer run: HFDN_TILING_EXAMPLES=500 HFDN_TILING_PIXELS=300000.
 EXAMPLES = int(os.environ.get("HFDN_TILING_EXAMPLES", 24))
-# How many pixels with their halos one example may upscale; small tiles have many.
+# The limit of pixels in one example, with halos, which are large for small tiles.
 PIXELS = int(os.environ.get("HFDN_TILING_PIXELS", 5_000))
 LEVEL = 1 / 255
 KINDS = [("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("onnxruntime", "int8")]
@@ -35,7 +35,7 @@ def in_tiles(parts, luma, side, halo, split=None):
 
 
 def work(height, width, side, halo=20):
-    """Pixels in all tiles, with their halos."""
+    """Return the pixels in all tiles, with their halos."""
     tiles = tiling.cut(height, width, side, halo)
     return len(tiles) * np.prod(tiling.window(height, width, side, halo, halo))
 
@@ -54,7 +54,7 @@ def test_every_pixel_is_kept_once_with_its_surroundings(height, width, side, hal
             assert min(kept.stop + halo, length) <= read.stop <= length
     assert (count == 1).all()
     assert sum(tile.pixels for tile in tiles) == height * width
-    # One shape for all: what is compiled or captured for it is used again.
+    # One shape for all tiles, so that what is compiled or captured is used again.
     (shape,) = {tuple(part.stop - part.start for part in tile.read) for tile in tiles}
     assert shape == tiling.window(height, width, max(side, height // 20, width // 20), halo, halo)
     assert all(length <= max(side, height // 20, width // 20) + 2 * halo for length in shape)
@@ -70,7 +70,7 @@ def test_a_little_more_than_a_tile_is_not_twice_the_work():
 def pictures(draw):
     """A luma plane of noise or of a photograph, and a side of tiles."""
     height, width = draw(st.integers(1, 200)), draw(st.integers(1, 200))
-    # The largest of the sides that are too much work for any example.
+    # If no side is within the limit, the image becomes narrower.
     sides = [side for side in range(1, 201) if work(height, width, side) <= PIXELS]
     if not sides:
         width = PIXELS // 200
@@ -142,7 +142,7 @@ def test_statistics_and_halo_are_needed():
     whole = tiling.upscale_whole(backend, luma[None])[0]
 
     class Forgetful:
-        """Gives each tile the mean over that tile."""
+        """A tiling that gives each tile its own mean."""
 
         scale, pools = parts.scale, parts.pools
         pooled_sums = staticmethod(parts.pooled_sums)
@@ -155,7 +155,7 @@ def test_statistics_and_halo_are_needed():
         return np.abs(in_tiles(network, luma, 32, halo, split) - whole).max()
 
     class Blinkered:
-        """Keeps less around a tile than its heads read."""
+        """A split whose halo is smaller than its heads need."""
 
         halo = parts.split.halo - 1
         trunk, heads = staticmethod(parts.split.trunk), staticmethod(parts.split.heads)
@@ -189,7 +189,7 @@ def test_ensemble_and_colour_in_tiles(photo, ensemble):
     reports = []
     with Upscaler.load(2, ensemble=ensemble, tile=7) as up:
         tiled = up(photo, lambda *report: reports.append(report))
-    # A rounding to 8 bits may fall to the other side.
+    # Rounding to 8 bits may differ by one level.
     assert np.abs(whole.astype(int) - tiled).max() <= 1
     assert (whole != tiled).mean() < 1e-3
     total = 45 * 60 * 2 * (8 if ensemble else 1)

@@ -1,4 +1,4 @@
-"""Backends that take RGB images as they are, and what goes to them as luma all the same."""
+"""Backends that take RGB images directly, and images that they still take as luma."""
 
 import numpy as np
 import pytest

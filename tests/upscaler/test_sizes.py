@@ -1,4 +1,4 @@
-"""Target sizes: which networks run, and what comes out."""
+"""Target sizes: the networks that run, and their results."""
 
 import numpy as np
 import pytest
@@ -41,9 +41,9 @@ def test_the_next_larger_networks(factor, scales):
 
 def test_a_network_alone_runs_twice_at_most():
     assert [networks_for(factor, (3,)) for factor in (2, 3, 3.1, 9)] == [(3,), (3,), (3, 3), (3, 3)]
-    with pytest.raises(InputError, match=r"reach ×9 at most, not ×9\.1; ask for less"):
+    with pytest.raises(InputError, match=r"reach at most ×9, not ×9\.1; choose a smaller"):
         networks_for(9.1, (3,))
-    with pytest.raises(InputError, match="reach ×16 at most, not ×17"):
+    with pytest.raises(InputError, match="reach at most ×16, not ×17"):
         Upscaler.load(17)
 
 
@@ -98,7 +98,7 @@ def test_two_networks_hand_on_floats(four, photo):
     plan = four.plan(luma.shape, np.float32, target=TargetSize(scale=16))
     np.testing.assert_array_equal(four.upscale_luma(luma, plan), expected)
     np.testing.assert_allclose(four(luma, scale=16), expected.clip(0, 1), atol=1e-6)
-    # With 8 bits in between it would be another.
+    # With 8 bits in between, the result would differ.
     rounded = four.upscale_luma((first * 255).round().astype(np.float32) / 255)
     assert np.abs(rounded - expected).max() > 1e-3
 
@@ -117,7 +117,7 @@ def test_every_kind_keeps_its_kind_and_is_rounded_once(four, photo, dtype, chann
 
 @pytest.mark.parametrize(("scale", "tile"), [(1.7, 16), (3.5, 16), (4.5, 50)])
 def test_tiles_make_what_the_whole_makes(bundle, photo, scale, tile, monkeypatch):
-    # Bands of a few rows, so that the resize has edges of bands to get across.
+    # Bands of a few rows, so that the resize crosses the edges of bands.
     monkeypatch.setattr("hfdn_deploy.images.colour.BAND_PIXELS", 5000)
     image = np.dstack([photo, np.maximum(photo[..., 1], 30)])[:, :70]
     image = image if scale < 4 else image[:26, :8]
@@ -204,7 +204,7 @@ def test_a_batch_comes_to_its_size(four, photo, monkeypatch):
 
 
 def test_memory_is_counted_for_all_steps(four):
-    """A resize needs more than the network alone; between two networks luma is held."""
+    """A resize needs more than the network alone; between two networks, luma is in memory."""
     whole = Footprint(60, 80, four.backend.tiling, channels=3).need(WHOLE)
     up = Upscaler(four.backend, "", max_memory=whole)
     assert up.plan((60, 80, 3)).tiles == (WHOLE,)
@@ -219,7 +219,7 @@ def test_memory_is_counted_for_all_steps(four):
 
 
 def test_the_larger_network_loses_nothing_to_the_nearest(photo):
-    """×3 by way of ×4 is as close to the original as ×3 itself; by half a decibel at most."""
+    """×3 by way of ×4 is as close to the original as ×3 itself, within half a decibel."""
     small = imresize(photo / 255, 1 / 3).clip(0, 1).astype(np.float32)
     errors = {}
     for scale in (3, 4):
@@ -230,7 +230,7 @@ def test_the_larger_network_loses_nothing_to_the_nearest(photo):
 
 
 def test_what_is_submitted_ends_when_all_is_closed(four, photo):
-    """As for a single network, images that wait are refused instead of waited for."""
+    """As with a single network, waiting images are refused."""
     futures = [four.submit(photo, scale=16) for _ in range(4)]
     four.close()
     errors = [future.exception() for future in futures]

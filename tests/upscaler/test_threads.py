@@ -1,4 +1,4 @@
-"""Several images at once: how many, and in which order their results come."""
+"""Several images at once: their number, and the order of their results."""
 
 from threading import Event, active_count
 
@@ -47,7 +47,7 @@ def test_mapped_ends_its_threads_after_an_error(error):
 
 @pytest.fixture
 def up(monkeypatch):
-    """Its backend has four streams, and a few images are worth preparing for."""
+    """An upscaler whose backend has four streams, and prepares for a few images."""
     monkeypatch.setattr("hfdn_deploy.upscaler.planning.WORTH_PREPARING", 100)
     with Upscaler.load(2, "openvino") as up:
         up.backend.streams, up.backend.prepared = 4, []

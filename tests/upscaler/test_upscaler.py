@@ -230,7 +230,7 @@ def test_outputs_are_checked():
 
 @pytest.mark.parametrize("tile", [None, 64, "auto"])
 def test_an_image_too_large_for_memory_is_refused_before_it_runs(bundle, tile):
-    # Its result alone would be half as large again as all the memory.
+    # The result alone would be 1.5 times as large as the memory.
     side = int((psutil.virtual_memory().total / 2 / 16) ** 0.5)
     with Upscaler.load(bundle, tile=tile) as up:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -254,7 +254,7 @@ def test_quality_is_for_pictures(tmp_path, caplog):
     write_image(tmp_path / "in.png", np.zeros((4, 4, 3), np.uint8))
     arguments = ["upscale", str(tmp_path / "in.*"), "-o", str(tmp_path / "out"), "--scale", "2"]
     assert main([*arguments, "--quality", "80"]) == 0
-    assert "--quality is for images, and ignored for videos" in caplog.text
+    assert "--quality is ignored for videos" in caplog.text
     assert names_in(tmp_path / "out") == ["in.mkv", "in.png"]
 
 
@@ -264,7 +264,7 @@ def test_codec_and_crf_are_for_videos(tmp_path, caplog, bundle, name):
     frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:])
     arguments = ["upscale", str(tmp_path / "in.gif"), "-o", str(tmp_path / name)]
     assert main([*arguments, "--model", str(bundle), "--codec", "h264", "--crf", "30"]) == 0
-    ignored = "--codec and --crf: for videos, and ignored for images"
+    ignored = "--codec and --crf: only for videos, and ignored for images"
     assert (ignored in caplog.messages) is (name == "out.png")
 
 
