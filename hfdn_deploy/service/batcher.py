@@ -69,7 +69,7 @@ class Job(Generic[K]):
         self.future.cancel()
 
     def fits(self, other: "Job[K]") -> bool:
-        """Whether both can run in one batch."""
+        """Return whether both jobs can run in one batch."""
         kind = (self.model, self.image.shape, self.image.dtype)
         return kind == (other.model, other.image.shape, other.image.dtype)
 

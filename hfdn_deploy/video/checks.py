@@ -27,7 +27,7 @@ def nearest(format: av.VideoFormat) -> str:
 
 
 def has_alpha(format: av.VideoFormat) -> bool:
-    """Whether a pixel format has alpha; palette formats, rarely transparent, do not count."""
+    """Return whether a pixel format has alpha, palettes not counted: they rarely have it."""
     return any(component.is_alpha for component in format.components)
 
 

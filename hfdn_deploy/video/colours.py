@@ -35,7 +35,7 @@ class Colours:
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
-    """Whether black is 0; untagged video is in studio range."""
+    """Return whether black is 0; untagged video is in studio range."""
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 

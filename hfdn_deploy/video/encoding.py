@@ -180,6 +180,6 @@ def formats(codec: Codec) -> list[str]:
 
 
 def fits_evenly(format: av.VideoFormat, width: int, height: int) -> bool:
-    """Whether the sides of a frame, in pixels, are multiples of the chroma subsampling."""
+    """Return whether a frame's sides, in pixels, are multiples of the chroma subsampling."""
     across, down = 64 // format.chroma_width(64), 64 // format.chroma_height(64)
     return width % across == 0 and height % down == 0

@@ -221,7 +221,7 @@ class _Decoding:
         return frames
 
     def _is_cut(self, item: Item, kind: object, now: int | None) -> bool:
-        """Whether a packet or frame belongs to the incomplete end of a recording.
+        """Return whether a packet or frame belongs to the incomplete end of a recording.
 
         Args:
             item: the packet or frame, possibly corrupt.

@@ -103,7 +103,7 @@ class Hidden:
         self._begun: set[int] = set()
 
     def covers(self, packet: "av.Packet[Any]") -> bool:
-        """Whether a packet is hidden and does not belong to the run-up before its stream's start.
+        """Return whether a packet is hidden and not part of the run-up before its stream's start.
 
         Hidden packets between two segments are never kept: their timestamps would go back, which
         muxers refuse.

@@ -23,7 +23,7 @@ _SIGNATURES = (
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is taken for a video: by its suffix or, if that is unknown, by its content.
+    """Return whether a file is taken for a video, by its suffix or, if unknown, by its content.
 
     Formats without a signature, such as transport streams, need the suffix.
     """
