@@ -1,11 +1,11 @@
-"""Upscale a picture with a model that Triton Inference Server serves.
+"""Upscale an image with a model on Triton Inference Server.
 
     python -m export triton BUNDLE -o model_repository
     tritonserver --model-repository model_repository
     python examples/triton_client.py photo.png out.png --model hfdn_x4_fp16
 
-Only luma travels; colour, alpha and checks are those of every other backend.
-Needs `pip install 'tritonclient[http]'`.
+Only luma is sent; colour and alpha are processed here, as with every other backend.
+Requires `pip install 'tritonclient[http]'`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from hfdn_deploy.images import read_image, write_image
 
 
 class TritonBackend(Backend):
-    """One model of a Triton server, as a backend of `Upscaler`."""
+    """A model on a Triton server, as a backend of `Upscaler`."""
 
     name = "triton"
     concurrency = 4

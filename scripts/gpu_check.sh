@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# All that needs a GPU, in one go and without a network: its tests, and what HFDN takes on it.
+# Run everything that needs a GPU, without a network: the tests and the benchmark.
 #   scripts/gpu_check.sh WHEELS OUT [--simulate]
 # WHEELS is a folder of wheels: hfdn-deploy itself (pip wheel --no-deps .), its dependencies, those of
-# the extras gpu and rtx, pytest, hypothesis and scikit-image. They are put beside what the machine's
-# Python has, such as PyTorch, which is used as it is. PYTHON names another interpreter than python3.
-# OUT gets doctor.txt, tests.txt, junit.xml, report.md and results.json; what fails does not stop the
-# rest, and ends in exit code 1. With --simulate the same is done on a CPU, on a simulated GPU.
+# the extras gpu and rtx, pytest, hypothesis and scikit-image. They are added to the packages of the
+# machine's Python, such as PyTorch. The variable PYTHON names an interpreter other than python3.
+# OUT gets doctor.txt, tests.txt, junit.xml, report.md and results.json. A failure does not stop the
+# rest, and results in exit code 1. --simulate runs the same on a CPU, with a simulated GPU.
 set -uo pipefail
 wheels=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
@@ -16,7 +16,7 @@ trap 'rm -rf "$packages"' EXIT
 mkdir -p "$out"
 failed=0
 if compgen -G "$wheels/*.whl" >/dev/null; then
-    # Dependencies are not looked for: the machine's own packages count, whoever installed them.
+    # --no-deps, because dependencies may come from the machine's own packages.
     "$python" -m pip install --quiet --no-index --no-deps --target "$packages" "$wheels"/*.whl || failed=1
 fi
 export PYTHONPATH="$packages:$PWD${PYTHONPATH:+:$PYTHONPATH}"

@@ -1,4 +1,4 @@
-"""Many machines through Ray (extra: ray)."""
+"""Upscaling on a Ray cluster. Extra: ray."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Which images of a folder or bucket are upscaled to which."""
+"""Plans: which images of a folder or bucket are upscaled to which outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,24 +30,24 @@ from hfdn_deploy.video import is_video
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, and where; from `plan`."""
+    """The jobs of a run and their storages; result of `plan`."""
 
     source: Storage
     target: Storage
     jobs: list[Job]
-    """Those still to be done."""
+    """The jobs to do."""
     inputs: dict[Path, FileFacts | None]
-    """All inputs; None for those that are missing."""
+    """All inputs; None for a missing file."""
     outputs: dict[Path, FileFacts]
-    """What was in the folder before."""
+    """The files in the output folder before the run."""
     done: dict[Job, FileFacts]
-    """Those that are left out, and their outputs."""
+    """The jobs that are already done, and their outputs."""
     unusable: list[Unusable]
     """Inputs that give no job."""
     results: Results
 
     def unfinished(self, making: Making) -> dict[str, ImageResult]:
-        """What is to be known of each image if the run is killed, by output."""
+        """Return the records, by output, that remain for images if the run is killed."""
         found: dict[str, ImageResult] = {}
         for job in self.jobs:
             source, before = self.inputs[job.source], self.outputs.get(job.target)
@@ -71,26 +71,26 @@ def plan(
     making: Making | None = None,
     naming: Naming | None = None,
 ) -> Plan:
-    """Find the images, before anything is written.
+    """Find the images and name their outputs, before anything is written.
 
     Args:
         inputs: on a disk: files, folders (the images directly in them) and globs; in an object
-            store: URIs of folders and files. All in one storage, which every worker must see.
-        output: a folder or the URI of one.
-        force: outputs that exist may be overwritten; if `resume`, those that are not done.
-        resume: leave out images whose output is done, see `pending_jobs`.
-        making: what is going to make the outputs; None if outputs of any making are done.
-        naming: what outputs are called; by default as their inputs.
+            store: URIs of folders and files. All in one storage, which every worker must reach.
+        output: a folder or its URI.
+        force: allow overwriting existing outputs; with `resume`, only outputs that are not done.
+        resume: skip images whose output is done, see `pending_jobs`.
+        making: the options that will make the outputs; None to accept outputs made with any.
+        naming: the names of outputs; by default those of their inputs.
 
     Raises:
-        InputError: an empty name, one input that gives no job, videos, several storages, a store
-            that cannot be read, several images for one output, or outputs that exist and may not
-            be overwritten.
+        InputError: a name is empty, a single input gives no job, an input is a video, inputs are
+            in several storages or in an unreadable store, two images would write the same output,
+            or outputs exist that may not be overwritten.
     """
     check_given(inputs, output)
     target, folder = locate(output)
     if folder.suffix.lower() in IMAGE_SUFFIXES and not folder.is_dir():
-        raise InputError(f"{output} is a file; a cluster fills a folder, so name one.")
+        raise InputError(f"{output} is a file; a cluster writes to a folder, so name a folder.")
     target.check_writable(folder)
     source, found, unusable = _sources(inputs)
     jobs = keep_names([Source(path) for path in found], folder, naming or Naming())
@@ -102,7 +102,7 @@ def plan(
     if source == target == DISK:
         check_overwriting(jobs)
     elif source == target and folder in {path.parent for path in found}:
-        raise InputError(f"{output} holds inputs, which would be overwritten; name another.")
+        raise InputError(f"{output} holds inputs, which would be overwritten; name another folder.")
     outputs, results = target.listing(folder), Results(target, folder)
 
     def states(job: Job) -> tuple[FileFacts | None, FileFacts | None, Entry | None]:
@@ -117,11 +117,11 @@ def plan(
 
 
 def _sources(inputs: Sequence[str]) -> tuple[Storage, dict[Path, FileFacts | None], list[Unusable]]:
-    """The images behind names, what is known of them, and the names that stand for none."""
+    """Return the inputs' storage, their images with file facts, and the unusable inputs."""
     places = [locate(name) for name in inputs]
     source = places[0][0]
     if any(storage != source for storage, _ in places):
-        raise InputError("the inputs are in several storages; give each a run of its own.")
+        raise InputError("the inputs are in several storages; run each storage separately.")
     paths = [path for _, path in places]
     if source == DISK:
         files, unusable = find_sources([str(p) for p in paths])

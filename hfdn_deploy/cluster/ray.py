@@ -1,11 +1,11 @@
-"""Folders of images through a Ray cluster (extra: ray): `hfdn upscale --cluster ray`.
+"""Upscaling of folders of images on a Ray cluster: `hfdn upscale --cluster ray`. Extra: ray.
 
     options = ModelOptions(model=4, precision="fp16")
     for result in run(plan(["s3://photos/2024"], "s3://photos/big"), options, gpus=0.25):
         print(result)
 
-The images are what the same upscaler writes without a cluster, to the byte, unless it has to
-choose tiles by the memory that it finds free.
+The outputs equal those of the same upscaler without a cluster, to the byte, unless it must choose
+tiles by the free memory.
 """
 
 import hashlib
@@ -44,10 +44,10 @@ __all__ = ["plan", "run"]
 
 logger = logging.getLogger(__name__)
 
-# Images that a worker takes at once, and that are done again if it dies: few, yet enough to be
-# worth the milliseconds that Ray spends on each task.
+# Images in a worker's task, all of which are repeated if it dies: few, but enough to be worth Ray's
+# overhead of milliseconds per task.
 _BLOCK = 16
-# How often a block whose worker died is given to a worker again.
+# How often a block is retried after its worker died.
 _RETRIES = 3
 
 
@@ -60,29 +60,31 @@ def run(
     cpus: float = 1,
     gpus: float = 0,
 ) -> Generator[ImageResult]:
-    """Upscale the images of a plan; yields their results as they come, in any order.
+    """Upscale the images of a plan, and yield their results as they come, in any order.
 
-    The cluster is the one that this process is connected to, or that $RAY_ADDRESS names, or one
-    on this machine that ends with the run. What a worker had in hand when it was killed is done
-    again by another. An image that no worker survives is an error of that image, as are damaged
-    ones.
+    The cluster is the one that this process is connected to, or the one at $RAY_ADDRESS, or a new
+    one on this machine that ends with the run. If a worker is killed, another repeats its images.
+    An image that kills every worker counts as a failed image, as damaged images do.
 
     Args:
-        plan: what to do.
-        options: of the upscaler, which each worker opens once.
+        plan: the jobs.
+        options: options of the upscaler, which each worker opens once.
         writing: how the outputs are written.
-        workers: how many; by default as many as the cluster has room for.
+        workers: number of workers; by default as many as the cluster has room for.
         cpus: cores for a worker, which on a CPU computes in as many threads.
-        gpus: GPUs for a worker; several workers share one if it is less than 1.
+        gpus: GPUs for a worker; several workers share a GPU if it is less than 1.
 
     Raises:
-        InputError: the storage refuses the list of results.
+        InputError: a number is out of range, or the list of results cannot be written.
         BackendError: there is no cluster, it has no room for a worker, or the backend failed.
-        HFDNError: what `Upscaler.open` raises.
+        HFDNError: as `Upscaler.open`.
     """
     if cpus <= 0 or gpus < 0 or (workers is not None and workers < 1):
         some = "" if workers is None else f"{workers} "
-        raise InputError(f"there are no {some}workers of {cpus:g} cores and {gpus:g} GPUs.")
+        raise InputError(
+            f"{some}workers of {cpus:g} cores and {gpus:g} GPUs are impossible; choose at least "
+            "1 worker, cores above 0 and GPUs not below 0."
+        )
     results = plan.results
     writing = writing or Writing()
     worker = _Worker(options, plan.source, plan.target, writing)
@@ -96,7 +98,7 @@ def run(
             number = min(workers or room, len(todo))
             unfinished = plan.unfinished(Making(options, writing))
             results.begin(unfinished.values())
-            # What a worker died of may have taken others with it, so the rest goes one by one.
+            # Images in the block of a deadly image fail with it, so the rest is retried one by one.
             for alone in (False, True):
                 before = len(todo)
                 for result in _stream(worker, list(todo.values()), number, cpus, gpus, alone):
@@ -109,7 +111,7 @@ def run(
                     break
         for job in todo.values():
             name = plan.source.name(job.source)
-            error = f"{name}: every worker that took it died; try it alone, with --cluster local."
+            error = f"{name}: every worker that took it died; try it alone with --cluster local."
             result = ImageResult(name, job.target.name, error)
             results.add(result)
             yield result
@@ -121,7 +123,7 @@ def run(
 def _stream(
     worker: "_Worker", jobs: list[Job], number: int, cpus: float, gpus: float, alone: bool
 ) -> Iterator[ImageResult]:
-    """The results of those jobs that a worker lived through, as they come."""
+    """Yield results as they come; jobs whose workers died have none."""
     block = 1 if alone else max(1, min(_BLOCK, len(jobs) // (4 * number)))
     rows = [
         {"source": str(job.source), "target": str(job.target), "overwrite": job.overwrite}
@@ -129,13 +131,13 @@ def _stream(
     ]
     data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / block))
     data.context.enable_progress_bars = False
-    data.context.max_errored_blocks = -1  # those that a worker died of
+    data.context.max_errored_blocks = -1  # blocks whose worker died do not end the run
     pool = ActorPoolStrategy(size=number, max_tasks_in_flight_per_actor=1 if alone else 2)
     with warnings.catch_warnings():
-        # Ray has no other way yet to bound the retries, and without bound it would go on forever.
+        # Ray has no other way to limit retries, and would otherwise retry forever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        # Reading waits rather than computes, and goes on while the workers are busy, as far
-        # ahead as Ray's memory allows.
+        # Reading mostly waits, so it needs no CPU; it runs ahead of the workers as far as Ray's
+        # memory allows.
         data = data.map(worker.read, num_cpus=0, concurrency=number)
         data = data.map(
             _Actor,
@@ -156,7 +158,7 @@ def _stream(
 
 
 class _Worker:
-    """What is done to an image in the cluster."""
+    """The work on an image in the cluster: read, upscale, write; can be pickled."""
 
     def __init__(
         self, options: ModelOptions, source: Storage, target: Storage, writing: Writing
@@ -171,14 +173,14 @@ class _Worker:
         return Upscaler.open(self._options)
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Add the content of the image's file, or why there is none."""
+        """Add the content of the image's file to a row, or the error."""
         try:
             return {**row, "data": self._source.read(Path(row["source"])), "error": ""}
         except InputError as error:
             return {**row, "data": b"", "error": str(error)}
 
     def upscale(self, row: dict[str, Any]) -> dict[str, str]:
-        """Upscale and write what was read: the JSON of a `ImageResult`, or of what ends the run."""
+        """Upscale and write an image; return the JSON of an `ImageResult` or of a fatal error."""
         source, target = Path(row["source"]), Path(row["target"])
         facts: dict[str, Any] = {"input": self._source.name(source), "output": target.name}
         try:
@@ -213,7 +215,7 @@ class _Worker:
 
 
 class _Actor:
-    """A worker in a process of its own, as Ray Data wants it."""
+    """A worker in its own process, in the form that Ray Data requires."""
 
     def __init__(self, worker: _Worker) -> None:
         self._worker = worker
@@ -228,14 +230,14 @@ def _fatal(error: HFDNError) -> dict[str, str]:
 
 @contextmanager
 def _cluster(cpus: int | None) -> Iterator[None]:
-    """Be connected to a cluster: see `run`.
+    """Connect to a cluster for the length of the block; see `run`.
 
     Args:
-        cpus: that a cluster of this machine's own shall give away; None for what there are.
+        cpus: CPUs of a new cluster on this machine; None for all.
     """
     quiet = logging.getLogger("ray.data")
     level = quiet.level
-    quiet.setLevel(logging.CRITICAL)  # workers that died are in the results
+    quiet.setLevel(logging.CRITICAL)  # the results report dead workers
     if ray.is_initialized():
         try:
             yield
@@ -247,7 +249,7 @@ def _cluster(cpus: int | None) -> Iterator[None]:
         try:
             _connect(cpus, folder)
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray's would exit without a clean-up
+                signal.signal(signal.SIGTERM, handler)  # Ray's handler exits without a clean-up
             yield
         finally:
             ray.shutdown()
@@ -255,7 +257,7 @@ def _cluster(cpus: int | None) -> Iterator[None]:
 
 
 def _connect(cpus: int | None, folder: str) -> None:
-    """To the cluster that $RAY_ADDRESS names, or to a new one of this machine."""
+    """Connect to the cluster at $RAY_ADDRESS, or to a new one on this machine."""
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = os.environ.get("RAY_ADDRESS", "local")
@@ -265,20 +267,20 @@ def _connect(cpus: int | None, folder: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if port.isdecimal() and "://" not in address:
-            # Ray itself would try for a quarter of an hour.
+            # Ray itself would retry for 15 minutes.
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **options)
     except (OSError, RuntimeError) as error:
         raise BackendError(
-            f"there is no Ray cluster at {address} ({first_line(error)}); $RAY_ADDRESS names one."
+            f"there is no Ray cluster at {address} ({first_line(error)}); check $RAY_ADDRESS."
         ) from None
 
 
 def _room(cpus: float, gpus: float) -> int:
-    """How many workers the machines of the cluster can hold.
+    """Return the number of workers that the machines of the cluster can hold.
 
     Raises:
-        BackendError: none.
+        BackendError: no machine can hold a worker.
     """
     room = 0
     for node in ray.nodes():
@@ -287,7 +289,7 @@ def _room(cpus: float, gpus: float) -> int:
         room += int(min(own.get("CPU", 0) / cpus, by_gpu)) if node["Alive"] else 0
     if not room:
         raise BackendError(
-            f"no machine of the cluster has {cpus:g} cores and {gpus:g} GPUs for a worker; ask "
-            "for less, or add one."
+            f"no machine of the cluster has {cpus:g} cores and {gpus:g} GPUs for a worker; request "
+            "fewer, or add a machine."
         )
     return room

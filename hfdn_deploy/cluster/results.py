@@ -1,4 +1,4 @@
-"""What became of each image of a run: a line of JSON in a file beside the images."""
+"""The list of results: a file beside the outputs, with a line of JSON for each image."""
 
 import hashlib
 import json
@@ -14,48 +14,50 @@ from hfdn_deploy.files import Entry, FileFacts, Job, Made
 
 NAME = "results.jsonl"
 UNFINISHED = "the run ended before this image was done"
-"""The error of an image whose run has not come to it, or was killed before it could tell."""
+"""The error of an image that its run has not reached, or was killed before it could report."""
 
-# Writing the file anew may take this share of the time, and is not worth it more often than this.
+# The largest share of the time to spend on rewriting the file, and the least seconds between.
 _SHARE = 0.05
 _SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image; what is not known is None."""
+    """The result for one image; unknown values are None."""
 
     input: str
     """Path or URI."""
     output: str
-    """Name of the file beside this one."""
+    """File name in the folder of this list."""
     error: str | None = None
-    """Why there is no output of this run."""
+    """Why this run made no output."""
     width: int | None = None
-    """Of the output in pixels; so is `height`."""
+    """Width of the output in pixels."""
     height: int | None = None
+    """Height of the output in pixels."""
     bytes: int | None = None
-    """Of the output; so is `sha256`. Where the image is unfinished, of what it replaces."""
+    """Size of the output; of the file to be replaced if the image is unfinished."""
     sha256: str | None = None
+    """Hash of the output, in hexadecimal."""
     modified: int | None = None
-    """Time of the last change of that file, in µs."""
+    """Time of the last change of the file that `bytes` describes, in µs."""
     input_bytes: int | None = None
     made: Made | None = None
-    """What makes the output: see `hfdn_deploy.files.Making`."""
+    """The options that make the output: see `hfdn_deploy.files.Making`."""
     seconds: float | None = None
-    """From the decoding to the writing."""
+    """Time from decoding to writing."""
     backend: str | None = None
     precision: str | None = None
 
 
 class Results:
-    """The results of an output folder, by output; one that is whole is always on the disk."""
+    """The results of an output folder, by output; the file on the disk is always complete."""
 
     def __init__(self, storage: Storage, folder: Path) -> None:
-        """Read those of earlier runs.
+        """Read the results of earlier runs.
 
         Raises:
-            InputError: the file there is something else.
+            InputError: the file is not a list of results.
         """
         self.folder = folder
         self._storage = storage
@@ -71,14 +73,15 @@ class Results:
                 found = [from_json(ImageResult, json.loads(line)) for line in lines]
             except ValueError as error:
                 raise InputError(
-                    f"{storage.name(self._path)} is no list of results ({error}); move it away."
+                    f"{storage.name(self._path)} is not a list of results ({error}); move it away."
                 ) from None
             self._lines = {result.output: result for result in found}
 
     def entry(self, output: Path, facts: FileFacts | None) -> Entry | None:
-        """What made an output that is there, as far as the results tell.
+        """Return the record of how an existing output was made; None if it is unknown.
 
-        Outputs appear whole, so another file than an unfinished image found is that image's.
+        Outputs are written atomically, so if an unfinished image's file has changed, the new file
+        is its output.
         """
         known = self._lines.get(output.name)
         if known is None or facts is None or known.made is None or known.input_bytes is None:
@@ -92,19 +95,19 @@ class Results:
         return Entry(output.name, size, modified, known.input_bytes, known.made)
 
     def begin(self, results: Iterable[ImageResult]) -> None:
-        """Put in images that are not done yet; they are saved with the first result.
+        """Add images that are not done yet; they are saved with the first result.
 
         Args:
-            results: with the error `UNFINISHED`.
+            results: results with the error `UNFINISHED`.
         """
         self._lines |= {result.output: result for result in results}
         self._begun = True
 
     def add(self, result: ImageResult) -> None:
-        """Put in the result of an image, in the place of an earlier one.
+        """Add the result of an image, or replace an earlier one.
 
         Raises:
-            InputError: the storage refuses.
+            InputError: the file cannot be written.
         """
         self._lines[result.output] = result
         self._changed = True
@@ -113,14 +116,14 @@ class Results:
             self.save()
 
     def adopt(self, done: Mapping[Job, FileFacts], source: Storage) -> None:
-        """Put in outputs that are there but not known: the run that made them was killed.
+        """Add existing outputs that are not listed, because the run that made them was killed.
 
         Args:
-            done: the jobs that made them, and the outputs.
-            source: where the inputs are.
+            done: the jobs and their outputs.
+            source: the storage of the inputs.
 
         Raises:
-            InputError: an output cannot be read.
+            InputError: an output cannot be read, or the file cannot be written.
         """
         for job, facts in done.items():
             known = self._lines.get(job.target.name)
@@ -137,10 +140,10 @@ class Results:
             self.add(found)
 
     def save(self) -> None:
-        """Write the file anew, whole, if there is something new.
+        """Rewrite the file if a result has changed.
 
         Raises:
-            InputError: the storage refuses.
+            InputError: the file cannot be written.
         """
         if not self._changed:
             return

@@ -2,8 +2,8 @@
 
     serve run hfdn_deploy.cluster.serve:build scale=4 precision=int8 max_replicas=8
 
-Each replica is the whole service with its own models, queue, batches and limits. Serve sends a
-request to the replica with the fewest, and starts and ends replicas by how many they have.
+Each replica is a complete service with its own models, queue, batches and limits. Ray Serve sends
+a request to the replica with the fewest requests, and adds and removes replicas by their load.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from hfdn_deploy.service import (
 
 
 class Arguments(BaseModel):
-    """What `serve run ...:build name=value` and Serve's configuration files may set."""
+    """Arguments of `serve run ...:build name=value` and of Ray Serve's configuration files."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,11 +41,11 @@ class Arguments(BaseModel):
     num_cpus: float = 1
     """Cores of a replica, which on a CPU computes in as many threads."""
     num_gpus: float = 0
-    """GPUs of a replica; several share one if it is less than 1."""
+    """GPUs of a replica; several replicas share a GPU if it is less than 1."""
 
 
 def build(arguments: Arguments) -> serve.Application:
-    """An application with a pretrained bundle; the token is taken from $HFDN_TOKEN."""
+    """Return an application with a pretrained bundle; the token is read from $HFDN_TOKEN."""
     options = ModelOptions(
         model=arguments.scale,
         precision=arguments.precision,
@@ -62,13 +62,13 @@ def build(arguments: Arguments) -> serve.Application:
 
 
 def deploy(settings: Settings, autoscaling: Mapping[str, Any], **options: Any) -> serve.Application:
-    """An application, for `serve.run`.
+    """Return an application for `serve.run`.
 
     Args:
-        settings: of every replica's service.
-        autoscaling: `min_replicas`, `max_replicas` and the like of Serve's `autoscaling_config`.
-            Unless it says otherwise, a replica shall have one batch that runs and one that waits.
-        options: more of `serve.deployment`'s, such as `ray_actor_options`.
+        settings: settings of each replica's service.
+        autoscaling: entries of Ray Serve's `autoscaling_config`, such as `max_replicas`. By
+            default, a replica is to have one running and one waiting batch.
+        options: further options of `serve.deployment`, such as `ray_actor_options`.
     """
 
     def app() -> FastAPI:
@@ -76,7 +76,7 @@ def deploy(settings: Settings, autoscaling: Mapping[str, Any], **options: Any) -
 
     deployment = serve.deployment(
         name="hfdn",
-        # A full replica answers 429 itself, so requests reach it even then.
+        # Requests must reach a full replica, which answers 429 itself.
         max_ongoing_requests=settings.limits.connections,
         autoscaling_config={
             "target_ongoing_requests": 2 * (settings.models.batch or BATCH),

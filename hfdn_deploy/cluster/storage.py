@@ -1,4 +1,4 @@
-"""Folders on a disk that all machines see or in an object store, read and written whole."""
+"""Storages: a disk that all machines share, or an object store."""
 
 import os
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hfdn_deploy.files import FileFacts
 from hfdn_deploy.images import IMAGE_SUFFIXES
 
 STORES = ("s3", "gs", "abfs")
-"""Schemes of object stores, where a file appears whole or not at all."""
+"""Schemes of object stores, which write files atomically."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,18 @@ class Storage:
     """A file system; can be pickled. Paths in a store begin with the bucket."""
 
     scheme: str
-    """Of an object store; empty for disks."""
+    """Scheme of an object store; empty for disks."""
     system: FileSystem
 
     def name(self, path: Path) -> str:
-        """What a user calls a file: its URI, or on a disk its path."""
+        """Return a file's name for users: its URI, or on a disk its path."""
         return f"{self.scheme}://{path}" if self.scheme else str(path)
 
     def listing(self, folder: Path) -> dict[Path, FileFacts]:
-        """The files directly in a folder, hidden ones left out; none where there is no folder.
+        """Return the files directly in a folder, without hidden files; empty without a folder.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the folder cannot be read.
         """
         try:
             found = self.system.get_file_info(FileSelector(str(folder), allow_not_found=True))
@@ -44,10 +44,10 @@ class Storage:
         }
 
     def images(self, path: Path) -> dict[Path, FileFacts]:
-        """The images in a folder by their suffix, sorted; or the file, if it is one.
+        """Return the images in a folder, by suffix, sorted; or the file itself, if it is a file.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the path cannot be read.
         """
         found = self.listing(path)
         images = {p: facts for p, facts in found.items() if p.suffix.lower() in IMAGE_SUFFIXES}
@@ -56,7 +56,11 @@ class Storage:
         return images
 
     def facts(self, path: Path) -> FileFacts | None:
-        """Those of one file; None if it is missing or none."""
+        """Return the facts of one file; None if it is missing or not a file.
+
+        Raises:
+            InputError: the path cannot be read.
+        """
         try:
             info = self.system.get_file_info(str(path))
         except OSError as error:
@@ -64,20 +68,20 @@ class Storage:
         return self._facts(info) if info.type == FileType.File else None
 
     def _facts(self, info: FileInfo) -> FileFacts:
-        # Some stores tell fractions of a second in a listing alone.
+        # Some stores give fractions of a second only in listings.
         step = 10**9 if self.scheme else 1
         return FileFacts(info.size, info.mtime_ns // step * step)
 
     def read(self, path: Path) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
-            InputError: it is missing or cannot be read.
+            InputError: the file is missing, not regular, or cannot be read.
         """
         try:
             if not self.scheme:
                 if path.exists() and not path.is_file():
-                    raise InputError(f"{path} cannot be read: no regular file; name an image.")
+                    raise InputError(f"{path} cannot be read: not a regular file; name an image.")
                 return path.read_bytes()
             with self.system.open_input_file(str(path)) as file:
                 return bytes(file.read())
@@ -85,30 +89,30 @@ class Storage:
             raise self._unreadable(path, error) from None
 
     def check_writable(self, folder: Path) -> None:
-        """Refuse a folder that nothing can be written to, as far as a disk tells without trying.
+        """Refuse a folder on a disk that cannot be written, as far as its permissions show.
 
         Raises:
-            InputError: so it is.
+            InputError: the folder cannot be written.
         """
         if self.scheme:
             return
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            why = "is read-only for you" if there.is_dir() else "is no folder"
+            why = "is read-only for you" if there.is_dir() else "is not a folder"
             raise InputError(f"{folder} cannot be written: {there} {why}; choose another place.")
 
     def write(self, path: Path, data: bytes, *, overwrite: bool = True) -> None:
-        """Write a file, of which nobody ever sees a half.
+        """Write a file atomically.
 
         Args:
             path: the file.
             data: its content.
-            overwrite: replace a file that is there; otherwise refuse, unless it has this content:
-                a worker wrote it and was killed before it could tell. A store is only asked
-                before, so of two runs at the same moment both may write.
+            overwrite: replace an existing file; otherwise refuse it, unless it has this content,
+                because a worker wrote it and was killed before it could report. In a store, the
+                check comes before the write, so two runs at the same moment may both write.
 
         Raises:
-            InputError: the disk or the store refuses, or a file is there that may not be replaced.
+            InputError: the file cannot be written, or it exists and may not be replaced.
         """
         if not overwrite and self.facts(path):
             if self.read(path) != data:
@@ -119,7 +123,7 @@ class Storage:
                 temporary.write_bytes(data)
             return
         try:
-            # A store shows the object when all of it is there; the one before stays until then.
+            # A store replaces the object only when the new one is complete.
             with self.system.open_output_stream(str(path)) as file:
                 file.write(data)
         except OSError as error:
@@ -128,7 +132,7 @@ class Storage:
             ) from None
 
     def tidy(self, folder: Path) -> None:
-        """Remove what writers that were killed left behind in a folder."""
+        """Remove temporary files that killed writers left in a folder."""
         if not self.scheme:
             remove_abandoned(folder)
 
@@ -140,10 +144,10 @@ DISK = Storage("", LocalFileSystem())
 
 
 def locate(name: str) -> tuple[Storage, Path]:
-    """The storage that a path or URI is in, and the path there, absolute on a disk.
+    """Return the storage of a path or URI, and the path in it, absolute on a disk.
 
     Raises:
-        InputError: an unknown scheme, or the store cannot be reached.
+        InputError: the scheme is unknown, the store cannot be reached, or the bucket is missing.
     """
     scheme, separator, rest = name.partition("://")
     if not separator:
@@ -152,17 +156,17 @@ def locate(name: str) -> tuple[Storage, Path]:
         return DISK, Path(rest)
     if scheme not in STORES:
         known = ", ".join(f"{store}://" for store in STORES)
-        raise InputError(f"{name} is in no storage that is known; name a folder, or {known}.")
+        raise InputError(f"{name} is in an unknown storage; use a folder, or a URI with {known}.")
     try:
         system, path = FileSystem.from_uri(name)
     except (OSError, ValueError) as error:
         raise InputError(f"{name} cannot be reached: {_reason(error)}.") from None
     if not path:
-        raise InputError(f"{name} names no bucket; add one.")
+        raise InputError(f"{name} does not name a bucket; add it to the URI.")
     return Storage(scheme, system), Path(path)
 
 
 def _reason(error: Exception) -> str:
-    """One line; what Arrow says beyond it is a trace."""
+    """Return the first line of an error, without Arrow's trace."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return text.splitlines()[0].split(". Detail:")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""`hfdn serve` (extra: serve): images upscaled over HTTP, and a page for people."""
+"""`hfdn serve`: an HTTP service that upscales images, with a web page. Extra: serve."""
 
 import lazy_loader
 

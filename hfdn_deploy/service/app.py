@@ -1,4 +1,4 @@
-"""The routes: a FastAPI application around a `Service`, for any ASGI server."""
+"""The routes: a FastAPI application around a `Service`."""
 
 import hmac
 import logging
@@ -34,15 +34,16 @@ _PAGES = {
     "/docs.js": ("docs.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-# Nothing but what this service itself sends; pictures that the page has made are blobs.
+# Only this service's own files; images that the page creates are blobs.
 _POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application; it closes the service when it shuts down.
+    """Return the application, which closes the service when it shuts down.
 
     Routes: POST /v1/upscale, GET /v1/models, /livez, /readyz, /healthz, /metrics, /openapi.json,
-    and for people / and /docs. With a token, the first two and /metrics ask for it.
+    and the pages / and /docs. If the service has a token, /v1/upscale, /v1/models and /metrics
+    require it.
     """
 
     @asynccontextmanager
@@ -54,8 +55,8 @@ def create_app(service: Service) -> FastAPI:
         title="HFDN super-resolution",
         version=__version__,
         lifespan=lifespan,
-        redirect_slashes=False,  # to an address that a client behind a proxy cannot reach
-        docs_url=None,  # FastAPI's own page would load scripts from the network
+        redirect_slashes=False,  # clients behind a proxy may be unable to reach the new address
+        docs_url=None,  # FastAPI's own page loads scripts from the network
         redoc_url=None,
     )
     app.add_middleware(DrainMiddleware)
@@ -86,13 +87,13 @@ def create_app(service: Service) -> FastAPI:
         precision: Annotated[
             str | None,
             WithJsonSchema(precisions),
-            Query(description="default: of the first with this scale"),
+            Query(description="default: that of the first model with this scale"),
         ] = None,
         format: Annotated[
             Format | None, WithJsonSchema(formats), Query(description="default: the image's own")
         ] = None,
     ) -> Response:
-        """Upscale an image: the form's file `image`, or the whole body."""
+        """Upscale an image, sent as the body or as the file `image` of a form."""
         answer = await service.upscale(
             partial(read_picture, request, service.limits),
             partial(_gone, request),
@@ -114,22 +115,22 @@ def create_app(service: Service) -> FastAPI:
         responses={**unauthorized, **refusals(422)},
     )
     async def models() -> dict[str, Any]:
-        """The models that are served, the default first, and the limits."""
+        """List the models, the default first, and the limits."""
         return {"models": service.models.describe(), "limits": vars(service.limits)}
 
     @app.get("/livez", responses=HEALTH)
     async def livez() -> Response:
-        """Whether it works; if not, restart it."""
+        """Report whether the service works; restart it if it does not."""
         return _health(service.dead)
 
     @app.get("/readyz", responses=HEALTH)
     async def readyz() -> Response:
-        """Whether another request is welcome now."""
+        """Report whether the service accepts another request now."""
         return _health(service.unready)
 
     @app.get("/healthz", responses=HEALTH)
     async def healthz() -> Response:
-        """Whether it works, as /livez; for those that ask for one address."""
+        """Report the same as /livez, for tools that expect this address."""
         return _health(service.dead)
 
     @app.get(
@@ -139,7 +140,7 @@ def create_app(service: Service) -> FastAPI:
         responses=unauthorized,
     )
     async def metrics() -> Response:
-        """Counters in Prometheus' text format."""
+        """Return the counters in Prometheus' text format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     for route, (name, kind) in _PAGES.items():
@@ -154,7 +155,7 @@ def _health(wrong: str) -> Response:
 
 
 def _static(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
-    """A handler that sends a file of the package, read once."""
+    """Return a handler that sends a file of the package, which is read once."""
     content = files("hfdn_deploy.service").joinpath("page", name).read_bytes()
     headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
 
@@ -165,16 +166,16 @@ def _static(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
 
 
 def _only(*names: str) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that refuses parameters of other names, and those given twice."""
-    known = f"there are {', '.join(names)}" if names else "this address takes none"
+    """Return a dependency that refuses unknown and repeated query parameters."""
+    known = f"use {', '.join(names)}" if names else "this address takes none"
 
     async def check(request: Request) -> None:
         given = [name for name, _ in request.query_params.multi_items()]
         for name in given:
             if name not in names:
-                raise RequestError(422, f"there is no parameter {name!r:.40}; {known}.")
+                raise RequestError(422, f"parameter {name!r:.40} is unknown; {known}.")
             if given.count(name) > 1:
-                raise RequestError(422, f"the parameter {name} is given twice; give it once.")
+                raise RequestError(422, f"parameter {name} is repeated; send it once.")
 
     return check
 
@@ -197,7 +198,7 @@ def _token_check(token: str) -> Callable[..., Awaitable[None]]:
 
 
 async def _gone(request: Request) -> None:
-    """Return when the client has left; the body must have been read."""
+    """Return when the client disconnects; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -212,8 +213,8 @@ async def _answer_error(_: Request, error: Exception) -> Response:
 
 
 async def _answer_failure(_: Request, error: Exception) -> Response:
-    """The server logs the traceback."""
-    return JSONResponse({"detail": "the service failed; its log says why."}, 500)
+    """Return a 500 without details; the server logs the traceback."""
+    return JSONResponse({"detail": "the service failed; see its log for the reason."}, 500)
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

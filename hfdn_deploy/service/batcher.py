@@ -1,7 +1,7 @@
-"""One queue before the models: jobs in, batches of equal shape to the worker threads.
+"""The queue before the models: it forms batches of equal shape for the worker threads.
 
-Models take turns, and the jobs of a model come in their order. A large image is upscaled in tiles,
-and between two of them small ones have a turn, or what nobody waits for any more is stopped.
+Models take turns, and the jobs of a model run in their order. A large image is upscaled in tiles;
+between two tiles, small images run, and a job whose client has left is stopped.
 """
 
 import logging
@@ -19,57 +19,57 @@ from hfdn_deploy.tiling import Progress
 
 logger = logging.getLogger(__name__)
 
-# A larger image keeps a processor busy by itself, and its batch would cost memory.
+# A larger image keeps a processor busy alone, and a batch of them would cost memory.
 BATCH_PIXELS = 2**16
 
-# How long small jobs may take between two tiles, as a multiple of what a tile takes.
+# The time for small jobs between two tiles, as a multiple of the time of a tile.
 _SMALL_SHARE = 2
-# After so long without a job, memory is given back.
+# Memory is released after this time without a job.
 _IDLE_SECONDS = 1.0
 
 K = TypeVar("K", bound=Hashable)
 
 
 class StoppedError(Exception):
-    """A job was stopped before it was done."""
+    """A job was stopped before it finished."""
 
 
 @dataclass(frozen=True)
 class Upscaled:
-    """What a job gives."""
+    """The result of a job."""
 
     image: Image
     waited: float
     """Seconds in the queue."""
     took: float
-    """Seconds that its batch took, without those that others had between its tiles."""
+    """Seconds to run its batch, without the small jobs between its tiles."""
     batch: int
-    """Images in that batch."""
+    """Number of images in its batch."""
 
 
 @dataclass(eq=False)
 class Job(Generic[K]):
-    """An image that waits or is upscaled."""
+    """An image that waits or is being upscaled."""
 
     model: K
     image: Image
     seconds: float
-    """What it is expected to take."""
+    """The estimated time to upscale it."""
     small: bool
-    """Whether it runs in one go, and so may between the tiles of another."""
+    """Whether it runs as a single tile, and so may run between the tiles of another job."""
     future: Future[Upscaled] = field(default_factory=Future)
     queued: float = field(default_factory=time.perf_counter)
     left: float = 1.0
-    """The share of it that is to be done."""
+    """The share that remains to be done, from 1 to 0."""
     stopped: bool = False
 
     def stop(self) -> None:
-        """Take it out of the queue, or end it after the tile that runs."""
+        """Remove the job from the queue, or end it after the current tile."""
         self.stopped = True
         self.future.cancel()
 
     def fits(self, other: "Job[K]") -> bool:
-        """Whether both can run in one batch."""
+        """Return whether both jobs can run in one batch."""
         kind = (self.model, self.image.shape, self.image.dtype)
         return kind == (other.model, other.image.shape, other.image.dtype)
 
@@ -78,14 +78,14 @@ class Job(Generic[K]):
 class _Worker:
     thread: threading.Thread
     moved: float | None = None
-    """When it began what it does or was last done with a tile; None while it waits."""
+    """When its batch began or its last tile ended; None while it waits."""
 
 
 class Batcher(Generic[K]):
-    """Runs jobs; those of equal model and shape that wait run together.
+    """A queue of jobs and its worker threads; waiting jobs of equal model and shape run together.
 
-    It never waits for a batch to fill: a batch is what came while the one before it ran. The
-    queue has no bound of its own; who submits keeps one (`limits.Admission`).
+    The batcher never waits for a batch to fill: a batch holds the jobs that came while the batch
+    before it ran. The queue is unbounded; callers must bound it (`limits.Admission`).
     """
 
     def __init__(
@@ -98,45 +98,45 @@ class Batcher(Generic[K]):
         """Start the worker threads.
 
         Args:
-            run: upscales images of one shape and dtype with one model, and calls its last argument
-                after each tile, if there are several; what that raises ends it.
-            most: images that a batch for this model may hold.
-            idle: called when there has been nothing to do for a while after a job.
-            workers: how many batches run at once.
+            run: upscales images of one shape and dtype with one model. It calls its last argument
+                after each tile, if there are several, and ends if that call raises.
+            most: returns the largest number of images in a batch for a model.
+            idle: called after a second without jobs.
+            workers: number of batches that run at once.
         """
         self._run = run
         self._most = most
         self._idle = idle
-        # By model, that whose turn is next first.
+        # By model; the model whose turn is next comes first.
         self._jobs: dict[K, deque[Job[K]]] = {}
         self._running: list[Job[K]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._workers = [_Worker(threading.Thread()) for _ in range(workers)]
         for worker in self._workers:
-            # One that hangs in a backend must not keep the process.
+            # A thread that hangs in a backend must not keep the process alive.
             worker.thread = threading.Thread(target=self._work, args=[worker], daemon=True)
             worker.thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether jobs are still taken and worked on."""
+        """Whether jobs are still accepted and run."""
         return not self._closed and all(worker.thread.is_alive() for worker in self._workers)
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """The number of waiting jobs."""
         with self._changed:
             return sum(map(len, self._jobs.values()))
 
     @property
     def stuck(self) -> float:
-        """Seconds for which a worker has done nothing but one tile or one batch."""
+        """The longest time, in seconds, that a worker has spent on its current tile or batch."""
         moved = [moved for worker in self._workers if (moved := worker.moved) is not None]
         return time.perf_counter() - min(moved) if moved else 0.0
 
     def submit(self, model: K, image: Image, seconds: float = 0.0, small: bool = True) -> Job[K]:
-        """Queue a job; see `Job` for what the arguments mean.
+        """Queue a job; the arguments are those of `Job`.
 
         Raises:
             StoppedError: the batcher is closed.
@@ -151,7 +151,7 @@ class Batcher(Generic[K]):
         return job
 
     def seconds_ahead(self, small: bool) -> float:
-        """How long a job would wait that came now."""
+        """Return the seconds that a new job would wait."""
         with self._changed:
             waiting = [job for jobs in self._jobs.values() for job in jobs]
             if small:
@@ -162,11 +162,11 @@ class Batcher(Generic[K]):
         return seconds / len(self._workers)
 
     def close(self, patience: float) -> None:
-        """Take no more jobs, and end the threads.
+        """Accept no more jobs, and end the threads.
 
         Args:
-            patience: seconds for what was submitted to be finished; then it is stopped. A thread
-                that hangs in its backend for as long again is left behind.
+            patience: seconds for submitted jobs to finish before they are stopped. A thread that
+                hangs in its backend for the same time again is abandoned.
         """
         with self._changed:
             self._closed = True
@@ -176,7 +176,7 @@ class Batcher(Generic[K]):
         self._join(patience)
 
     def stop(self) -> None:
-        """Take no more jobs, and fail with `StoppedError` those that wait or run."""
+        """Accept no more jobs, and fail waiting and running jobs with `StoppedError`."""
         with self._changed:
             self._closed = True
             jobs = [job for jobs in self._jobs.values() for job in jobs] + self._running
@@ -193,7 +193,7 @@ class Batcher(Generic[K]):
             worker.thread.join(max(0.0, end - time.perf_counter()))
 
     def _drop(self, job: Job[K]) -> None:
-        """Free what a cancelled job holds, now rather than at its turn."""
+        """Remove a cancelled job at once, so that its memory does not wait for its turn."""
         with self._changed, suppress(KeyError, ValueError):
             self._jobs[job.model].remove(job)
 
@@ -217,14 +217,14 @@ class Batcher(Generic[K]):
     def _rest(self) -> None:
         try:
             self._idle()
-        except Exception as error:  # the next job will show whether it matters
-            logger.warning("the memory of the last image could not be given back: %s", error)
+        except Exception as error:  # if it matters, the next job fails
+            logger.warning("the memory of the last image could not be released: %s", error)
 
     def _take(self, small: bool = False) -> list[Job[K]]:
-        """The next model's oldest job and those that can run with it, under the lock.
+        """Remove and return the next model's oldest job and those that fit it, under the lock.
 
         Args:
-            small: whether only small jobs are wanted.
+            small: take only small jobs.
         """
         for model, jobs in self._jobs.items():
             first = next((job for job in jobs if job.small or not small), None)
@@ -235,15 +235,15 @@ class Batcher(Generic[K]):
             batch = [job for job in jobs if job.fits(first)][:most]
             for job in batch:
                 jobs.remove(job)
-            self._jobs[model] = self._jobs.pop(model)  # the others' turn
-            # Cancelling has its last chance here.
+            self._jobs[model] = self._jobs.pop(model)  # the other models have their turn
+            # From here on, a job cannot be cancelled.
             return [job for job in batch if job.future.set_running_or_notify_cancel()]
         return []
 
     def _finish(self, batch: list[Job[K]], worker: _Worker) -> None:
-        """Run a batch; each job gets its result or its error."""
+        """Run a batch, and set the result or the error of each job."""
         start = worker.moved = time.perf_counter()
-        others = 0.0  # what small jobs took meanwhile
+        others = 0.0  # seconds of small jobs between the tiles
 
         def between_tiles(done: int, total: int) -> None:
             nonlocal others
@@ -268,13 +268,16 @@ class Batcher(Generic[K]):
                 self._running = [job for job in self._running if job not in batch]
             worker.moved = None
         if failure and len(batch) > 1:
-            logger.warning("a batch of %d failed (%s); each runs alone.", len(batch), failure)
+            logger.warning(
+                "a batch of %d images failed (%s); each image is retried alone.",
+                len(batch), failure,
+            )  # fmt: skip
             for job in batch:
                 self._finish([job], worker)
             return
         took = time.perf_counter() - start - others
         for number, job in enumerate(batch):
-            with suppress(InvalidStateError):  # stopped, and its end told
+            with suppress(InvalidStateError):  # the job was stopped and has its error
                 if failure:
                     job.future.set_exception(failure)
                 else:
@@ -282,7 +285,7 @@ class Batcher(Generic[K]):
                     job.future.set_result(Upscaled(images[number], waited, took, len(batch)))
 
     def _let_small_ones_run(self, tile: float, worker: _Worker) -> float:
-        """Run small jobs that wait, after a tile that took so many seconds; return theirs."""
+        """Run waiting small jobs after a tile of `tile` seconds; return the seconds they took."""
         start = time.perf_counter()
         while (spent := time.perf_counter() - start) < _SMALL_SHARE * tile:
             with self._changed:

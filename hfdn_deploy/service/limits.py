@@ -1,4 +1,4 @@
-"""What a request may cost, and how one is refused that wants more."""
+"""Limits on requests, and the refusals of requests that exceed them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from hfdn_deploy.errors import HFDNError, InputError
 
 MEBI = 2**20
-# Seconds that every clock here can wait for.
+# The longest wait, in seconds, that all timers support.
 _LONGEST = 1e6
 
 
 class RequestError(HFDNError):
-    """A request that is answered with an HTTP status instead of a picture."""
+    """A request that is answered with an HTTP error status instead of an image."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -22,39 +22,39 @@ class RequestError(HFDNError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on a request and on all of them together."""
+    """Limits on one request and on concurrent requests."""
 
     body_bytes: int = 16 * MEBI
-    """Of one request."""
+    """Bytes of a request's body."""
     pixels: int = 4 * MEBI
-    """Of a picture that comes in."""
+    """Pixels of an input image."""
     output_pixels: int = 64 * MEBI
-    """Of a picture that goes out."""
+    """Pixels of an output image."""
     queue: int = 32
-    """Pictures between decoding and the answer, at once."""
+    """Concurrent images, from decoding to the answer."""
     uploads: int = 64
-    """Bodies being received at once."""
+    """Concurrent uploads of bodies."""
     connections: int = 512
-    """At once, idle ones included."""
+    """Concurrent connections, including idle ones."""
     upload_seconds: float = 15.0
-    """For a client to send its request, and the longest pause in taking the answer."""
+    """Time to send a request, and the longest pause of a client in reading the answer."""
     answer_seconds: float = 60.0
-    """For an image to wait and be upscaled."""
+    """Time for an image to wait and be upscaled."""
     shutdown_seconds: float = 10.0
-    """From the signal to the end of the process, whatever runs; most of it to finish that."""
+    """Time from the signal to the end of the process; most of it is left to running jobs."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not value > 0:
-                raise InputError(f"the limit {name} is {value}; it must be more than 0.")
+                raise InputError(f"the limit {name} is {value}; it must be greater than 0.")
             if name.endswith("seconds") and value > _LONGEST:
                 raise InputError(f"the limit {name} is {value}; it must be at most {_LONGEST:g}.")
 
     def check_size(self, width: int, height: int, scale: int) -> None:
-        """Refuse a picture for its size, known from its header.
+        """Refuse an image that is too large, by the size in its header.
 
         Raises:
-            RequestError: 413, too many pixels in or out.
+            RequestError: 413, the image or its result has too many pixels.
         """
         for what, pixels, most in (
             ("", width * height, self.pixels),
@@ -63,28 +63,28 @@ class Limits:
             if pixels > most:
                 raise RequestError(
                     413,
-                    f"the picture has {width}×{height} pixels, {pixels:,}{what}, and {most:,} are "
-                    "the limit; send a smaller one.",
+                    f"the image has {width}×{height} pixels, {pixels:,}{what}, and {most:,} are "
+                    "the limit; send a smaller image.",
                 )
 
 
 @dataclass
 class Admission:
-    """Lets so many in at once and turns the others away; for one event loop."""
+    """A bound on concurrent requests, which refuses the excess; for one event loop."""
 
     what: str
-    """That which is inside, in the plural."""
+    """The plural noun for error messages, such as "images"."""
     capacity: int
     inside: int = field(default=0, init=False)
 
     def check(self, retry_after: int) -> None:
-        """Refuse if the gate is full.
+        """Refuse a request if the capacity is used up.
 
         Args:
-            retry_after: seconds after which it may pay to come again.
+            retry_after: seconds after which a client should retry.
 
         Raises:
-            RequestError: 429.
+            RequestError: 429, the capacity is used up.
         """
         if self.inside >= self.capacity:
             raise RequestError(
@@ -95,7 +95,7 @@ class Admission:
 
     @contextmanager
     def entered(self, retry_after: int) -> Iterator[None]:
-        """Be inside for the length of the block; raises as `check`."""
+        """Count one request inside for the length of the block; raise as `check` does."""
         self.check(retry_after)
         self.inside += 1
         try:

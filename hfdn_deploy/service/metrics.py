@@ -1,4 +1,4 @@
-"""What Prometheus may ask for."""
+"""The service's metrics for Prometheus."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ _MODEL = ("scale", "precision")
 
 
 class Metrics:
-    """The counters of one service, in a registry of their own."""
+    """The metrics of one service, in their own registry."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -21,31 +21,31 @@ class Metrics:
         self._requests = Counter(
             "hfdn_requests", "Answers of /v1/upscale by status", ["status"], registry=registry
         )
-        self._images = Counter("hfdn_images", "Pictures upscaled", _MODEL, registry=registry)
-        self._pixels = Counter("hfdn_output_pixels", "Pixels made", _MODEL, registry=registry)
+        self._images = Counter("hfdn_images", "Images upscaled", _MODEL, registry=registry)
+        self._pixels = Counter("hfdn_output_pixels", "Output pixels", _MODEL, registry=registry)
         self._waited = Histogram(
             "hfdn_queue_seconds", "Time in the queue", buckets=_SECONDS, registry=registry
         )
         self._took = Histogram(
-            "hfdn_upscale_seconds", "Time of a picture's batch", _MODEL, buckets=_SECONDS,
+            "hfdn_upscale_seconds", "Time of an image's batch", _MODEL, buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
         self._batch = Histogram(
-            "hfdn_batch_images", "Size of a picture's batch", buckets=(1, 2, 4, 8, 16),
+            "hfdn_batch_images", "Size of an image's batch", buckets=(1, 2, 4, 8, 16),
             registry=registry,
         )  # fmt: skip
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """Add a gauge that is read when Prometheus asks."""
+        """Add a gauge whose value is read on each scrape."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
     def answered(self, path: str, status: int) -> None:
-        """Count an answer, if it is one of /v1/upscale; other paths are not worth a label."""
+        """Count an answer of /v1/upscale; answers of other paths are not counted."""
         if path == "/v1/upscale":
             self._requests.labels(status).inc()
 
     def upscaled(self, model: Model, result: Upscaled) -> None:
-        """Count an image."""
+        """Count an upscaled image."""
         labels = model.scale, model.precision
         self._images.labels(*labels).inc()
         self._pixels.labels(*labels).inc(result.image.shape[0] * result.image.shape[1])
@@ -54,5 +54,5 @@ class Metrics:
         self._batch.observe(result.batch)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Around every request: refusals that arrive, and a count of the answers."""
+"""ASGI middleware: draining of request bodies, aliases of paths, and a count of answers."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,19 +6,19 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A body that is refused is thrown away as it comes, but not for longer than this.
+# The longest time to read and discard a refused body.
 DRAIN_SECONDS = 1.0
 
-# Where the paths of the API start, versioned ones and those for operators.
+# Prefixes of the API's paths: the versioned ones, and those for operators.
 API = ("/v1/", "/healthz", "/livez", "/readyz", "/metrics")
 
 
 class DrainMiddleware:
-    """Reads the rest of a request's body before the answer starts.
+    """Middleware that reads the rest of a request's body before the answer starts.
 
-    A server that answers a body it has not read closes the connection, and a client that is
-    still sending then sees a broken pipe instead of the answer. A client that waits for "100
-    Continue" sends nothing, so it is answered at once.
+    A server that answers before it has read the body closes the connection, and a client that is
+    still sending gets a broken pipe instead of the answer. A client that waits for "100 Continue"
+    sends nothing, so it is answered at once.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,7 +33,7 @@ class DrainMiddleware:
 
         async def receive_noting_the_end() -> Message:
             nonlocal ended, waits
-            waits = False  # the server has said "100 Continue"
+            waits = False  # the server has sent "100 Continue"
             message = await receive()
             ended = ended or not message.get("more_body", False)
             return message
@@ -50,7 +50,7 @@ class DrainMiddleware:
 
 
 class AliasMiddleware:
-    """Serves HEAD as GET without a body, and a path of the API with a slash at its end as that."""
+    """Middleware that serves HEAD as GET without a body, and ignores a final slash of API paths."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -61,7 +61,7 @@ class AliasMiddleware:
             return await self.app(scope, receive, send)
         is_head = scope["method"] == "HEAD"
         path = scope["path"]
-        # Pages keep theirs, as it changes what their links mean.
+        # Pages keep the slash, because relative links depend on it.
         if path.startswith(API):
             path = path.removesuffix("/")
 
@@ -77,7 +77,7 @@ class AliasMiddleware:
 
 
 class CountMiddleware:
-    """Tells the path and the status of every answer."""
+    """Middleware that passes the path and the status of every answer to a function."""
 
     def __init__(self, app: ASGIApp, count: Callable[[str, int], None]) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""The models that a service has, open while they are used and memory allows."""
+"""The models of a service, which stay open while memory allows."""
 
 import gc
 import threading
@@ -22,65 +22,65 @@ from hfdn_deploy.upscaler import Upscaler
 
 BATCH = 8
 
-# What open models may keep between images: a part of the memory that is free, and at most this.
+# Memory that open models may keep between images: a share of the free memory, and a maximum.
 _SHARE, _MOST = 1 / 4, 2**30
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which models to open."""
+    """The models to open."""
 
     models: tuple[ModelOptions, ...] = tuple(ModelOptions(model=scale) for scale in (4, 2, 3))
-    """Requests that name no scale or precision get the first of those that are left."""
+    """A request gets the first model that fits its scale and precision, if it names them."""
     batch: int | None = None
-    """Most images in a batch; None for 8, or what the backend takes."""
+    """The most images in a batch; None for the backend's maximum, or 8 if it has none."""
 
 
 @dataclass(eq=False)
 class Model:
-    """A model that is served, whether or not it is open now."""
+    """A served model, open or not."""
 
     options: ModelOptions
     scale: int
     precision: str
     backend: str
     choice: str
-    """Which backend runs, and why that one."""
+    """The chosen backend, and the reason for the choice."""
     batch: int
-    """Most images that are run at once."""
+    """The most images in a batch."""
     concurrency: int
-    """How many batches at once are of use."""
+    """The number of concurrent batches that the backend can make use of."""
     pace: Pace
     up: Upscaler | None = field(default=None, repr=False)
     users: int = 0
-    """Threads that it runs in."""
+    """The number of threads that run it."""
 
 
 class Models:
-    """Models by scale and precision, to be closed; those used last are open."""
+    """Models by scale and precision, the last used of which are open; must be closed."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        """Open each once, so that what cannot run is known before the first request.
+        """Open each model once, so that errors appear before the first request.
 
         Raises:
-            HFDNError: as `Upscaler.load`.
-            InputError: the batch is of no image.
+            HFDNError: a model cannot be opened; see `Upscaler.load`.
+            InputError: the batch is less than 1.
         """
         if settings.batch is not None and settings.batch < 1:
-            raise InputError(f"a batch of {settings.batch} images is none; ask for 1 or more.")
+            raise InputError(f"a batch of {settings.batch} images is empty; choose 1 or more.")
         self._lock = threading.Lock()
         self._process = psutil.Process()
-        # Resident bytes of this process without models, and with them before any is closed.
+        # Resident bytes of this process without models, and the bytes that models may add.
         self._base = self._resident()
         self._allowed = int(min(_MOST, _SHARE * free_memory()))
-        # In the order in which they were used, the last one last.
+        # In the order of use, the last used model last.
         self._opened: list[Model] = []
         self._known: dict[tuple[int, str], Model] = {}
         try:
             for options in settings.models:
                 model = self._first(options, settings.batch)
                 if self._known.setdefault((model.scale, model.precision), model) is not model:
-                    self._close(model)  # the precision that "auto" chose is served already
+                    self._close(model)  # "auto" chose a precision that is already served
                 self._fit()
         except BaseException:
             self.close()
@@ -104,10 +104,10 @@ class Models:
         return model
 
     def choose(self, scale: int | None, precision: str | None) -> Model:
-        """The model for what a request names; the first that fits where it names nothing.
+        """Return the first model with this scale and precision; None fits any.
 
         Raises:
-            RequestError: 422, there is no such model here.
+            RequestError: 422, no model fits.
         """
         for (own_scale, own_precision), model in self._known.items():
             if scale in (own_scale, None) and precision in (own_precision, None):
@@ -115,28 +115,28 @@ class Models:
         known = ", ".join(f"scale {s} in {p}" for s, p in self._known)
         asked = {"scale": scale, "precision": precision}
         wanted = " and ".join(f"{name} {value}" for name, value in asked.items() if value)
-        raise RequestError(422, f"there is no model of {wanted}; there is {known}.")
+        raise RequestError(422, f"no model has {wanted}; choose {known}.")
 
     @property
     def workers(self) -> int:
-        """How many batches at once are of use."""
+        """The number of concurrent batches that the models can make use of."""
         return max(model.concurrency for model in self._known.values())
 
     @property
     def open(self) -> int:
-        """How many are open."""
+        """The number of open models."""
         return len(self._opened)
 
     def run(self, model: Model, images: Sequence[Image], progress: Progress) -> list[Image]:
         """Upscale images of one size, in tiles that take little time each.
 
         Args:
-            model: of these.
+            model: one of these models.
             images: as for `Upscaler.batch`.
-            progress: called after each tile, where there are several; what it raises ends this.
+            progress: called after each tile, if there are several; an exception ends the run.
 
         Raises:
-            BackendError: it cannot be opened again, and as `Upscaler.batch`.
+            BackendError: the model cannot be opened again, or the backend failed.
             InputError: as `Upscaler.batch`.
         """
         away = 0.0
@@ -166,7 +166,7 @@ class Models:
             if model.up is None:
                 try:
                     model.up = Upscaler.open(model.options)
-                except InputError as error:  # it is not the image that is wrong
+                except InputError as error:  # the image is not at fault
                     raise BackendError(error.reason, error.advice) from error
             else:
                 self._opened.remove(model)
@@ -181,14 +181,15 @@ class Models:
                     self._fit()
 
     def trim(self) -> None:
-        """Give back the memory that models keep for their next image."""
+        """Release the memory that models keep for their next image."""
         with self._lock:
             self._fit()
 
     def _fit(self) -> None:
-        """Trim what does not run; if that is all, close what was used longest ago if need be.
+        """Trim idle models; if none runs, close the least recently used while memory is exceeded.
 
-        What was used last stays open. What closing does not free is none of the models'.
+        The last used model stays open. Memory that closing does not release does not belong to
+        the models, so it is added to the base.
         """
         idle = [model for model in self._opened if not model.users]
         for model in idle:
@@ -196,12 +197,12 @@ class Models:
                 model.up.backend.trim()
         trim_heap()
         if len(idle) < len(self._opened):
-            return  # what runs takes memory that comes back
+            return  # running models release their memory later
         for model in idle[:-1]:
             if self._excess() <= 0:
                 return
             self._close(model)
-            gc.collect()  # a backend and its tiling know each other
+            gc.collect()  # a backend and its tiling refer to each other
             trim_heap()
         self._base += max(0, self._excess())
 
@@ -218,7 +219,7 @@ class Models:
         return int(self._process.memory_info().rss)
 
     def describe(self) -> list[dict[str, Any]]:
-        """JSON-ready facts of each model, the default first."""
+        """Return JSON-ready facts of each model, the default first."""
         return [
             {
                 "scale": model.scale,
@@ -231,7 +232,7 @@ class Models:
         ]
 
     def close(self) -> None:
-        """Close the models; one that runs, for its backend hangs, is left alone."""
+        """Close the models, except those that still run because their backend hangs."""
         with self._lock:
             for model in [model for model in self._opened if not model.users]:
                 self._close(model)

@@ -1,4 +1,4 @@
-"""What /openapi.json says of the routes beyond what FastAPI finds in their signatures."""
+"""Additions to /openapi.json that FastAPI cannot derive from the routes' signatures."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,22 +18,22 @@ _FORM = {
     }
 }
 _REFUSALS = {
-    400: "no image in the body, or a damaged one",
+    400: "the body has no image, or a damaged one",
     401: "the bearer token is missing or wrong",
-    408: "the body came too slowly",
-    413: "too many bytes or pixels, or more than fits into memory or can be done in time",
+    408: "the body arrived too slowly",
+    413: "the image has too many bytes or pixels for the limits, the memory or the time",
     415: "the body is not a PNG, JPEG or WebP",
-    422: "no such parameter, scale, precision or format, or the format cannot hold the image",
+    422: "unknown parameter, scale, precision or format, or the format cannot hold the image",
     429: "the queue is full",
     500: "the backend failed",
-    503: "not done in time, or too many connections",
+    503: "the image was not done in time, or there are too many connections",
 }
 
 
 class Error(BaseModel):
     """Why a request was refused."""
 
-    detail: str = Field(description="One sentence: what is wrong, and what to do.")
+    detail: str = Field(description="what is wrong, and what to do")
 
 
 def _object(name: str, *names: str) -> dict[str, Any]:
@@ -42,26 +42,26 @@ def _object(name: str, *names: str) -> dict[str, Any]:
 
 
 HEALTH: dict[int | str, dict[str, Any]] = {
-    200: {"description": "it does", "content": {"application/json": _object("status")}},
+    200: {"description": "yes", "content": {"application/json": _object("status")}},
     503: {
-        "description": "it does not, for this reason",
+        "description": "no, for the reason given",
         "content": {"application/json": _object("status", "reason")},
     },
 }
-"""The answers of the routes of health."""
+"""The answers of the health routes."""
 
 
 def _header(kind: str, text: str) -> dict[str, Any]:
     return {"description": text, "schema": {"type": kind}}
 
 
-_LATER = {"Retry-After": _header("integer", "seconds after which it may pay to come again")}
+_LATER = {"Retry-After": _header("integer", "seconds after which to retry")}
 _HEADERS = {
     401: {"WWW-Authenticate": _header("string", "the scheme, Bearer")},
     429: _LATER,
     503: _LATER,
 }
-# The server itself turns away connections that are too many.
+# The server itself refuses excess connections, in plain text.
 _CONTENT = {503: {"text/plain": {"schema": {"type": "string"}}}}
 
 
@@ -79,10 +79,10 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def upscaling(has_token: bool) -> dict[str, Any]:
-    """Describe the body and the answers of /v1/upscale, as arguments of FastAPI's `post`."""
+    """Return the description of /v1/upscale as arguments of FastAPI's `post`."""
     headers = {
         "Server-Timing": _header("string", "milliseconds of each stage"),
-        "HFDN-Model": _header("string", "scale, precision and backend of the model"),
+        "HFDN-Model": _header("string", "the model's scale, precision and backend"),
     }
     statuses = [status for status in _REFUSALS if status != 401 or has_token]
     return {

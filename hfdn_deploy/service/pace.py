@@ -1,4 +1,4 @@
-"""How long a model takes on this machine: measured when it is opened, then by what it does."""
+"""Estimates of a model's latency: measured when it is opened, then learned from real images."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,32 +11,33 @@ from hfdn_deploy.images import Image
 from hfdn_deploy.tiling import STEP, area, count_tiles
 from hfdn_deploy.upscaler import Upscaler
 
-# Between two tiles work can be stopped, and others have their turn.
+# The time of the largest tile. Only between two tiles can a job be stopped or others run.
 _STEP_SECONDS = 0.4
-# Smaller tiles would take longer for their halos; `python -m benchmarks tiling`.
+# The side of a tile. In smaller tiles, halos cost more (see `python -m benchmarks tiling`).
 _SMALLEST, _LARGEST = 128, 2048
 # Sides of the images that are timed.
 _PROBES = 16, 64
-# Share in the average of the last image, and of one that took less than so many seconds; and by how
-# much one may seem slower or faster than the average.
+# The weight of a new image in the average; the seconds below which it weighs proportionally less;
+# and the largest factor by which it may seem slower or faster than the average.
 _NEWS, _TELLING, _ODD = 0.3, 0.02, 2.0
-# Seconds between two times that a model is timed because of what it refuses.
+# The least seconds between two timings of a model that refuses images.
 _DOUBT = 5.0
 
 
 @dataclass
 class Pace:
-    """What an image of any size will take."""
+    """An estimate of the time to upscale an image of any size."""
 
     call: float
-    """Seconds of a run, whatever its size; so `pixel` are those of a low-resolution pixel."""
+    """Seconds of a run, independent of its size."""
     pixel: float
+    """Seconds per low-resolution pixel."""
     halo: int
     """Low-resolution pixels around a tile."""
     side: int
-    """Of the largest tile that is run in one go."""
+    """Side of the largest tile, in low-resolution pixels."""
     factor: float = 1.0
-    """By what real images took longer than these say, averaged over the last ones."""
+    """Running average of measured over estimated time of real images."""
     timed: float = field(default_factory=perf_counter)
     """When a small image was last timed."""
 
@@ -46,7 +47,7 @@ class Pace:
 
         Args:
             up: the model.
-            side: of the tiles that were asked for; None to choose it by the time a tile takes.
+            side: side of the tiles; None to choose it by the time of a tile.
         """
         small, large = (_seconds(up, probe) for probe in _PROBES)
         areas = [probe**2 for probe in _PROBES]
@@ -59,36 +60,39 @@ class Pace:
         return cls(call, pixel, halo, side)
 
     def tiles(self, height: int, width: int) -> int:
-        """In how many an image is upscaled, unless memory asks for more."""
+        """Return the number of tiles of an image, unless memory requires more."""
         return count_tiles(height, width, self.side, self.halo)
 
     def seconds(self, height: int, width: int) -> float:
-        """What an image is expected to take now."""
+        """Return the expected seconds for an image now."""
         return self.factor * self.quiet_seconds(height, width)
 
     def learn(self, height: int, width: int, seconds: float) -> None:
-        """Take into account what an image took."""
+        """Update the average with the measured seconds of an image."""
         expected = self.quiet_seconds(height, width)
         seen = min(max(seconds / expected, self.factor / _ODD), self.factor * _ODD)
         self.factor += _NEWS * min(1.0, expected / _TELLING) * (seen - self.factor)
 
     def probe(self) -> Image | None:
-        """An image to time, now and then: the machine may have been busy when it was last done."""
+        """Return an image to time, or None if the last timing is recent.
+
+        The machine may have been busy at the last timing.
+        """
         if perf_counter() < self.timed + _DOUBT:
             return None
         self.timed = perf_counter()
         return _square(_PROBES[-1])
 
     def quiet_seconds(self, height: int, width: int) -> float:
-        """What an image would take if the machine were as it was when the model was opened."""
+        """Return the expected seconds on a machine as busy as when the model was opened."""
         tiles = self.tiles(height, width)
-        # Each tile is run twice, up to what is pooled and from there.
+        # Each tile is run twice: up to the global pooling, and from there on.
         runs = 1 if tiles == 1 else 2 * tiles
         return runs * self.call + area(height, width, self.side, self.halo, self.halo) * self.pixel
 
 
 def _seconds(up: Upscaler, side: int) -> float:
-    """What a square image takes when its size has been met before, and nothing disturbs it."""
+    """Return the least seconds of three runs of a square image, after a warm-up run."""
     image = _square(side)
     up(image)
     times = []

@@ -1,4 +1,4 @@
-"""Bytes of a request to an image and back; too large ones are refused before they are decoded."""
+"""Decoding and encoding of images; too large images are refused before they are decoded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,36 +19,37 @@ from hfdn_deploy.service.limits import RequestError
 
 Format = Literal["png", "jpeg", "webp"]
 
-# Names for errors, by whose suffixes the formats are chosen.
+# Names in error messages; their suffixes choose the formats.
 _NAMES: dict[Format, Path] = {
-    "png": Path("picture.png"),
-    "jpeg": Path("picture.jpg"),
-    "webp": Path("picture.webp"),
+    "png": Path("image.png"),
+    "jpeg": Path("image.jpg"),
+    "webp": Path("image.webp"),
 }
 
 
 def decode(
     data: bytes, check_size: Callable[[int, int], object], scale: int, form: Format | None
 ) -> tuple[Image, Format, Metadata]:
-    """Decode an image that is within the limits and whose result its format will hold.
+    """Decode an image within the limits whose result fits the format of the answer.
 
     Args:
-        data: the file.
-        check_size: refuses an image for its width and height before it is decoded.
-        scale: of the result.
-        form: to answer in; None for its own.
+        data: content of the file.
+        check_size: called with width and height before decoding; refuses the image by raising.
+        scale: the model's scale.
+        form: format of the answer; None for that of the image.
 
     Returns:
-        The image, as `hfdn_deploy.images.read_image` gives it, the format to answer in: this, or
-        its own, and what its colours mean.
+        The image, as from `hfdn_deploy.images.read_image`, the format of the answer, and the
+        colour metadata.
 
     Raises:
-        RequestError: 415, no PNG, JPEG or WebP; 422, the format cannot hold
-            the result; 400, damaged, or a kind of image that is not read.
+        RequestError: 415, the file is not a PNG, JPEG or WebP; 422, the format cannot hold the
+            result; 413, the image has too many pixels; 400, the image is damaged or of an
+            unsupported kind.
     """
     own = _format(data)
     try:
-        with ImageReader(data, "the picture") as reader:
+        with ImageReader(data, "the image") as reader:
             header = reader.header
             check_size(header.width, header.height)
             form = form or own
@@ -56,7 +57,7 @@ def decode(
             return reader.read(), form, header.metadata.colour
     except ImageTooLargeError:
         raise RequestError(
-            413, "the picture has far too many pixels; send a smaller one."
+            413, "the image has far too many pixels; send a smaller image."
         ) from None
     except InputError as error:
         raise RequestError(400, str(error)) from None
@@ -67,7 +68,7 @@ def _format(data: bytes) -> Format:
     for form in get_args(Format):
         if kind is not None and kind.name.lower() == form:
             return cast(Format, form)
-    raise RequestError(415, "the body is no picture that can be read; send a PNG, JPEG or WebP.")
+    raise RequestError(415, "the body is not a supported image; send a PNG, JPEG or WebP.")
 
 
 def _check_result(form: Format, scale: int, header: Header) -> None:
@@ -79,10 +80,10 @@ def _check_result(form: Format, scale: int, header: Header) -> None:
 
 
 def encode(image: Image, form: Format, colour: Metadata) -> bytes:
-    """The file of an image whose colours mean the same as its original's.
+    """Encode an image with the colour metadata of its original.
 
     Raises:
-        RequestError: 422, the format cannot hold this image.
+        RequestError: 422, the format cannot hold the image.
     """
     try:
         return encode_image(image, _NAMES[form], colour)

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with bounds on what a client that hangs may hold."""
+"""The HTTP server: uvicorn, with time limits for clients that hang."""
 
 import asyncio
 import logging
@@ -22,19 +22,19 @@ logger = logging.getLogger(__name__)
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-# Of the time for a shutdown, what was taken has so much to be finished, and its answers to be sent;
-# then there is the rest for the interpreter's own end.
+# Shares of the shutdown time by which running jobs must finish, answers must be sent, and the
+# process is killed. The rest is for the interpreter to exit.
 _FINISHING, _SENDING, _LEAVING = 0.6, 0.75, 0.9
-# Bytes of an answer in a second.
+# The least rate at which a client must read an answer, in bytes per second.
 _LEAST_RATE = 2**14
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's protocol, which waits forever in two places where this one does not.
+    """uvicorn's protocol, with time limits in two places where uvicorn waits forever.
 
-    A client that sends half a request's headers, or nothing, is answered 408 or left; one that
-    takes less than 16 KiB of its answer in a second is cut off. Both after one to two times
-    `patience` seconds.
+    A client that sends incomplete headers gets a 408, and a client that sends nothing is
+    disconnected; so is a client that reads less than 16 KiB of its answer per second. All this
+    happens after one to two times `patience` seconds.
     """
 
     def __init__(self, *args: Any, patience: float, **options: Any) -> None:
@@ -53,7 +53,7 @@ class BoundedProtocol(H11Protocol):
             self._timer.cancel()
 
     def _check(self) -> None:
-        """Compare with the last look: what should have moved on meanwhile has to."""
+        """Close the connection if it has made no progress since the last check."""
         idle = self.cycle is None or self.cycle.response_complete
         unsent = self.transport.get_write_buffer_size()
         was_idle, cycle, left = self._before
@@ -68,16 +68,16 @@ class BoundedProtocol(H11Protocol):
 
 
 class BoundedServer(uvicorn.Server):
-    """uvicorn's server, which a signal ends in a time that is known, whatever runs."""
+    """uvicorn's server, which ends within a fixed time after a signal, whatever runs."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop to listen, and set the clock."""
+        """Stop listening, and start the shutdown timers; a second signal stops running jobs."""
         if self.should_exit:
-            # uvicorn would cut off what runs; so each still gets its answer.
+            # uvicorn would drop running requests; stopped jobs still get an answer.
             self._service.batcher.stop()
             return
         seconds = self._service.limits.shutdown_seconds
@@ -89,13 +89,13 @@ class BoundedServer(uvicorn.Server):
 
 
 def _leave() -> None:
-    """End the process in spite of a thread that hangs in a backend or a decoder."""
-    logger.error("what ran did not end in time; it is cut off.")
+    """End the process although a thread hangs in a backend or a decoder."""
+    logger.error("running jobs did not end in time; the process is killed.")
     os._exit(BackendError.exit_code)
 
 
 def make_server(service: Service) -> BoundedServer:
-    """A server of the application, to be run with a socket."""
+    """Return a server of the application, to be run with a socket."""
     limits = service.limits
     config = uvicorn.Config(
         create_app(service),
@@ -106,17 +106,17 @@ def make_server(service: Service) -> BoundedServer:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=limits.connections,
-        # It waits for fractions of a second, too.
+        # The type is int, but fractions of a second work as well.
         timeout_graceful_shutdown=cast(int, _SENDING * limits.shutdown_seconds),
     )
     return BoundedServer(config, service)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 for any free one.
+    """Return a listening socket; port 0 stands for any free port.
 
     Raises:
-        InputError: no such address here, or it is taken.
+        InputError: the address is not one of this machine, or it is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -128,9 +128,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Open the models and serve until ctrl-C or SIGTERM; then finish what can be in time.
+    """Open the models and serve until SIGINT or SIGTERM; then finish running requests.
 
-    Clients that come before the models are open wait.
+    Clients that connect before the models are open wait.
 
     Raises:
         InputError: as `listen`.
@@ -139,7 +139,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with listen(host, port) as sock, Service(settings) as service:
         name = f"[{host}]" if ":" in host else host
-        logger.info("serving on http://%s:%d (ctrl-C ends it)", name, sock.getsockname()[1])
-        # uvicorn passes the signal on when it has shut down, which is no error here.
+        logger.info("serving on http://%s:%d (Ctrl-C stops it)", name, sock.getsockname()[1])
+        # uvicorn raises the signal again after its shutdown, which is not an error here.
         with suppress(KeyboardInterrupt):
             make_server(service).run(sockets=[sock])

@@ -1,4 +1,4 @@
-"""What stands behind the routes: from the bytes of a picture to the bytes of a larger one."""
+"""The service behind the routes: from the bytes of an image to the bytes of a larger one."""
 
 import asyncio
 import math
@@ -21,39 +21,39 @@ from hfdn_deploy.service.pictures import Format, decode, encode
 from hfdn_deploy.service.uploads import CLIENT_GONE
 
 STUCK_SECONDS = 60.0
-"""How long a tile, a batch or the opening of a model may take at least."""
+"""A tile, a batch or the opening of a model counts as stuck after this time, not before."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a service is made from; can be pickled, so that a cluster can send it."""
+    """The settings of a service; can be pickled, so that a cluster can send them."""
 
     models: ModelSettings = field(default_factory=ModelSettings)
     limits: Limits = field(default_factory=Limits)
     token: str | None = field(default=None, repr=False)
-    """What clients must show as a bearer token, if anything."""
+    """The bearer token that clients must send; None to require none."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A picture to send back."""
+    """An image to send back."""
 
     data: bytes
     format: Format
     model: Model
-    """What made it."""
+    """The model that made the image."""
     milliseconds: dict[str, float]
-    """By stage: decode, queue, upscale, encode."""
+    """Time by stage: decode, queue, upscale, encode."""
 
 
 class Service:
-    """Open models, the queue before them, and the counters; to be closed.
+    """Open models, their queue, and the metrics; must be closed.
 
-    Its methods are for one event loop, as its gates are.
+    All methods must be called from one event loop.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Open the models; raises as `Models`."""
+        """Open the models; raise as `Models` does."""
         self.settings = settings
         self.limits = settings.limits
         self.models = Models(settings.models)
@@ -69,22 +69,22 @@ class Service:
 
     @property
     def retry_after(self) -> int:
-        """Seconds after which the queue will have moved on by half."""
+        """Seconds until half of the queue is expected to be done."""
         return max(1, math.ceil(self.batcher.seconds_ahead(small=False) / 2))
 
     @property
     def dead(self) -> str:
-        """Why only a restart helps; empty if it lives."""
+        """The reason why the service must be restarted; empty if it works."""
         if lost := why_lost():
             return lost
         stuck = self.batcher.stuck
         if stuck > max(STUCK_SECONDS, self.limits.answer_seconds):
             return f"the backend has not finished a tile for {stuck:.0f} s; restart the service."
-        return "" if self.batcher.alive else "the service takes no images any more; restart it."
+        return "" if self.batcher.alive else "the service no longer accepts images; restart it."
 
     @property
     def unready(self) -> str:
-        """Why requests should go elsewhere for now; empty if they are welcome."""
+        """The reason why requests should go elsewhere now; empty if they are accepted."""
         full = self.queue.inside >= self.queue.capacity
         return self.dead or (f"{self.queue.inside} images are being served." if full else "")
 
@@ -98,18 +98,18 @@ class Service:
         """Serve one request.
 
         Args:
-            receive: gives the bytes of the image.
-            gone: returns when the client has left.
-            model: of `self.models`.
-            form: the format to answer in; None for that of the image.
+            receive: returns the bytes of the image.
+            gone: returns when the client has disconnected.
+            model: one of `self.models`.
+            form: format of the answer; None for that of the image.
 
         Raises:
-            RequestError: 413, it is too large, or would take longer than it may; 429, busy; 503,
-                not done in time, or not to be expected; and what `receive`, `decode` and `encode`
-                refuse.
+            RequestError: 413, the image is too large, or would take longer than allowed; 429, the
+                queue is full; 503, the image was not or would not be done in time; and as
+                `receive`, `decode` and `encode`.
             BackendError: the backend failed.
         """
-        self.queue.check(self.retry_after)  # before the client has sent everything in vain
+        self.queue.check(self.retry_after)  # spare the client a useless upload
         with self.uploads.entered(self.retry_after):
             data = await receive()
         with self.queue.entered(self.retry_after):
@@ -134,17 +134,17 @@ class Service:
         return Answer(encoded, answer, model, milliseconds)
 
     def _check_size(self, model: Model, width: int, height: int) -> None:
-        """Refuse an image for its size, or for the time that it is expected to take.
+        """Refuse an image for its size or its expected time.
 
         Raises:
-            RequestError: 413, whenever it comes; 503, now.
+            RequestError: 413, the image will always be too large; 503, it takes too long now.
         """
         self.limits.check_size(width, height, model.scale)
         most = self.limits.answer_seconds
         seconds = model.pace.seconds(height, width)
         if seconds > most:
             self._time_anew(model)
-            # That may change where the machine was less busy once.
+            # The image may be accepted later if the machine was less busy at some time.
             ever = model.pace.quiet_seconds(height, width) <= most
             raise RequestError(
                 503 if ever else 413,
@@ -157,13 +157,13 @@ class Service:
             later = math.ceil(ahead + seconds - most)
             raise RequestError(
                 503,
-                f"the image would be done in about {ahead + seconds:.2g} s, and {most:g} s are the "
-                f"limit; try again in {later} s.",
+                f"the image would take about {ahead + seconds:.2g} s with the wait, and {most:g} s "
+                f"are the limit; try again in {later} s.",
                 {"Retry-After": str(later)},
             )
 
     def _time_anew(self, model: Model) -> None:
-        """Have a small image upscaled now and then, or estimates that are too high would stay."""
+        """Time a small image now and then, because too high estimates would refuse all images."""
         image = model.pace.probe()
         if image is not None:
             with suppress(StoppedError):
@@ -172,7 +172,7 @@ class Service:
     async def _run(
         self, model: Model, image: Image, gone: Callable[[], Awaitable[None]]
     ) -> Upscaled:
-        """The image upscaled, unless the time is over or the client leaves before."""
+        """Return the upscaled image, unless the time runs out or the client disconnects."""
         height, width = image.shape[:2]
         small = model.pace.tiles(height, width) == 1
         try:
@@ -191,16 +191,16 @@ class Service:
             if done.done():
                 return done.result()
             if left.done():
-                raise RequestError(CLIENT_GONE, "the client left while it waited.")
+                raise RequestError(CLIENT_GONE, "the client disconnected while it waited.")
             raise RequestError(
                 503,
                 f"the image was not done within {self.limits.answer_seconds:g} s; send a "
-                "smaller one, or try again later.",
+                "smaller image, or try again later.",
                 {"Retry-After": str(self.retry_after)},
             )
         except StoppedError:
             raise self._stopped() from None
-        except InputError as error:  # too large for the memory that is free, or for the backend
+        except InputError as error:  # too large for the free memory or for the backend
             raise RequestError(413, str(error)) from None
         finally:
             job.stop()
@@ -210,12 +210,12 @@ class Service:
     def _stopped(self) -> RequestError:
         return RequestError(
             503,
-            "the service ends; send the image again.",
+            "the service is shutting down; send the image again.",
             {"Retry-After": str(math.ceil(self.limits.shutdown_seconds))},
         )
 
     def close(self) -> None:
-        """Finish what is in the queue, as far as there is time, then close the models."""
+        """Finish the queue as far as time allows, then close the models."""
         self.batcher.close(self.limits.shutdown_seconds / 2)
         self.models.close()
 

@@ -1,4 +1,4 @@
-"""The body of a request, within its bytes and its time; nothing of it touches the disk."""
+"""Reading of a request's body, with limits on size and time, and without temporary files."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,15 +11,16 @@ from hfdn_deploy.service.limits import Limits, RequestError
 
 FIELD = "image"
 
-# What nginx calls it; nobody is left to read the answer, but it is counted.
+# nginx's status for a client that disconnected. The answer is never read, but it is counted.
 CLIENT_GONE = 499
 
 
 async def read_picture(request: Request, limits: Limits) -> bytes:
-    """The bytes of the picture: the form's file `image`, or the whole body if it is no form.
+    """Return the bytes of the image: a form's file `image`, or the whole body if not a form.
 
     Raises:
-        RequestError: 413, too many bytes; 408, too slow; 400, no picture or a broken form.
+        RequestError: 413, the body has too many bytes; 408, it arrived too slowly; 400, the form
+            is broken or there is no image; 499, the client disconnected.
     """
     if int(request.headers.get("content-length", 0)) > limits.body_bytes:
         raise _too_large(limits)
@@ -30,13 +31,13 @@ async def read_picture(request: Request, limits: Limits) -> bytes:
             data = await _read_form(request, body, limits) if is_form else await _join(body)
     except TimeoutError:
         raise RequestError(
-            408, f"the body did not come within {limits.upload_seconds:g} s; send it faster."
+            408, f"the body did not arrive within {limits.upload_seconds:g} s; send it faster."
         ) from None
     except ClientDisconnect:
-        raise RequestError(CLIENT_GONE, "the client left while it sent.") from None
+        raise RequestError(CLIENT_GONE, "the client disconnected while sending.") from None
     if not data:
         raise RequestError(
-            400, f"there is no picture; send one as the body or as the form's file {FIELD!r}."
+            400, f"there is no image; send one as the body or as the form's file {FIELD!r}."
         )
     return data
 
@@ -56,7 +57,7 @@ async def _join(body: AsyncGenerator[bytes, None]) -> bytes:
 
 async def _read_form(request: Request, body: AsyncGenerator[bytes, None], limits: Limits) -> bytes:
     parser = MultiPartParser(request.headers, body, max_files=1, max_fields=0)
-    parser.spool_max_size = limits.body_bytes + 1  # or it would write a temporary file
+    parser.spool_max_size = limits.body_bytes + 1  # avoids a temporary file
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -74,5 +75,5 @@ async def _read_form(request: Request, body: AsyncGenerator[bytes, None], limits
 
 def _too_large(limits: Limits) -> RequestError:
     return RequestError(
-        413, f"the body is larger than {limits.body_bytes:,} bytes; send a smaller picture."
+        413, f"the body is larger than {limits.body_bytes:,} bytes; send a smaller image."
     )

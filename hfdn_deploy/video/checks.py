@@ -1,4 +1,4 @@
-"""Frames as they are decoded: which are refused, and what may not change between them."""
+"""Checks of decoded frames: which are refused, and what must not change between them."""
 
 import shlex
 from pathlib import Path
@@ -10,12 +10,12 @@ from hfdn_deploy.video.colours import is_full_range
 
 
 def command(path: Path, options: str, result: str) -> str:
-    """A command line for a shell that makes what can be upscaled of a video."""
+    """Return a shell command that converts a video to one that can be upscaled."""
     return f"ffmpeg -i {shlex.quote(str(path))} {options} {result}"
 
 
 def nearest(format: av.VideoFormat) -> str:
-    """The format in which the least is lost, of those that can be upscaled; without alpha."""
+    """Return the supported pixel format, without alpha, that loses the least."""
     if format.name.startswith(("gray", "mono", "ya")):
         chroma = "gray"
     elif format.is_rgb or format.has_palette:
@@ -27,12 +27,12 @@ def nearest(format: av.VideoFormat) -> str:
 
 
 def has_alpha(format: av.VideoFormat) -> bool:
-    """Whether frames of a format can be transparent; those with a palette rarely are."""
+    """Return whether a pixel format has alpha, palettes not counted: they rarely have it."""
     return any(component.is_alpha for component in format.components)
 
 
 class Uniform:
-    """Checks that all frames of a video are of the kind that its first is."""
+    """A check that all frames of a video have the properties of its first frame."""
 
     def __init__(self, path: Path, video: av.VideoStream) -> None:
         self._path = path
@@ -40,15 +40,16 @@ class Uniform:
         self._first: tuple[str, ...] = ()
 
     def check(self, frame: av.VideoFrame) -> None:
-        """Refuse a frame that is transparent or of another kind than the first.
+        """Refuse a frame that has transparency or differs from the first.
 
         Raises:
-            InputError: one of these.
+            InputError: the frame has alpha, or its size, format, range, colour tags or pixel
+                shape differ from those of the first frame.
         """
         if has_alpha(frame.format):
             raise InputError(
-                f"{self._path} holds {frame.format.name} frames, whose transparency cannot "
-                "be kept; flatten them, or drop it: "
+                f"{self._path} has {frame.format.name} frames, whose transparency cannot be "
+                "kept; flatten them, or drop the transparency: "
                 + command(self._path, f"-pix_fmt {nearest(frame.format)} -c:a copy", "opaque.mkv")
             )
         kind = self._kind(frame)
@@ -57,10 +58,10 @@ class Uniform:
         if pairs:
             before, after = map(", ".join, zip(*pairs, strict=True))
             change = f"changes from {before} to {after} at {frame.time:.3f} s"
-            raise InputError(f"{self._path} {change}; cut it there.")
+            raise InputError(f"{self._path} {change}; cut the file there.")
 
     def _kind(self, frame: av.VideoFrame) -> tuple[str, ...]:
-        """What the result has but one of; colours by their numbers in ITU-T H.273."""
+        """Return the properties that an output has only one of; colours as ITU-T H.273 numbers."""
         return (
             f"{frame.width}×{frame.height} {frame.format.name}",
             "full range" if is_full_range(frame) else "studio range",

@@ -1,4 +1,4 @@
-"""Colour tags (ITU-T H.273), and what players assume where there are none."""
+"""Colour tags (ITU-T H.273), and the tags that players assume where they are missing."""
 
 from dataclasses import astuple, dataclass
 
@@ -12,12 +12,12 @@ SRGB = 13
 """The transfer function of sRGB."""
 
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""How pixel formats are converted: without the short cuts that swscale takes by default."""
+"""Flags to convert pixel formats without the approximations that swscale uses by default."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How a video's numbers are colours, by the numbers in ITU-T H.273; 2 is unspecified."""
+    """The colour tags of a video, as numbers of ITU-T H.273; 2 is unspecified."""
 
     matrix: int
     primaries: int
@@ -35,29 +35,29 @@ class Colours:
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
-    """Whether black is 0; where nothing says so, video is in studio range."""
+    """Return whether black is 0; untagged video is in studio range."""
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
 def assumed(width: int, height: int) -> Colours:
-    """Return what players take an untagged video for.
+    """Return the colour tags that players assume for an untagged video of a size in pixels.
 
-    mpv (libplacebo) does exactly this, VLC and GStreamer by the height alone. Browsers have their
-    border at 720 lines, and decide all of it by the size if one tag is missing.
+    This is mpv's rule (libplacebo); VLC and GStreamer use the height alone. Browsers put the limit
+    at 720 lines, and choose all tags by the size if one of them is missing.
     """
     if width >= 1280 or height > 576:
         return Colours(1, 1, 1)  # BT.709
-    # BT.601 for 625 and 525 lines; other heights are none of television's.
+    # BT.601 for 625 and 525 lines; other heights are not television standards.
     return {576: Colours(5, 5, 6), 480: Colours(6, 6, 6), 486: Colours(6, 6, 6)}.get(
         height, Colours(6, 1, 6)
     )
 
 
 def yuv_of_rgb(frame: av.VideoFrame, format: str) -> av.VideoFrame:
-    """Convert an RGB frame to YUV of studio range, and tag it.
+    """Convert an RGB frame to tagged YUV in studio range.
 
-    The matrix is what players assume at that size, which is right where a player ignores tags.
-    Without tags, RGB is sRGB.
+    The matrix is the one that players assume at that size, so players that ignore tags are right,
+    too. Untagged RGB is taken for sRGB.
     """
     matrix = assumed(frame.width, frame.height).matrix
     result = frame.reformat(
@@ -77,10 +77,10 @@ def yuv_of_rgb(frame: av.VideoFrame, format: str) -> av.VideoFrame:
 
 
 def kept(colours: Colours, before: tuple[int, int], after: tuple[int, int]) -> Colours:
-    """Return the tags with which players show a video after a change of size as before.
+    """Return the tags with which players show a resized video in unchanged colours.
 
-    Tags that are missing are added where players take (width, height) `before` for SD and `after`
-    for HD or the other way round.
+    Missing tags are added if players take one of the sizes (width, height), `before` and `after`,
+    for SD and the other for HD.
     """
     old, new = assumed(*before), assumed(*after)
     if (old.matrix == 1) == (new.matrix == 1):

@@ -1,4 +1,4 @@
-"""What a video file is; `describe_video` once PyAV is there."""
+"""Descriptions of video files: `describe_video`, for which PyAV must be installed."""
 
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.video.colours import FULL_RANGE, Colours
 from hfdn_deploy.video.source import VideoSource, open_container, open_source
 
-# By their numbers in ITU-T H.273; PyAV's names of matrices are those of its scaler.
+# By their numbers in ITU-T H.273; PyAV only has the scaler's names of matrices.
 _MATRICES = {
     0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco",
     9: "bt2020nc", 10: "bt2020c", 14: "ictcp",
@@ -21,7 +21,7 @@ _UNSPECIFIED = 2
 
 
 def describe_header(path: Path) -> dict[str, Any]:
-    """Do what `describe_video_header` does; same arguments, results and errors."""
+    """Implement `describe_video_header`: same arguments, results and errors."""
     with open_container(path) as (container, video):
         duration, rate = container.duration, video.guessed_rate
         context = video.codec_context
@@ -41,7 +41,7 @@ def describe_header(path: Path) -> dict[str, Any]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Do what `describe_video` does; same arguments, results and errors."""
+    """Implement `describe_video`: same arguments, results and errors."""
     facts = describe_header(path)
     try:
         with open_source(path) as source:

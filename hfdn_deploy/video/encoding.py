@@ -1,4 +1,4 @@
-"""Encoding frames into a file."""
+"""The encoder: frames to a video stream in a file."""
 
 import os
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from hfdn_deploy.machine import cpus, same_scheduling
 from hfdn_deploy.video.codecs import CODECS, MUXERS, Codec, VideoOptions
 from hfdn_deploy.video.colours import FULL_RANGE, Colours, is_full_range
 
-# Titles that are not UTF-8 pass as they are.
+# Titles that are not UTF-8 keep their bytes.
 METADATA_ERRORS = "surrogateescape"
 
-# SVT-AV1 writes to stderr whatever FFmpeg's level is; 0 is for fatal errors alone.
+# SVT-AV1 writes to stderr at any log level of FFmpeg; 0 stands for fatal errors only.
 os.environ.setdefault("SVT_LOG", "0")
 
 
 def file_name(path: Path) -> str:
-    """A name that FFmpeg takes for a file's: without a folder, `12:30.mp4` would be an address."""
+    """Return an absolute path; FFmpeg would take the relative name `12:30.mp4` for a URL."""
     return str(path.absolute())
 
 
@@ -33,15 +33,15 @@ def open_container(temporary: Path, target: Path, time_base: Fraction) -> Iterat
     """Open the file to write.
 
     Args:
-        temporary: where it is written.
-        target: what it will be called: the suffix chooses the container.
+        temporary: the file to write.
+        target: its final name; the suffix chooses the container.
         time_base: seconds per unit of the frames' timestamps.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     muxer = MUXERS[target.suffix.lower()]
-    # Or the muxer would choose another time base.
+    # Without this, the muxer chooses another time base.
     options = {"video_track_timescale": str(time_base.denominator)}
     container = av.open(
         file_name(temporary),
@@ -53,17 +53,18 @@ def open_container(temporary: Path, target: Path, time_base: Fraction) -> Iterat
     try:
         yield container
     finally:
-        # After an error this frees it; what it holds is thrown away.
+        # After an error, this frees the container, whose content is discarded.
         with suppress(av.FFmpegError):
             container.close()
 
 
 @contextmanager
 def writable(target: Path, advice: str = "choose another container or --codec") -> Iterator[None]:
-    """Explain what an encoder or a muxer refuses; what the disk does stays an OSError.
+    """Turn an encoder's or a muxer's error into an InputError with advice.
 
     Raises:
-        InputError: the target cannot be encoded, with `advice`.
+        InputError: the target cannot be encoded; the message ends with `advice`.
+        OSError: the file cannot be written.
     """
     try:
         yield
@@ -74,7 +75,7 @@ def writable(target: Path, advice: str = "choose another container or --codec") 
 
 
 class Encoder:
-    """The stream of a container that frames are encoded into."""
+    """A video stream of a container, and its encoder."""
 
     def __init__(
         self,
@@ -87,14 +88,14 @@ class Encoder:
         """Add the stream.
 
         Args:
-            container: from `open_container`.
-            target: what the file will be called.
-            options: have the codec and its CRF.
-            like: has the size, format, colour tags and time base of all frames.
-            rate: frames per second, for the encoder's decisions.
+            container: result of `open_container`.
+            target: the final name of the file.
+            options: codec and CRF.
+            like: a frame with the size, format, colour tags and time base of all frames.
+            rate: frames per second, for the encoder's rate control.
 
         Raises:
-            InputError: the codec does not take such frames.
+            InputError: the codec does not take frames of this size or format.
             BackendError: this build of PyAV lacks the encoder.
         """
         codec = options.codec_for(target)
@@ -110,7 +111,7 @@ class Encoder:
         context.thread_count = threads
         if codec.tag and container.format.name in ("mp4", "mov"):
             context.codec_tag = codec.tag
-        # Or the last frame would last as long as frames do on average.
+        # Without this flag, the last frame gets the average duration.
         context.flags |= Flags.frame_duration
         stream.width, stream.height, stream.pix_fmt = like.width, like.height, like.format.name
         stream.time_base = context.time_base = like.time_base
@@ -120,21 +121,21 @@ class Encoder:
         self._durations: dict[int | None, int] = {}
 
     def open(self) -> None:
-        """Write the start of the file, when all streams are there; what is refused is told.
+        """Write the start of the file, once all streams have been added.
 
         Raises:
-            FFmpegError: the encoder or the container refuses.
+            FFmpegError: the encoder or the container refuses a stream.
         """
         with same_scheduling():
             self._container.start_encoding()
 
     def encode(self, frame: av.VideoFrame | None) -> "list[av.Packet[Any]]":
-        """Return the packets that a frame completes; for None, those that are left."""
+        """Return the packets that a frame completes; for None, the remaining packets."""
         if frame is not None:
             self._durations[frame.pts] = frame.duration
         packets = self.stream.encode(frame)
         for packet in packets:
-            # Which SVT-AV1 does not give back.
+            # SVT-AV1 does not return durations.
             packet.duration = self._durations.pop(packet.pts, None) or packet.duration
         return packets
 
@@ -143,12 +144,12 @@ def check_encoder(codec: Codec) -> None:
     """Refuse a codec whose encoder this build of PyAV lacks.
 
     Raises:
-        BackendError: it does.
+        BackendError: PyAV lacks the encoder.
     """
     if codec.encoder not in av.codecs_available:
         raise BackendError(
-            f"this PyAV lacks {codec.encoder}, which encodes {codec.title}; install its wheel "
-            "(pip install av) or choose another --codec."
+            f"this PyAV lacks {codec.encoder}, the encoder for {codec.title}; install PyAV's "
+            "wheel (pip install av) or choose another --codec."
         )
 
 
@@ -156,29 +157,29 @@ def _check_fits(target: Path, codec: Codec, like: av.VideoFrame) -> None:
     if like.format.name not in formats(codec):
         able = [other.title for other in CODECS.values() if like.format.name in formats(other)]
         raise InputError(
-            f"{target}: {codec.encoder} cannot hold {like.format.name} frames; choose .mkv and a "
-            f"codec that can ({', '.join(able)})."
+            f"{target}: {codec.encoder} cannot encode {like.format.name} frames; choose .mkv and "
+            f"a codec that can ({', '.join(able)})."
         )
     if min(like.width, like.height) < codec.least:
         raise InputError(
-            f"{target}: {like.width}×{like.height} is too small for {codec.encoder}, which takes "
-            f"{codec.least}×{codec.least} and more; choose another --codec."
+            f"{target}: {like.width}×{like.height} is too small for {codec.encoder}, which needs "
+            f"at least {codec.least}×{codec.least}; choose another --codec."
         )
     if codec.even and not fits_evenly(like.format, like.width, like.height):
         raise InputError(
-            f"{target}: {codec.title} cannot hold {like.width}×{like.height} in "
-            f"{like.format.name}, which needs even sizes; choose .webm or another scale."
+            f"{target}: {codec.title} cannot encode {like.width}×{like.height} in "
+            f"{like.format.name}, which needs even sides; choose .webm or another scale."
         )
 
 
 def formats(codec: Codec) -> list[str]:
-    """Return the names of the pixel formats that an encoder takes; none if PyAV lacks it."""
+    """Return the names of the pixel formats that an encoder takes; empty if PyAV lacks it."""
     if codec.encoder not in av.codecs_available:
         return []
     return [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
 
 
 def fits_evenly(format: av.VideoFormat, width: int, height: int) -> bool:
-    """Whether every chroma sample has all its luma samples in a frame of this size."""
+    """Return whether a frame's sides, in pixels, are multiples of the chroma subsampling."""
     across, down = 64 // format.chroma_width(64), 64 // format.chroma_height(64)
     return width % across == 0 and height % down == 0

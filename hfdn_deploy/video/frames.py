@@ -1,4 +1,4 @@
-"""Encode RGB frames as a video; `write_frames` once PyAV is there."""
+"""Encoding of RGB frames: `write_frames`, for which PyAV must be installed."""
 
 import logging
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from hfdn_deploy.video.encoding import Encoder, fits_evenly, open_container, wri
 
 logger = logging.getLogger(__name__)
 
-# Of frames' times: it has whole hundredths (GIF) and thousandths (WebP), and 1/24, 1/25, 1/30.
+# It represents hundredths (GIF) and thousandths (WebP) of a second, 1/24, 1/25 and 1/30 exactly.
 _TIME_BASE = Fraction(1, 90_000)
 
 
@@ -30,13 +30,13 @@ def encode_frames(
     *,
     overwrite: bool,
 ) -> int:
-    """Do what `write_frames` does; same arguments, results and errors."""
+    """Implement `write_frames`: same arguments, results and errors."""
     height, width = size
     format = "yuv420p"
     if options.codec_for(target).even and not fits_evenly(av.VideoFormat(format), width, height):
         logger.warning(
-            "%s: %d×%d is odd, so chroma is not subsampled, which some players do not show; "
-            "--codec vp9 or av1 does without.", target, width, height,
+            "%s: %d×%d is odd, so chroma is not subsampled and some players cannot show the "
+            "video; --codec vp9 or av1 can subsample it.", target, width, height,
         )  # fmt: skip
         format = "yuv444p"
     like = yuv_of_rgb(av.VideoFrame(width, height, "rgb24"), format)
@@ -51,7 +51,7 @@ def encode_frames(
         encoder.open()
         for pixels, seconds in frames:
             if pixels.ndim == 3 and pixels.shape[2] == 4 and not flattened:
-                logger.warning("%s: transparency is not kept; white is behind it.", target)
+                logger.warning("%s: transparency is not kept; the background is white.", target)
                 flattened = True
             rgb = av.VideoFrame.from_ndarray(_opaque(pixels), "rgb24")
             frame = yuv_of_rgb(rgb, format)
@@ -61,14 +61,14 @@ def encode_frames(
             container.mux(encoder.encode(frame))
             number += 1
         if not number:
-            raise InputError(f"{target} would have no frame; give at least one.")
+            raise InputError(f"{target} would have no frames; pass at least one.")
         container.mux(encoder.encode(None))
         container.close()
     return number
 
 
 def _opaque(pixels: Image) -> NDArray[np.uint8]:
-    """RGB of grey, RGB or RGBA, on white."""
+    """Return a grey, RGB or RGBA image as RGB, on white."""
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, 2)
     if pixels.shape[2] == 3:

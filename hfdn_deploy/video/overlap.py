@@ -1,4 +1,4 @@
-"""Stages of a pipeline that run at the same time, in threads."""
+"""Pipeline stages that run concurrently, in threads."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,17 +12,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class _End:
-    """Follows the last item."""
+    """The mark behind the last item of a queue."""
 
     error: BaseException | None
 
 
 @contextmanager
 def overlapped(items: Iterable[Item], depth: int) -> Iterator[Iterator[Item]]:
-    """Produce items in a thread, at most `depth` of them ahead of who takes them.
+    """Produce items in a thread, at most `depth` items ahead of the consumer.
 
-    Yields an iterator over the items, which raises what their production raises. When the
-    `with` block ends, however it does, production stops after the item it is at.
+    Yields an iterator over the items, which re-raises the producer's exceptions. When the `with`
+    block ends, normally or not, production stops after the current item.
     """
     queue: Queue[Item | _End] = Queue(depth)
     stopped = Event()
@@ -44,7 +44,7 @@ def overlapped(items: Iterable[Item], depth: int) -> Iterator[Iterator[Item]]:
         if item.error is not None:
             raise item.error
 
-    # A daemon, so that a second ctrl-C need not wait for it.
+    # A daemon, so that the process can exit at a second SIGINT without waiting for it.
     thread = Thread(target=produce, daemon=True)
     thread.start()
     try:
@@ -52,7 +52,7 @@ def overlapped(items: Iterable[Item], depth: int) -> Iterator[Iterator[Item]]:
     finally:
         stopped.set()
         while thread.is_alive():
-            # It may be waiting for room in the queue.
+            # The thread may be waiting for room in the queue.
             with suppress(Empty):
                 queue.get_nowait()
             thread.join(0.01)

@@ -1,6 +1,6 @@
-"""The planes of a YUV frame: luma to what the network reads and back, chroma upscaled.
+"""The planes of a YUV frame: luma to the network's scale and back, chroma resized.
 
-Nothing here goes through RGB, so the matrix (BT.601, BT.709, ...) does not matter.
+Nothing is converted to RGB, so the matrix (BT.601, BT.709, ...) does not matter.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hfdn_deploy.images import Plane, resize_planes
 
 Samples = NDArray[np.unsignedinteger[Any]]
 
-# Studio range on the 8-bit scale (ITU-R BT.601 and BT.709): black, and black to white.
+# Studio range in 8 bits (ITU-R BT.601 and BT.709): black, and the distance from black to white.
 BLACK = 16
 EXCURSION = 219
 
@@ -24,21 +24,21 @@ class Layout:
     """How the samples of a planar format are stored."""
 
     format: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name of the format."""
     bits: int
-    """Of a sample: 8, or 10 in the low bits of 16."""
+    """Bits of a sample: 8, or 10 in the low bits of 16."""
     subsampling: tuple[int, int] | None
     """Luma samples per chroma sample, across and down; None for grey."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of a sample."""
+        """The NumPy type of a sample."""
         return np.dtype(np.uint8 if self.bits == 8 else "<u2")
 
 
 _SUBSAMPLING = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1), "gray": None}
 
-# By FFmpeg's name. The formats yuvj... are those of 8 bits in full range.
+# By FFmpeg's name. The formats yuvj... have 8 bits in full range.
 LAYOUTS = {
     **{name: Layout(name, 8, each) for name, each in _SUBSAMPLING.items()},
     **{f"{name}10le": Layout(f"{name}10le", 10, each) for name, each in _SUBSAMPLING.items()},
@@ -47,10 +47,10 @@ LAYOUTS = {
 
 
 def luma_to_network(samples: Samples, bits: int, full_range: bool) -> Plane:
-    """Luma samples (H, W) to float32 as in training: black is 16/255, white 235/255.
+    """Convert luma samples (H, W) to float32 as in training: black is 16/255, white 235/255.
 
-    That is the studio range of 8 bits as it stands, so what is blacker than black or whiter
-    than white stays inside [0, 1] (10 bits: to 1.003).
+    This is 8-bit studio range divided by 255, so samples below black or above white stay inside
+    [0, 1] (10 bits: up to 1.003).
     """
     if full_range:
         white = 2**bits - 1
@@ -59,7 +59,7 @@ def luma_to_network(samples: Samples, bits: int, full_range: bool) -> Plane:
 
 
 def luma_from_network(luma: Plane, bits: int, full_range: bool) -> Samples:
-    """The inverse of `luma_to_network`; clipped only to what `bits` can hold."""
+    """Invert `luma_to_network`; clip only to the range of `bits`."""
     if full_range:
         white = 2**bits - 1
         return _rounded((luma - BLACK / 255) * np.float32(white * 255 / EXCURSION), bits)
@@ -69,21 +69,21 @@ def luma_from_network(luma: Plane, bits: int, full_range: bool) -> Samples:
 def resize_chroma(
     samples: Samples, shape: tuple[int, int], scales: tuple[float, float], layout: Layout
 ) -> Samples:
-    """Resize Cb or Cr to `shape`: bicubically (OpenCV's kernel, a = -0.75), or smaller antialiased.
+    """Resize Cb or Cr: bicubically (OpenCV's kernel, a = -0.75), antialiased if made smaller.
 
-    Siting is MPEG-2's, H.264's default ("left"): a subsampled chroma sample lies on the left
-    of its luma samples, and vertically between them. So it is where the luma is afterwards.
+    Siting is MPEG-2's, H.264's default ("left"), before and after: a subsampled chroma sample lies
+    at the left one of its luma samples, and vertically between them.
 
     Args:
-        samples: (H, W).
-        shape: of the result.
-        scales: by which the luma was resized, down and across.
-        layout: of both.
+        samples: the plane, (H, W).
+        shape: (height, width) of the result.
+        scales: the factors by which the luma was resized, down and across.
+        layout: how source and result are stored.
     """
     assert layout.subsampling is not None
-    # Sample i lies at luma sample f·i + p: p = 0 on the left, (f - 1)/2 between. Luma sample j of
-    # the result lies at (j + 0.5)/s - 0.5, so sample k of the result is sample
-    # k/s + (1/s - 1)·(p + 0.5)/f of the source.
+    # Chroma sample i lies at luma position f·i + p: p = 0 at the left, (f - 1)/2 between. Luma
+    # sample j of the result lies at (j + 0.5)/s - 0.5 in the source, so chroma sample k of the
+    # result lies at chroma position k/s + (1/s - 1)·(p + 0.5)/f of the source.
     anchors = 0.5, 0.5 / layout.subsampling[0]
     plane = samples.astype(np.float32)
     if min(scales) < 1:

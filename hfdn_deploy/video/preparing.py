@@ -1,4 +1,4 @@
-"""From frames as they are decoded to frames that can be upscaled."""
+"""Preparation of decoded frames for upscaling: deinterlacing and pixel formats."""
 
 import logging
 from collections import deque
@@ -17,21 +17,22 @@ from hfdn_deploy.video.planes import LAYOUTS
 
 logger = logging.getLogger(__name__)
 
-# AVFieldOrder: what is above is interlaced, with the top field shown first or the bottom field.
+# AVFieldOrder: greater numbers are interlaced, with the top or the bottom field shown first.
 _PROGRESSIVE = 1
 _TOP_FIRST = (2, 5)
-# Decoders that tell of each frame whether it is interlaced, whatever the header says.
+# Decoders that mark each frame as interlaced or not, whatever the header says.
 _TELL = ("h264", "hevc", "mpeg2video", "mpeg4", "vc1", "dvvideo", "prores")
 
 
 class Preparation:
-    """Makes whole frames of fields, and YUV of other formats, each with one warning."""
+    """Deinterlacing, and conversion of other pixel formats to YUV, each with one warning."""
 
     def __init__(self, path: Path, video: av.VideoStream, *, deinterlace: bool) -> None:
-        """Look at the header.
+        """Read the field order from the header.
 
         Raises:
-            InputError: it is interlaced, and that is to be refused.
+            InputError: the header says interlaced, and interlaced video cannot or must not be
+                deinterlaced.
         """
         self._path = path
         self._deinterlace = deinterlace
@@ -48,14 +49,14 @@ class Preparation:
 
     @property
     def deinterlaces(self) -> bool:
-        """Whether frames have been made of fields."""
+        """Whether frames have been deinterlaced."""
         return self._bwdif is not None
 
     def __call__(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
         """Yield the frames that are ready after this one; after None, the rest.
 
         Raises:
-            InputError: the frame is interlaced, and that is to be refused.
+            InputError: the frame is interlaced, and cannot or must not be deinterlaced.
         """
         for ready in self._whole(frame):
             yield ready if ready.format.name in LAYOUTS else self._converted(ready)
@@ -73,26 +74,27 @@ class Preparation:
     def _warn_of_fields(self) -> None:
         if self._codec == "hevc":
             raise InputError(
-                f"{self._path} holds its fields as frames of their own, which are not put together "
-                "here; do it first: "
+                f"{self._path} stores each field as a frame, and such fields cannot be joined; "
+                "join them first: "
                 + command(self._path, "-vf weave,bwdif -c:a copy", "progressive.mkv")
             )
         if not self._deinterlace:
             raise InputError(
-                f"{self._path} is interlaced, and upscaling would mix its fields; leave out "
+                f"{self._path} is interlaced, and upscaling would mix its fields; omit "
                 "--no-deinterlace, or deinterlace it first: "
                 + command(self._path, "-vf bwdif -c:a copy", "progressive.mkv")
             )
         logger.warning(
-            "%s is interlaced; each frame is made of its two fields by bwdif, or refused with "
-            "--no-deinterlace.",
+            "%s is interlaced and is deinterlaced with bwdif; --no-deinterlace would refuse it.",
             self._path,
         )
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         name = nearest(frame.format)
         if not self._converts:
-            logger.warning("%s: %s frames become %s.", self._path, frame.format.name, name)
+            logger.warning(
+                "%s: %s frames are converted to %s.", self._path, frame.format.name, name
+            )
             self._converts = True
         if frame.format.is_rgb or frame.format.has_palette:
             result = yuv_of_rgb(frame, name)
@@ -108,7 +110,7 @@ class Preparation:
 
 
 class _Bwdif:
-    """FFmpeg's deinterlacer, which gives one frame for each."""
+    """FFmpeg's deinterlacer, which returns one frame for each interlaced frame."""
 
     def __init__(self, like: av.VideoFrame, options: str) -> None:
         self._graph = Graph()

@@ -1,4 +1,4 @@
-"""Writing a video: the encoder, and everything that is kept beside the pixels."""
+"""Output videos: the encoder, the copied streams and the metadata."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from hfdn_deploy.video.times import Item
 
 logger = logging.getLogger(__name__)
 
-# What describes the file that was read, not the one that is written.
+# Entries that describe the source file and would be wrong in the target.
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder")
 _LANGUAGE = ("language",)
 _KEPT_OF_STREAMS = (*_LANGUAGE, "title", "handler_name")
@@ -27,12 +27,12 @@ _KEPT_OF_STREAMS = (*_LANGUAGE, "title", "handler_name")
 
 @dataclass(frozen=True)
 class Sink:
-    """A video file that is being written."""
+    """A video file being written."""
 
     container: OutputContainer
     encoder: Encoder
     copies: dict[int, Stream]
-    """The streams that are copied, by their index in the source."""
+    """The copied streams, by their index in the source."""
 
     def write(self, item: Item) -> None:
         """Encode a frame, or copy a packet if its stream is kept."""
@@ -60,17 +60,18 @@ def open_sink(
     """Open the file to write.
 
     Args:
-        temporary: where it is written.
-        target: what it will be called: the suffix chooses the container.
-        source: where the other streams, the metadata and the chapters come from.
-        like: has the size, format, colour tags and time base of all frames.
+        temporary: the file to write.
+        target: its final name; the suffix chooses the container.
+        source: provides the other streams, the metadata and the chapters.
+        like: a frame with the size, format, colour tags and time base of all frames.
         options: codec and CRF.
-        keep_metadata: keep titles, chapters, places, dates and the like. Languages stay anyway.
+        keep_metadata: keep titles, chapters, places and dates. Languages are always kept.
 
     Raises:
-        InputError: the container cannot hold the sound, or the codec such frames or pixels.
+        InputError: the container cannot hold the sound or the pixel shape, or the codec does not
+            take the frames.
         BackendError: this build of PyAV lacks the encoder.
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     with (
         writable(target, _advice(target, source)),
@@ -87,27 +88,27 @@ def open_sink(
         attaches = container.format.name == "matroska" and keep_metadata
         for stream in source.others:
             if isinstance(stream, AttachmentStream) and attaches:
-                # Fonts of the subtitles, say; they have no packets.
+                # Attachments, such as fonts of subtitles, have no packets.
                 container.add_attachment(stream.name or "", stream.mimetype or "", stream.data)
             elif copy := _add_copy(container, target, source, stream):
                 _keep_facts(stream, copy, keep_metadata)
                 copies[stream.index] = copy
-        encoder.open()  # before a frame is upscaled
+        encoder.open()  # an unusable target must fail before a frame is upscaled
         yield Sink(container, encoder, copies)
 
 
 def _keep_shape(
     target: Path, source: VideoSource, video: av.VideoStream, options: VideoOptions
 ) -> None:
-    """Tell the shape of the pixels and which way is up."""
+    """Write the pixel shape and the rotation."""
     if (pixel_shape := source.video.sample_aspect_ratio) not in (None, 1):
         codec = options.codec_for(target)
-        # PyAV has no way to tell Matroska's muxer.
+        # PyAV cannot pass the pixel shape to Matroska's muxer.
         if target.suffix.lower() in (".mkv", ".webm") and not codec.tells_pixel_shape:
             raise InputError(
-                f"{target}: the pixels of {source.path} are no squares ({pixel_shape}), which "
-                f"cannot be written with {codec.title} to {target.suffix}; choose .mp4, or .mkv "
-                "and --codec h264."
+                f"{target}: the pixels of {source.path} are not square ({pixel_shape}), which "
+                f"{target.suffix} with {codec.title} cannot store; choose .mp4, or .mkv and "
+                "--codec h264."
             )
         video.sample_aspect_ratio = pixel_shape
     if source.display_matrix:
@@ -117,7 +118,7 @@ def _keep_shape(
 def _add_copy(
     container: OutputContainer, target: Path, source: VideoSource, stream: Stream
 ) -> Stream | None:
-    """A stream to copy packets to, or None, with a message, if this one is left out."""
+    """Return a stream to copy packets to; None if the stream is left out."""
     try:
         if stream.type in ("audio", "subtitle"):
             return container.add_stream_from_template(stream)
@@ -126,10 +127,10 @@ def _add_copy(
             raise InputError(
                 f"{target}: {target.suffix} cannot hold {_sound(target, source, [stream])}."
             ) from None
-    # What names the chapters in an MP4 is kept as chapters.
+    # The stream with an MP4's chapter titles is kept as chapters, so it needs no warning.
     if stream.discard != Discard.all or not source.container.chapters():
         cover = stream.disposition & Disposition.attached_pic
-        kind = "cover picture" if cover else stream.type
+        kind = "cover image" if cover else stream.type
         logger.warning("%s: stream %d (%s) is left out.", source.path, stream.index, kind)
     return None
 
@@ -143,13 +144,13 @@ def _sound(target: Path, source: VideoSource, streams: Sequence[Stream]) -> str:
 
 def _keep_facts(stream: Stream, copy: Stream, keep_metadata: bool) -> None:
     copy.disposition = stream.disposition
-    # By the language, players choose the sound.
+    # Players choose the sound by its language.
     kept = _KEPT_OF_STREAMS if keep_metadata else _LANGUAGE
     copy.metadata.update({k: v for k, v in stream.metadata.items() if k in kept})
 
 
 def _advice(target: Path, source: VideoSource) -> str:
-    # Of some sound a container finds out only when it is written.
+    # Some containers refuse a sound codec only when its packets are written.
     sounds = [stream for stream in source.others if stream.type == "audio"]
     advice = "choose another --codec" if target.suffix.lower() == ".mkv" else "choose .mkv"
     if sounds:

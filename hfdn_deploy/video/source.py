@@ -1,4 +1,4 @@
-"""Reading a video: its streams and its frames."""
+"""Input videos: their streams and their frames."""
 
 import logging
 from collections.abc import Iterator
@@ -24,19 +24,19 @@ from hfdn_deploy.video.whole import Owed, check_whole
 
 logger = logging.getLogger(__name__)
 
-# FFmpeg's demuxers, whatever the suffix: files alone, and no formats that would lead to others or
-# to the network, such as playlists; nor still images, which are no videos.
+# FFmpeg's demuxers that are allowed, whatever the suffix. Formats that refer to other files or to
+# the network, such as playlists, are not, nor are still images.
 _DEMUXERS = (
     "asf", "avi", "dv", "flv", "ivf", "matroska", "mov", "mpeg", "mpegts", "mpegvideo", "mxf",
     "nut", "ogg", "rm", "wtv", "yuv4mpegpipe",
 )  # fmt: skip
-# They end where the recorder was stopped.
+# Formats that may end amid a frame, where the recorder was stopped.
 _RECORDINGS = ("mpegts", "mpeg", "mpegvideo")
-# So many seconds may lie in the last packets.
+# The longest incomplete end of a recording, in seconds.
 _RAGGED = 1
 _TRUSTED = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "file"}
 
-# What frames bring along that no encoder here takes.
+# Side data of frames that none of the encoders takes.
 _LOST = {
     "MASTERING_DISPLAY_METADATA": "HDR10's light levels",
     "CONTENT_LIGHT_LEVEL": "HDR10's light levels",
@@ -44,12 +44,12 @@ _LOST = {
     "DYNAMIC_HDR_VIVID": "HDR Vivid",
     "DOVI_METADATA": "Dolby Vision",
     "ICC_PROFILE": "the colour profile",
-    "A53_CC": "closed captions inside the pictures",
-    "STEREO3D": "how the two pictures of 3D lie",
-    "SPHERICAL": "how the picture lies on a sphere",
+    "A53_CC": "closed captions inside the frames",
+    "STEREO3D": "the arrangement of stereoscopic views",
+    "SPHERICAL": "the projection of spherical video",
 }
 
-# Decoders that conceal damage and do not mark the frame, unless told to fail.
+# Decoders that conceal damage without marking the frame, unless they are told to fail.
 _SILENT = ("mjpeg", "hevc")
 
 
@@ -60,18 +60,18 @@ class VideoSource:
     path: Path
     container: InputContainer
     video: av.VideoStream
-    """The stream to upscale: the first that is no cover picture."""
+    """The stream to upscale: the first that is not a cover image."""
     others: tuple[Stream, ...]
     first: av.VideoFrame
-    """The first frame that is to be upscaled."""
+    """The first frame to upscale; all frames have its size, layout and colour tags."""
     display_matrix: list[int] | None
-    """Which way is up, if a frame says so: rows of a 3×3 matrix."""
+    """The rotation, if a frame has one: the rows of a 3×3 matrix."""
     layout: Layout
-    """Of that frame, and of all, as their size and colour tags are."""
+    """The layout of all frames."""
     deinterlaced: bool
-    """Whether the first frame was made of fields."""
+    """Whether the first frame was deinterlaced."""
     items: Iterator[Item]
-    """All frames, and the packets of the other streams, as they lie in the file."""
+    """All frames, and the packets of the other streams, in the order of the file."""
 
     @property
     def time_base(self) -> Fraction:
@@ -82,7 +82,7 @@ class VideoSource:
 
     @property
     def frame_count(self) -> int | None:
-        """As the header tells or lets one estimate."""
+        """The number of frames, from the header or estimated from it; None if unknown."""
         if self.video.frames:
             return self.video.frames
         rate, duration = self.video.guessed_rate, self.container.duration
@@ -94,19 +94,19 @@ def open_source(path: Path, *, deinterlace: bool = True) -> Iterator[VideoSource
     """Open a video file.
 
     Args:
-        path: of any container that is read, whatever its suffix.
-        deinterlace: make frames of the fields of interlaced video; otherwise refuse it.
+        path: a video in any supported container, whatever its suffix.
+        deinterlace: deinterlace interlaced video; otherwise refuse it.
 
     Raises:
-        InputError: missing, truncated, damaged, without video, or with frames that cannot be
-            upscaled; the items raise it too.
+        InputError: the file is missing, truncated, damaged or without video, or its frames cannot
+            be upscaled; the items raise it too.
     """
     with open_container(path) as (container, video):
         check_whole(path, container)
-        # WebM's transparency is a second video inside the first, which decoders pass over.
+        # WebM's transparency is a second video inside the first, which decoders skip.
         if video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE")) == "1":
             raise InputError(f"{path} is transparent, which cannot be kept; flatten it first.")
-        # Frames in parallel, not only slices of one.
+        # Decode whole frames in parallel, not only slices of one frame.
         video.thread_type = "AUTO"
         if video.codec_context.name in _SILENT:
             video.codec_context.options = {"err_detect": "explode"}
@@ -122,15 +122,15 @@ def open_source(path: Path, *, deinterlace: bool = True) -> Iterator[VideoSource
                     LAYOUTS[item.format.name], decoding.deinterlaces, chain(head, items),
                 )  # fmt: skip
                 return
-        raise InputError(f"{path} holds no frame that can be decoded.")
+        raise InputError(f"{path} has no frame that can be decoded; check that it is complete.")
 
 
 @contextmanager
 def open_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    """Open a file and find the video in it: the first that is no cover picture.
+    """Open a file and find its video stream: the first that is not a cover image.
 
     Raises:
-        InputError: missing, of a format that is not read, damaged, or without video.
+        InputError: the file is missing, damaged, without video, or in an unsupported format.
     """
     if not path.exists():
         raise InputError(f"{path}: No such file; check its name.")
@@ -139,22 +139,22 @@ def open_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]
             container = av.open(
                 file_name(path), container_options=_TRUSTED, metadata_errors=METADATA_ERRORS
             )
-        except av.ArgumentError:  # of the whitelist
+        except av.ArgumentError:  # the format is not in the whitelist
             raise InputError(
-                f"{path} cannot be decoded: its content is in a format that is not read as video, "
-                "such as a playlist, sound or a still image; convert it to .mkv first."
+                f"{path} cannot be decoded: its format, such as a playlist, sound or a still "
+                "image, is not supported as video; convert it to .mkv first."
             ) from None
     with container:
         videos = [
             s for s in container.streams.video if not s.disposition & Disposition.attached_pic
         ]
         if not videos or videos[0].codec_context is None:
-            raise InputError(f"{path} holds no video that can be decoded.")
+            raise InputError(f"{path} has no video stream that can be decoded; check the file.")
         yield container, videos[0]
 
 
 class _Decoding:
-    """Gives the frames of a video and the packets of the other streams."""
+    """The decoder of a video, and the demuxer of the other streams."""
 
     def __init__(
         self, path: Path, container: InputContainer, video: av.VideoStream, *, deinterlace: bool
@@ -173,11 +173,11 @@ class _Decoding:
 
     @property
     def deinterlaces(self) -> bool:
-        """Whether frames have been made of fields."""
+        """Whether frames have been deinterlaced."""
         return self._prepare.deinterlaces
 
     def items(self, others: tuple[Stream, ...]) -> Iterator[Item]:
-        """Yield them as they lie in the file, every frame lasting until the next."""
+        """Yield frames and packets in the order of the file; each frame lasts until the next."""
         return self._times.lasting(self._decoded(others))
 
     def _decoded(self, others: tuple[Stream, ...]) -> Iterator[Item]:
@@ -188,11 +188,11 @@ class _Decoding:
                 if self._is_cut(packet, packet.stream_index, packet.dts):
                     continue
                 if packet.stream is not self._video:
-                    # At the end come packets of nothing, which flush decoders.
+                    # At the end come empty packets, which flush decoders.
                     if packet.size and not hidden.covers(packet):
                         self._times.shift(packet)
                         yield packet
-                # With a time, nothing repeats the frame before it (Theora).
+                # An empty packet with a time repeats the frame before it (Theora).
                 elif packet.size or packet.dts is None:
                     owed.add(packet)
                     for frame in self._frames(packet):
@@ -205,10 +205,12 @@ class _Decoding:
                 owed.settle(None)
             yield from self._prepare(None)
         if self._cut:
-            logger.warning("%s ends amid a frame or sound, which is left out.", self._path)
+            logger.warning(
+                "%s ends with an incomplete frame or sound, which is left out.", self._path
+            )
 
     def _frames(self, packet: "av.Packet[Any]") -> list[av.VideoFrame]:
-        """Decode a packet; what comes before the first key frame of a recording gives nothing."""
+        """Decode a packet; packets before the first key frame of a recording give no frames."""
         try:
             frames = self._video.decode(packet)
         except av.InvalidDataError:
@@ -219,15 +221,15 @@ class _Decoding:
         return frames
 
     def _is_cut(self, item: Item, kind: object, now: int | None) -> bool:
-        """Whether a packet or frame belongs to the ragged end of a recording.
+        """Return whether a packet or frame belongs to the incomplete end of a recording.
 
         Args:
-            item: may be corrupt.
-            kind: frames, or packets of which stream.
+            item: the packet or frame, possibly corrupt.
+            kind: the index of a packet's stream; None for frames.
             now: the item's time in its own time base.
 
         Raises:
-            InputError: it is corrupt and not at the end, or this is no recording.
+            InputError: the item is corrupt, and not at the end or the file is not a recording.
         """
         if not item.is_corrupt and kind not in self._cut:
             return False
@@ -238,20 +240,20 @@ class _Decoding:
         begin = self._cut.setdefault(kind, now * item.time_base)
         if abs(now * item.time_base - begin) > _RAGGED:
             raise InputError(
-                f"{self._path} is damaged, or put together from several recordings, at "
-                f"{float(begin - self._times.start):.3f} s; cut it there."
+                f"{self._path} is damaged, or joined from several recordings, at "
+                f"{float(begin - self._times.start):.3f} s; cut the file there."
             )
         return True
 
     def _look(self, frame: av.VideoFrame) -> None:
-        """Check a frame and give it its time; warn once of what it brings along and is lost."""
+        """Check a frame and set its time; warn once about side data that cannot be kept."""
         self._uniform.check(frame)
         self._times.set(frame)
         side_data: Any = frame.side_data
         if self.display_matrix is None and "DISPLAYMATRIX" in side_data:
             self.display_matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32).tolist()
         for name in {_LOST[key] for key in _LOST if key in side_data} - self._lost:
-            logger.warning("%s: %s: cannot be kept and is left out.", self._path, name)
+            logger.warning("%s: metadata cannot be kept: %s.", self._path, name)
             self._lost.add(name)
 
 
@@ -261,5 +263,5 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise InputError(
-            f"{path} cannot be decoded: {error.strerror}; it is damaged, truncated or no video."
+            f"{path} cannot be decoded: {error.strerror}; it is damaged, truncated or not a video."
         ) from None

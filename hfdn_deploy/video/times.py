@@ -1,4 +1,4 @@
-"""When frames and packets are shown."""
+"""Timestamps and durations of frames and packets."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -13,37 +13,38 @@ from hfdn_deploy.errors import InputError
 Item: TypeAlias = "av.VideoFrame | av.Packet[Any]"
 """A decoded frame, or a packet of another stream."""
 
-# Of what an edit list hides, the seconds before the start that are kept: from them sound decoders
-# get going (AAC: up to 2112 samples, which at 22.05 kHz are 0.096 s).
+# Seconds before the start that are kept although an edit list hides them: sound decoders need them
+# to start (AAC: up to 2112 samples, 0.096 s at 22.05 kHz).
 _RUN_UP = Fraction(1, 10)
 
 
 class Times:
-    """Gives frames and packets times that a file may have."""
+    """Timestamps of frames and packets, moved and repaired so that a muxer takes them."""
 
     def __init__(self, path: Path, container: InputContainer, video: av.VideoStream) -> None:
         self._path = path
         self._video = video
-        # Their start and length are meant. A transport stream may begin hours after 0.
+        # MP4 and Matroska have a deliberate start and length. A transport stream may begin hours
+        # after 0.
         self._edited = any(name in container.format.name for name in ("mov", "matroska"))
         self.start = Fraction(0 if self._edited else container.start_time or 0, av.time_base)
-        # AVI has no times, and what FFmpeg makes up for B-frames is in the order of decoding.
+        # AVI has no timestamps; those that FFmpeg invents are in decoding order, even for B-frames.
         self._by_dts = container.format.name == "avi"
         self._delay: int | None = None
         self._last: int | None = None
 
     def set(self, frame: av.VideoFrame) -> None:
-        """Set when a frame is shown.
+        """Set the timestamp of a frame.
 
         Raises:
-            InputError: it has no time, or an earlier one than the frame before it.
+            InputError: the frame has no timestamp, or an earlier one than the frame before it.
         """
         frame.pts = self._time(frame)
         if self._last is not None and frame.pts <= self._last:
             if frame.pts < self._last - 1:
                 at = f"{float(self._last * (self._video.time_base or 0)):.3f} s"
                 raise InputError(
-                    f"{self._path} goes back in time after {at}, as if put together from several; "
+                    f"{self._path} goes back in time after {at}, as if joined from several files; "
                     "cut it there."
                 )
             frame.pts = self._last + 1
@@ -54,17 +55,17 @@ class Times:
         if not self._by_dts:
             if frame.pts is None:
                 raise InputError(
-                    f"{self._path} holds a frame without a timestamp; remux it with ffmpeg first."
+                    f"{self._path} has a frame without a timestamp; remux it with ffmpeg first."
                 )
             return frame.pts - round(self.start / frame.time_base)
-        if frame.dts is None:  # when the decoder is flushed
+        if frame.dts is None:  # a frame from flushing the decoder
             return 0 if self._last is None else self._last + (frame.duration or 1)
         if self._delay is None:
             self._delay = frame.dts - (self._video.start_time or 0)
         return frame.dts - self._delay - round(self.start / frame.time_base)
 
     def shift(self, packet: "av.Packet[Any]") -> None:
-        """Set the times of a packet of another stream."""
+        """Move the timestamps of a packet of another stream."""
         shift = round(self.start / packet.time_base)
         if packet.pts is not None:
             packet.pts -= shift
@@ -72,7 +73,7 @@ class Times:
             packet.dts -= shift
 
     def lasting(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Have every frame last until the next: an MP4 tells durations in the order of decoding."""
+        """Make every frame last until the next, as durations in an MP4 are in decoding order."""
         last: av.VideoFrame | None = None
         usual = 0
         for item in items:
@@ -89,22 +90,23 @@ class Times:
             start, duration = self._video.start_time, self._video.duration
             if start is not None and duration is not None and self._last is not None:
                 end = start + duration - round(self.start / (self._video.time_base or 1))
-                # What others say of their length is often an estimate.
+                # The length in other containers is often an estimate.
                 if self._edited or end - self._last < 2 * usual:
                     _last_until(last, end)
             yield last
 
 
 class Hidden:
-    """Finds packets that edit lists hide."""
+    """A detector of packets that edit lists hide."""
 
     def __init__(self) -> None:
         self._begun: set[int] = set()
 
     def covers(self, packet: "av.Packet[Any]") -> bool:
-        """Whether a packet is hidden, and more than a run-up to the start of its stream.
+        """Return whether a packet is hidden and not part of the run-up before its stream's start.
 
-        Between two segments it would lie earlier than the packet before it, which no muxer takes.
+        Hidden packets between two segments are never kept: their timestamps would go back, which
+        muxers refuse.
         """
         if not packet.is_discard:
             self._begun.add(packet.stream_index)

@@ -1,4 +1,4 @@
-"""Decode, upscale and encode at the same time, each in its thread."""
+"""Transcoding: decoding, upscaling and encoding run concurrently, in threads."""
 
 import logging
 from pathlib import Path
@@ -28,9 +28,9 @@ from hfdn_deploy.video.times import Item
 
 logger = logging.getLogger(__name__)
 
-# Frames and packets that decoder or network may be ahead of what takes them.
+# Frames and packets by which decoder and network may be ahead of their consumers.
 DEPTH = 4
-# Frames of a video that does not say how many it has.
+# The assumed number of frames of a video whose header does not give it.
 _UNTOLD = 250
 
 
@@ -44,7 +44,7 @@ def transcode(
     overwrite: bool,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What `upscale_video` does, once PyAV is there; same arguments, results and errors."""
+    """Implement `upscale_video`: same arguments, results and errors."""
     check_encoder(options.codec_for(target))
     frames = 0
     with open_source(path, deinterlace=options.deinterlace) as source:
@@ -71,14 +71,14 @@ def transcode(
 
 
 class _Upscaling:
-    """How every frame of a video is upscaled."""
+    """The upscaling of a frame, planned once for a video."""
 
     def __init__(self, up: Upscaler, source: VideoSource) -> None:
-        """Decide the size."""
+        """Choose the size and the colour tags of the result."""
         first = source.first
         self._up = up
         self._source = source
-        # Encoders want luma for every sample of the chroma, and people mean what players show.
+        # Sides must be multiples of the chroma subsampling; a target size means the rotated video.
         self._multiples = source.layout.subsampling or (1, 1)
         sideways = source.display_matrix and not source.display_matrix[0]
         self._wanted = up.target.turned() if sideways else up.target
@@ -90,15 +90,16 @@ class _Upscaling:
         if self._colours != tags:
             standard = "BT.709" if self._colours.matrix == 1 else "BT.601"
             logger.info(
-                "%s: colour tags are missing; the result gets those of %s, which players assume at "
-                "%d×%d but not at %d×%d.", source.path, standard, *before, *after,
+                "%s: colour tags are missing; the result gets the tags of %s, which players assume "
+                "at %d×%d but not at %d×%d.", source.path, standard, *before, *after,
             )  # fmt: skip
 
     def prepare(self) -> int:
-        """Decide how a frame comes to the size; returns in how many threads frames do.
+        """Plan how frames reach the size; return the number of threads to upscale frames in.
 
         Raises:
-            InputError: memory does not suffice, or two networks do not reach the size.
+            InputError: memory does not suffice, or two passes of the network do not reach the
+                size.
         """
         shape = self._source.first.height, self._source.first.width
         number = self._source.frame_count or _UNTOLD
@@ -106,10 +107,10 @@ class _Upscaling:
             self.plan, threads = self._up.plan_many(
                 shape, np.float32, number, self._wanted, self._multiples
             )
-        return max(1, threads - 1)  # as others decode and encode
+        return max(1, threads - 1)  # one is left for decoding and encoding
 
     def blank(self) -> av.VideoFrame:
-        """Return a frame as all of the result are, without its content."""
+        """Return an output frame without content: size, format, colour tags and time base."""
         first = self._source.first
         frame = av.VideoFrame(self.width, self.height, self._source.layout.format)
         frame.time_base, frame.color_range = first.time_base, first.color_range
@@ -117,7 +118,7 @@ class _Upscaling:
         return frame
 
     def __call__(self, item: Item) -> Item:
-        """Return a frame of the plan's size, at the same time; packets pass."""
+        """Return the upscaled frame, with the same timestamp; packets pass unchanged."""
         if isinstance(item, av.Packet):
             return item
         layout = self._source.layout
@@ -136,8 +137,8 @@ class _Upscaling:
 
 
 def _samples(frame: av.VideoFrame, index: int, layout: Layout) -> Samples:
-    """A view of a plane, (H, W)."""
+    """Return a view of a plane, (H, W)."""
     plane = frame.planes[index]
     rows: Samples = np.frombuffer(memoryview(plane), layout.dtype).reshape(plane.height, -1)
-    # Some decoders write bottom up.
+    # Some decoders store rows from bottom to top.
     return rows[:: 1 if plane.line_size > 0 else -1, : plane.width]

@@ -14,7 +14,7 @@ from hfdn_deploy.tiling import Progress
 from hfdn_deploy.upscaler import Upscaler
 from hfdn_deploy.video.codecs import DEFAULT, VIDEO_SUFFIXES, VideoOptions
 
-# How files of videos begin: at this byte with these.
+# Signatures of video files: the offset in the file, and the bytes there.
 _SIGNATURES = (
     (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
     (0, b"\0\0\1\xba"), (0, b"OggS"), *((4, b"ftyp" + brand) for brand in (
@@ -23,26 +23,26 @@ _SIGNATURES = (
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is taken for a video: by its suffix, or, if that says nothing, by its content.
+    """Return whether a file is taken for a video, by its suffix or, if unknown, by its content.
 
-    Content without a signature, such as that of a transport stream, needs the suffix.
+    Formats without a signature, such as transport streams, need the suffix.
     """
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
     head = b""
     with suppress(OSError):
-        if path.is_file():  # a pipe would never end
+        if path.is_file():  # reading a pipe would block
             with path.open("rb") as file:
                 head = file.read(16)
     return any(head.startswith(sign, at) for at, sign in _SIGNATURES)
 
 
 def check_video_format(path: Path, options: VideoOptions = DEFAULT) -> None:
-    """Refuse a path that no video can be written to with these options.
+    """Refuse a path to which a video cannot be written with these options.
 
     Raises:
-        InputError: the suffix names no video format that can be written, its container does not
+        InputError: the suffix is not that of a video that can be written, its container does not
             hold the codec, or the codec does not take the CRF.
     """
     options.codec_for(path)
@@ -58,26 +58,25 @@ def upscale_video(
     overwrite: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Upscale a video file; README says what is kept and how.
+    """Upscale a video file; docs/video.md says what is kept and how.
 
     Args:
-        up: used by one other thread until this returns.
-        source: a video in any container that is read; content decides, not the suffix.
-        target: its suffix chooses the container.
-        keep_metadata: carry titles, chapters, places, dates and the like over.
-        options: codec, CRF and what becomes of interlaced video.
-        overwrite: replace a target that is there; otherwise refuse, also if it appears meanwhile.
-        progress: called after each frame with how many are done of how many, 0 where that is not
-            known.
+        up: the upscaler, in use by another thread until this returns.
+        source: a video in any supported container; the content decides, not the suffix.
+        target: the file to write; its suffix chooses the container.
+        keep_metadata: keep titles, chapters, places and dates.
+        options: codec, CRF and the treatment of interlaced video.
+        overwrite: replace an existing target; otherwise refuse it, even if it appears meanwhile.
+        progress: called after each frame with the number of finished frames and of all frames, 0
+            if unknown.
 
     Returns:
         JSON-ready facts: width and height of the result in pixels, frames, seconds, and the side
-        of the tiles in pixels, None where frames are upscaled whole.
+        of the tiles in pixels, None if frames are upscaled whole.
 
     Raises:
-        InputError: the source is damaged, truncated or of a kind that cannot be upscaled, the
-            target cannot hold it or is there, or the disk refuses. Nothing is left at the target
-            then, or what was there before.
+        InputError: the source is damaged, truncated or cannot be upscaled, the target cannot hold
+            it or exists, or the disk cannot be written. The target then is as it was before.
         BackendError: PyAV is not installed or lacks the encoder, or the backend failed.
     """
     check_video_format(target, options)
@@ -92,10 +91,10 @@ def upscale_video(
 
 
 def describe_video_header(path: Path) -> dict[str, Any]:
-    """Say what a video's header tells: a part of `describe_video`, quick and without warnings.
+    """Describe a video's header: a part of `describe_video`, fast and without warnings.
 
     Raises:
-        InputError: missing, of a format that is not read, or without video.
+        InputError: the file is missing, without video, or in an unsupported format.
         BackendError: PyAV is not installed.
     """
     facts: dict[str, Any] = _needing_pyav("describing").describe_header(path)
@@ -103,14 +102,14 @@ def describe_video_header(path: Path) -> dict[str, Any]:
 
 
 def describe_video(path: Path) -> dict[str, Any]:
-    """Say what a video file is, from its header and its first frame.
+    """Describe a video file by its header and its first frame.
 
     Returns:
-        JSON-ready facts. "refused" is the reason why it would not be upscaled, "changes" what
-        would become of its frames apart from that; what a container cannot hold comes on top.
+        JSON-ready facts. "refused" is the reason why it cannot be upscaled, or None; "changes"
+        lists the conversions of its frames. The limits of output containers are not included.
 
     Raises:
-        InputError: missing, of a format that is not read, or without video.
+        InputError: the file is missing, without video, or in an unsupported format.
         BackendError: PyAV is not installed.
     """
     facts: dict[str, Any] = _needing_pyav("describing").describe(path)
@@ -125,26 +124,26 @@ def write_frames(
     *,
     overwrite: bool = True,
 ) -> int:
-    """Encode frames of an animation as a video, with sRGB's colour tags.
+    """Encode the frames of an animation as a video with sRGB's colour tags.
 
-    H.264 and HEVC hold odd sizes only without subsampled chroma (4:4:4, which some players do not
-    show), so that is what they get, with a warning; all else is 4:2:0.
+    Chroma is 4:2:0, except that odd sizes in H.264 and HEVC need 4:4:4, which some players cannot
+    show; a warning says so.
 
     Args:
-        target: its suffix chooses the container.
+        target: the file to write; its suffix chooses the container.
         frames: uint8 images of grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4, straight alpha, put on
             white with a warning), each with its duration in seconds, above 0. Times are kept to
-            1/90000 s, in .mkv and .webm to 1/1000 s. They are consumed one by one.
-        size: (height, width) of them all, in pixels.
+            1/90000 s, in .mkv and .webm to 1/1000 s. Frames are consumed one by one.
+        size: (height, width) of all frames, in pixels.
         options: codec and CRF.
-        overwrite: replace a target that is there; otherwise refuse, also if it appears meanwhile.
+        overwrite: replace an existing target; otherwise refuse it, even if it appears meanwhile.
 
     Returns:
-        How many frames were written.
+        The number of frames written.
 
     Raises:
-        InputError: the container does not hold the codec, there is no frame, the target is there,
-            or the disk refuses. Nothing is left at the target then, or what was there before.
+        InputError: the container does not hold the codec, there are no frames, the target exists,
+            or the disk cannot be written. The target then is as it was before.
         BackendError: PyAV is not installed, or lacks the encoder.
     """
     check_video_format(target, options)
@@ -158,5 +157,5 @@ def _needing_pyav(module: str) -> Any:
         return import_module(f"hfdn_deploy.video.{module}")
     except ImportError as error:
         raise BackendError(
-            f"video needs PyAV ({error}): pip install 'hfdn-deploy[video]'"
+            f"video needs PyAV ({error}); install it: pip install 'hfdn-deploy[video]'"
         ) from None

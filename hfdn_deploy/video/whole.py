@@ -1,7 +1,7 @@
-"""Whether a video file is whole, as its structure tells.
+"""Completeness of a video file, as far as its structure shows it.
 
-FFmpeg's demuxers take what they can read. They report a broken element of Matroska as the end of
-the file, and go without the tracks of an MP4 whose description is cut.
+FFmpeg's demuxers read as much as they can. They report a broken element of Matroska as the end of
+the file, and skip the tracks of an MP4 whose description is cut off.
 """
 
 from collections.abc import Callable
@@ -13,36 +13,36 @@ from av.container import InputContainer
 
 from hfdn_deploy.errors import InputError
 
-# Matroska's elements (RFC 9559), and which of them are looked into, by what holds them.
+# Matroska's elements (RFC 9559), and the elements to walk into, by their parent.
 _SEGMENT, _TRACKS, _TRACK, _CLUSTER, _GROUP = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0
 _INSIDE = {_SEGMENT: (_TRACKS, _CLUSTER), _TRACKS: (_TRACK,), _CLUSTER: (_GROUP,)}
 _TRACK_NUMBER, _BLOCKS = 0xD7, (0xA1, 0xA3)
-# They end a cluster that does not tell its size: seek head, info, cues, attachments, chapters and
-# tags, and the header of another file behind this one.
+# Elements that end a cluster of unknown size: tracks, cluster, seek head, info, cues, attachments,
+# chapters and tags, and the header of another file behind this one.
 _EBML = 0x1A45DFA3
 _ENDS = (
     _TRACKS, _CLUSTER, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, _EBML
 )  # fmt: skip
 
 
-# The GUID of an ASF's File Properties Object, which tells its size.
+# The GUID of ASF's File Properties Object, which has the file's size.
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _AVI_SLACK = 12
 
-# Decoders that give a frame for each packet, in their order or not. VP8 has packets that show
-# nothing, MPEG-4 may.
+# Decoders that return one frame for each packet, in the order of the packets or not. In VP8 and
+# MPEG-4, a packet may show no frame.
 _IN_ORDER = ("mjpeg", "ffv1", "prores", "dnxhd")
 _ONE_EACH = (*_IN_ORDER, "h264", "hevc", "vp9", "libdav1d", "mpeg2video")
 
 
 def check_whole(path: Path, container: InputContainer) -> None:
-    """Refuse a file that is truncated, or damaged so that its structure shows it.
+    """Refuse a file whose structure shows that it is truncated or damaged.
 
     Formats for recordings and broadcasts (MPEG, AVI without a size) may end anywhere.
 
     Raises:
-        InputError: so it is.
-        OSError: the disk refuses.
+        InputError: the file is truncated or damaged.
+        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -70,16 +70,16 @@ def _damaged(path: Path, position: int) -> InputError:
 
 
 def _samples_end(container: InputContainer) -> int:
-    """Where the last frame or packet ends that the index of an MP4 names."""
+    """Return the byte after the last frame or packet in the index of an MP4."""
     entries = (entry for stream in container.streams for entry in stream.index_entries)
     return max((entry.pos + entry.size for entry in entries), default=0)
 
 
 def _mp4_end(file: BinaryIO, path: Path, size: int) -> int:
-    """Where the last box of an MP4 ends (ISO/IEC 14496-12), by its size.
+    """Return the byte after the last box of an MP4 (ISO/IEC 14496-12), by its size.
 
     Raises:
-        InputError: a fragment is followed by what is no box.
+        InputError: a fragment is followed by data that is not a box.
     """
     end = 0
     fragments = False
@@ -88,23 +88,24 @@ def _mp4_end(file: BinaryIO, path: Path, size: int) -> int:
         head = file.read(16)
         length, kind = int.from_bytes(head[:4]), head[4:8]
         if not kind.isalnum():
-            # Behind the index it does no harm. Fragments have none, and more of them may follow.
+            # Other data is harmless in a file with an index. Fragments have no index, and more
+            # fragments may follow the data.
             if fragments and any(head):
                 raise _damaged(path, end)
             break
         fragments |= kind == b"moof"
         if length == 1:
             length = int.from_bytes(head[8:])
-        if length < 8:  # 0: until the end of the file
+        if length < 8:  # 0: up to the end of the file
             break
         end += length
     return end
 
 
 def _avi_end(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF of an AVI ends; there are several above 1 GiB (OpenDML).
+    """Return the byte after the last RIFF of an AVI; above 1 GiB there are several (OpenDML).
 
-    Recorders that were stopped leave sizes of 0, and some programs count the header twice.
+    Interrupted recorders leave sizes of 0, and some programs count the header twice.
     """
     end = 0
     while end + 12 <= size:
@@ -118,7 +119,7 @@ def _avi_end(file: BinaryIO, size: int) -> int:
 
 
 def _asf_end(file: BinaryIO) -> int:
-    """How large an ASF says it is, unless it was broadcast."""
+    """Return the size in an ASF's header; 0 if there is none or the file was broadcast."""
     header = file.read(2**16)
     properties = header.find(_ASF_FILE_PROPERTIES)
     if properties < 0 or len(header) < properties + 92:
@@ -130,7 +131,15 @@ def _asf_end(file: BinaryIO) -> int:
 def _end_of_parts(
     file: BinaryIO, size: int, end: int, length: Callable[[BinaryIO], int | None]
 ) -> int:
-    """Where the last part ends that begins in a file, from part to part."""
+    """Return the byte after the last tag or page that begins in a file.
+
+    Args:
+        file: the file.
+        size: its size in bytes.
+        end: where the first tag or page begins.
+        length: returns the length of the tag or page at the file's position; None if there is
+            none.
+    """
     while end < size:
         file.seek(end)
         if (step := length(file)) is None:
@@ -154,32 +163,32 @@ def _ogg_page(file: BinaryIO) -> int | None:
 
 
 class Owed:
-    """The times of packets whose frames are still to come, which finds those that never do.
+    """The times of packets whose frames are still missing; reveals frames that never come.
 
-    Frames come in the order of their times, and decoders go without one that they cannot read.
+    Frames come in the order of their times, and decoders skip a frame that they cannot read.
     """
 
     def __init__(self, path: Path, decoder: str, container: str) -> None:
         self._path = path
-        # AVI tells no times of frames that come in another order.
+        # AVI has no times of frames that are out of order.
         self._counts = decoder in (_IN_ORDER if container == "avi" else _ONE_EACH)
         self._times: set[int] = set()
         self._first: int | None = None
 
     def add(self, packet: "av.Packet[Any]") -> None:
-        """Owe the frame of a packet that is given to the decoder."""
+        """Expect the frame of a packet that is passed to the decoder."""
         if self._counts and packet.size and packet.pts is not None and not packet.is_discard:
             self._times.add(packet.pts)
 
     def settle(self, frame: av.VideoFrame | None) -> None:
-        """A frame came, or none is to come any more.
+        """Note a decoded frame; None stands for the end.
 
         Raises:
-            InputError: one before it did not. What precedes the very first is no loss: a video
-                that was cut may begin amid a group of pictures.
+            InputError: an earlier frame is missing. Frames before the very first do not count: a
+                video that was cut may begin amid a group of pictures.
         """
         if frame is not None and frame.interlaced_frame:
-            # Its second field may have been a packet of its own.
+            # Its second field may have been a separate packet.
             self._counts = False
         if not self._counts:
             return
@@ -190,7 +199,9 @@ class Owed:
         self._times -= past
         if self._first is not None and any(self._first <= time != now for time in past):
             at = "the end" if frame is None else f"{frame.time:.3f} s"
-            raise InputError(f"{self._path} is damaged: a frame before {at} is lost; copy it anew.")
+            raise InputError(
+                f"{self._path} is damaged: a frame before {at} is missing; copy it anew."
+            )
 
 
 class _Matroska:
@@ -202,10 +213,10 @@ class _Matroska:
         self._tracks: set[int] = set()
 
     def check(self, size: int) -> int:
-        """Walk a file of so many bytes; returns where its first segment should end.
+        """Walk a file of `size` bytes; return where its first segment should end.
 
         Raises:
-            InputError: an element is broken or longer than what holds it.
+            InputError: an element is broken or longer than its parent.
         """
         end = 0
         # The EBML header, then the segment.
@@ -218,7 +229,7 @@ class _Matroska:
         return end
 
     def _walk(self, end: int, parent: int) -> None:
-        """Check the elements from here to `end`, or to the first that ends `parent`."""
+        """Check the elements from here to `end`, or to the first element that ends `parent`."""
         while (start := self._file.tell()) < end:
             element, length = self._head()
             if element == _EBML or (parent == _CLUSTER and element in _ENDS):
@@ -239,16 +250,16 @@ class _Matroska:
             self._file.seek(last)
 
     def _head(self) -> tuple[int, int | None]:
-        """An element's ID, and the bytes of its content, None if it does not tell."""
+        """Return an element's ID and the length of its content in bytes, None if unknown."""
         element, size = self._number(4, marked=True)
         length, size = self._number(8)
         return element, None if length == (1 << 7 * size) - 1 else length
 
     def _number(self, most: int, marked: bool = False) -> tuple[int, int]:
-        """A number of at most `most` bytes, with its marker or without, and how many it has."""
+        """Return a number of at most `most` bytes, with or without its marker, and its length."""
         start = self._file.tell()
         first = self._file.read(1)
-        # As many leading zero bits as bytes follow.
+        # The number of leading zero bits is the number of bytes that follow.
         size = 9 - first[0].bit_length() if first else most + 1
         rest = self._file.read(size - 1) if size <= most else b""
         if size > most or len(rest) < size - 1:

@@ -15,13 +15,13 @@ from tests.helpers.cluster import MODEL, contents
 
 @pytest.fixture(scope="package")
 def cluster():
-    """A Ray cluster of several processes on this machine, which leaves nothing behind."""
+    """A Ray cluster of several processes on this machine; it must leave no process behind."""
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     before = psutil.Process().children(recursive=True)
-    # Its sockets' names may have 107 bytes, which pytest's own folders can use up.
+    # Socket paths are limited to 107 bytes; pytest's own folders may be too deep.
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         ray.init(
             "local", num_cpus=4, include_dashboard=False, object_store_memory=2**28,
@@ -35,7 +35,7 @@ def cluster():
 
 @pytest.fixture(scope="package")
 def pictures(tmp_path_factory, photo):
-    """A folder of 9 images of all kinds, one of them poisoned."""
+    """A folder of images of all kinds, one of them damaged, and a text file."""
     folder = tmp_path_factory.mktemp("pictures") / "in"
     for i in range(4):
         write_image(folder / f"{i}.png", photo[i : i + 20, : 24 + i])
@@ -51,7 +51,7 @@ def pictures(tmp_path_factory, photo):
 
 @pytest.fixture(scope="package")
 def local(pictures):
-    """What `hfdn upscale` makes of them without a cluster: bytes by name."""
+    """The outputs of `hfdn upscale` without a cluster: bytes by name."""
     out = pictures.parent / "local"
     assert main(["upscale", str(pictures), "-o", str(out), *MODEL]) == 1
     found = contents(out)

@@ -25,14 +25,14 @@ from tests.helpers.disks import abandon
 
 
 def lines(folder):
-    """The list of results by output, in which no output may stand twice."""
+    """Return the list of results by output, after a check that outputs are unique."""
     found = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert len({line["output"] for line in found}) == len(found)
     return {line["output"]: ImageResult(**line) for line in found}
 
 
 def check(folder, local):
-    """The outputs are the local run's, to the byte, and the list of results tells the truth."""
+    """Check that outputs equal the local run's, and that the list of results matches them."""
     found = contents(folder)
     del found["results.jsonl"]
     assert found == local
@@ -61,7 +61,7 @@ def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys
 
     assert main(command) == 2
     assert "--force overwrites, --resume skips" in capsys.readouterr().err
-    # What is missing, and nothing else: an output that went, and one that its input outdated.
+    # Only missing outputs are made: a deleted one, and one older than its input.
     (out / "1.png").unlink()
     os.utime(out / "2.png", (1, 1))
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -77,7 +77,7 @@ def test_same_bytes_poison_and_resume(cluster, pictures, local, tmp_path, capsys
 
 
 def test_outputs_that_a_killed_run_did_not_list_are_listed(pictures, local, tmp_path):
-    """Nothing is left to do here but that, so no cluster is needed."""
+    """All images are done, so no cluster is needed."""
     for name in local:
         (tmp_path / name).write_bytes(local[name])
     abandon(tmp_path / "half.png", b"half of a file")
@@ -103,7 +103,7 @@ def test_outputs_are_done_if_the_same_options_made_them(pictures, local, tmp_pat
     planned.results.begin(planned.unfinished(making).values())
     one = ImageResult("1", "1.png", bytes=len(local["1.png"]), modified=1, input_bytes=1, made={})
     planned.results.add(one)
-    # The run was killed before it could tell what else it did.
+    # The run was killed before it could list its other outputs.
     for name in sorted(local)[1:]:
         (tmp_path / name).write_bytes(local[name])
     planned = on_ray.plan(inputs, str(tmp_path), force=True, resume=True, making=making)
@@ -123,7 +123,7 @@ def test_names_of_outputs(pictures):
 
 
 def busy_workers():
-    """Processes of Ray that upscale just now; they carry what they run in their titles."""
+    """Return Ray's processes that are upscaling now, by the task in their titles."""
     children = psutil.Process().children(recursive=True)
     return [one for one in children if "MapWorker(Map(_Actor)).submit" in " ".join(one.cmdline())]
 
@@ -211,14 +211,14 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
         ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --cluster local"),
         ([pictures, "-o", out, *ray, "--precision", "auto"], "auto is for --cluster local, as"),
         ([pictures, "-o", out, *ray, "-r"], "--recursive is for --cluster local"),
-        ([pictures, "-o", f"{out}.png", *ray], "fills a folder, so name one"),
-        ([pictures, "-o", "ftp://a/b", *ray], "in no storage that is known"),
+        ([pictures, "-o", f"{out}.png", *ray], "writes to a folder, so name a folder"),
+        ([pictures, "-o", "ftp://a/b", *ray], "is in an unknown storage"),
         ([pictures, tmp_path / "upper", "-o", out, *ray], "would both become"),
         ([pictures, "-o", pictures, *ray, "--force"], "would overwrite an input"),
         ([tmp_path / "a.mp4", "-o", out, *ray], "upscale videos with --cluster local"),
         ([tmp_path / "missing", "-o", out, *ray], "missing cannot be read: No such file"),
         ([tmp_path, "-o", out, *ray], "no image in"),
-        ([pictures, "-o", tmp_path / "a.mp4" / "b", *ray], "a.mp4 is no folder"),
+        ([pictures, "-o", tmp_path / "a.mp4" / "b", *ray], "a.mp4 is not a folder"),
     ]:
         assert main(["upscale", *map(str, arguments)]) == 2
         error = capsys.readouterr().err
@@ -227,9 +227,9 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
         assert words in error
         assert not Path(out).exists()
     (tmp_path / "upper" / "results.jsonl").write_text('{"a": 1}')
-    with pytest.raises(InputError, match=r"results\.jsonl is no list of results"):
+    with pytest.raises(InputError, match=r"results\.jsonl is not a list of results"):
         on_ray.plan([str(pictures)], str(tmp_path / "upper"))
-    # What the package may have looked up before.
+    # The package may have cached the attribute.
     monkeypatch.delitem(vars(cluster_package), "run", raising=False)
     monkeypatch.setitem(sys.modules, "hfdn_deploy.cluster.ray", None)
     assert main(["upscale", str(pictures), "-o", out, *ray]) == 2
@@ -238,7 +238,7 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_cluster_and_leaves_no_half_file(pictures, local, tmp_path):
-    """In a cluster of its own, on a machine that has the rest of the suite's as well."""
+    """In its own cluster, beside that of the other tests."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "hfdn_deploy", "upscale", str(pictures), "-o", str(out)]
     with tempfile.TemporaryDirectory(prefix="hfdn-") as temporary:

@@ -23,7 +23,7 @@ def test_a_file_on_a_disk_is_whole_or_missing(tmp_path):
 
 
 def test_a_worker_whose_disk_fills_says_so(tmp_path, photo):
-    """In this process, as Ray's workers do it in theirs."""
+    """In this process, in the same way as in Ray's workers."""
     write_image(tmp_path / "in" / "a.jpg", photo)
     planned = on_ray.plan([str(tmp_path / "in")], str(tmp_path / "out"))
     worker = on_ray._Worker(OPTIONS, planned.source, planned.target, Writing())
@@ -39,7 +39,7 @@ def test_a_worker_whose_disk_fills_says_so(tmp_path, photo):
 
 
 def test_an_output_of_another_run_is_kept_and_ones_own_is_done(tmp_path):
-    """A worker that is killed after it wrote has its block done again."""
+    """The block of a worker that is killed after writing is repeated."""
     disk, path = locate(str(tmp_path / "a.bin"))
     disk.write(path, b"mine", overwrite=False)
     disk.write(path, b"mine", overwrite=False)

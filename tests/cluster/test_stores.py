@@ -11,7 +11,7 @@ from tests.helpers.cluster import OPTIONS
 
 @pytest.mark.slow
 def test_an_object_store(cluster, pictures, local, tmp_path):
-    """Images from a bucket, to a bucket and to a disk, through a server that speaks S3."""
+    """Images from a bucket to a bucket and to a disk, with an S3 server."""
     server = ThreadedMotoServer(port=0)
     server.start()
     try:

@@ -59,7 +59,7 @@ def test_an_animation_becomes_a_video(tmp_path, animation, bundle, caplog):
             expected = [up(frame) for frame in before.frames().pixels]
     assert isinstance(result, Done)
     assert (result.width, result.height, result.frames) == (36, 32, 3)
-    assert f"{target}: transparency is not kept; white is behind it." in caplog.messages
+    assert f"{target}: transparency is not kept; the background is white." in caplog.messages
     with av.open(target) as container:
         frames = list(container.decode(video=0))
         assert [round(frame.time * 1000) for frame in frames] == [0, 100, 140]

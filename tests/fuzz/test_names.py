@@ -147,4 +147,4 @@ def test_damaged_results_of_a_cluster(tmp_path_factory, data):
     try:
         plan([str(folder / "in")], str(folder / "out"), resume=True)
     except InputError as error:
-        assert "results.jsonl is no list of results" in str(error) or "--force" in str(error)
+        assert "results.jsonl is not a list of results" in str(error) or "--force" in str(error)

@@ -1,4 +1,4 @@
-"""The answers keep to /openapi.json, whatever schemathesis sends."""
+"""Answers match /openapi.json for the requests that schemathesis generates."""
 
 from collections import Counter
 from urllib.parse import parse_qsl, urlsplit
@@ -25,7 +25,7 @@ def images(photo):
 
 @pytest.fixture(scope="module")
 def api(images):
-    """The description of a service that runs; its images are sound ones."""
+    """The schema of a running service; its example images are valid."""
     schemathesis.openapi.format("binary", st.sampled_from(images))
     for kind, image in zip(("png", "jpeg", "webp"), images, strict=True):
         schemathesis.openapi.media_type(f"image/{kind}", st.just(image))
@@ -34,7 +34,7 @@ def api(images):
 
 
 def statuses(operation, mode, images=()):
-    """Send what schemathesis makes of an operation and count the answers, each of them checked."""
+    """Send generated requests of an operation, check the answers and count their statuses."""
     counts = Counter()
     values = {each.name: each.definition["schema"]["enum"] for each in operation.query}
 
@@ -43,7 +43,7 @@ def statuses(operation, mode, images=()):
     def send(case):
         answer = case.call_and_validate(excluded_checks=[negative_data_rejection], headers=TOKEN)
         counts[answer.status_code] += 1
-        # What schemathesis took for wrong may be right as it was sent, say with a field's old name.
+        # A request that schemathesis calls invalid may be valid as it is sent.
         if mode is GenerationMode.NEGATIVE and answer.status_code == 200:
             assert any(image in answer.request.body for image in images)
             for name, value in parse_qsl(urlsplit(answer.request.url).query):

@@ -1,4 +1,4 @@
-"""The page in a browser, with a real upload; skipped where there is no Chromium."""
+"""The page in a browser, with a real upload; skipped without Chromium."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_upload_compare_download(browser, address, photo, width):
         page = watch.page
         page.goto(address)
 
-        page.get_by_text("asks for a token").wait_for()
+        page.get_by_text("requires a token").wait_for()
         page.fill("#token", "word")
         page.press("#token", "Tab")
         page.wait_for_selector("#scales label")
@@ -58,7 +58,7 @@ def test_upload_compare_download(browser, address, photo, width):
 
         text = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
         page.set_input_files("#file", text)
-        page.get_by_text("415: the body is no").wait_for()
+        page.get_by_text("415: the body is not").wait_for()
         assert page.is_hidden("#result")
         assert page.get_attribute("#download", "href") is None
         page.set_input_files("#file", picture)

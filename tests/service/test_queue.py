@@ -35,7 +35,7 @@ def test_equal_shapes_run_together_and_give_the_same_bytes(served, photo):
         first = clients.submit(served.post, other)
         until(lambda: sizes == [1])
         rest = []
-        for picture in (pictures[0], other, *pictures[1:]):  # one after another, in this order
+        for picture in (pictures[0], other, *pictures[1:]):  # queued in this order
             rest.append(clients.submit(served.post, picture))
             until(lambda: served.service.batcher.waiting == len(rest))
         go.set()
@@ -70,7 +70,7 @@ def test_what_takes_too_long_is_given_up(png):
 
 
 def talk(port, data):
-    """What the server says to a client that sends this and then nothing more."""
+    """Return the server's answer to a client that sends `data` and then nothing."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(data)
         said = b""
@@ -99,7 +99,7 @@ def test_a_client_that_never_reads(served, png):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(0.1)
         with pytest.raises((TimeoutError, ConnectionError)):
-            while True:  # the server stops taking requests when its answers find no reader
+            while True:  # the server stops reading requests when nobody reads its answers
                 client.sendall(b"GET /page.css HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
         until(lambda: not served.server.server_state.connections)
     assert served.post(png).status_code == 200

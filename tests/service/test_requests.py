@@ -59,12 +59,12 @@ def test_the_colours_of_an_image_stay_what_they_are(served, photo, tmp_path, for
 
 
 def bomb(width, height):
-    """A PNG that says it has so many pixels; deflate makes their zeros small."""
+    """Return a small PNG whose header declares this size; its pixels are compressed zeros."""
     return raw_png((width, height), (8, 0, 0), bytes(10**6))
 
 
 def without_a_row():
-    """PNGs of 8×8 pixels, grey, RGB, palette, grey with alpha and RGBA, that lack the last row."""
+    """Yield PNGs without their last row: 8×8, grey, RGB, palette, grey with alpha and RGBA."""
     for colour, samples in SAMPLES.items():
         row = b"\0" + b"\x80" * (8 * samples)
         yield raw_png((8, 8), (8, colour, 0), 7 * row)
@@ -83,12 +83,12 @@ def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo)
         (400, "truncated or damaged", png[:-200], {}),
         (400, "truncated or damaged", raw_png((1, 100_000), (8, 2, 0), bytes(100)), {}),
         *((400, "truncated or damaged", short, {}) for short in without_a_row()),
-        (400, "there is no picture", b"", {}),
-        (400, "there is no picture", None, {"files": {"photo": png}}),
+        (400, "there is no image", b"", {}),
+        (400, "there is no image", None, {"files": {"photo": png}}),
         (400, "in the query", None, {**form, "data": {"scale": "2"}}),
         (400, "the form cannot be used", b"x", no_form),
-        (422, "there is scale 2 in int8", png, {"params": {"scale": 4}}),
-        (422, "there is scale 2 in int8", png, {"params": {"precision": "fp32"}}),
+        (422, "choose scale 2 in int8", png, {"params": {"scale": 4}}),
+        (422, "choose scale 2 in int8", png, {"params": {"precision": "fp32"}}),
         (422, "format is 'gif'", png, {"params": {"format": "gif"}}),
         (422, "cannot hold transparency", rgba, {"params": {"format": "jpeg"}}),
     ]:  # fmt: skip
@@ -101,9 +101,9 @@ def test_bad_requests_get_their_status_and_the_service_lives(served, png, photo)
 
 def test_parameters_that_are_not_known_are_refused(served, png):
     for params, words in [
-        ({"scales": 2}, "no parameter 'scales'; there are scale, precision, format."),
-        ({"scale": 2, "": ""}, "no parameter ''; there are"),
-        ([("scale", 2), ("scale", 2)], "the parameter scale is given twice"),
+        ({"scales": 2}, "parameter 'scales' is unknown; use scale, precision, format."),
+        ({"scale": 2, "": ""}, "parameter '' is unknown; use"),
+        ([("scale", 2), ("scale", 2)], "parameter scale is repeated"),
         ({"scale": "two"}, "scale is 'two': "),
         ({"scale": ""}, "scale is '': "),
     ]:
@@ -112,7 +112,7 @@ def test_parameters_that_are_not_known_are_refused(served, png):
         assert words in answer.json()["detail"]
     answer = served.get("/v1/models?verbose=1")
     assert answer.status_code == 422
-    assert "no parameter 'verbose'; this address takes none" in answer.json()["detail"]
+    assert "parameter 'verbose' is unknown; this address takes none" in answer.json()["detail"]
 
 
 def test_a_slash_at_the_end_changes_nothing(served, png):
@@ -149,7 +149,7 @@ def test_an_error_of_the_service_is_json_too(served, png, monkeypatch):
     monkeypatch.setattr(served.service.models, "choose", fail)
     answer = served.post(png)
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "the service failed; its log says why."}
+    assert answer.json() == {"detail": "the service failed; see its log for the reason."}
 
 
 def test_what_the_format_cannot_hold_is_not_upscaled(served, png, photo):

@@ -1,4 +1,4 @@
-"""Large images between others: turns, stops, estimates, health."""
+"""Scheduling of large and small images: turns, stops, estimates, health."""
 
 import signal
 import socket
@@ -24,7 +24,7 @@ LARGE = np.zeros((200, 200, 3), np.uint8)
 
 @pytest.fixture
 def steps():
-    """A batcher whose large jobs go on tile by tile, as the test lets them, and what ran."""
+    """A batcher, a semaphore for the tiles of its large jobs, and a list of finished runs."""
     ran, tile = [], threading.Semaphore(0)
 
     def run(model, images, progress):
@@ -53,7 +53,7 @@ def test_models_take_turns(steps):
     for job in (first, *rest):
         job.future.result(30)
     small = [(model, number) for model, number in steps.ran if model != "c"][1:]
-    # Two of b are one batch, and have their turn before the second of a; c waits for a's tiles.
+    # The two jobs of b form one batch before a's second job; c waits for a's tiles.
     assert [one for one in steps.ran if one[0] == "b"] == [("b", 2)]
     assert small.index(("b", 2)) <= 2
     assert steps.ran[-4:] == [("c", done) for done in (1, 2, 3, 4)]
@@ -67,7 +67,7 @@ def test_small_images_run_between_the_tiles_of_a_large_one(steps):
     assert steps.batcher.seconds_ahead(small=True) == 0
     other = steps.batcher.submit("a", LARGE, 8, small=False)
     small = steps.batcher.submit("b", SMALL, 2)
-    # One and a half times its own: tiles have a third of the time.
+    # One and a half times its own time, because tiles have a third of the time.
     assert steps.batcher.seconds_ahead(small=True) == pytest.approx(3)
     steps.tile.release()
     assert small.future.result(30).batch == 1
@@ -110,10 +110,10 @@ def test_an_image_costs_what_its_tiles_cost():
     pace = Pace(call=0.001, pixel=1e-5, halo=20, side=128)
     assert pace.tiles(168, 168) == 1
     assert pace.seconds(168, 168) == pytest.approx(0.001 + 168**2 * 1e-5)
-    # 29 tiles of 128 and their halos, each run twice.
+    # 29 tiles of 128 pixels with their halos, each run twice.
     assert pace.tiles(1, 29 * 128 + 40) == 29
     assert pace.seconds(1, 29 * 128 + 40) == pytest.approx(58 * 0.001 + 29 * 168 * 1e-5)
-    # What a tiny image took tells little, and what is odd is not believed at once.
+    # Tiny images weigh little, and outliers are clipped.
     pace.learn(1, 1, 2.0)
     assert pace.factor < 1.02
     pace.learn(168, 168, 100)
@@ -143,7 +143,7 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(png):
         assert refused.status_code == 413
         assert "in int8 would take about 40 s here, and 1 s are the limit" in refused.text
         assert "retry-after" not in refused.headers
-        # As on a machine that was busy for a while: it may be done later, and refusing teaches.
+        # As on a busy machine: the image may be accepted later, and refusals trigger timing.
         pace.pixel, pace.factor = 1e-7, 1e4
         pace.timed -= 60
         refused = served.post(flat)
@@ -239,11 +239,11 @@ def test_a_signal_ends_the_process_whatever_runs(photo, hangs):
         process.send_signal(signal.SIGTERM)
         answer = client.result()
     assert answer.status_code == 503
-    assert "the service ends" in answer.json()["detail"]
+    assert "the service is shutting down" in answer.json()["detail"]
     said = process.communicate(timeout=30)[1]
-    # uvicorn passes the signal on when all has ended.
+    # uvicorn raises the signal again after its shutdown.
     assert process.returncode == (BackendError.exit_code if hangs else -signal.SIGTERM)
-    assert ("it is cut off" in said) is hangs
+    assert ("the process is killed" in said) is hangs
 
 
 def test_models_that_are_not_used_are_closed(png):
@@ -263,7 +263,7 @@ def test_models_that_are_not_used_are_closed(png):
         assert 2 not in opened()
         models._base, models._allowed = 0, 2**20
         models.trim()
-        # That does not help, so it is not tried again and again.
+        # Closing does not release enough, so the base grows and closing is not repeated.
         assert opened() == [3]
         assert models._excess() <= 2**20
         assert "hfdn_open_models 1.0" in served.get("/metrics").text
@@ -279,7 +279,7 @@ def test_a_precision_that_is_chosen_twice_is_served_once():
         (facts,) = service.models.describe()
         assert facts["choice"] == "openvino in int8 (the fastest measured of those left)"
         assert service.models.open == 1
-        assert service.models.choose(2, "int8").options.precision == "int8"  # to be opened again
+        assert service.models.choose(2, "int8").options.precision == "int8"
 
 
 def test_idle_memory_is_given_back(photo, png):
@@ -288,6 +288,6 @@ def test_idle_memory_is_given_back(photo, png):
         large = encoded(np.tile(photo, (5, 5, 1)), ".png")
         assert served.post(large).status_code == 200
         kept = resident()
-        # 168 by 168 pixels of one tile took more than 90 MB.
+        # One tile of 168×168 pixels took more than 90 MB.
         until(lambda: resident() < kept - 60 * 2**20)
         assert served.post(png).status_code == 200

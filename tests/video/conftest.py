@@ -16,5 +16,5 @@ def up():
 def no_thread_is_left():
     before = threading.enumerate()
     yield
-    # tqdm keeps one of its own.
+    # tqdm keeps a monitor thread.
     assert not [t for t in threading.enumerate() if t not in before and not isinstance(t, TMonitor)]

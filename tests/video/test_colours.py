@@ -1,4 +1,4 @@
-"""Colour tags of results, as players read them."""
+"""Colour tags of results, as players interpret them."""
 
 import av
 import numpy as np
@@ -24,9 +24,9 @@ def tags(path):
         ((480, 8), (2, 2, 2), (6, 6, 6)),
         ((486, 8), (2, 2, 2), (6, 6, 6)),
         ((576, 8), (2, 2, 2), (5, 5, 6)),
-        ((576, 8), (6, 2, 2), (6, 5, 6)),  # what is told stays
+        ((576, 8), (6, 2, 2), (6, 5, 6)),  # existing tags stay
         ((576, 8), (1, 1, 1), (1, 1, 1)),
-        # no border is crossed
+        # the limit between SD and HD is not crossed
         ((8, 24), (2, 2, 2), (2, 2, 2)),
         ((288, 8), (2, 2, 2), (2, 2, 2)),
         ((8, 638), (2, 2, 2), (2, 2, 2)),
@@ -36,7 +36,7 @@ def tags(path):
 def test_an_untagged_video_keeps_the_colours_that_players_show(
     up, tmp_path, caplog, size, given, expected
 ):
-    """BT.601 up to 1279×576, BT.709 above, as mpv and, by the height alone, VLC assume."""
+    """Players assume BT.601 up to 1279×576 and BT.709 above (mpv; VLC by the height alone)."""
     names = ("colorspace", "color_primaries", "color_trc")
     frames = [flat("yuv420p", 90, 100, size)] * 2
     source = write_clip(tmp_path / "in.mkv", frames, **dict(zip(names, given, strict=True)))
@@ -46,7 +46,7 @@ def test_an_untagged_video_keeps_the_colours_that_players_show(
     assert tags(tmp_path / "out.mp4") == expected
     told = [line for line in caplog.messages if "colour tags are missing" in line]
     assert len(told) == (given != expected)
-    assert all("the result gets those of BT.601" in line for line in told)
+    assert all("the result gets the tags of BT.601" in line for line in told)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1"])
@@ -86,7 +86,7 @@ def test_other_yuv_becomes_the_nearest(up, tmp_path, caplog, format, result, ful
     for index, value in enumerate((90, 100, 100)):
         level = samples(frame, index).astype(float) / (4 if deep else 1)
         assert np.abs(level - value).max() <= 1.5
-    assert caplog.messages == [f"{source}: {format} frames become {result}."]
+    assert caplog.messages == [f"{source}: {format} frames are converted to {result}."]
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_rgb_becomes_yuv_of_the_same_colours(up, tmp_path, caplog, codec, format
     assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (matrix, 1, 13)
     shown = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray()
     assert np.abs(shown.astype(int) - rgb).max() <= 4
-    assert any("frames become yuv444p." in message for message in caplog.messages)
+    assert any("frames are converted to yuv444p." in message for message in caplog.messages)

@@ -1,4 +1,4 @@
-"""Inputs in containers that are read but not written."""
+"""Inputs in containers that can be read but not written."""
 
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ from hfdn_deploy.cli import main
 from hfdn_deploy.video import is_video, upscale_video
 from tests.helpers.clips import flat, noise, read_clip, refused, samples, write_clip
 
-# What each container usually holds, and its sound.
+# Containers with their usual video and sound codecs.
 KINDS = [
     ("a.avi", "mpeg4", "libmp3lame"),
     ("a.avi", "mjpeg", None),
@@ -40,7 +40,7 @@ def seconds(clip):
 
 
 def clip_of(path, codec, sound=None, frames=None, **facts):
-    """Write a clip that codecs without a lossless mode hold well; H.264 has B-frames."""
+    """Write a clip that loses little in lossy codecs; H.264 has B-frames."""
     format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {"qp": "4", "bf": "2"} if codec == "libx264" else {"qscale": "2"}
     time_base = Fraction(1, 90_000) if codec == "libx264" else Fraction(1, 25)
@@ -63,7 +63,7 @@ def test_any_container_is_read(up, tmp_path, capfd, name, codec, sound, target):
     assert np.abs(np.subtract(levels(after), levels(before))).max() <= 3
     times = seconds(after)
     assert np.diff(times) == pytest.approx(np.diff(seconds(before)), abs=0.0011)
-    # Recordings begin at 0, whenever they were made; what is early is the sound.
+    # Outputs of recordings begin at 0; the sound may start before the video.
     assert 0 <= times[0] < 0.1
     assert [packet[2] for packet in after.sound if packet[2]] or not sound
     assert after.seconds == pytest.approx(max(before.seconds, 0.24), abs=0.1)
@@ -71,7 +71,7 @@ def test_any_container_is_read(up, tmp_path, capfd, name, codec, sound, target):
 
 
 def test_content_decides_not_the_suffix(tmp_path):
-    """An AVI that is called .mp4, an MP4 that is called .avi, from the command line."""
+    """An AVI named .mp4 and an MP4 named .avi, from the command line."""
     clip_of(tmp_path / "a.avi", "mpeg4").rename(tmp_path / "a.mp4")
     clip_of(tmp_path / "b.mp4", "libx264").rename(tmp_path / "b.avi")
     for name in ("a.mp4", "b.avi"):
@@ -103,7 +103,7 @@ def test_a_video_without_a_suffix_that_says_so(tmp_path, name, codec):
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_b_frames_of_an_avi_come_in_their_order(up, tmp_path, codec):
-    """AVI tells no times; FFmpeg makes them up in the order of decoding."""
+    """AVI has no timestamps; FFmpeg invents them in decoding order."""
     source = write_clip(
         tmp_path / "a.avi", stairs(9), codec=codec, options={"bf": "2", "qscale": "2"}
     )
@@ -127,12 +127,12 @@ def test_variable_frame_rates_stay(up, tmp_path, name):
     assert [time - times[0] for time in times] == pytest.approx(
         [start / 1000 for start in starts], abs=0.0015
     )
-    # The last frame lasts as long as a frame does.
+    # The last frame has the usual duration.
     assert after.seconds == pytest.approx(times[-1] + 0.04, abs=0.005)
 
 
 def test_a_transport_stream_that_begins_late_or_wraps(up, tmp_path):
-    """The clock of 33 bits wraps after 95443.7 s."""
+    """The 33-bit clock wraps after 95443.7 s."""
     for start in (7200, 95_443.6):
         times = [round(90_000 * start) + 3600 * index for index in range(6)]
         source = clip_of(tmp_path / "a.ts", "libx264", times=times)
@@ -149,12 +149,14 @@ def test_recordings_may_end_anywhere(up, tmp_path, caplog):
     upscale_video(up, source, tmp_path / "out.mp4")
     frames = read_clip(tmp_path / "out.mp4").frames
     assert 2 <= len(frames) <= 5
-    assert caplog.messages == [f"{source} ends amid a frame or sound, which is left out."]
+    assert caplog.messages == [
+        f"{source} ends with an incomplete frame or sound, which is left out."
+    ]
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
 def test_recordings_may_begin_anywhere(up, tmp_path, codec):
-    """What depends on frames before the first is left out."""
+    """Frames that depend on frames before the first are left out."""
     options = {"g": "5", "bf": "2", "x265-params": "log-level=none:keyint=5"}
     if codec != "libx265":
         del options["x265-params"]
@@ -170,7 +172,7 @@ def test_recordings_may_begin_anywhere(up, tmp_path, codec):
 
 
 def test_packed_b_frames_of_divx(up, tmp_path):
-    """Two frames in a packet, and a packet without one behind it."""
+    """Two frames in a packet, followed by a packet without a frame."""
     options = {"bf": "1", "qscale": "2", "b_strategy": "0"}
     plain = write_clip(tmp_path / "plain.avi", stairs(9), codec="mpeg4", options=options)
     source, begin = tmp_path / "a.avi", b"\0\0\1\xb6"
@@ -193,13 +195,13 @@ def test_packed_b_frames_of_divx(up, tmp_path):
 
 
 def test_times_that_go_back_are_refused(up, tmp_path):
-    """Two transport streams, one behind the other."""
+    """Two concatenated transport streams."""
     source = clip_of(tmp_path / "a.ts", "mpeg2video")
     late = clip_of(tmp_path / "b.ts", "mpeg2video", times=[5 * 25 + index for index in range(6)])
     source.write_bytes(late.read_bytes() + source.read_bytes())
     message = refused(up, source, tmp_path / "out.mp4")
-    assert "put together from several recordings, at 0." in message
-    assert "cut it there" in message
+    assert "joined from several recordings, at 0." in message
+    assert "cut the file there" in message
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_a_truncated_file_is_refused(up, tmp_path, name, codec):
 
 
 def test_an_avi_whose_recorder_was_stopped(up, tmp_path):
-    """The sizes in its head are 0, and it has no index."""
+    """The sizes in the header are 0, and the index is missing."""
     source = clip_of(tmp_path / "a.avi", "mpeg4")
     data = bytearray(source.read_bytes())
     data = data[: data.rindex(b"idx1")]
@@ -264,5 +266,5 @@ def test_sound_and_images_are_not_called_damaged(up, tmp_path):
     (tmp_path / "c.gif").rename(tmp_path / "c.avi")
     for name in ("b.avi", "c.avi"):
         message = refused(up, tmp_path / name, tmp_path / "out.mp4")
-        assert "is in a format that is not read as video" in message
+        assert "is not supported as video" in message
         assert "damaged" not in message

@@ -24,7 +24,7 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     clip = write_clip(tmp_path / "sound.mp4", noise(2), sound="aac")
     assert "cannot hold the sound" in refused(up, clip, tmp_path / "out.webm")
     assert "overwrite itself" in refused(up, clip, clip)
-    assert "no video format '.avi'" in refused(up, clip, tmp_path / "out.avi")
+    assert "video cannot be written as '.avi'" in refused(up, clip, tmp_path / "out.avi")
     with pytest.raises(InputError, match=r"in\.png is no video"):
         plan_jobs([str(tmp_path / "in.png")], str(out))
     assert "missing.mp4: No such file" in refused(up, tmp_path / "missing.mp4", out)
@@ -39,9 +39,9 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert convert.startswith("ffmpeg -i ")
     assert shlex.split(convert)[2:6] == [str(clear), "-pix_fmt", "yuv422p", "-c:a"]
     grey = write_clip(tmp_path / "grey.mkv", [flat("gray", 9)] * 2, codec="ffv1")
-    assert "libvpx-vp9 cannot hold gray" in refused(up, grey, tmp_path / "out.webm")
+    assert "libvpx-vp9 cannot encode gray" in refused(up, grey, tmp_path / "out.webm")
     wide = write_clip(tmp_path / "wide.mkv", noise(2), sample_aspect_ratio=Fraction(4, 3))
-    assert "no squares (4/3)" in refused(up, wide, tmp_path / "out.webm")
+    assert "not square (4/3)" in refused(up, wide, tmp_path / "out.webm")
     refusal = VideoOptions(deinterlace=False)
     fields = write_clip(tmp_path / "fields.mp4", noise(2), options={"x264-params": "tff=1"})
     assert "interlaced" in refused(up, fields, out, options=refusal)
@@ -54,7 +54,7 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
         block.sample_rate = 48000
         container.mux(audio.encode(block))
         container.mux(audio.encode())
-    assert "holds no video" in refused(up, tmp_path / "mute.mp4", out)
+    assert "has no video stream" in refused(up, tmp_path / "mute.mp4", out)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_what_memory_refuses_is_named(tmp_path):
 def test_an_odd_size_that_h264_cannot_hold(tmp_path):
     source = write_clip(tmp_path / "odd.webm", [flat("yuv420p", 90, size=(9, 7))] * 2)
     with Upscaler.load(3, precision="int8") as up:
-        assert "needs even sizes" in refused(up, source, tmp_path / "out.mp4")
+        assert "needs even sides" in refused(up, source, tmp_path / "out.mp4")
         upscale_video(up, source, tmp_path / "out.webm")
     frame = read_clip(tmp_path / "out.webm").frames[0]
     assert (frame.width, frame.height) == (21, 27)
@@ -115,7 +115,7 @@ def test_frames_that_change_their_kind_are_refused(up, tmp_path, codec, facts, w
             setattr(other, name, facts.get(name, value))
         for name in facts.keys() - same.keys():
             setattr(other, name, facts[name])
-        # Threads and decoders that look ahead know the second kind some frames early.
+        # Threads and decoders that look ahead meet the second kind some frames early.
         for index, encoder in enumerate([video] * 4 + [other] * 4):
             frame = flat("yuv420p", 90, size=(16, encoder.width))
             frame.pts, frame.time_base = index, Fraction(1, 25)
@@ -189,7 +189,7 @@ def test_interruption_leaves_no_output(tmp_path, number):
 
 def test_a_full_disk_leaves_no_output(tmp_path):
     write_clip(tmp_path / "in.mp4", noise(4))
-    # Files may not grow beyond this.
+    # The largest file size, in bytes.
     limit = (1000, 1000)
     process = start(
         tmp_path, "in.mp4", "-o", "out.mp4", "--scale", "2",
@@ -216,9 +216,9 @@ def test_without_pyav(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["in.mp4"]
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="of Linux")
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
 def test_no_encoder_makes_this_process_real_time(up, tmp_path):
-    """As SVT-AV1 does for root; then nothing else would run on the machine."""
+    """SVT-AV1 does so for root, and then nothing else runs on the machine."""
 
     def policies():
         threads = map(int, os.listdir("/proc/self/task"))  # noqa: PTH208

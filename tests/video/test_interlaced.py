@@ -1,4 +1,4 @@
-"""Fields become frames."""
+"""Deinterlacing of interlaced video."""
 
 from fractions import Fraction
 
@@ -15,7 +15,7 @@ INTERLACED = {"flags": "+ilme+ildct"}
 
 
 def fields(count, top_first=True):
-    """Yield frames whose two fields show a bar at two moments; it moves a column in each."""
+    """Yield frames whose two fields show a moving bar at two moments."""
     for index in range(count):
         luma = np.full(SIZE, 40, np.uint8)
         for row in range(SIZE[0]):
@@ -27,7 +27,7 @@ def fields(count, top_first=True):
 
 
 def filtered(frames, *filters):
-    """Yield what FFmpeg's filters make of frames."""
+    """Yield frames after FFmpeg's filters."""
     frames = list(frames)
     first = frames[0]
     graph = av.filter.Graph()
@@ -49,17 +49,17 @@ def filtered(frames, *filters):
 
 
 def flagged(frames, parity):
-    """Yield frames that are marked as two fields in this order, as a camera's decoder does."""
+    """Yield frames marked as interlaced with this field order, as from a camera's decoder."""
     return filtered(frames, f"setfield={parity}")
 
 
 def combing(luma):
-    """How much neighbouring rows differ."""
+    """Return the mean difference of neighbouring rows."""
     return np.abs(np.diff(luma.astype(float), axis=0)).mean()
 
 
 def expected(source, parity):
-    """What FFmpeg's bwdif makes of a file, given the order of its fields."""
+    """Return the frames of a file after FFmpeg's bwdif with this field order."""
     frames = read_clip(source).frames
     bwdif = f"bwdif=mode=send_frame:deint=all:parity={parity}"
     return [samples(frame, 0).copy() for frame in filtered(frames, bwdif)]
@@ -77,7 +77,7 @@ def expected(source, parity):
 )
 def test_interlaced_video_is_deinterlaced_in_its_order(up, tmp_path, caplog, name, codec, parity):
     facts = {"options": {**INTERLACED, "qp": "0", "qscale": "2"}}
-    if codec == "ffv1":  # whose frames do not say it
+    if codec == "ffv1":  # its frames are not marked
         facts = {"field_order": 2 if parity == "tff" else 3}
     frames = flagged(fields(6, parity == "tff"), parity)
     source = write_clip(tmp_path / name, frames, codec=codec, **facts)
@@ -86,7 +86,7 @@ def test_interlaced_video_is_deinterlaced_in_its_order(up, tmp_path, caplog, nam
     before, after = read_clip(source), read_clip(tmp_path / "out.mkv")
     times = [float(clip.times[5] * clip.video["time_base"]) for clip in (before, after)]
     assert len(after.frames) == 6
-    if name not in ("a.ts", "a.mpg"):  # which begin at 0
+    if name not in ("a.ts", "a.mpg"):  # their outputs begin at 0
         assert times[0] == pytest.approx(times[1], abs=0.001)
     for one, whole, result in zip(
         before.frames, expected(source, parity), after.frames, strict=True
@@ -97,13 +97,12 @@ def test_interlaced_video_is_deinterlaced_in_its_order(up, tmp_path, caplog, nam
         error = samples(result, 0) - network.clip(0, 255)
         assert 10 * np.log10(255**2 / np.mean(error**2)) > 36
     assert [m for m in caplog.messages if "interlaced" in m] == [
-        f"{source} is interlaced; each frame is made of its two fields by bwdif, or refused with "
-        "--no-deinterlace."
+        f"{source} is interlaced and is deinterlaced with bwdif; --no-deinterlace would refuse it."
     ]
 
 
 def test_progressive_frames_between_interlaced_ones_stay_as_they_are(up, tmp_path):
-    """A broadcast of film and video."""
+    """Progressive and interlaced frames in one stream, as in a broadcast."""
     frames = list(fields(8))
     options = {"qp": "0", **INTERLACED}
     late = list(flagged(frames[4:], "tff"))
@@ -146,5 +145,5 @@ def test_fields_that_are_frames_are_refused(up, tmp_path):
     options = {"x265-params": "log-level=none:interlace=tff"}
     source = write_clip(tmp_path / "a.mkv", noise(4, (64, 64)), codec="libx265", options=options)
     message = refused(up, source, tmp_path / "out.mp4")
-    assert "holds its fields as frames of their own" in message
+    assert "stores each field as a frame" in message
     assert "-vf weave,bwdif" in message

@@ -21,7 +21,7 @@ def command(source, target, *options):
 
 @pytest.mark.parametrize("codec", READ_AS)
 def test_codec_and_crf(up, tmp_path, capfd, codec):
-    """The higher the CRF, the smaller the file; the encoder says nothing."""
+    """The higher the CRF, the smaller the file; the encoder prints nothing."""
     source = write_clip(tmp_path / "in.mkv", noise(3, (32, 40)))
     sizes = []
     for crf in (CODECS[codec].crfs[1], None, CODECS[codec].crfs[-1]):
@@ -49,12 +49,24 @@ def test_command_line(up, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("target", "options", "words"),
     [
-        ("a.webm", ["--codec", "hevc"], ".webm does not hold HEVC; choose .mkv or a codec of vp9"),
-        ("a.mov", ["--codec", "av1"], ".mov does not hold AV1"),
-        ("a.mp4", ["--crf", "52"], "CRF 52 is not for H.264, which takes 0 to 51."),
-        ("a.mp4", ["--crf", "-1"], "CRF -1 is not for H.264, which takes 0 to 51."),
-        ("a.mp4", ["--crf", "64", "--codec", "av1"], "CRF 64 is not for AV1, which takes 1 to 63."),
-        ("a.avi", [], "no video format '.avi'; it takes one of .m4v, .mkv, .mov, .mp4, .webm."),
+        (
+            "a.webm",
+            ["--codec", "hevc"],
+            ".webm cannot hold HEVC; choose .mkv, or one of the codecs vp9",
+        ),
+        ("a.mov", ["--codec", "av1"], ".mov cannot hold AV1"),
+        ("a.mp4", ["--crf", "52"], "CRF 52 is out of range for H.264; choose 0 to 51."),
+        ("a.mp4", ["--crf", "-1"], "CRF -1 is out of range for H.264; choose 0 to 51."),
+        (
+            "a.mp4",
+            ["--crf", "64", "--codec", "av1"],
+            "CRF 64 is out of range for AV1; choose 1 to 63.",
+        ),
+        (
+            "a.avi",
+            [],
+            "video cannot be written as '.avi'; choose one of .m4v, .mkv, .mov, .mp4, .webm.",
+        ),
     ],
 )
 def test_what_is_refused_before_anything_is_read(tmp_path, capsys, target, options, words):
@@ -77,7 +89,7 @@ def test_a_build_without_the_encoder(up, tmp_path, monkeypatch):
     message = refused(
         up, source, tmp_path / "a.mp4", BackendError, options=VideoOptions(codec="hevc")
     )
-    assert "this PyAV lacks libx265, which encodes HEVC" in message
+    assert "this PyAV lacks libx265, the encoder for HEVC" in message
 
 
 @pytest.mark.parametrize(
@@ -87,7 +99,7 @@ def test_a_build_without_the_encoder(up, tmp_path, monkeypatch):
 def test_frames_that_a_codec_does_not_hold(up, tmp_path, codec, format, able):
     source = write_clip(tmp_path / "in.mkv", [flat(format, 90)] * 2, codec="ffv1")
     message = refused(up, source, tmp_path / "a.mkv", options=VideoOptions(codec=codec))
-    assert f"cannot hold {format} frames; choose .mkv and a codec that can ({able})." in message
+    assert f"cannot encode {format} frames; choose .mkv and a codec that can ({able})." in message
 
 
 def test_odd_sizes_are_held_by_vp9_and_av1(tmp_path):

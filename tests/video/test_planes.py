@@ -47,7 +47,7 @@ def test_chroma_lies_where_its_luma_lies(format, scale, photo):
     plane = (photo[:30, :41, 0].astype(np.uint16) * unit).astype(layout.dtype)
     shape = (scale * plane.shape[0], scale * plane.shape[1] - 1)
     found = resize_chroma(plane, shape, (scale, scale), layout).astype(float)
-    # On the left of its luma samples, vertically between them.
+    # At the left one of its luma samples, vertically between them.
     siting = ((down - 1) / 2, 0)
     expected = reference_chroma(plane, shape, scale, (down, across), siting)
     expected = expected.round().clip(0, 255 * unit)

@@ -1,4 +1,4 @@
-"""Videos that come to a size."""
+"""Videos resized to a target size."""
 
 from fractions import Fraction
 
@@ -42,7 +42,7 @@ def test_a_turned_video_is_as_wide_as_players_show_it(up, tmp_path, monkeypatch)
 def test_an_odd_size_is_refused_where_the_format_has_none(up, tmp_path, monkeypatch):
     monkeypatch.setattr(up, "target", TargetSize(width=35))
     source = write_clip(tmp_path / "in.mp4", noise(1))
-    with pytest.raises(Exception, match=r"H\.264 cannot hold 35×24 in yuv420p"):
+    with pytest.raises(Exception, match=r"H\.264 cannot encode 35×24 in yuv420p"):
         upscale_video(up, source, tmp_path / "out.mp4")
 
 

@@ -1,4 +1,4 @@
-"""Frames of a video are upscaled beside one another, with the result of one at a time."""
+"""Concurrent upscaling of a video's frames, with the same result as one at a time."""
 
 from threading import active_count
 

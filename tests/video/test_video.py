@@ -18,7 +18,7 @@ FULL, STUDIO = 2, 1
 
 
 def test_everything_beside_the_pixels_is_kept(up, tmp_path):
-    """Times (variable, not from 0), their base, sound, rotation, colour, shape of the pixels."""
+    """Times (variable, not from 0), time base, sound, rotation, colour tags, pixel shape."""
     times = [60, 85, 110, 210, 211, 260, 285, 600]
     facts = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": STUDIO}
     source = write_clip(
@@ -74,11 +74,11 @@ def test_sound_that_edit_lists_hide_is_left_out(up, tmp_path, suffix, segments):
         shown = [bytes(p) for p in packets if not p.is_discard]
     assert len(shown) < len(packets)
     kept = [packet[2] for packet in after.sound]
-    # Before the first segment up to 0.1 s, from which the decoder gets going.
+    # Up to 0.1 s before the first segment is kept for the decoder to start.
     assert kept[-len(shown) :] == shown
     assert len(kept) - len(shown) <= (4 if segments[0][0] else 1)
     assert {packet[2] for packet in whole.sound} >= set(kept)
-    # Matroska starts at 0 with the run-up, if there is one.
+    # In Matroska, the run-up, if there is one, starts at 0.
     with av.open(str(target)) as container:
         assert container.duration / 1e6 == pytest.approx(0.4 * len(segments), abs=0.13)
 
@@ -137,7 +137,7 @@ def test_a_flat_colour_keeps_its_level(up, tmp_path, format, full, luma, suffix)
         level = samples(after, index).astype(int)
         assert level.shape == tuple(2 * side for side in samples(before, index).shape)
         assert abs(np.median(level) - value) <= step / 2
-        # Beyond white the network itself leaves a flat colour a little at its borders.
+        # Above white, the network itself changes a flat colour slightly at the borders.
         assert np.abs(level - value).max() <= 1.5 * step
 
 
@@ -147,7 +147,7 @@ def test_grey_stays_grey(up, tmp_path, format, luma):
     upscale_video(up, source, tmp_path / "out.mp4")
     frame = read_clip(tmp_path / "out.mp4").frames[0]
     assert np.abs(samples(frame, 0).astype(int) - luma).max() <= (1 if format == "gray" else 4)
-    # What the decoder adds.
+    # The decoder adds neutral chroma.
     assert (samples(frame, 1) == (128 if format == "gray" else 512)).all()
 
 
@@ -173,7 +173,7 @@ def test_command_line(tmp_path, capsys):
 
 
 def test_captions_that_are_lost_are_told_once(up, tmp_path, caplog):
-    """Closed captions (ATSC A/53) lie between the header of an MPEG-2 picture and its slices."""
+    """Closed captions (ATSC A/53) are between the header of an MPEG-2 frame and its slices."""
     captions = b"\x00\x00\x01\xb2GA94\x03\x41\xff\xfc\x94\x2c\xff"
     with av.open(str(tmp_path / "in.mkv"), "w") as container:
         video = container.add_stream("mpeg2video", 25)
@@ -187,7 +187,7 @@ def test_captions_that_are_lost_are_told_once(up, tmp_path, caplog):
                 told.stream, told.is_keyframe = video, packet.is_keyframe
                 container.mux(told)
     upscale_video(up, tmp_path / "in.mkv", tmp_path / "out.mkv")
-    assert caplog.text.count("closed captions inside the pictures: cannot be kept") == 1
+    assert caplog.text.count("metadata cannot be kept: closed captions inside the frames") == 1
 
 
 def test_attachments_and_cover_pictures(up, tmp_path, caplog):
@@ -208,7 +208,7 @@ def test_attachments_and_cover_pictures(up, tmp_path, caplog):
     with av.open(str(tmp_path / "out.mkv")) as container:
         (font,) = container.streams.attachments
         assert (font.name, font.mimetype, font.data) == ("a.ttf", "font/ttf", b"a font")
-    assert caplog.messages == [f"{source}: stream 2 (cover picture) is left out."]
+    assert caplog.messages == [f"{source}: stream 2 (cover image) is left out."]
     upscale_video(up, source, tmp_path / "out.mp4")
     assert f"{source}: stream 1 (attachment) is left out." in caplog.messages
 

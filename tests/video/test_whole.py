@@ -1,4 +1,4 @@
-"""Damage that FFmpeg's demuxers pass over."""
+"""Damage that FFmpeg's demuxers ignore."""
 
 import av
 import numpy as np
@@ -9,7 +9,7 @@ from tests.helpers.clips import flat, noise, read_clip, refused, samples, write_
 
 
 def positions(path):
-    """Where the packets of the video lie."""
+    """Return the positions of the video's packets in the file, in bytes."""
     with av.open(str(path)) as container:
         return [packet.pos for packet in container.demux(video=0) if packet.size]
 
@@ -57,7 +57,7 @@ def test_frames_that_the_decoder_skips(up, tmp_path, name, number, value):
     data = bytearray(path.read_bytes())
     data[positions(path)[number]] = value
     path.write_bytes(data)
-    # In threads, H.264's decoder does not tell that it cannot read the last one.
+    # With threads, H.264's decoder does not report that it cannot read the last frame.
     assert "is damaged" in refused(up, path, tmp_path / f"out{path.suffix}")
 
 

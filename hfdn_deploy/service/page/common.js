@@ -1,11 +1,11 @@
-// What the page of the service and the static page share: an image is taken, upscaled, shown
-// before and after, and offered for download.
+// Shared by the page of the service and the static page: take an image, upscale it, show it before
+// and after, and offer it for download.
 
 export const $ = (id) => document.getElementById(id);
 
 let upscale = null; // (file, signal, progress) to { blob, name, milliseconds, model, note }
-let file = null; // the one that was chosen last
-let running = null; // the AbortController of what is under way
+let file = null; // the last chosen file
+let running = null; // the AbortController of the current run
 let urls = [];
 
 export function say(text, kind = "") {
@@ -50,7 +50,7 @@ function progress(share) {
   $("progress").value = share;
 }
 
-// What is shown and offered for download must not be of another image than the message.
+// The shown image and the download must belong to the same image as the message.
 function clear() {
   $("result").hidden = true;
   $("drop").classList.remove("small");
@@ -70,7 +70,7 @@ async function show(sent, { blob, name, milliseconds, model, note = "" }, all) {
   urls = [before, after];
   const [width, height] = [$("after").naturalWidth, $("after").naturalHeight];
   $("result").hidden = false;
-  // As large as fits, but no larger than four pixels of the screen for one.
+  // As large as fits, but at most four screen pixels per image pixel.
   $("compare").style.aspectRatio = `${width} / ${height}`;
   $("compare").style.maxWidth = `min(${4 * width}px, ${(80 * width) / height}vh)`;
   $("drop").classList.add("small");
@@ -85,7 +85,7 @@ async function show(sent, { blob, name, milliseconds, model, note = "" }, all) {
 
 const duration = (ms) => (ms < 1e4 ? `${Math.round(ms)} ms` : `${(ms / 1e3).toFixed(1)} s`);
 
-// The name of a result.
+// The file name of a result.
 export const named = (sent, scale, suffix) => `${sent.name.replace(/\.[^.]*$/, "")}_x${scale}.${suffix}`;
 
 function take(chosen) {

@@ -1,6 +1,6 @@
 "use strict";
 
-// A reader of openapi.json that needs nothing from the network.
+// Shows openapi.json without loading anything from the network.
 
 function element(name, text, ...children) {
   const made = document.createElement(name);
@@ -16,7 +16,7 @@ function table(head, rows) {
 
 function describe(path, method, facts) {
   const article = element("article", "", element("h2", `${method.toUpperCase()} ${path}`), element("p", facts.description ?? ""));
-  if (facts.security) article.append(element("p", "Asks for the bearer token."));
+  if (facts.security) article.append(element("p", "Requires the bearer token."));
   if (facts.requestBody) {
     article.append(table(["body"], Object.keys(facts.requestBody.content).map((kind) => [kind])));
   }

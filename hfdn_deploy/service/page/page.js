@@ -34,7 +34,7 @@ async function loadModels() {
   const answer = await fetch("v1/models", { headers: headers() });
   if (answer.status === 401) {
     $("token-field").hidden = false;
-    throw new Error("This service asks for a token; enter it above.");
+    throw new Error("This service requires a token; enter it above.");
   }
   if (!answer.ok) throw new Error(await sentence(answer));
   const facts = await answer.json();
@@ -49,14 +49,14 @@ async function loadModels() {
 async function sentence(answer) {
   const text = await answer.text();
   let detail = text;
-  try { detail = JSON.parse(text).detail; } catch { /* plain text is a sentence too */ }
+  try { detail = JSON.parse(text).detail; } catch { /* the server itself answers in plain text */ }
   return `${answer.status}: ${detail}`;
 }
 
 async function upscale(image, signal) {
   if (models.length === 0) await loadModels();
   if (image.size > limits.body_bytes) {
-    throw new Error(`The file has ${image.size.toLocaleString()} bytes, and ${limits.body_bytes.toLocaleString()} are the limit.`);
+    throw new Error(`The file has ${image.size.toLocaleString()} bytes, and ${limits.body_bytes.toLocaleString()} are the limit; choose a smaller file.`);
   }
   const scale = chosen("scale");
   const query = new URLSearchParams({ scale, precision: chosen("precision") });
