@@ -58,7 +58,7 @@ def upscale_video(
     overwrite: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Upscale a video file; docs/video.md says what is kept and how.
+    """Upscale a video file; docs/how-to/videos.md says what is kept and how.
 
     Args:
         up: the upscaler, in use by another thread until this returns.
