@@ -88,7 +88,7 @@ def test_sets_are_read_by_name(tmp_path, photo):
     with pytest.raises(InputError, match="no image"):
         load_luma_set(tmp_path / "nowhere")
     write_image(tmp_path / "c.png", photo[:22])
-    with pytest.raises(InputError, match=r"c.png is too small"):
+    with pytest.raises(InputError, match=r"c.png has a side of less than 23 pixels"):
         load_luma_set(tmp_path)
     write_image(tmp_path / "c.png", photo.astype(np.uint16))
     with pytest.raises(InputError, match=r"c.png: .* 8-bit"):

@@ -112,7 +112,7 @@ def test_what_is_no_result_is_refused(tmp_path, capsys, text):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--size", "1000000x1000000"], "for an input of 1000000×1000000, and "),
+        (["--size", "1000000x1000000"], "for an input of 1000000×1000000, but only "),
         (["--image", "missing.png"], "missing.png cannot be read"),
     ],
 )
@@ -151,7 +151,7 @@ def test_the_plan(bundle, tmp_path):
     for case in plan([str(bundle)], ["openvino"], ["int8"], asked):
         options = replace(asked, model=str(bundle), backend="openvino", precision="int8")
         assert case == Candidate(str(bundle), options)
-    with pytest.raises(InputError, match="no file of a bundle"):
+    with pytest.raises(InputError, match="is not in a bundle"):
         plan([str(tmp_path / "x.onnx")], ["onnxruntime"], ["fp32"])
 
 
