@@ -132,7 +132,7 @@ def _srgb(v):
 def test_high_dynamic_range_that_no_profile_says_is_told(tmp_path, caplog, target):
     metadata = saved(tmp_path / "a.png", cicp_chunk(9, 16))
     write_image(tmp_path / target, PIXELS, metadata)
-    assert f"{target}: no profile says what the colours of its original are" in caplog.text
+    assert f"{target}: no profile describes the colours of the source" in caplog.text
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, PIXELS[:5, :3, 0]], ids=["colour", "grey"])

@@ -247,7 +247,7 @@ def test_what_a_decoder_does_not_know_is_no_damage(case):
             tiff.pages[0].tags["BitsPerSample"].overwrite(5)
         data = file.getvalue()
     with pytest.raises(
-        InputError, match=rf"^a is of a kind that is not read \(.*{case}.*; convert"
+        InputError, match=rf"^a is an image of an unsupported kind \(.*{case}.*; convert"
     ):
         decode_image(bytes(data), "a")
 

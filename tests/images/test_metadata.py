@@ -205,7 +205,7 @@ def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path, photo, caplog):
     data[0x010E] = "x" * 70_000
     Image.fromarray(photo).save(tmp_path / "a.png", exif=data)
     write_image(tmp_path / "b.jpg", photo, read_header(tmp_path / "a.png").metadata)
-    assert "b.jpg: left out, since JPEG cannot hold it: EXIF" in caplog.text
+    assert "b.jpg: left out because JPEG cannot hold it: EXIF" in caplog.text
 
 
 def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):

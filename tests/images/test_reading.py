@@ -147,7 +147,7 @@ def test_a_reader_reads_the_header_once(tmp_path, photo, suffix, monkeypatch):
         assert asked.count(file) == 1
         assert reader.header.width == photo.shape[1]
         for again in (reader.read, reader.rows):
-            with pytest.raises(ValueError, match="was read and closed; open it anew"):
+            with pytest.raises(ValueError, match="was read and closed; open it again"):
                 again()
 
 

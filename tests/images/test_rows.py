@@ -171,7 +171,7 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path, photo):
     cv2.imwrite(str(path), photo)
     image = open_image(path)
     cv2.imwrite(str(path), photo[:-1])
-    with pytest.raises(InputError, match=r"a\.png was changed while it was read"):
+    with pytest.raises(InputError, match=r"a\.png was changed while it was being read"):
         image[:5, :]
 
 

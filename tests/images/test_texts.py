@@ -137,7 +137,7 @@ def test_what_a_format_cannot_hold_is_told(tmp_path, caplog, marker, data, targe
     jpeg_with(tmp_path / "a.jpg", marker, data)
     metadata = read_header(tmp_path / "a.jpg").metadata
     write_image(tmp_path / target, PIXELS, metadata)
-    assert caplog.messages == [f"{tmp_path / target}: left out, since {told}"]
+    assert caplog.messages == [f"{tmp_path / target}: left out because {told}"]
     caplog.clear()
     write_image(tmp_path / "b.jpg", PIXELS, metadata)
     assert data in (tmp_path / "b.jpg").read_bytes()

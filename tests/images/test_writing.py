@@ -73,7 +73,7 @@ def test_quality(tmp_path, photo, suffix):
 @pytest.mark.parametrize(
     ("name", "image", "message"),
     [
-        ("a.xyz", np.zeros((2, 2), np.uint8), "no image format"),
+        ("a.xyz", np.zeros((2, 2), np.uint8), "unknown image format '.xyz'; choose one of"),
         ("a.jpg", np.zeros((2, 2), np.uint16), r"cannot hold uint16 pixels; choose .png or .tif"),
         ("a.png", np.zeros((2, 2), np.float32), "cannot hold float32"),
         ("a.tif", np.zeros((2, 2), np.float64), "cannot hold float64"),
