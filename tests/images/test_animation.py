@@ -197,7 +197,7 @@ def test_what_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
 
 def test_a_format_without_animations_is_refused(tmp_path):
     assert not holds_animation(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg: \.jpg holds no animation; choose \.webp"):
+    with pytest.raises(InputError, match=r"a\.jpg: \.jpg cannot hold an animation; choose \.webp"):
         written(tmp_path / "a.jpg", pictures(3))
     assert not list(tmp_path.iterdir())
 

@@ -214,7 +214,7 @@ def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
     Image.fromarray(photo).save(file, "PNG", exif=b"Exif\0\0nonsense")
     (tmp_path / "a.png").write_bytes(file.getvalue())
     write_image(tmp_path / "b.png", photo, read_header(tmp_path / "a.png").metadata)
-    assert "b.png: the EXIF of its original is damaged" in caplog.text
+    assert "b.png: the EXIF of the source is damaged" in caplog.text
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
 
 

@@ -59,7 +59,7 @@ def test_an_animation_of_16_bits_is_refused(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), deep)  # it has no frames
     control += chunk(b"fcTL", struct.pack(">5I2H2B", 0, 2, 1, 0, 0, 1, 10, 0, 0))
     (tmp_path / "a.png").write_bytes(png(deep, 0, 16, control))
-    with pytest.raises(InputError, match="animated PNG of 16 bits; save its first picture"):
+    with pytest.raises(InputError, match="animated PNG of 16 bits; save its first frame"):
         read_image(tmp_path / "a.png")
 
 
@@ -69,7 +69,7 @@ def test_a_chunk_longer_than_its_file_takes_no_memory(tmp_path, photo):
     where = data.index(b"IDAT")
     (tmp_path / "a.png").write_bytes(data[: where - 4] + b"\xff" * 4 + data[where:])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match="a chunk runs over the end"):
+    with pytest.raises(InputError, match="a chunk runs past the end"):
         read_image(tmp_path / "a.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # KiB
 

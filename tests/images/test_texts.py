@@ -174,7 +174,7 @@ def test_bytes_behind_a_jpeg_are_told(tmp_path, caplog):
         caplog.clear()
         write_image(tmp_path / "b.jpg", PIXELS, read_header(tmp_path / "a.jpg").metadata)
         assert len(caplog.messages) == told
-    assert "b.jpg: 16 bytes behind the pixels of its original" in caplog.text
+    assert "b.jpg: 16 bytes behind the pixels of the source" in caplog.text
 
 
 def with_aspect(path):

@@ -85,7 +85,8 @@ def test_the_predictors_of_grey_with_alpha(tmp_path):
     write_tiff(path, image, predictor=True, compression="zlib")
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags["Predictor"].overwrite(3)
-    with pytest.raises(InputError, match=r"differences of floats; save it without a predictor\.$"):
+    message = r"a predictor for floats, which is unsupported; save it without a predictor\.$"
+    with pytest.raises(InputError, match=message):
         read_image(path)
     write_tiff(path, image, extratags=[(317, 3, 1, 2, True)])  # nothing is compressed
     np.testing.assert_array_equal(read_image(path), image)
@@ -99,7 +100,7 @@ def test_a_tiff_whose_exif_lies_before_the_file_is_read(tmp_path, photo, dtype):
     tag, exif = (struct.pack("<HHI", code, 9, 1) for code in (other, ExifTags.IFD.Exif))
     path.write_bytes(path.read_bytes().replace(tag, exif))
     np.testing.assert_array_equal(read_image(path), photo)
-    assert "EXIF of its original is damaged" in read_header(path).metadata.lost[0]
+    assert "EXIF of the source is damaged" in read_header(path).metadata.lost[0]
 
 
 def test_pixels_before_the_file_are_damage(tmp_path, photo):
