@@ -15,7 +15,7 @@ pillow_heif = pytest.importorskip("pillow_heif")
 
 @pytest.fixture
 def smooth():
-    """(64, 48, 4), of which HEVC loses little."""
+    """An RGBA image (64, 48, 4) on which HEVC loses little."""
     down, across = np.mgrid[:64, :48]
     return np.dstack([4 * down, 5 * across, 255 - 4 * down, 128 + 2 * across]).astype(np.uint8)
 

@@ -65,7 +65,7 @@ def test_the_size_is_known_before_anything_is_decoded(size, monkeypatch):
 
 
 def test_profile_and_orientation_of_a_jpeg_in_it(tmp_path):
-    """A JPEG can be packed as it is, with its metadata."""
+    """JPEG XL can hold a losslessly recompressed JPEG with its metadata."""
     import pillow_jxl
 
     file = io.BytesIO()

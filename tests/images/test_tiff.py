@@ -43,7 +43,7 @@ def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message,
 
 
 def write_tiff(path, image, **kind):
-    """With channels as those of our images."""
+    """Write a TIFF with tags that match the channels of an image."""
     channels = size_of(image)[2]
     if channels in (2, 4):
         kind = {"extrasamples": ["unassalpha"], **kind}
@@ -161,9 +161,9 @@ def test_parts_that_the_picture_has_not_do_no_harm(tmp_path, photo, dtype, optio
 
 
 def test_opencv_sees_no_tag_that_was_not_checked(tmp_path):
-    """Pillow reads no tags behind one that it cannot follow: here that of planes.
+    """Pillow stops at a tag that it cannot read, and so misses the tag that announces planes.
 
-    Of planes OpenCV fills in one, and leaves the rest as it was in memory.
+    OpenCV would fill one plane and leave the others uninitialized.
     """
     path = tmp_path / "a.tif"
     planes = np.random.default_rng(0).integers(0, 65536, (3, 17, 13), np.uint16)
