@@ -1,4 +1,4 @@
-"""Image files to arrays and back: RGB order, dtype and channels as stored, upright."""
+"""Reading and writing of image files as arrays: upright, in RGB order, with the stored dtype."""
 
 import lazy_loader
 

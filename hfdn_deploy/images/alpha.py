@@ -7,21 +7,27 @@ import numpy as np
 
 from hfdn_deploy.images.rows import Plane
 
-# Pixels more transparent than this show nothing.
+# Below this alpha a pixel is invisible.
 VISIBLE = 1 / 255
 
-# Pixels more transparent than this give way to the colour of their neighbours.
+# Below this alpha a pixel takes on the colour of its neighbours.
 _OPAQUE_ENOUGH = 0.1
 
 
 def respect_alpha(
     sr: Plane, lr: Plane, alpha: Plane, enlarge: Callable[[Plane, Plane | None], Plane]
 ) -> Plane:
-    """The network's luma with edges of transparency as premultiplied resampling has them.
+    """Return the network's luma, with premultiplied resampling at the edges of transparency.
 
-    The network sees straight luma and would sharpen an edge there that hardly shows, such as
-    that of a faint shadow. Where alpha is even its detail counts in full, and less the more
-    alpha varies among the visible pixels around.
+    The network sees straight luma, so it would sharpen edges that are hardly visible, such as
+    that of a faint shadow. Its detail is weighted by the evenness of alpha among the visible
+    pixels around: fully where alpha is constant, less where alpha varies.
+
+    Args:
+        sr: the network's luma (sH, sW).
+        lr: its input (H, W).
+        alpha: (H, W) in [0, 1].
+        enlarge: upscales a plane bicubically, premultiplied by the alpha given.
     """
     window = np.ones((5, 5), np.uint8)
     least = cv2.erode(np.where(alpha < _OPAQUE_ENOUGH, np.float32(1), alpha), window)
@@ -33,11 +39,15 @@ def respect_alpha(
 
 
 def bleed(colour: Plane, alpha: Plane) -> Plane:
-    """Let the colour of visible pixels flow into the (nearly) transparent ones around.
+    """Extend the colour of visible pixels into the (nearly) transparent ones around them.
 
-    What lies under transparency is arbitrary, often black; resampling would draw it into the
-    visible edge as a halo. The fill is the alpha-weighted (premultiplied) mean over the
-    smallest pyramid cell that holds anything visible.
+    The colour under transparency is arbitrary, often black; resampling would mix it into the
+    visible edge as a halo. The fill is the alpha-weighted (premultiplied) mean over the smallest
+    pyramid cell with a visible pixel.
+
+    Args:
+        colour: (H, W, C), straight.
+        alpha: (H, W) in [0, 1].
     """
     keep = np.minimum(alpha / _OPAQUE_ENOUGH, 1)[..., None]
     if keep.min() == 1:
@@ -47,7 +57,7 @@ def bleed(colour: Plane, alpha: Plane) -> Plane:
 
 
 def _pyramid_mean(premultiplied: Plane, alpha: Plane) -> Plane:
-    """Straight colour for every pixel: the mean of near visible ones, or of ever wider cells."""
+    """Return straight colour (H, W, C): the mean of visible pixels nearby, else of wider cells."""
     height, width = alpha.shape[:2]
     if height * width == 1:
         return np.asarray(premultiplied / np.maximum(alpha, 1e-6))

@@ -1,4 +1,4 @@
-"""Animations: read frame by frame, and written so."""
+"""Reading and writing of animations, frame by frame."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,9 @@ _OPAQUE = 255
 
 
 class Animation:
-    """An animation in a file. All frames are decoded once to find damage and durations.
+    """An animation in a file.
+
+    All frames are decoded once when it is opened, to find damage and durations.
 
     Example:
         with Animation(path) as animation:
@@ -33,7 +35,7 @@ class Animation:
         """Open the file.
 
         Raises:
-            InputError: as for `read_image`; or damage in any frame.
+            InputError: as for `read_image`, or a frame is damaged.
         """
         self._reader = ImageReader(path)
         self.header = self._reader.header
@@ -57,15 +59,15 @@ class Animation:
         self.shape = (self.header.height, self.header.width, 3 if opaque else 4)
 
     def _decoded(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
-        """Frames as they are shown, RGBA and upright, and what Pillow knows of each."""
+        """Yield the frames as displayed, RGBA and upright, and Pillow's `info` of each."""
         for pixels, info in self._reader.opened().shown():
             yield turn_upright(pixels, self.header.orientation), info
 
     def frames(self) -> Frames:
-        """All frames, from the first; they are decoded as they are taken.
+        """Return all frames, from the first; each is decoded when it is taken.
 
         Raises:
-            InputError: as they are taken, where the file was changed meanwhile.
+            InputError: when a frame is taken, if the file was changed and is now damaged.
         """
         return Frames(self.shape, self.milliseconds, self.plays, self._pixels())
 
@@ -86,7 +88,7 @@ class Animation:
 
 
 def holds_animation(path: Path) -> bool:
-    """Whether the format that the suffix names is written with several frames."""
+    """Return whether `write_animation` writes the format that the suffix names."""
     kind = FORMATS.get(path.suffix.lower())
     return kind is not None and kind.animated
 
@@ -101,23 +103,25 @@ def write_animation(
 ) -> None:
     """Write an animation as GIF, WebP or PNG.
 
-    GIF and PNG are written as the frames come; WebP's encoder holds what it has compressed.
+    GIF and PNG are written frame by frame; WebP's encoder holds its compressed frames in memory.
 
     Args:
-        path: the file; missing folders are made.
-        frames: taken one after the other; what they raise comes through.
-        metadata: of the animation that this one was made from.
+        path: the file; missing folders are created.
+        frames: taken one after the other; their errors are propagated.
+        metadata: of the source animation.
         quality: 1 to 100 for WebP, which is lossless by default.
-        overwrite: replace a file that is there; otherwise refuse, also if it appears meanwhile.
+        overwrite: replace an existing file; if False, refuse, even if it appears meanwhile.
 
     Raises:
-        InputError: the format is unknown, holds no animation or none of this size, the disk
-            refuses, or a file is there that may not be replaced.
+        InputError: the format is unknown or cannot hold animations or this size; the disk reports
+            an error; or the file exists and must not be replaced.
     """
     height, width, channels = frames.shape
     check_fits(path, width, height, channels, "uint8")
     if not holds_animation(path):
-        raise InputError(f"{path}: {path.suffix} holds no animation; choose .webp, .gif or .png.")
+        raise InputError(
+            f"{path}: {path.suffix} cannot hold an animation; choose .webp, .gif or .png."
+        )
     kind = FORMATS[path.suffix.lower()]
     still = Banded(frames.shape, np.dtype(np.uint8), iter(()))
     metadata = fitting(path, kind, still, for_size(metadata or Metadata(), width, height))

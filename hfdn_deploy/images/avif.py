@@ -24,7 +24,7 @@ _CODE_POINTS = struct.Struct(">HH")
 
 
 class Avif(Format):
-    """AVIF: Pillow reads pixels of 8 bits, OpenCV those of 10 and 12, as uint16."""
+    """AVIF: Pillow reads 8 bits; OpenCV reads 10 and 12 bits, as uint16."""
 
     name = "AVIF"
     suffixes = (".avif",)
@@ -42,10 +42,10 @@ class Avif(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image, see `Format`."""
+        """Write an image; see `Format`."""
         written = io.BytesIO()
         super().write(written, image, metadata, quality)
-        # Pillow writes the colour of sRGB, and has no option for it.
+        # Pillow has no option for code points and writes those of sRGB.
         data = written.getvalue()
         if metadata.cicp and not metadata.icc:
             said = _CODE_POINTS.pack(*metadata.cicp)
@@ -54,7 +54,7 @@ class Avif(Format):
 
     @classmethod
     def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:
-        # Pillow would write EXIF with an orientation anew.
+        # Pillow would rewrite EXIF that has an orientation.
         exif = metadata.exif and without_orientation(metadata.exif)
         return super()._metadata_options(replace(metadata, exif=exif))
 
@@ -66,21 +66,20 @@ class Avif(Format):
             if self._file.read(_HEAD_BYTES).count(b"ipma\0") < 2:
                 raise
             raise InputError(
-                "says in two boxes (ipma) what its images are like, which is not read; "
-                "convert it to PNG"
+                "has two item property boxes (ipma), which is unsupported; convert it to PNG"
             ) from None
         self._bits = _depth(self._file)
         if self._bits <= 8:
             return header
         if not cv2.haveImageWriter(".avif"):
             raise InputError(
-                f"is an AVIF of {self._bits} bits, which this OpenCV does not read; "
+                f"is an AVIF of {self._bits} bits, which this build of OpenCV does not read; "
                 "convert it to 8 bits or a 16-bit PNG"
             )
         return replace(header, dtype="uint16")
 
     def _decode(self) -> Pixels:
-        """Those of more than 8 bits by OpenCV, which gives the numbers as they are."""
+        """Decode more than 8 bits by OpenCV, which does not scale the samples."""
         if self._bits <= 8:
             return super()._decode()
         self._file.seek(0)
@@ -88,31 +87,31 @@ class Avif(Format):
 
     @classmethod
     def why_missing(cls) -> str | None:
-        """Pillow can be built without AVIF."""
+        """Return the reason if Pillow was built without AVIF."""
         if features.check("avif"):
             return None
-        return "this Pillow has no AVIF; install a wheel of Pillow 11.3 or up"
+        return "this build of Pillow has no AVIF; install a wheel of Pillow 11.3 or later"
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
-        """AVIF has no grey with alpha."""
+        """Return True for grey with alpha, which AVIF does not have."""
         return channels == 2
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
-        # Without subsampling: colour is half of what one sees.
+        # No subsampling: it visibly blurs colour.
         return {"quality": quality or 90, "subsampling": "4:4:4"}
 
 
 def _cicp(file: BinaryIO) -> tuple[int, int] | None:
-    """What the colour information box says (ISO/IEC 14496-12, 12.1.5)."""
+    """Read the colour information box (ISO/IEC 14496-12, 12.1.5)."""
     file.seek(0)
     found = _NCLX.search(file.read(_HEAD_BYTES))
     return known_cicp(*_CODE_POINTS.unpack(found[1])) if found else None
 
 
 def _depth(file: BinaryIO) -> int:
-    """Bits a channel by the pixel information box (ISO/IEC 23008-12, 6.5.6); 8 without one."""
+    """Read the bits per channel in the pixel information box (ISO/IEC 23008-12, 6.5.6), or 8."""
     file.seek(0)
     found = re.search(rb"pixi....(.)(.)", file.read(_HEAD_BYTES), re.DOTALL)
     return found[2][0] if found and 1 <= found[1][0] <= 4 else 8

@@ -15,13 +15,13 @@ from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.rows import Banded, Pixels
 
 _FILE_HEADER = 14
-# Sizes of the headers that can name bit fields: BITMAPINFOHEADER, its successors to version 5.
+# Sizes of headers that can have bit fields: BITMAPINFOHEADER and its successors up to version 5.
 _HEADERS = (40, 52, 56, 108, 124)
-# Headers from this one on, and this compression, name a mask for alpha.
+# Headers of at least the first size, and the last compression, have a mask for alpha.
 _WITH_ALPHA, _BITFIELDS, _ALPHA_BITFIELDS = 56, 3, 6
 _METRES_PER_INCH = 0.0254
 _VERSION_4, _VERSION_5 = 108, 124
-# Kinds of colour space in headers of these versions (bV5CSType).
+# Kinds of colour space in headers of versions 4 and 5 (bV5CSType).
 _CALIBRATED, _EMBEDDED, _LINKED = bytes(4), b"DEBM", b"KNIL"
 _IMAGES = 4
 """The rendering intent of photos (LCS_GM_IMAGES): perceptual."""
@@ -29,24 +29,24 @@ _IMAGES = 4
 
 @dataclass(frozen=True)
 class _Fields:
-    """Where a pixel's numbers stand."""
+    """The storage of pixels as bit fields."""
 
     bytes: int
-    """Of a pixel."""
+    """Bytes of a pixel."""
     masks: tuple[int, ...]
     """Bits of red, green, blue and, if there is any, alpha."""
     start: int
-    """Of the pixels in the file."""
+    """Place of the pixels in the file."""
     upwards: bool
-    """Whether the bottom row is the first."""
+    """Whether the bottom row is stored first."""
 
 
 class Bmp(Format):
-    """BMP, by Pillow; bit fields, of which it knows a few, are read here."""
+    """BMP, by Pillow, which reads only a few kinds of bit fields; they are read here."""
 
     name = "BMP"
     suffixes = (".bmp",)
-    # "BM", four reserved bytes, and the size of one of the headers that there are.
+    # "BM", four reserved bytes, and the size of a known header.
     signature = rb"BM.{4}\0{4}.{4}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0{3}"
     pillow = BmpImageFile
     alpha = False
@@ -66,9 +66,12 @@ class Bmp(Format):
         if not (size >= _WITH_ALPHA or compression == _ALPHA_BITFIELDS) or not masks[3]:
             masks = masks[:3]
         if bits not in (16, 24, 32) or width < 1 or not height:
-            raise InputError(f"has bit fields in {bits} bits of {width}×{height} pixels; {CONVERT}")
+            raise InputError(
+                f"has {width}×{height} pixels of bit fields in {bits} bits, which is unsupported; "
+                f"{CONVERT}"
+            )
         if any(_is_split(mask) or mask >> bits for mask in masks):
-            raise InputError(f"has bit fields that are split or empty; {CONVERT}")
+            raise InputError(f"has split or empty bit fields, which are unsupported; {CONVERT}")
         self._fields = _Fields(bits // 8, masks, pixels, height > 0)
         dtype = "uint8" if max(mask.bit_count() for mask in masks) <= 8 else "uint16"
         metadata, _ = self._read_metadata({"dpi": [side * _METRES_PER_INCH for side in density]})
@@ -86,14 +89,14 @@ class Bmp(Format):
             profile = self._file.read(length)
             if profile[36:40] == b"acsp" and len(profile) == length:
                 return replace(metadata, icc=profile), orientation
-            lost = "colour profile of its original is damaged"
+            lost = "colour profile of the source is damaged"
         elif size == _VERSION_5 and kind == _LINKED:
-            lost = "colour profile of its original is another file"
+            lost = "colour profile of the source is in another file"
         elif size in (_VERSION_4, _VERSION_5) and kind == _CALIBRATED and any(gammas):
-            lost = "gamma of its original is that of a calibrated device"
+            lost = "gamma of the source is that of a calibrated device"
         else:
             return metadata, orientation
-        return replace(metadata, lost=(f"the {lost}, and left out",)), orientation
+        return replace(metadata, lost=(f"the {lost} and left out",)), orientation
 
     def _decode(self) -> Pixels:
         if self._fields is None:
@@ -112,7 +115,7 @@ class Bmp(Format):
         pixels = np.empty((height, width, len(fields.masks)), self.header.dtype)
         for channel, mask in enumerate(fields.masks):
             low, count = _lowest(mask), mask.bit_count()
-            # More than 16 bits would be a table of gigabytes.
+            # The table for more than 16 bits would take gigabytes.
             low, count = low + max(0, count - 16), min(count, 16)
             pixels[..., channel] = stretched((numbers & mask) >> low, count, self.header.dtype)
         return pixels
@@ -121,7 +124,7 @@ class Bmp(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image, see `Format`; with a profile it has a header of version 5."""
+        """Write an image; see `Format`. With a profile it has a header of version 5."""
         if not metadata.icc:
             return super().write(file, image, metadata, quality)
         bare = io.BytesIO()
@@ -132,7 +135,7 @@ class Bmp(Format):
         (start,) = struct.unpack_from("<I", data, 10)
         file.write(b"BM" + struct.pack("<III", end + len(metadata.icc), 0, start + more))
         file.write(struct.pack("<I", _VERSION_5) + data[_FILE_HEADER + 4 : _FILE_HEADER + 40])
-        # No masks, primaries and gammas; the profile's place is that behind the file's header.
+        # No masks, primaries or gammas. The profile's place is counted from this header's start.
         file.write(bytes(16) + _EMBEDDED + bytes(48))
         file.write(struct.pack("<4I", _IMAGES, end - _FILE_HEADER, len(metadata.icc), 0))
         file.write(data[_FILE_HEADER + 40 :] + metadata.icc)
@@ -143,10 +146,10 @@ class Bmp(Format):
 
 
 def _lowest(mask: int) -> int:
-    """The place of the lowest bit."""
+    """Return the place of the lowest bit."""
     return (mask & -mask).bit_length() - 1
 
 
 def _is_split(mask: int) -> bool:
-    """Whether the bits of a mask are not side by side, or none."""
+    """Return whether a mask is empty or its bits are not contiguous."""
     return not mask or mask >> _lowest(mask) != (1 << mask.bit_count()) - 1

@@ -1,4 +1,4 @@
-"""Optional packages that decode what Pillow and OpenCV do not, and what libtiff prints."""
+"""Checks for optional packages and for codecs of libtiff, and silencing of libtiff."""
 
 import ctypes
 import logging
@@ -11,9 +11,9 @@ from hfdn_deploy.errors import InputError
 
 _LIBTIFF: ctypes.CDLL | None = None
 with suppress(OSError, AttributeError):
-    # Looks the names up in what Pillow is linked with, too.
+    # The names are also looked up in the libraries that Pillow is linked with.
     _LIBTIFF = ctypes.CDLL(_imaging.__file__)
-    # It would print on stderr what Pillow's exception says.
+    # It would print to stderr what Pillow's exception already says.
     _LIBTIFF.TIFFSetErrorHandler(None)
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
@@ -22,21 +22,22 @@ def check_installed(what: str, extra: str, *packages: str) -> None:
     """Refuse a kind of image if a package that reads it is missing.
 
     Args:
-        what: the image is, such as "a 12-bit JPEG".
-        extra: that brings the packages.
-        packages: by the names they are imported by.
+        what: the kind of image, such as "a 12-bit JPEG".
+        extra: the extra of hfdn-deploy that installs the packages.
+        packages: their import names.
 
     Raises:
-        InputError: one is missing.
+        InputError: a package is missing.
     """
     if not all(map(find_spec, packages)):
         raise InputError(
-            f"is {what}, which pip install 'hfdn-deploy[{extra}]' reads; or convert it to PNG"
+            f"is {what}, which needs an optional package; pip install 'hfdn-deploy[{extra}]', or "
+            "convert it to PNG"
         )
 
 
 def libtiff_decodes(compression: int) -> bool:
-    """Whether Pillow's libtiff has a codec; False where it cannot be asked."""
+    """Return whether Pillow's libtiff has a codec; False if libtiff is not accessible."""
     try:
         return bool(_LIBTIFF and _LIBTIFF.TIFFIsCODECConfigured(ctypes.c_uint16(compression)))
     except AttributeError:

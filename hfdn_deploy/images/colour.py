@@ -1,7 +1,7 @@
-"""Image arrays to the planes that are upscaled, and back.
+"""Conversion of image arrays to the planes that are upscaled, and back.
 
-The network sees luma alone, on [0, 1]. For colour that is BT.601 studio range (16/255 to
-235/255), as in training; a grey image is its own luma.
+The network sees only luma, in [0, 1]. For a colour image it is BT.601 luma in studio range
+(16/255 to 235/255), as in training; a grey image is its own luma.
 """
 
 import math
@@ -20,51 +20,50 @@ from hfdn_deploy.images.rows import Image, Plane, Rows
 from hfdn_deploy.machine import threads
 from hfdn_deploy.ycbcr import FROM_RGB, TO_RGB
 
-# OpenCV counts the CPUs of the machine.
+# OpenCV would use all CPUs of the machine, not only those this process may use.
 if _threads := threads():
     cv2.setNumThreads(min(_threads, cv2.getNumThreads()))
 
-# The largest value of a dtype, which stands for 1.0.
+# The value of a dtype that represents 1.0.
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-# As OpenCV names them. To integers it clips, and rounds halves to even numbers.
+# OpenCV's names; its conversions to integers clip, and round halves to even.
 _DEPTHS = {"uint8": cv2.CV_8U, "uint16": cv2.CV_16U, "float32": cv2.CV_32F}
 
-# Rows that are put together at once make about so many pixels, for their planes take ten times
-# the memory of the image itself.
+# Approximate pixels of a band: its planes take ten times the memory of its pixels.
 BAND_PIXELS = 2**20
-# Of two such planes, each thread keeps the memory: new pages took longer to get than to fill.
+# Each thread keeps the memory of two planes: getting new pages took longer than filling them.
 _kept = threading.local()
 
-# Low-resolution rows that a row of the result can depend on: bicubic over 5×5 of alpha.
+# Low-resolution rows around a row of the result that it depends on: bicubic over 5×5 of alpha.
 _MARGIN = 4
 
 
 @dataclass(frozen=True)
 class _Planes:
-    """Rows of an image taken apart; all planes are float32."""
+    """The float32 planes of some rows of an image."""
 
     luma: Plane
     """(H, W), in [0, 1]."""
     chroma: Plane | None
-    """(H, W, 2) Cb and Cr, or None for grey."""
+    """(H, W, 2) Cb and Cr; None for grey."""
     alpha: Plane | None
-    """(H, W) in [0, 1], or None where there is none."""
+    """(H, W) in [0, 1]; None for an image without alpha."""
 
 
 class ImagePlanes:
-    """An image as the planes that are upscaled: its luma is read, and then given back larger.
+    """An image split into planes: the caller reads luma, upscales it, and passes it back.
 
-    Regions are taken apart when they are read and rows put together when they are given, so
-    that no plane of a large image is ever held.
+    Regions are split when they are read and bands joined when their luma arrives, so that no
+    plane of a large image is ever held whole.
     """
 
     def __init__(self, image: Image | Rows) -> None:
-        """Look through an image.
+        """Check the range of floats, and fill in the colour of transparent pixels.
 
         Args:
-            image: one that `check_image` lets pass: (H, W) or (H, W, 1) grey, (H, W, 2) grey and
+            image: one that `check_image` accepts: (H, W) or (H, W, 1) grey, (H, W, 2) grey and
                 alpha, (H, W, 3) RGB or (H, W, 4) RGBA with straight alpha; uint8, uint16, or
-                float32 in [0, 1]. Rows that come from a file are looked at when they are read.
+                float32 in [0, 1]. `Rows` are checked when they are read.
 
         Raises:
             InputError: floats outside [0, 1].
@@ -84,28 +83,29 @@ class ImagePlanes:
             self._white = 1.0
 
     def __getitem__(self, region: tuple[slice, slice]) -> Plane:
-        """Luma of a region (H, W), in [0, 1]: what the network is to read."""
+        """Return the luma (h, w) of a region, in [0, 1], the network's input."""
         return self._take_apart(*region).luma
 
     @property
     def luma(self) -> Plane:
-        """Luma of the whole (H, W), in [0, 1]."""
+        """Luma (H, W) of the whole image, in [0, 1]."""
         return self[:, :]
 
     def floats(self) -> Iterator[Plane]:
-        """The image itself as float32 in [0, 1], in bands of rows from top to bottom."""
+        """Yield the image itself as float32 in [0, 1], in bands of rows from top to bottom."""
         height, width = self.shape
         step = max(1, BAND_PIXELS // width)
         for start in range(0, height, step):
             yield self._floats(slice(start, min(start + step, height)), slice(None))
 
     def with_luma(self, bands: Iterable[Plane], dtype: DTypeLike | None = None) -> Iterator[Image]:
-        """The upscaled image, in bands of rows from top to bottom.
+        """Yield the upscaled image, in bands of rows from top to bottom.
+
+        Chroma and alpha are upscaled here, bicubically.
 
         Args:
-            bands: upscaled luma (rows, sW), together (sH, sW); values beyond [0, 1] are clipped.
-                Chroma and alpha are upscaled here, bicubically.
-            dtype: uint8, uint16 or float32, to which it is rounded; by default the image's.
+            bands: upscaled luma (rows, sW), together (sH, sW); values outside [0, 1] are clipped.
+            dtype: of the result: uint8, uint16 or float32; by default the image's.
         """
         height, width = self.shape
         top = 0
@@ -151,7 +151,7 @@ class ImagePlanes:
     def _put_together(
         self, luma: Plane, planes: _Planes, scale: int, rows: slice, dtype: DTypeLike
     ) -> Image:
-        """The rows of the upscaled planes that this upscaled luma is for, as an image."""
+        """Join upscaled luma with the rows of the other planes that belong to it."""
         translucent = planes.alpha if planes.alpha is not None and planes.alpha.min() < 1 else None
 
         def enlarge(plane: Plane, alpha: Plane | None = None) -> Plane:
@@ -164,7 +164,7 @@ class ImagePlanes:
             alpha = quantized(enlarge(planes.alpha), dtype)
             pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
         shape = *pixels.shape[:2], *self._like.shape[2:]
-        return pixels.reshape(shape).astype(dtype, copy=False)  # to its order of bytes
+        return pixels.reshape(shape).astype(dtype, copy=False)  # to the byte order of dtype
 
     def _coloured(
         self, luma: Plane, planes: _Planes, dtype: DTypeLike, enlarge: Callable[[Plane], Plane]
@@ -172,8 +172,8 @@ class ImagePlanes:
         if planes.chroma is None:
             return quantized(luma, dtype)[..., None]
         dtype = np.dtype(dtype)
-        # All is linear until it is rounded: what chroma adds to R, G and B is enlarged in their
-        # place, and luma, of which each takes the same share, added to that.
+        # The conversion is linear, so the share of chroma in R, G and B is enlarged instead of
+        # chroma, and luma, which has the same weight in each, is added to it.
         white = WHITE[dtype.name]
         added = enlarge(np.asarray(cv2.transform(planes.chroma, white * TO_RGB[:, 1:]), np.float32))
         grey = cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB, dst=_memory("grey", (*luma.shape, 3)))
@@ -183,7 +183,7 @@ class ImagePlanes:
 
 
 def _memory(name: str, shape: tuple[int, ...]) -> Plane:
-    """Memory that this thread keeps under a name, for the next that asks for it."""
+    """Return a plane in memory that this thread keeps under a name; a later call reuses it."""
     size = math.prod(shape)
     flat: Plane | None = getattr(_kept, name, None)
     if flat is None or flat.size < size:
@@ -193,7 +193,7 @@ def _memory(name: str, shape: tuple[int, ...]) -> Plane:
 
 
 def quantized(pixels: Plane, dtype: DTypeLike) -> Image:
-    """Floats, clipped to [0, 1], as uint8, uint16 or float32."""
+    """Return floats, clipped to [0, 1], as uint8, uint16 or float32."""
     dtype = np.dtype(dtype)
     if dtype.name == "float32":
         return np.clip(pixels, 0, 1)
@@ -204,10 +204,10 @@ def quantized(pixels: Plane, dtype: DTypeLike) -> Image:
 
 
 def check_image(image: Image | Rows) -> None:
-    """Refuse what `ImagePlanes` cannot take apart, without looking at a pixel.
+    """Refuse an image that `ImagePlanes` cannot split, by its type, shape and dtype alone.
 
     Raises:
-        InputError: no array, another shape or dtype, or no pixel.
+        InputError: not an array, an invalid shape or dtype, or no pixels.
     """
     if not isinstance(image, np.ndarray | Rows):
         raise InputError(f"an image is a NumPy array, not {type(image).__name__}; convert it.")
@@ -217,31 +217,31 @@ def check_image(image: Image | Rows) -> None:
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse a shape that no image has.
+    """Refuse the shape of an array that is not an image.
 
     Raises:
-        InputError: neither (H, W) nor (H, W, C) with one to four channels, or no pixel.
+        InputError: neither (H, W) nor (H, W, C) with one to four channels, or no pixels.
     """
     if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (2,), (3,), (4,)):
         raise InputError(
-            f"an image of shape {shape} is neither (H, W) nor (H, W, 1 to 4 channels)."
+            f"an image of shape {shape} is neither (H, W) nor (H, W, 1 to 4 channels); reshape it."
         )
     if min(shape) < 1:
-        raise InputError(f"an image of shape {shape} has no pixel.")
+        raise InputError(f"an image of shape {shape} has no pixels; use a larger one.")
 
 
 def _check_range(pixels: Image) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"float pixels run from {low!r} to {high!r}; scale them to 0..1, without NaN."
+            f"float pixels range from {low!r} to {high!r}; scale them to 0..1, without NaN."
         )
 
 
 def _enlarge(plane: Plane, scale: int, alpha: Plane | None = None) -> Plane:
-    """Bicubic enlargement, premultiplied where there is alpha.
+    """Enlarge a plane bicubically, premultiplied by alpha if it is given.
 
-    OpenCV's kernel (a = -0.75), which is the fast one; the protocol's is in `imresize`.
+    The kernel is OpenCV's (a = -0.75), for speed; `imresize` has the kernel of the protocol.
     """
     size = (scale * plane.shape[1], scale * plane.shape[0])
     if plane.ndim == 3 and alpha is None:

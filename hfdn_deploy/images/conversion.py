@@ -1,4 +1,4 @@
-"""Colour that becomes sRGB when it is read: CMYK and CIE L*a*b*."""
+"""Conversion of CMYK and CIE L*a*b* to sRGB when an image is read."""
 
 import io
 
@@ -6,20 +6,21 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 CONVERTED = ("CMYK", "LAB")
-"""Pillow's modes of such images."""
+"""Pillow's modes of images that are converted."""
 
 
 def to_srgb(image: PillowImage.Image, profile: bytes | None) -> tuple[PillowImage.Image, str]:
-    """Convert CMYK by its profile, and L*a*b* (D50) by its definition, to sRGB.
+    """Convert CMYK, by its profile, or L*a*b* (D50) to sRGB.
 
-    As in print programs: colours that both spaces hold stay, and black becomes black.
+    The intent is relative colorimetric with black point compensation, as in print programs:
+    colours in both gamuts are kept, and black becomes black.
 
     Args:
         image: of a mode in `CONVERTED`.
         profile: ICC profile of CMYK, if there is one.
 
     Returns:
-        An image of mode RGB, and what was done, to stand behind the file's name.
+        An image of mode RGB, and a note on the conversion, to follow the file's name.
     """
     lab = image.mode == "LAB"
     name, by = ("L*a*b*", "") if lab else ("CMYK", " by its profile")
@@ -35,7 +36,7 @@ def to_srgb(image: PillowImage.Image, profile: bytes | None) -> tuple[PillowImag
         )
         converted = ImageCms.applyTransform(image, transform)
         if converted is None:
-            raise ImportError  # it is None only where an image is changed in place
+            raise ImportError  # for mypy: it is None only for a conversion in place
         return converted, f"{name} is converted to sRGB{by}"
     except (ImageCms.PyCMSError, ImportError, OSError):
         kind = "an unusable" if profile else "no"

@@ -1,4 +1,4 @@
-"""Numbers of other than 8 or 16 bits."""
+"""Samples with a depth other than 8 or 16 bits."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from hfdn_deploy.images.rows import Pixels
 
 
 def stretched(pixels: Pixels, bits: int, dtype: str = "uint16") -> Pixels:
-    """Scale integers so that their largest value becomes the largest of a dtype, to the nearest.
+    """Scale integers from [0, 2^bits - 1] to the full range of a dtype, rounded to nearest.
 
     Args:
         pixels: of any shape, from 0 to 2^bits - 1.

@@ -1,6 +1,6 @@
-"""EXIF, whose bytes are kept and patched where they must change (EXIF 2.32, section 4.6).
+"""EXIF: its bytes are kept, and patched where they must change (EXIF 2.32, section 4.6).
 
-Maker notes hold places that are counted from the start of the block, so nothing in it may move.
+Maker notes contain offsets from the start of the block, so nothing in it may move.
 """
 
 import io
@@ -32,30 +32,30 @@ _MAKER_NOTE, _INTEROP = 37500, 40965
 _EXIF_SIDES: dict[int, int] = {Base.ExifImageWidth: 0, Base.ExifImageHeight: 1}
 _TIFF_SIDES: dict[int, int] = {Base.ImageWidth: 0, Base.ImageLength: 1}
 
-# Tags of a TIFF that say how its pixels are stored, or where: TIFF 6.0 and its supplements.
+# Tags of a TIFF on the storage of its pixels: TIFF 6.0 and its supplements.
 _OF_STORAGE = frozenset((
     *range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 317,
     *range(320, 348), *range(512, 522), *range(529, 533), 559, 32932, 32995, 32996, 32997, 32998,
     33421, 33422, 34016, 34022, 37439, 37724, 50674, *range(50706, 51200),
 ))  # fmt: skip
-# Of these, what holds more than this image, in the words that tell that it is left out.
+# Those of them that hold more than the image, with their names in warnings.
 _MORE = {330: "smaller copies", 37724: "Photoshop's layers", 50839: "ImageJ's data"}
-# Places on the ground by pixel (GeoTIFF), of which a larger image has others.
+# The map of pixels to the ground (GeoTIFF), which does not fit a larger image.
 _OF_GEOREFERENCE = frozenset((33550, 33920, 33922, 34264, 34735, 34736, 34737))
 _ELSEWHERE = frozenset((ICC_PROFILE, XMP, IPTC, PHOTOSHOP))
 
-# Bytes of a block that a JPEG can hold, and that are set aside to leave maker notes in place.
+# Maker notes keep their place if they end within this many bytes, which a JPEG can hold.
 _LARGEST_IN_PLACE = 65_000
 _LARGEST_BLOCK = 2**27
 
 
 def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
-    """EXIF with orientation 1, and the orientation 1 to 8 that it had.
+    """Return EXIF with orientation 1, and the orientation 1 to 8 that it had.
 
-    A thumbnail of an image that must be turned is cut off. The block is as long as before.
+    If the image must be turned, the thumbnail is unlinked. The length of the block does not change.
 
     Returns:
-        None instead of EXIF that cannot be read.
+        None in place of EXIF that cannot be read.
     """
     block = bytearray((raw or b"").removeprefix(b"Exif\0\0"))
     file = io.BytesIO(block)
@@ -78,10 +78,10 @@ def upright_exif(raw: bytes | None) -> tuple[bytes | None, int]:
 
 
 def resized_exif(block: bytes, width: int, height: int) -> bytes:
-    """EXIF that names this size in pixels where it named one.
+    """Return EXIF with this size in pixels wherever it states a size.
 
-    In a TIFF, other bytes follow a block that is cut off. So a directory ends where it is cut off,
-    and a size that stood in what is lost is written too.
+    A TIFF stores other bytes behind the block. So in a truncated block, a directory is ended where
+    it is truncated, and a size is written even if its old value is in the missing part.
     """
     patched, size = bytearray(block), (width, height)
     file = io.BytesIO(block)
@@ -97,7 +97,7 @@ def resized_exif(block: bytes, width: int, height: int) -> bytes:
 
 
 def without_orientation(block: bytes) -> bytes:
-    """EXIF without the tag for the orientation; nothing else moves but the tags behind it."""
+    """Return EXIF without the orientation; only tags behind it in its directory move."""
     file = io.BytesIO(block)
     layout = _classic(file)
     root = read_ifd(file, layout, layout.root)
@@ -121,7 +121,7 @@ def _sized(file: BinaryIO, layout: Layout) -> Iterator[tuple[Directory, dict[int
 
 
 def _below(file: BinaryIO, layout: Layout, above: Directory, tag: int) -> Iterator[Directory]:
-    """The directories that a tag points to; one that cannot be read is passed over."""
+    """Yield the directories that a tag points to; unreadable ones are skipped."""
     for entry in above.entries:
         if entry.tag == tag:
             try:
@@ -131,7 +131,7 @@ def _below(file: BinaryIO, layout: Layout, above: Directory, tag: int) -> Iterat
 
 
 def _patch(block: bytearray, layout: Layout, entry: Entry, number: int) -> None:
-    """Have a tag hold one whole number, whatever it held."""
+    """Set a tag to one whole number, whatever its type and count were."""
     short = number < 2**16 and entry.kind != LONG
     kind, form = (SHORT, "HHIHxx") if short else (LONG, "HHII")
     struct.pack_into(layout.order + form, block, entry.place, entry.tag, kind, 1, number)
@@ -140,27 +140,27 @@ def _patch(block: bytearray, layout: Layout, entry: Entry, number: int) -> None:
 def _classic(file: BinaryIO) -> Layout:
     layout = read_layout(file)
     if layout.big:
-        raise ValueError("EXIF is no BigTIFF")
+        raise ValueError("EXIF cannot be a BigTIFF")
     return layout
 
 
 @dataclass(frozen=True)
 class TiffTags:
-    """What the first directory of a TIFF says about the image rather than about the file."""
+    """The tags in the first directory of a TIFF that describe the image, not its storage."""
 
     exif: bytes | None
-    """An EXIF block, of the same byte order; its orientation is the TIFF's."""
+    """An EXIF block in the byte order and with the orientation of the TIFF."""
     values: dict[int, bytes]
     """ICC profile, XMP, IPTC and Photoshop's resources by tag."""
     lost: tuple[str, ...]
-    """What cannot be carried over, each with the reason."""
+    """Warnings about metadata that cannot be carried over."""
 
 
 def tags_of_tiff(file: BinaryIO) -> TiffTags:
-    """Collect what a TIFF says about its image.
+    """Collect the tags of a TIFF that describe its image.
 
     Raises:
-        ValueError: its directory cannot be read.
+        ValueError: the directory cannot be read.
     """
     layout = read_layout(file)
     root = read_ifd(file, layout, layout.root)
@@ -168,7 +168,7 @@ def tags_of_tiff(file: BinaryIO) -> TiffTags:
     if any(entry.tag in _OF_GEOREFERENCE for entry in root.entries):
         lost.append("the georeference, which is for another size, is left out")
     if more := [_MORE[entry.tag] for entry in root.entries if entry.tag in _MORE]:
-        lost.append(f"of its original, {' and '.join(more)} are left out")
+        lost.append(f"{' and '.join(more)} of the source are left out")
     values = {e.tag: read_values(file, e) for e in root.entries if e.tag in _ELSEWHERE}
     block = _Block(file, layout)
     tags = [block.tag(entry) for entry in root.entries if _describes(entry)]
@@ -177,9 +177,9 @@ def tags_of_tiff(file: BinaryIO) -> TiffTags:
             if place := block.add_below(root, pointer):
                 tags.append(block.pointer(pointer, place))
             else:
-                lost.append("the EXIF of its original is damaged, and left out")
+                lost.append("the EXIF of the source is damaged and left out")
     if block.moved:
-        lost.append("the maker notes stand elsewhere now, and parts of them may be unreadable")
+        lost.append("the maker notes have moved, and parts of them may be unreadable")
     exif = block.finish([tag for tag in tags if tag]) if any(tags) else None
     return TiffTags(exif, values, tuple(lost))
 
@@ -190,7 +190,7 @@ def _describes(entry: Entry) -> bool:
 
 
 class _Block:
-    """An EXIF block that is put together from a TIFF's directories."""
+    """An EXIF block assembled from a TIFF's directories."""
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
         self._file, self._layout = file, layout
@@ -200,19 +200,19 @@ class _Block:
         self.moved = False
 
     def tag(self, entry: Entry) -> Tag | None:
-        """A tag with its values."""
+        """Return a tag with its values; None if EXIF cannot hold them."""
         self._values += entry.size
         if self._values > _LARGEST_BLOCK:
-            raise ValueError("EXIF that is far too long")
+            raise ValueError("the EXIF is far too long")
         data = read_values(self._file, entry)
         return in_classic_types(Tag(entry.tag, entry.kind, data), self._layout.order)
 
     def pointer(self, number: int, place: int) -> Tag:
-        """A tag that points to a directory."""
+        """Return a tag that points to a directory."""
         return Tag(number, LONG, struct.pack(f"{self._layout.order}I", place))
 
     def add_below(self, above: Directory, pointer: int) -> int:
-        """Add the directory that a tag points to; returns its place, 0 if it cannot be read."""
+        """Add the directory that a tag points to; return its place, or 0 if it is unreadable."""
         below = next(_below(self._file, self._layout, above, pointer), None)
         if below is None:
             return 0
@@ -228,7 +228,7 @@ class _Block:
         return self._add([tag for tag in tags if tag])
 
     def _maker_note(self, entry: Entry) -> Tag:
-        """Maker notes at the place where they were, if that is near the start."""
+        """Add maker notes, at their old place if it is free and near the start."""
         tag = self.tag(entry)
         assert tag is not None
         place = entry.value
@@ -246,15 +246,15 @@ class _Block:
         return place
 
     def finish(self, tags: list[Tag]) -> bytes:
-        """The block, whose first directory holds these."""
+        """Add the first directory, with these tags, and return the block."""
         struct.pack_into(f"{self._layout.order}I", self._data, 4, self._add(tags))
         return bytes(self._data)
 
 
 def image_tags(block: bytes) -> tuple[Order, list[Tag]]:
-    """The byte order of EXIF, and the tags that a TIFF takes over which has the block inside.
+    """Return the byte order of EXIF, and its tags for a TIFF that contains the block.
 
-    Their values lie in the block, at places that are counted from its start.
+    Their values lie in the block, at offsets from its start.
     """
     file = io.BytesIO(block)
     layout = _classic(file)

@@ -1,4 +1,4 @@
-"""Metadata as another format can hold it: converted, or left out with a warning."""
+"""Metadata converted for another format; fields it cannot hold are left out with a warning."""
 
 import logging
 from dataclasses import fields, replace
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 def fitting(path: Path, kind: type[Format], image: Banded, metadata: Metadata) -> Metadata:
-    """What of the metadata this file can hold; what is lost is said.
+    """Return the metadata that a file can hold, and log a warning for each loss.
 
     Args:
-        path: of the file, for the warnings.
+        path: the file, for the warnings.
         kind: its format.
         image: its pixels.
-        metadata: of the image that it was made from.
+        metadata: of the source image.
     """
     for reason in metadata.lost:
         logger.warning("%s: %s", path, reason)
@@ -42,12 +42,12 @@ def fitting(path: Path, kind: type[Format], image: Banded, metadata: Metadata) -
             metadata = replace(metadata, **nothing)
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))
-        logger.warning("%s: left out, since %s cannot hold it: %s", path, kind.name, names)
+        logger.warning("%s: left out because %s cannot hold it: %s", path, kind.name, names)
     return metadata
 
 
 def _with_colour(path: Path, kind: type[Format], grey: bool, metadata: Metadata) -> Metadata:
-    """Colour as the format says it: for these channels, and in a profile if need be."""
+    """Convert the colour fields to these channels, and to a profile if the format needs one."""
     if metadata.icc and metadata.icc[16:20] != (b"GRAY" if grey else b"RGB "):
         icc = profile_for_channels(metadata.icc, grey)
         if icc is None:
@@ -59,13 +59,13 @@ def _with_colour(path: Path, kind: type[Format], grey: bool, metadata: Metadata)
     if metadata.icc is None:
         icc = equal_profile(metadata, grey)
         if icc is None:
-            logger.warning("%s: no profile says what the colours of its original are", path)
+            logger.warning("%s: no profile describes the colours of the source", path)
         metadata = replace(metadata, icc=icc or None)
     return replace(metadata, cicp=None, gamma=())
 
 
 def _with_xmp(kind: type[Format], metadata: Metadata) -> Metadata:
-    """XMP in one packet or two, as the format has it."""
+    """Join or split XMP into the one packet or two that the format holds."""
     xmp, extended = metadata.xmp, metadata.extended_xmp
     if xmp and extended and "extended_xmp" not in kind.holds:
         joined = joined_xmp(xmp, extended)
@@ -76,7 +76,7 @@ def _with_xmp(kind: type[Format], metadata: Metadata) -> Metadata:
 
 
 def _with_texts(kind: type[Format], metadata: Metadata) -> Metadata:
-    """IPTC and comments where the format has them."""
+    """Move IPTC and comments to the fields that the format holds."""
     if "iptc" in kind.holds and metadata.photoshop and not metadata.iptc:
         iptc, photoshop = split_iptc(metadata.photoshop)
         metadata = replace(metadata, iptc=iptc or None, photoshop=photoshop or None)

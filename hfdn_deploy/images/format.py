@@ -1,4 +1,4 @@
-"""What all image formats share; each is a subclass, in a module of its own."""
+"""The base class of image formats; each format is a subclass in its own module."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -16,85 +16,84 @@ from hfdn_deploy.images.frames import Frames, FramesOfPillow
 from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_dpi
 from hfdn_deploy.images.rows import Banded, Pixels
 
-# Channels by Pillow's mode; a colour or palette entry may be transparent besides.
+# Channels by Pillow's mode, without a colour or palette entry that is declared transparent.
 CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "P": 3, "RGB": 3, "RGBX": 3, "YCbCr": 3}
 CHANNELS |= {"PA": 4, "RGBA": 4, "La": 2, "CMYK": 3, "LAB": 3}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 CONVERT = "convert it to PNG"
-"""What to do about a kind of image that is not read."""
+"""The advice for an image of an unsupported kind."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its image before any pixel is decoded."""
+    """The properties of an image, known before any pixel is decoded."""
 
     format: str
     """The `name` of its `Format`."""
     width: int
     height: int
-    """In pixels, of the upright image: the orientation is applied."""
+    """In pixels, after the orientation is applied."""
     channels: int
     """1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
     dtype: str
     """uint8, uint16 or float32."""
     orientation: int
-    """1 to 8 (EXIF 2.32, 4.6.4): how the stored pixels must be turned."""
+    """1 to 8 (EXIF 2.32, 4.6.4): the turn that makes the stored pixels upright."""
     frames: int
-    """Images in the file, or 2 for several; the first is read."""
+    """Number of images in the file, or 2 if it has several; the first is read."""
     metadata: Metadata
     animated: bool = False
-    """Whether these images are frames that `Animation` reads."""
+    """Whether the images are frames that `Animation` reads."""
 
 
 class Format:
-    """A file format.
+    """A file format: the class describes and writes it, an instance reads one file.
 
-    The class says what the format can hold and writes it; an instance reads one file. As they
-    stand here, the methods have Pillow do the work, for images of 8 bits.
+    The methods of this base class read and write 8-bit images with Pillow.
     """
 
     name: ClassVar[str]
-    """The name in messages, and Pillow's but for the case."""
+    """The name in messages; in upper case it is Pillow's name for the format."""
     suffixes: ClassVar[tuple[str, ...]]
     """In lower case; the first is the usual one."""
     signature: ClassVar[bytes]
     """A regular expression for the first bytes of a file."""
     pillow: ClassVar[type[ImageFile]]
-    """Pillow's reader. It is named, so that no other of Pillow's readers sees the file."""
+    """Pillow's reader; it is named so that no other reader of Pillow sees the file."""
     dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
     alpha: ClassVar[bool] = True
     max_side: ClassVar[int] = 2**31 - 1
-    """Pixels a side."""
+    """Largest width or height in pixels."""
     max_bytes: ClassVar[int] = 2**63
-    """Bytes of all pixels."""
+    """Largest size of all pixels in bytes."""
     if_too_large: ClassVar[str] = "choose .png or .tif"
-    """What to do about an image that is larger."""
+    """The advice for a larger image."""
     holds: ClassVar[frozenset[str]] = frozenset(("icc", "exif", "xmp"))
     """The fields of `Metadata` that the format can hold."""
     max_block: ClassVar[int | None] = None
-    """Bytes of EXIF or XMP, if they are limited."""
+    """Largest EXIF or XMP in bytes; None if it is unlimited."""
     lossy: ClassVar[bool] = False
-    """Whether a quality changes what is written."""
+    """Whether `write` takes a quality into account."""
     banded: ClassVar[bool] = False
-    """Whether an image is written as its rows come, without holding it."""
+    """Whether an image is written band by band, without holding it."""
     animated: ClassVar[bool] = False
-    """Whether `write_frames` writes the format; animations of others may be read all the same."""
+    """Whether `write_frames` writes the format; animations of other formats may be readable."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Read the header.
 
         Args:
-            file: open for reading and seeking, as long as the instance is used.
+            file: open for reading and seeking; it must stay open as long as the instance is used.
 
         Raises:
-            InputError: a kind of image that is not read. This message, like those of the other
-                methods, goes behind the file's name.
-            Exception: whatever a damaged file makes the decoders raise; so do the other methods.
+            InputError: the image is of an unsupported kind. As in the other methods, the message
+                is written to follow the file's name.
+            Exception: the file is damaged; a decoder raises anything. So do the other methods.
         """
         self.notes: list[str] = []
-        """What is said of the pixels when they are read; each goes behind the file's name."""
+        """Warnings to log when the pixels are read; each is written to follow the file's name."""
         self._file = file
         file.seek(0)
         header = self._read_header()
@@ -103,7 +102,7 @@ class Format:
 
     @classmethod
     def size_before(cls, file: BinaryIO) -> tuple[int, int] | None:
-        """Width and height, if an instance cannot be made without decoding the pixels."""
+        """Return width and height if making an instance would decode the pixels, else None."""
         return None
 
     def _read_header(self) -> Header:
@@ -119,10 +118,10 @@ class Format:
         )
 
     def _open_pillow(self) -> ImageFile:
-        """Have Pillow read the header; `_pillow` will decode the pixels."""
+        """Read the header with Pillow; `_pillow` will decode the pixels."""
         self._despite_metadata(self._start_pillow)
         if self._pillow.mode not in CHANNELS:
-            raise InputError(f"holds {self._pillow.mode} pixels, which are not read; {CONVERT}")
+            raise InputError(f"holds {self._pillow.mode} pixels, which are unsupported; {CONVERT}")
         if self._pillow.mode in CONVERTED:
             self._profile: bytes | None = self._pillow.info.pop("icc_profile", None)
         return self._pillow
@@ -132,7 +131,7 @@ class Format:
         self._pillow = self.pillow(self._file, "")
 
     def _despite_metadata(self, action: Callable[[], T]) -> T:
-        """Do it; if Pillow fails, maybe for metadata, open a copy without them and do it then."""
+        """Call `action`; if it fails, call it again on a copy of the file without metadata."""
         try:
             return action()
         except (ValueError, SyntaxError) as error:
@@ -147,23 +146,23 @@ class Format:
             self._file = file
 
     def _without_metadata(self) -> bytes:
-        """The file without the metadata that Pillow reads; empty if no such file can be made."""
+        """Return the file without metadata that Pillow parses; empty if that is impossible."""
         return b""
 
     def shown(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
-        """The frames of an animation as they are shown, from the first.
+        """Yield the frames of an animation as they are displayed, from the first.
 
         Returns:
-            Of each, RGBA (H, W, 4) as it is stored, uint8, and what Pillow knows.
+            Each frame as RGBA (H, W, 4) uint8, not turned upright, and Pillow's `info`.
         """
         image: Any = self._open_pillow()
-        # An image for programs that know no animations is no frame.
+        # The default image, for programs without animations, is not a frame.
         for number in range(bool(getattr(image, "default_image", False)), image.n_frames):
             image.seek(number)
             yield np.asarray(image.convert("RGBA")), image.info
 
     def _read_metadata(self, info: dict[Any, Any]) -> tuple[Metadata, int]:
-        """Metadata and orientation from what Pillow knows."""
+        """Return metadata and orientation from Pillow's `info`."""
         return metadata_of(
             info.get("exif"),
             info.get("xmp"),
@@ -172,15 +171,15 @@ class Format:
         )
 
     def decode(self) -> Pixels:
-        """Decode all pixels, upright: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4); once.
+        """Decode all pixels, upright: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). Call it once.
 
         Raises:
-            InputError: damaged.
+            InputError: the pixels are damaged.
         """
         return np.ascontiguousarray(turn_upright(self._decode(), self.header.orientation))
 
     def _decode(self) -> Pixels:
-        """The pixels as they are stored."""
+        """Decode the pixels as they are stored."""
         return self._decode_by_pillow()
 
     def _decode_by_pillow(self) -> Pixels:
@@ -193,22 +192,22 @@ class Format:
         return np.asarray(self._pillow if self._pillow.mode == mode else self._pillow.convert(mode))
 
     def bands(self) -> Iterator[Pixels] | None:
-        """The pixels in bands of rows from top to bottom, of an image that is upright and opaque.
+        """Return the pixels of an upright, opaque image in bands of rows from top to bottom.
 
         Returns:
-            The bands; None if rows cannot be decoded one after the other. One iterator at a time
-            may be used. It raises what `decode` raises.
+            The bands; None if rows cannot be decoded one after the other. Only one iterator may
+            be in use at a time. It raises the errors of `decode`.
         """
         return None
 
     @classmethod
     def why_missing(cls) -> str | None:
-        """Why this installation cannot write the format, if so."""
+        """Return the reason why this installation cannot write the format, or None if it can."""
         return None
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
-        """Whether a grey image, of 1 or 2 channels, must be written as colour."""
+        """Return whether a grey image, of 1 or 2 channels, must be written as colour."""
         return False
 
     @classmethod
@@ -219,13 +218,13 @@ class Format:
 
         Args:
             file: empty, and open for writing and seeking.
-            image: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), in the machine's byte order; one
-                that the format can hold.
-            metadata: what the format can hold.
+            image: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), in native byte order; the format
+                must be able to hold it.
+            metadata: only fields that the format can hold.
             quality: 1 to 100, or None for the format's default.
 
         Raises:
-            Exception: whatever the encoder raises where a limit of the format is passed.
+            Exception: a limit of the format is exceeded; the encoder raises anything.
         """
         options = cls._encoder_options(quality) | cls._metadata_options(metadata)
         pixels = PillowImage.fromarray(image.whole())
@@ -234,14 +233,14 @@ class Format:
 
     @classmethod
     def plays(cls, info: dict[Any, Any]) -> int:
-        """How often an animation is shown by what Pillow knows; 0 for ever."""
+        """Return how often an animation plays, from Pillow's `info`; 0 is forever."""
         return int(info.get("loop", 0))
 
     @classmethod
     def write_frames(
         cls, file: BinaryIO, frames: Frames, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an animation; as `write`."""
+        """Write an animation; see `write`."""
         options = cls._encoder_options(quality) | cls._metadata_options(metadata)
         options |= {"duration": frames.durations(), "loop": frames.plays, "save_all": True}
         stream: Any = _Stream(file)
@@ -249,18 +248,18 @@ class Format:
 
     @classmethod
     def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:
-        """Pillow's options for what the format can hold of the metadata."""
+        """Return Pillow's options for the metadata."""
         options = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
         return {name: value for name, value in options.items() if value}
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
-        """Pillow's options for this quality."""
+        """Return Pillow's options for this quality."""
         return {}
 
 
 class _Stream(io.RawIOBase):
-    """A file without a descriptor, by which Pillow would write without checking how much was."""
+    """A file without a descriptor: Pillow does not check for short writes to a descriptor."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -270,14 +269,14 @@ class _Stream(io.RawIOBase):
 
 
 def decode_by_opencv(data: bytes, dtype: str) -> Pixels:
-    """Pixels of more than 8 bits and floats, which Pillow does not read or cuts down to 8 bits.
+    """Decode pixels of more than 8 bits or floats, which Pillow does not read or reduces to 8 bits.
 
     Args:
         data: the file.
         dtype: of the pixels.
 
     Raises:
-        InputError: OpenCV decodes none of this dtype.
+        InputError: OpenCV returns no pixels, or pixels of another dtype.
     """
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != dtype:
@@ -289,7 +288,7 @@ def decode_by_opencv(data: bytes, dtype: str) -> Pixels:
 
 
 def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo the turn of a camera; what the numbers mean: EXIF 2.32, 4.6.4, orientation."""
+    """Return pixels turned upright, for an orientation of 1 to 8 (EXIF 2.32, 4.6.4)."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""The frames of an animation, which come one after the other."""
+"""The frames of an animation, one after the other."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,27 +12,30 @@ from hfdn_deploy.images.rows import Pixels
 
 @dataclass(frozen=True)
 class Frames:
-    """An animation whose frames come once, in order, each of them whole."""
+    """An animation whose whole frames can be taken once, in order."""
 
     shape: tuple[int, int, int]
     """(H, W, 3) RGB or (H, W, 4) RGBA of each frame; uint8."""
     milliseconds: tuple[float, ...]
     """How long each frame is shown."""
     plays: int
-    """How often all of it is shown; 0 for ever."""
+    """How often the animation plays; 0 is forever."""
     pixels: Iterator[Pixels]
 
     def durations(self, unit: float = 1) -> list[int]:
-        """Whole numbers of a unit of so many milliseconds, whose sums are right to half a unit."""
+        """Return durations in units of `unit` ms, rounded so that each sum is off by half a unit.
+
+        Rounding the ends of frames, not the durations, keeps errors from adding up.
+        """
         ends = np.cumsum([0, *self.milliseconds]) / unit
         return [int(duration) for duration in np.diff(ends.round())]
 
 
 class FramesOfPillow(PillowImage.Image):
-    """Frames for Pillow's encoders of animations, which take them in order, one at a time."""
+    """Frames as an image for Pillow's encoders, which take them in order, one at a time."""
 
     def __init__(self, frames: Frames) -> None:
-        """Prepare to hand out the frames."""
+        """Take the frames that the encoder will ask for."""
         super().__init__()
         height, width, channels = frames.shape
         self._size, self._mode = (width, height), "RGB" if channels == 3 else "RGBA"
@@ -42,17 +45,17 @@ class FramesOfPillow(PillowImage.Image):
         self.is_animated = True
 
     def seek(self, frame: int) -> None:
-        """Choose a frame; there is no way back but to the last one that was taken."""
+        """Select a frame; a frame before the last one taken cannot be loaded again."""
         if frame >= self.n_frames:
             raise EOFError
         self._wanted = frame + 1
 
     def tell(self) -> int:
-        """The frame that was chosen."""
+        """Return the number of the selected frame."""
         return self._wanted - 1
 
     def load(self) -> Any:
-        """Take frames up to the one that was chosen."""
+        """Take frames up to the selected one."""
         while self._taken < self._wanted:
             self.im = PillowImage.fromarray(next(self._pixels)).im
             self._taken += 1

@@ -19,21 +19,21 @@ from hfdn_deploy.images.rows import Banded, Pixels
 _TRANSPARENT = 255
 """The palette's entry for pixels that are less than half opaque."""
 _KEEP, _CLEAR, _RESTORE = 1, 2, 3
-"""What becomes of a frame when the next is shown."""
+"""Disposals: the treatment of a frame before the next is shown."""
 _CHANNELS: dict[int, Any] = {1: 0, 2: [0, 3], 3: slice(3), 4: slice(4)}
-"""Of RGBA, by their number."""
+"""Index into RGBA, by number of channels."""
 _MS = 10
-"""Milliseconds in a unit of time."""
+"""Milliseconds in GIF's unit of time."""
 _EXTENSION, _IMAGE, _END = b"\x21", b"\x2c", b"\x3b"
 _CONTROL, _COMMENT, _APPLICATION = b"\xf9", b"\xfe", b"\xff"
 _XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
-# XMP stands there as it is: wherever its bytes, taken for lengths, lead to, these lead to the end.
+# XMP is stored without sub-blocks: read as lengths, its bytes lead into this trailer and its end.
 _XMP_END = bytes([1, *range(255, -1, -1), 0])
 
 
 class Gif(Format):
-    """GIF, by Pillow: written in 256 colours, chosen for each image or frame, with dithering."""
+    """GIF, by Pillow; written in 256 colours, chosen per image or frame, with dithering."""
 
     name = "GIF"
     suffixes = (".gif",)
@@ -47,7 +47,7 @@ class Gif(Format):
         header = super()._read_header()
         data = self._data()
         width, height = struct.unpack_from("<HH", data, 6)
-        if width and height:  # Pillow enlarges it for a frame that reaches beyond it
+        if width and height:  # Pillow enlarges the canvas if a frame exceeds it
             header = replace(header, width=width, height=height)
         image: Any = self._pillow
         left, top, right, bottom = image.dispose_extent
@@ -71,14 +71,14 @@ class Gif(Format):
         return pixels[..., _CHANNELS[self.header.channels]]
 
     def shown(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
-        """The frames on their canvas, see `Format`; what none of them covers is transparent."""
+        """Yield the frames on their canvas, transparent where none covers it; see `Format`."""
         frames = self._composed()
         return iter(deque(frames, maxlen=1)) if self._tiled else frames
 
     def _composed(self) -> Iterator[tuple[Pixels, dict[Any, Any]]]:
-        """The canvas after each image.
+        """Yield the canvas after each image.
 
-        Pillow decodes each by itself: on a canvas it would make it black, and enlarge the canvas.
+        Pillow decodes each image alone: its own canvas would be black, and be enlarged.
         """
         data = self._data()
         head = data[: _behind_palette(data)]
@@ -106,12 +106,12 @@ class Gif(Format):
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
-        """GIF has palettes alone."""
+        """Return True: GIF stores palettes of colours."""
         return True
 
     @classmethod
     def plays(cls, info: dict[Any, Any]) -> int:
-        """The file says how often it is shown again after the first time."""
+        """Return how often the animation plays; GIF stores the number of repetitions."""
         if "loop" not in info:
             return 1
         return int(info["loop"]) and int(info["loop"]) + 1
@@ -120,7 +120,7 @@ class Gif(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image, see `Format`."""
+        """Write an image; see `Format`."""
         still = _still(image.whole())
         start = _behind_palette(still)
         file.write(b"GIF89a" + still[6:start] + _extensions(metadata) + still[start:])
@@ -129,7 +129,7 @@ class Gif(Format):
     def write_frames(
         cls, file: BinaryIO, frames: Frames, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write frames as they come, each of them whole and with a palette of its own."""
+        """Write an animation frame by frame, each frame whole and with its own palette."""
         height, width, channels = frames.shape
         file.write(b"GIF89a" + struct.pack("<HH3B", width, height, 0x70, 0, 0))
         if frames.plays != 1:
@@ -146,7 +146,7 @@ class Gif(Format):
 
 
 def _still(pixels: Pixels) -> bytes:
-    """A GIF of an image, (H, W, 3) or (H, W, 4)."""
+    """Return a GIF of an image, (H, W, 3) or (H, W, 4)."""
     transparent = pixels.shape[2] == 4
     image = PillowImage.fromarray(np.ascontiguousarray(pixels[..., :3]))
     palette = image.quantize(_TRANSPARENT if transparent else 256)
@@ -164,7 +164,7 @@ def _still(pixels: Pixels) -> bytes:
 
 
 def _frame(still: bytes) -> bytes:
-    """The image in a GIF, with the palette of all as its own (GIF89a, 18 to 22)."""
+    """Return the image block of a GIF with the global palette as its own (GIF89a, 18 to 22)."""
     size = still[10] & 0x07
     palette = still[13 : _behind_palette(still)]
     image = next(block for label, block in _blocks(still) if label == _IMAGE)
@@ -172,24 +172,24 @@ def _frame(still: bytes) -> bytes:
 
 
 def _frame_pixels(still: bytes, width: int, height: int) -> Pixels:
-    """RGBA of a GIF of one image, at most of this size."""
+    """Return the RGBA of a GIF of one image, cropped to this size."""
     with GifImageFile(io.BytesIO(still), "") as image:
         inside = image.crop((0, 0, min(width, image.width), min(height, image.height)))
         return np.asarray(inside.convert("RGBA"))
 
 
 def _palette_bytes(flags: int) -> int:
-    """Length of the palette that flags of the canvas or of an image announce."""
+    """Return the length of the palette by the flags of the canvas or of an image."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _behind_palette(data: bytes) -> int:
-    """Where the blocks begin."""
+    """Return the place of the first block."""
     return 13 + _palette_bytes(data[10])
 
 
 def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each extension by its label, and each image, as they stand in the file."""
+    """Yield each extension, by its label, and each image, as they are stored."""
     place = _behind_palette(data)
     while (kind := data[place : place + 1]) not in (b"", _END):
         start = place
@@ -200,7 +200,7 @@ def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             label = kind
             # A descriptor, a palette and the size of the codes.
             place += 11 + _palette_bytes((data[place + 9 : place + 10] or b"\0")[0])
-        else:  # stray bytes, as behind an image
+        else:  # stray bytes, for example behind an image
             place += 1
             continue
         while any(length := data[place : place + 1]):
@@ -210,10 +210,10 @@ def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _opaque_tiles(data: bytes, width: int, height: int) -> bool | None:
-    """Whether images that make up one are opaque and cover the canvas; None if they do not.
+    """Return whether the images are opaque tiles that cover the canvas; None if not tiles.
 
-    They do where none waits for the next, nothing is shown again, and their areas do not overlap:
-    a way to have more than 256 colours.
+    Images without delay, disposal, repetition and overlap are the tiles of one image of more than
+    256 colours. Overlap is judged by the sum of their areas.
     """
     count, area, opaque = 0, 0, True
     for label, block in _blocks(data):
@@ -234,7 +234,7 @@ def _opaque_tiles(data: bytes, width: int, height: int) -> bool | None:
 
 
 def _joined(blocks: bytes) -> bytes:
-    """What sub-blocks hold."""
+    """Return the data in sub-blocks."""
     parts, place = [], 0
     while any(length := blocks[place : place + 1]):
         parts.append(blocks[place + 1 : place + 1 + length[0]])
@@ -243,13 +243,13 @@ def _joined(blocks: bytes) -> bytes:
 
 
 def _split(data: bytes) -> bytes:
-    """Sub-blocks that hold this."""
+    """Return data as sub-blocks."""
     parts = [data[i : i + 255] for i in range(0, len(data), 255)]
     return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
 
 
 def _read_metadata(data: bytes) -> tuple[Metadata, int]:
-    """What the comments and applications' extensions say."""
+    """Read metadata from comments and application extensions."""
     comments, found = [], {}
     for label, block in _blocks(data):
         if label == _COMMENT:
@@ -262,13 +262,13 @@ def _read_metadata(data: bytes) -> tuple[Metadata, int]:
 
 
 def _extensions(metadata: Metadata) -> bytes:
-    """The extensions for what a GIF can hold of metadata."""
+    """Return the extensions for metadata."""
     start = _EXTENSION + _APPLICATION + b"\x0b"
     parts = [_EXTENSION + _COMMENT + _split(comment) for comment in metadata.comments]
     if metadata.icc:
         parts.append(start + _ICC + _split(metadata.icc))
     if metadata.xmp:
-        # A zero would end it, as in UTF-16.
+        # A zero byte, as in UTF-16, would end it.
         plain = b"\0" not in metadata.xmp
         parts.append(start + _XMP + (metadata.xmp + _XMP_END if plain else _split(metadata.xmp)))
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""HEIC and its kin, by pillow-heif (extra: heif)."""
+"""HEIF, including HEIC, by pillow-heif (extra: heif)."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from hfdn_deploy.images.xmp import upright_xmp
 
 
 class Heif(Format):
-    """HEIF with HEVC: 10 and 12 bits become uint16; 8 bits are written."""
+    """HEIF with HEVC: 10 and 12 bits are read as uint16; only 8 bits are written."""
 
     name = "HEIF"
     suffixes = (".heic", ".heif", ".hif")
@@ -30,11 +30,11 @@ class Heif(Format):
 
         images = open_heif(self._file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
         self._primary = images[images.primary_index]
-        if not all(self._primary.size):  # the file does not say it
+        if not all(self._primary.size):  # the file does not state its size
             self._primary.load()
         info: dict[str, Any] = self._primary.info
         self._bits: int = info["bit_depth"]
-        # The library turns the pixels; what EXIF says of it is for those who do not.
+        # The library already turns the pixels, so the orientation in EXIF does not apply.
         metadata, _ = self._read_metadata(info)
         channels = 1 if self._primary.mode[0] == "I" else CHANNELS[self._primary.mode.split(";")[0]]
         width, height = self._primary.size
@@ -54,33 +54,33 @@ class Heif(Format):
 
     @classmethod
     def why_missing(cls) -> str | None:
-        """It is optional."""
+        """Return the reason if pillow-heif, which is optional, is missing."""
         if find_spec("pillow_heif"):
             return None
         return "HEIC needs pillow-heif; pip install 'hfdn-deploy[heif]'"
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
-        """Grey with alpha comes back as colour anyway."""
+        """Return True for grey with alpha, which is decoded as colour anyway."""
         return channels == 2
 
     @classmethod
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image, see `Format`."""
+        """Write an image; see `Format`."""
         from pillow_heif import register_heif_opener
 
-        register_heif_opener()  # by which Pillow learns to save it
+        register_heif_opener()  # it also registers the encoder with Pillow
         super().write(file, image, metadata, quality)
 
     @classmethod
     def _metadata_options(cls, metadata: Metadata) -> dict[str, Any]:
-        # The library would turn the image by it.
+        # The library would turn the image by the orientation in XMP.
         xmp = metadata.xmp and upright_xmp(metadata.xmp)
         return super()._metadata_options(replace(metadata, xmp=xmp))
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
-        # Without subsampling: colour is half of what one sees.
+        # No subsampling: it visibly blurs colour.
         return {"quality": quality or 90, "chroma": 444}

@@ -1,4 +1,4 @@
-"""ICC profiles that say what another file format said in its own way (ICC.1:2010, version 4.3)."""
+"""Construction of ICC profiles from other descriptions of colour (ICC.1:2010, version 4.3)."""
 
 import struct
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Chromaticity = tuple[float, float]
 
-# The white of profiles, and Bradford's cone responses (ICC.1:2010, 6.3.4.3 and annex E).
+# The white point of profiles, and Bradford's cone responses (ICC.1:2010, 6.3.4.3 and annex E).
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -28,7 +28,7 @@ class Primaries:
 
 
 SRGB = Primaries((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65)
-# By their numbers in ITU-T H.273, table 2.
+# By number in ITU-T H.273, table 2.
 _PRIMARIES = {
     1: SRGB,
     4: Primaries((0.67, 0.33), (0.21, 0.71), (0.14, 0.08), _C),
@@ -44,7 +44,7 @@ _PRIMARIES = {
 
 
 def _parametric(gamma: float, a: float, b: float, c: float, d: float) -> bytes:
-    """The curve (aX + b)^gamma from d up, and cX below (ICC.1:2010, 10.16, function 3)."""
+    """Return the curve (aX + b)^gamma for X >= d, else cX (ICC.1:2010, 10.16, function 3)."""
     return b"para" + struct.pack(">IHH", 0, 3, 0) + _fixed(gamma, a, b, c, d)
 
 
@@ -57,7 +57,7 @@ def _fixed(*numbers: float) -> bytes:
 
 
 _BT709 = _parametric(1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
-# By their numbers in ITU-T H.273, table 3; those of high dynamic range have none here.
+# By number in ITU-T H.273, table 3, without those of high dynamic range.
 _CURVES = {
     1: _BT709, 6: _BT709, 14: _BT709, 15: _BT709, 4: _power(2.2), 5: _power(2.8), 8: _power(1),
     13: _parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
@@ -65,7 +65,7 @@ _CURVES = {
 
 
 def profile_of_cicp(primaries: int, transfer: int, grey: bool) -> bytes | None:
-    """A profile for code points of ITU-T H.273; None if none says the same, as for HDR."""
+    """Return a profile for code points of ITU-T H.273; None if they have none, such as HDR."""
     if primaries not in _PRIMARIES or transfer not in _CURVES:
         return None
     name = f"H.273 primaries {primaries}, transfer {transfer}"
@@ -73,7 +73,7 @@ def profile_of_cicp(primaries: int, transfer: int, grey: bool) -> bytes | None:
 
 
 def profile_of_gamma(gamma: float, primaries: Primaries, grey: bool) -> bytes | None:
-    """A profile for the chunks gAMA and cHRM of a PNG; None if no colours are like that."""
+    """Return a profile for the chunks gAMA and cHRM of a PNG; None if their values are invalid."""
     try:
         return _profile(f"gamma {gamma:.4g}", primaries, _power(gamma), grey)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError, struct.error):
@@ -81,7 +81,7 @@ def profile_of_gamma(gamma: float, primaries: Primaries, grey: bool) -> bytes | 
 
 
 def profile_for_channels(icc: bytes, grey: bool) -> bytes | None:
-    """The profile of a grey image for its colour version, or the reverse, with the same curve.
+    """Return a grey profile as a colour profile, or the reverse, with the same curve.
 
     Returns:
         None if the profile has no single curve.
@@ -93,7 +93,7 @@ def profile_for_channels(icc: bytes, grey: bool) -> bytes | None:
 
 
 def _tag(icc: bytes, name: bytes) -> bytes:
-    """The data of a tag; empty if it is missing or damaged."""
+    """Return the data of a tag; empty if it is missing or damaged."""
     if len(icc) < _HEADER_BYTES + 4:
         return b""
     (count,) = struct.unpack_from(">I", icc, _HEADER_BYTES)

@@ -1,4 +1,4 @@
-"""Image file directories, which hold the tags of TIFF files and of EXIF (TIFF 6.0, section 2)."""
+"""Image file directories, the tags of TIFF files and of EXIF (TIFF 6.0, section 2)."""
 
 import io
 import struct
@@ -14,19 +14,19 @@ BYTE, SHORT, LONG, RATIONAL, UNDEFINED, IFD = 1, 3, 4, 5, 7, 13
 _LONG8, _IFD8 = 16, 18
 Order = Literal["<", ">"]
 LARGEST_VALUE = 2**26
-"""Bytes beyond which a value is taken for damage."""
+"""Bytes of the values of a tag; more are taken for damage."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the directories of a file are stored."""
+    """The storage of directories in a file."""
 
     order: Order
-    """Of bytes: "<" or ">", as in `struct`."""
+    """Byte order, "<" or ">" as in `struct`."""
     big: bool
-    """Whether it is a BigTIFF."""
+    """Whether the file is a BigTIFF."""
     root: int
-    """Where the first directory lies."""
+    """Place of the first directory."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Entry:
 
     tag: int
     kind: int
-    """Its type's number."""
+    """Number of its type."""
     count: int
-    """Of values."""
+    """Number of values."""
     place: int
-    """Of the entry in the file."""
+    """Place of the entry in the file."""
     value: int
     """Place of the values."""
 
@@ -54,47 +54,47 @@ class Directory:
     """A directory of a file."""
 
     entries: list[Entry]
-    """Those of a known type whose values lie inside the file."""
+    """Entries of a known type with values inside the file."""
     outside: list[Entry]
-    """Those of a known type whose values do not."""
+    """Entries of a known type with values outside the file."""
     place: int
     number: int
-    """Of its entries; of a directory that is cut off, those that there are."""
+    """Number of entries; in a truncated directory, of those that exist."""
     next: int
     """Place of the next directory; 0 for none."""
     next_place: int
-    """Where that number stands."""
+    """Place of the field `next`."""
 
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag with its values, to be written."""
+    """A tag to write, with its values."""
 
     number: int
     kind: int
     data: bytes
     """In the byte order of the directory."""
     place: int | None = None
-    """Where the values lie already; None if they are to be written."""
+    """Place of the values if they are already in the file; None to write them."""
 
 
 def read_layout(file: BinaryIO) -> Layout:
-    """The start of a TIFF file or of an EXIF block.
+    """Read the start of a TIFF file or of an EXIF block.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the file is neither.
     """
     file.seek(0)
     start = file.read(16)
     orders: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
     order = orders.get(start[:2])
     if order is None or len(start) < 8:
-        raise ValueError("no TIFF")
+        raise ValueError("not a TIFF")
     (version,) = struct.unpack(f"{order}H", start[2:4])
     if version == 43 and len(start) == 16:
         return Layout(order, True, struct.unpack(f"{order}Q", start[8:])[0])
     if version != 42:
-        raise ValueError("no TIFF")
+        raise ValueError("not a TIFF")
     return Layout(order, False, struct.unpack(f"{order}I", start[4:8])[0])
 
 
@@ -102,15 +102,15 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
     """Read a directory.
 
     Raises:
-        ValueError: it does not start inside the file.
+        ValueError: it does not start inside the file, or has too many tags.
     """
     number, entry, offset = ("Q", "HHQ8s", "Q") if layout.big else ("H", "HHI4s", "I")
     end = file.seek(0, io.SEEK_END)
     if place < 8:
-        raise ValueError("a directory outside the file")
+        raise ValueError("a directory lies outside the file")
     (count,) = _unpack(file, place, layout.order + number)
     if count > 2**16:
-        raise ValueError("a directory of too many tags")
+        raise ValueError("a directory has too many tags")
     start, place = place, place + struct.calcsize(number)
     size = struct.calcsize("=" + entry)
     file.seek(place)
@@ -136,19 +136,19 @@ def read_ifd(file: BinaryIO, layout: Layout, place: int) -> Directory:
 
 
 def read_values(file: BinaryIO, entry: Entry) -> bytes:
-    """The values of an entry as they are stored.
+    """Read the values of an entry as they are stored.
 
     Raises:
-        ValueError: they are far too many.
+        ValueError: they are larger than `LARGEST_VALUE`.
     """
     if entry.size > LARGEST_VALUE:
-        raise ValueError("a tag that is far too long")
+        raise ValueError("a tag is far too long")
     file.seek(entry.value)
     return file.read(entry.size)
 
 
 def read_number(file: BinaryIO, layout: Layout, entry: Entry) -> int | None:
-    """The first value of an entry of whole numbers; None if it has none."""
+    """Read the first value of an entry; None if it is empty or not of whole numbers."""
     form = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
     if not entry.count or entry.kind not in form:
         return None
@@ -157,7 +157,7 @@ def read_number(file: BinaryIO, layout: Layout, entry: Entry) -> int | None:
 
 
 def write_ifd(order: Order, tags: list[Tag], place: int) -> bytes:
-    """A directory that stands at `place`, an even one, with its values behind it."""
+    """Return a directory to be written at the even `place`, with its values behind it."""
     tags = sorted(tags, key=lambda tag: tag.number)
     after = place + 2 + 12 * len(tags) + 4
     entries, values = [], b""
@@ -176,7 +176,7 @@ def write_ifd(order: Order, tags: list[Tag], place: int) -> bytes:
 
 
 def in_classic_types(tag: Tag, order: Order) -> Tag | None:
-    """The tag without the types of BigTIFF; None if its numbers are too large for others."""
+    """Return a tag without BigTIFF's types; None if its numbers do not fit into 32 bits."""
     if tag.kind < _LONG8:
         return tag
     numbers = struct.unpack(f"{order}{len(tag.data) // 8}Q", tag.data)
@@ -190,5 +190,5 @@ def _unpack(file: BinaryIO, place: int, form: str) -> tuple[int, ...]:
     file.seek(place)
     data = file.read(struct.calcsize(form))
     if len(data) < struct.calcsize(form):
-        raise ValueError("it is cut off")
+        raise ValueError("the file is cut off")
     return struct.unpack(form, data)

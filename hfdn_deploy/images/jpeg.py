@@ -22,17 +22,17 @@ from hfdn_deploy.images.jpeg_segments import (
 from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.rows import Banded, Pixels
 
-# Frames by the low half of their marker (ITU-T T.81, table B.1) that no decoder at hand reads.
+# Kinds of frames, by the low half of their marker (ITU-T T.81, table B.1), without a decoder.
 _HIERARCHICAL = (5, 6, 7, 13, 14, 15)
 _UNREAD = dict.fromkeys(_HIERARCHICAL, "hierarchical") | {11: "lossless arithmetic"}
-# Markers that look like those of frames: tables, and one that is reserved.
+# Markers in the range of frames that are not frames: tables, and a reserved marker.
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _END = b"\xff\xd9"
 _NUMBER_OF_IMAGES = 0xB001  # (CIPA DC-007, 5.2.3.2)
 
 
 class Jpeg(Format):
-    """JPEG: Pillow reads 8 bits, imagecodecs others, as uint16."""
+    """JPEG: Pillow reads 8 bits; imagecodecs reads other depths, as uint16."""
 
     name = "JPEG"
     suffixes = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -49,22 +49,23 @@ class Jpeg(Format):
     def _read_header(self) -> Header:
         self._frame = frame = _find_frame(self._file)
         if frame.kind in _UNREAD:
-            raise InputError(f"is a {_UNREAD[frame.kind]} JPEG, which is not read; {CONVERT}")
+            raise InputError(f"is a {_UNREAD[frame.kind]} JPEG, which is unsupported; {CONVERT}")
         if frame.bits == 8:
             header = super()._read_header()
             return replace(header, frames=self._count_images())
         check_installed(f"a {frame.bits}-bit JPEG", "codecs", "imagecodecs")
         file = self._file
-        self._file = io.BytesIO(_with_8_bits(file, frame))  # for Pillow, which refuses others
+        self._file = io.BytesIO(_with_8_bits(file, frame))  # Pillow refuses other depths
         header = super()._read_header()
         self._file = file
         if self._pillow.mode not in ("L", "RGB"):
-            raise InputError(f"is a {frame.bits}-bit JPEG of {self._pillow.mode}; {CONVERT}")
+            mode = f"{frame.bits}-bit JPEG of {self._pillow.mode}"
+            raise InputError(f"is a {mode}, which is unsupported; {CONVERT}")
         return replace(header, dtype="uint16")
 
     def _count_images(self) -> int:
-        """Images of a file in Multi-Picture Format (CIPA DC-007)."""
-        with suppress(Exception):  # of a damaged index, without which the image is none the worse
+        """Return the number of images in a file in Multi-Picture Format (CIPA DC-007)."""
+        with suppress(Exception):  # the index may be damaged; the image does not need it
             return int((self._pillow._getmp() or {})[_NUMBER_OF_IMAGES])  # type: ignore[attr-defined]
         return 1
 
@@ -75,7 +76,7 @@ class Jpeg(Format):
 
         self._file.seek(0)
         data = self._file.read()
-        if data.find(_END, self._frame.place) < 0:  # which the decoder does not mind
+        if data.find(_END, self._frame.place) < 0:  # the decoder would not complain
             raise EOFError("the pixels end too early")
         return stretched(np.asarray(jpeg8_decode(data)), self._frame.bits)
 
@@ -89,7 +90,7 @@ class Jpeg(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image, see `Format`."""
+        """Write an image; see `Format`."""
         super().write(file, image, metadata, quality)
         if metadata.aspect and not metadata.dpi:
             write_aspect(file, metadata.aspect)
@@ -102,7 +103,7 @@ class Jpeg(Format):
 
     @classmethod
     def _encoder_options(cls, quality: int | None) -> dict[str, Any]:
-        # Without subsampling: colour is half of what one sees.
+        # No subsampling: it visibly blurs colour.
         return {"quality": quality or 95, "subsampling": 0}
 
 
@@ -112,13 +113,13 @@ class _Frame(NamedTuple):
     kind: int
     """0 to 15: the low half of its marker."""
     bits: int
-    """Of a sample."""
+    """Bits of a sample."""
     place: int
-    """In the file, of the byte that says so."""
+    """Place in the file of the byte that holds `bits`."""
 
 
 def _find_frame(file: BinaryIO) -> _Frame:
-    """The first frame; where there is none, one that Pillow will refuse."""
+    """Return the first frame; if there is none, a baseline frame, and Pillow refuses the file."""
     for marker, place, _ in walk_segments(file):
         if marker & 0xF0 == 0xC0 and marker not in _NO_FRAMES:
             return _Frame(marker & 0x0F, (file.read(1) or b"\x08")[0], place)
@@ -126,7 +127,7 @@ def _find_frame(file: BinaryIO) -> _Frame:
 
 
 def _with_8_bits(file: BinaryIO, frame: _Frame) -> bytes:
-    """The file with another number of bits."""
+    """Return the file with 8 as its number of bits."""
     file.seek(0)
     data = bytearray(file.read())
     data[frame.place] = 8

@@ -9,32 +9,32 @@ from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_aspect, val
 from hfdn_deploy.images.xmp import extension_of
 
 _LARGEST = 65_533
-"""Bytes of a segment behind those of its length."""
+"""Largest data of a segment in bytes, without its two bytes of length."""
 _APP0, _APP1, _APP2, _APP13, _APP14, _COMMENT, _SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDA
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
-# Behind it stand the GUID, the bytes of the whole, and the place of this part.
+# Followed by the GUID, the size of the whole, and the place of this part.
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _PLACE = struct.Struct(">32sII")
 _ICC = b"ICC_PROFILE\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
-# Of the images behind the first, which are counted elsewhere.
+# The index of further images, which the caller counts.
 _INDEX = b"MPF\0"
-# About the file that was read: its kind and its compression.
+# Segments on the kind and compression of the file itself, which are not carried over.
 _OF_THE_FILE = (
     b"JFIF\0", b"JFXX\0", b"SPIFF\0", b"Adobe\0", _ICC,
     b"urn:iso:std:iso:ts:21496:-1\0",
 )  # fmt: skip
-# Inside a scan, what is neither data nor a restart (ITU-T T.81, B.1.1.2).
+# A marker inside a scan that is neither stuffing nor a restart (ITU-T T.81, B.1.1.2).
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _END = 0xD9
-# Where the density stands in a file that starts with a JFIF segment: unit, across, down.
+# The density (unit, across, down) in a file that starts with a JFIF segment, and its place.
 _DENSITY = struct.Struct(">BHH")
 _DENSITY_PLACE = 13
 
 
 def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
-    """Metadata and orientation from a JPEG's segments, and what Pillow made of some."""
+    """Return metadata and orientation from a JPEG's segments, and from Pillow's `info`."""
     exif, xmp, photoshop = b"", b"", b""
     comments, others = [], []
     parts: list[tuple[bytes, int, bytes]] = []
@@ -59,9 +59,9 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
     extended = {place: part for guid, place, part in parts if guid == extension_of(xmp)}
     lost: tuple[str, ...] = ()
     if not indexed and (behind := _bytes_behind(file)):
-        lost = (f"{behind} bytes behind the pixels of its original (other images?) are left out",)
+        lost = (f"{behind} bytes behind the pixels of the source (other images?) are left out",)
     unit, density = info.get("jfif_unit"), info.get("jfif_density", (0, 0))
-    # With EXIF that has no density Pillow assumes 72.
+    # Pillow assumes 72 if there is EXIF without a density.
     dpi = info.get("dpi") if unit or info.get("dpi") != (72, 72) else None
     return metadata_of(
         exif,
@@ -78,31 +78,35 @@ def read_metadata(file: BinaryIO, info: dict[Any, Any]) -> tuple[Metadata, int]:
 
 
 def _walk(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Marker and data of the application segments and comments in front of the first scan."""
+    """Yield marker and data of application segments and comments before the first scan."""
     for marker, _, size in _places(file):
         yield marker, file.read(size)
 
 
 def _places(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """Marker, place and bytes of the data of each, at which the file stands."""
+    """Yield what `walk_segments` yields, for application segments and comments only."""
     for marker, place, size in walk_segments(file):
         if _APP0 <= marker <= _APP0 + 15 or marker == _COMMENT:
             yield marker, place, size
 
 
 def walk_segments(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """Marker, place and bytes of the data of all in front of the first scan, likewise."""
+    """Yield each segment before the first scan, with the file positioned at its data.
+
+    Returns:
+        Marker, place of the data in the file, and bytes of the data.
+    """
     place = 2
     while True:
         file.seek(place)
         some = file.read(64)
         if not some:
             return
-        if not some.startswith(b"\xff"):  # of a segment that is longer than it says
+        if not some.startswith(b"\xff"):  # the last segment was longer than its length
             place += some.find(b"\xff") if b"\xff" in some else len(some)
             continue
         file.seek(place)
-        while (byte := file.read(1)) == b"\xff":  # any number may stand before a marker
+        while (byte := file.read(1)) == b"\xff":  # fill bytes before a marker
             continue
         length = file.read(2)
         if len(length) < 2 or byte[0] == _SCAN:
@@ -113,7 +117,7 @@ def walk_segments(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
 
 
 def pixel_segments(file: BinaryIO) -> bytes:
-    """A JPEG without the segments that its pixels do not need."""
+    """Return a JPEG without the segments that its pixels do not need."""
     file.seek(0)
     data = file.read()
     kept, end = [], 0
@@ -126,7 +130,7 @@ def pixel_segments(file: BinaryIO) -> bytes:
 
 
 def _bytes_behind(file: BinaryIO) -> int:
-    """Bytes behind the image but for padding, given a file that stands behind a scan's start."""
+    """Count the bytes behind the image, without padding; the file is inside its first scan."""
     data, place = file.read(), 0
     while found := _MARKER.search(data, place):
         place = found.end()
@@ -137,9 +141,9 @@ def _bytes_behind(file: BinaryIO) -> int:
 
 
 def metadata_segments(metadata: Metadata) -> bytes:
-    """The segments for metadata, which stand behind the JFIF segment.
+    """Return the segments for metadata, to be written behind the JFIF segment.
 
-    Each block of EXIF and XMP fits into one.
+    EXIF and XMP must each fit into one segment.
     """
     segments: list[tuple[int, bytes]] = []
     if metadata.exif:
@@ -165,7 +169,7 @@ def _in_parts(marker: int, head: bytes, data: bytes) -> Iterable[tuple[int, byte
 
 
 def _icc(profile: bytes) -> list[tuple[int, bytes]]:
-    """A profile in parts that are counted from 1 (ICC.1:2010, B.4)."""
+    """Split a profile into segments numbered from 1 (ICC.1:2010, B.4)."""
     step = _LARGEST - len(_ICC) - 2
     parts = [profile[i : i + step] for i in range(0, len(profile), step)]
     return [(_APP2, _ICC + bytes([i, len(parts)]) + part) for i, part in enumerate(parts, 1)]
@@ -176,7 +180,7 @@ def _segment(marker: int, data: bytes) -> bytes:
 
 
 def write_aspect(file: BinaryIO, aspect: tuple[int, int]) -> None:
-    """Have a JPEG, which starts with JFIF, say the shape of its pixels."""
+    """Write the pixel aspect ratio into a JPEG that starts with a JFIF segment."""
     file.seek(_DENSITY_PLACE)
     file.write(_DENSITY.pack(0, *aspect))
     file.seek(0, 2)

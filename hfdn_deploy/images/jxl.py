@@ -14,16 +14,16 @@ from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.rows import Banded, Pixels, size_of
 
 _CODESTREAM = b"\xff\x0a"
-# Bits of a side that is no small multiple of eight, and width to height by a number (ISO/IEC
-# 18181-1, size header).
+# Bits of a side that is not a small multiple of eight, and ratios of width to height by number
+# (ISO/IEC 18181-1, size header).
 _SIDE_BITS = (9, 13, 18, 30)
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 
 
 class Jxl(Format):
-    """JPEG XL: imagecodecs decodes every depth, the plugin knows profile and EXIF, and writes.
+    """JPEG XL: imagecodecs decodes every depth; the plugin reads profile and EXIF, and writes.
 
-    Neither tells about an image without decoding it, so that the header is read with the pixels.
+    Neither reads a header alone, so the pixels are decoded with it.
     """
 
     name = "JXL"
@@ -34,7 +34,7 @@ class Jxl(Format):
 
     @classmethod
     def size_before(cls, file: BinaryIO) -> tuple[int, int] | None:
-        """Width and height by the size header."""
+        """Return width and height from the size header."""
         start = _start(file)
         return _Bits(start).size() if start else None
 
@@ -50,8 +50,10 @@ class Jxl(Format):
         height, width, channels = size_of(self._pixels)
         dtype = self._pixels.dtype.name
         if channels > 4 or dtype not in ("uint8", "uint16", "float32"):
-            raise InputError(f"holds {channels} channels of {dtype}, which are not read; {CONVERT}")
-        # The library turns the pixels; what EXIF says of it is for those who do not.
+            raise InputError(
+                f"holds {channels} channels of {dtype}, which are unsupported; {CONVERT}"
+            )
+        # The library already turns the pixels, so the orientation in EXIF does not apply.
         metadata, _ = self._read_metadata(_info(data))
         return Header(self.name, width, height, channels, dtype, 1, frames, metadata)
 
@@ -60,7 +62,7 @@ class Jxl(Format):
 
     @classmethod
     def why_missing(cls) -> str | None:
-        """It is optional."""
+        """Return the reason if pillow-jxl-plugin, which is optional, is missing."""
         if find_spec("pillow_jxl"):
             return None
         return "JPEG XL needs pillow-jxl-plugin; pip install 'hfdn-deploy[codecs]'"
@@ -69,8 +71,8 @@ class Jxl(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image, see `Format`."""
-        import pillow_jxl  # noqa: F401  (by which Pillow learns to save it)
+        """Write an image; see `Format`."""
+        import pillow_jxl  # noqa: F401  (it registers the encoder with Pillow)
 
         super().write(file, image, metadata, quality)
 
@@ -80,7 +82,7 @@ class Jxl(Format):
 
 
 def _start(file: BinaryIO) -> bytes:
-    """The start of the codestream; empty if it is far behind the file's."""
+    """Return the start of the codestream; empty if it is not near the start of the file."""
     file.seek(0)
     start = file.read(1 << 16)
     place = 0 if start.startswith(_CODESTREAM) else start.find(_CODESTREAM, 20)
@@ -88,7 +90,7 @@ def _start(file: BinaryIO) -> bytes:
 
 
 class _Bits:
-    """Fields of a codestream's start, in their order; the lowest bits are the first."""
+    """The fields at a codestream's start, read in order, lowest bits first."""
 
     def __init__(self, start: bytes) -> None:
         self._bits = int.from_bytes(start, "little")
@@ -99,7 +101,7 @@ class _Bits:
         return value
 
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """Read width and height."""
         small = self._take(1)
         height = self._side(small)
         if ratio := self._take(3):
@@ -111,22 +113,22 @@ class _Bits:
         return 8 * (self._take(5) + 1) if small else self._take(_SIDE_BITS[self._take(2)]) + 1
 
     def moves(self) -> bool:
-        """Whether it is an animation, if what comes before is not a preview."""
+        """Read whether the image is an animation; False if it has a preview."""
         self.size()
-        if self._take(1) or not self._take(1):  # all as usual, or no extra fields
+        if self._take(1) or not self._take(1):  # all defaults, or no extra fields
             return False
         self._take(3)  # orientation, which the decoder applies
         if self._take(1):
-            self.size()  # at which it is meant to be shown
+            self.size()  # intrinsic size
         return not self._take(1) and bool(self._take(1))
 
 
 def _info(data: bytes) -> dict[Any, Any]:
-    """Profile and EXIF as Pillow would name them."""
+    """Return profile, EXIF and XMP by the names in Pillow's `info`."""
     from pillow_jxl import Decoder
 
     is_jpeg, _, decoded, profile, boxes = Decoder(num_threads=-1)(data)
-    if is_jpeg:  # which was packed as it is
+    if is_jpeg:  # a JPEG that was recompressed losslessly
         info: dict[Any, Any] = JpegImageFile(io.BytesIO(decoded)).info
         return info
     found = {box.box_type: box.data for box in boxes}

@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels, and carrying it over to the upscaled image."""
+"""Metadata of an image file, and its transfer to the upscaled image."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -8,14 +8,14 @@ from hfdn_deploy.images.photoshop import without_thumbnails
 from hfdn_deploy.images.xmp import resized_xmp, upright_xmp
 
 Chunk = tuple[bytes, bytes]
-"""Of a PNG: type and data."""
+"""Type and data of a PNG chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """All of it as bytes that go into a file as they are.
+    """Metadata as the bytes that are stored in a file.
 
-    A `Format` says in `holds` which of these fields it can hold; `says` is what users call them.
+    `Format.holds` lists the fields that a format can hold; `says` is a field's name in warnings.
     """
 
     icc: bytes | None = field(default=None, metadata={"says": "colour profile"})
@@ -29,40 +29,40 @@ class Metadata:
     xmp: bytes | None = field(default=None, metadata={"says": "XMP"})
     """XMP packet."""
     extended_xmp: bytes | None = field(default=None, metadata={"says": "extended XMP"})
-    """The second packet, to which the first refers by its hash."""
+    """The second XMP packet, to which the first refers by its hash."""
     photoshop: bytes | None = field(default=None, metadata={"says": "IPTC"})
     """Photoshop's image resources, with IPTC among them."""
     iptc: bytes | None = field(default=None, metadata={"says": "IPTC"})
-    """IPTC records that stand by themselves."""
+    """IPTC records outside Photoshop's image resources."""
     comments: tuple[bytes, ...] = field(default=(), metadata={"says": "comment"})
     texts: tuple[Chunk, ...] = field(default=(), metadata={"says": "PNG text"})
-    """Text chunks of a PNG, and its time."""
+    """Text chunks of a PNG, and its tIME chunk."""
     segments: tuple[Chunk, ...] = field(default=(), metadata={"says": "application data of JPEG"})
     """Other application segments of a JPEG: marker and data."""
     dpi: tuple[float, float] | None = None
     """Dots per inch, horizontal and vertical."""
     aspect: tuple[int, int] | None = None
-    """Densities without a unit, horizontal and vertical, of pixels that are not squares."""
+    """Densities without a unit, horizontal and vertical, of pixels that are not square."""
     size: tuple[int, int] | None = None
-    """Width and height in pixels of the image that all this describes."""
+    """Width and height in pixels of the image that the metadata describes."""
     lost: tuple[str, ...] = ()
-    """Sentences on what cannot be carried over."""
+    """Warnings about metadata that cannot be carried over."""
 
     @property
     def colour(self) -> Self:
-        """What says which colours the pixels mean, and nothing else."""
+        """Only the fields that define the colours of the pixels."""
         return type(self)(icc=self.icc, cicp=self.cicp, gamma=self.gamma)
 
 
 def metadata_of(
     exif: bytes | None, xmp: Any = None, *, turn: int | None = None, **others: Any
 ) -> tuple[Metadata, int]:
-    """Metadata of an upright image, and the orientation 1 to 8 of the one that was stored.
+    """Return the metadata of the upright image, and the orientation 1 to 8 of the stored one.
 
     Args:
-        exif: as it is stored.
-        xmp: the packet.
-        turn: the orientation, where EXIF does not say it.
+        exif: the EXIF block as it is stored.
+        xmp: the packet, bytes or str.
+        turn: the orientation, if it is not the one in EXIF.
         others: other fields of `Metadata`.
     """
     upright, orientation = upright_exif(exif)
@@ -71,7 +71,7 @@ def metadata_of(
     if exif and upright is None:
         others["lost"] = (
             *others.get("lost", ()),
-            "the EXIF of its original is damaged, and left out",
+            "the EXIF of the source is damaged and left out",
         )
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     metadata = Metadata(exif=upright, xmp=xmp or None, **others)
@@ -85,7 +85,7 @@ def metadata_of(
 
 
 def for_size(metadata: Metadata, width: int, height: int) -> Metadata:
-    """The same, with sizes in pixels, where there are any, for an image of this size."""
+    """Return metadata with all sizes in pixels updated for an image of this size."""
     before = metadata.size or (width, height)
     return replace(
         metadata,
@@ -96,7 +96,7 @@ def for_size(metadata: Metadata, width: int, height: int) -> Metadata:
 
 
 def valid_dpi(dpi: Any) -> tuple[float, float] | None:
-    """Two densities that make sense, or None."""
+    """Return two densities as floats, or None if they are invalid or implausible."""
     try:
         x, y = map(float, dpi)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
@@ -105,5 +105,5 @@ def valid_dpi(dpi: Any) -> tuple[float, float] | None:
 
 
 def valid_aspect(x: int, y: int) -> tuple[int, int] | None:
-    """Two densities without a unit, unless they say nothing."""
+    """Return two densities without a unit; None if they are invalid or equal."""
     return (x, y) if 0 < x < 2**16 and 0 < y < 2**16 and x != y else None

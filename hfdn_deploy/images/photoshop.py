@@ -1,4 +1,4 @@
-"""Photoshop's image resources, in which JPEG holds IPTC (Photoshop File Formats, 2019)."""
+"""Photoshop's image resources, which contain IPTC in JPEG (Photoshop File Formats, 2019)."""
 
 import struct
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ _THUMBNAILS = (0x0409, 0x040C)
 
 
 def joined_iptc(resources: bytes, iptc: bytes) -> bytes:
-    """The resources with these IPTC records, unless they have some."""
+    """Return the resources with these IPTC records added, unless they already have some."""
     if any(number == _IPTC for number, _ in _split(resources)):
         return resources
     head = _SIGNATURE + struct.pack(">HHI", _IPTC, 0, len(iptc))
@@ -17,7 +17,7 @@ def joined_iptc(resources: bytes, iptc: bytes) -> bytes:
 
 
 def split_iptc(resources: bytes) -> tuple[bytes, bytes]:
-    """The IPTC records in the resources, empty for none, and the resources without them."""
+    """Return the IPTC records in the resources (empty if none), and the other resources."""
     found, others = b"", b""
     for number, data in _split(resources):
         if number == _IPTC and not found:
@@ -30,12 +30,12 @@ def split_iptc(resources: bytes) -> tuple[bytes, bytes]:
 
 
 def without_thumbnails(resources: bytes) -> bytes:
-    """The resources but for thumbnails, which would lie on their side; the rest as it is."""
+    """Return the resources without thumbnails, which are not upright in a turned image."""
     return b"".join(data for number, data in _split(resources) if number not in _THUMBNAILS)
 
 
 def _split(resources: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each resource as it is stored, by number; what is none, at the end, as number 0."""
+    """Yield number and stored bytes of each resource; other bytes at the end as number 0."""
     place = 0
     while resources[place : place + 4] == _SIGNATURE and place + 12 <= len(resources):
         number, name = struct.unpack_from(">HB", resources, place + 4)

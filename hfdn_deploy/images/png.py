@@ -1,6 +1,6 @@
-"""PNG, also a band of rows at a time, for which Pillow and OpenCV have no way.
+"""PNG, whole or one band of rows at a time, which Pillow and OpenCV cannot do.
 
-To be read, rows become a small PNG under the row above them, for the decoder of whole images.
+A band is read by wrapping its rows, and the row above them, in a small PNG that is decoded whole.
 """
 
 import io
@@ -31,7 +31,7 @@ from hfdn_deploy.images.png_writing import COLOUR, PAETH, write_apng, write_png
 from hfdn_deploy.images.rows import Banded, Pixels
 
 _READ_BYTES = 2**16
-# Deflate makes at most 258 bytes of two bits (RFC 1951, 3.2.5).
+# Deflate expands two bits to at most 258 bytes (RFC 1951, 3.2.5).
 _LARGEST_RATIO = 1032
 
 _TOO_EARLY = "the pixels end too early"
@@ -54,22 +54,22 @@ class Png(Format):
     def _read_header(self) -> Header:
         header = super()._read_header()
         if header.animated and all(kind != b"fcTL" for kind, _ in walk_chunks(self._file)):
-            self.notes.append("its animation has no frames; the image beside it is read")
+            self.notes.append("its animation has no frames; its still image is read")
             self._pillow = PngImageFile(io.BytesIO(pixel_chunks(self._file, STILL)))
             header = replace(header, frames=1, animated=False)
-        # The header chunk behind width and height: bits, colour type, three methods.
+        # The fields behind width and height: bits, colour type, three methods.
         self._file.seek(8 + 8 + 8)
         self._kind = self._file.read(5)
         depth, colour = self._kind[:2]
         info: dict[Any, Any] = self._pillow.info
         if depth in (2, 4) and self._pillow.mode == "L" and "transparency" in info:
-            # Pillow stretches the pixels to 8 bits, but not the one that is transparent.
+            # Pillow stretches the pixels to 8 bits, but not the transparent value.
             info["transparency"] *= 255 // (2**depth - 1)
         if depth < 16:
             return header
-        if header.frames > 1:  # of which OpenCV reads another image than Pillow
-            raise InputError("is an animated PNG of 16 bits; save its first picture by itself")
-        # Of grey with alpha Pillow says that it is RGBA.
+        if header.frames > 1:  # OpenCV would read another image than Pillow
+            raise InputError("is an animated PNG of 16 bits; save its first frame by itself")
+        # Pillow reports grey with alpha as RGBA.
         channels = 2 if colour == COLOUR[2] else header.channels
         return replace(header, dtype="uint16", channels=channels)
 
@@ -83,7 +83,7 @@ class Png(Format):
         return read_metadata(self._file)
 
     def decode(self) -> Pixels:
-        """Decode all pixels; see `Format`. Those of 8 bits that end too early are refused here."""
+        """Decode all pixels; see `Format`. Pillow does not refuse truncated pixels; this does."""
         self._check_length()
         pixels = super().decode()
         if self.header.dtype == "uint8":
@@ -95,16 +95,16 @@ class Png(Format):
         return filtered_bytes(self._pillow.width, self._pillow.height, self._kind)
 
     def _check_length(self) -> None:
-        """Raise EOFError if the stream is too short for the pixels, however well it is packed."""
+        """Raise EOFError if the stream is too short for the pixels at any compression ratio."""
         packed = sum(length for kind, length in walk_chunks(self._file) if kind == b"IDAT")
         if self._filtered_bytes > _LARGEST_RATIO * packed:
             raise EOFError(_TOO_EARLY)
 
     def _check_last_row(self) -> None:
-        """Raise EOFError if pixels are missing: Pillow, which has decoded them, leaves them black.
+        """Raise EOFError if pixels are missing, which Pillow leaves black.
 
-        They are counted, for which they are inflated once more, only where the last row is black,
-        or is not the last one that is stored.
+        Counting them inflates the file again, so it is only done if the last row is black, or is
+        not the last row in the file.
         """
         width, height = self._pillow.size
         *_, interlaced = self._kind
@@ -124,7 +124,7 @@ class Png(Format):
         return pixels[..., [0, 3]] if self.header.channels == 2 else pixels
 
     def _check_rows(self) -> None:
-        """Raise what a damaged file raises, of which libpng would print a line."""
+        """Raise an error for damage that libpng would report on stderr."""
         *_, interlaced = self._kind
         height = self._pillow.height
         row = 0 if interlaced else self._filtered_bytes // height
@@ -133,11 +133,11 @@ class Png(Format):
         for place in range(0, self._filtered_bytes, size):
             part = stream.read(min(size, self._filtered_bytes - place))
             if row and max(part[::row]) > PAETH:
-                raise ValueError("a row has no filter")
+                raise ValueError("a row has an invalid filter")
         stream.check_end()
 
     def _essentials(self) -> bytes:
-        """The file without what is not about its pixels, of which libpng would warn."""
+        """Return the file with the chunks of its pixels alone; libpng would warn about others."""
         transparent = b""
         for kind, length in walk_chunks(self._file):
             if kind == b"tRNS":
@@ -154,7 +154,7 @@ class Png(Format):
         )
 
     def bands(self) -> Iterator[Pixels] | None:
-        """None for palettes, less than 8 bits and interlaced images."""
+        """Return bands; None for palettes, less than 8 bits and interlaced images."""
         depth, colour, *_, interlaced = self._kind
         row_bytes = self.header.width * self.header.channels * depth // 8
         if depth < 8 or colour not in (0, 2) or interlaced or row_bytes > rows.LARGEST_PART:
@@ -177,7 +177,7 @@ class Png(Format):
                 + png_chunk(b"IEND", b"")
             )
             if max(filtered[:: 1 + row_bytes]) > PAETH:
-                raise ValueError("a row has no filter")
+                raise ValueError("a row has an invalid filter")
             if header.dtype == "uint8":
                 pixels = Png(io.BytesIO(small))._decode()[1:]
             else:
@@ -187,26 +187,26 @@ class Png(Format):
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
-        """Grey with alpha of 16 bits is a kind that OpenCV does not read as such."""
+        """Return True for grey with alpha of 16 bits, which OpenCV cannot read as such."""
         return channels == 2 and dtype == "uint16"
 
     @classmethod
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image as its rows come."""
+        """Write an image band by band."""
         write_png(file, image, metadata)
 
     @classmethod
     def write_frames(
         cls, file: BinaryIO, frames: Frames, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write frames as they come."""
+        """Write an animation frame by frame."""
         write_apng(file, frames, metadata)
 
 
 class _Inflated:
-    """What the IDAT chunks of a PNG hold, inflated as it is read."""
+    """The data of a PNG's IDAT chunks, inflated as it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._packed = _idat(file)
@@ -217,7 +217,7 @@ class _Inflated:
         while size:
             packed = self._inflater.unconsumed_tail or next(self._packed, b"")
             part = self._inflater.decompress(packed, size)
-            # Behind the end of its stream zlib would keep all that it is given.
+            # Past the end of its stream, zlib would store all input.
             if not part and (self._inflater.eof or not packed):
                 raise EOFError(_TOO_EARLY)
             parts.append(part)
@@ -225,7 +225,7 @@ class _Inflated:
         return b"".join(parts)
 
     def check_end(self) -> None:
-        """Raise what a stream raises whose checksum, behind all that is wanted, is wrong."""
+        """Read to the end of the stream, so that zlib verifies its checksum."""
         while not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or next(self._packed, b"")
             if not packed:
@@ -234,7 +234,7 @@ class _Inflated:
 
 
 def _idat(file: BinaryIO) -> Iterator[bytes]:
-    """The data of a PNG's IDAT chunks, in pieces."""
+    """Yield the data of a PNG's IDAT chunks, in pieces."""
     for kind, length in walk_chunks(file):
         if kind != b"IDAT":
             continue

@@ -13,24 +13,24 @@ from hfdn_deploy.images.metadata import Chunk, Metadata, metadata_of, valid_aspe
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _GAMMA = (b"gAMA", b"cHRM", b"sRGB")
-# RGB in full range, which follow primaries and transfer.
+# RGB in full range; these bytes follow primaries and transfer.
 _RGB = b"\0\1"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 STILL = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-"""What the pixels of an image need that is not animated."""
+"""The chunks that the pixels of a still image need."""
 _OF_PIXELS = (*STILL, b"acTL", b"fcTL", b"fdAT")
 _AS_THEY_ARE = (b"tIME",)
 _XMP = b"XML:com.adobe.xmp\0"
 _XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
-# ImageMagick's way to have profiles in texts, in hexadecimal digits.
+# ImageMagick stores profiles as texts of hexadecimal digits.
 _RAW = b"Raw profile type "
 _RAW_KINDS = (b"exif", b"APP1", b"xmp", b"iptc", b"8bim", b"icc", b"icm")
-# Text that is written as what it stands for.
+# Texts that hold other metadata, which is written in its own chunk.
 _REWRITTEN = re.compile(re.escape(_XMP) + rb"|" + _RAW + rb"(" + rb"|".join(_RAW_KINDS) + rb")\0")
 _DENSITY = struct.Struct(">IIB")
 _METRE = 1
 _LARGEST_TEXT = 2**26
-# Samples of a pixel by colour type, and first column and row, and their steps, of each pass of an
+# Samples of a pixel by colour type; first column and row, and their steps, of each pass of an
 # interlaced image (PNG specification, 11.2.1 and 8.2).
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = [
@@ -41,13 +41,13 @@ _INCHES_PER_METRE = 1 / 0.0254
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk as it stands in the file."""
+    """Return a chunk as it is stored: length, type, data and checksum."""
     check = struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
     return struct.pack(">I", len(data)) + kind + data + check
 
 
 def walk_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """The kind of each chunk and the length of its data, at which the file stands."""
+    """Yield type and length of each chunk, with the file positioned at its data."""
     place = len(SIGNATURE)
     file.seek(place)
     while len(start := file.read(8)) == 8:
@@ -58,11 +58,11 @@ def walk_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def filtered_bytes(width: int, height: int, kind: bytes) -> int:
-    """Bytes of all rows, each behind the byte of its filter (PNG specification, 7.2 and 8).
+    """Return the bytes of all rows with their filter types (PNG specification, 7.2 and 8).
 
     Args:
         width, height: in pixels, as they are stored.
-        kind: the header chunk behind them.
+        kind: the other fields of the header chunk.
     """
     depth, colour, *_, interlaced = kind
     passes = _ADAM7 if interlaced else [(0, 0, 1, 1)]
@@ -75,10 +75,10 @@ def filtered_bytes(width: int, height: int, kind: bytes) -> int:
 
 
 def read_metadata(file: BinaryIO) -> tuple[Metadata, int]:
-    """Metadata and orientation from a PNG's chunks.
+    """Read metadata and orientation from a PNG's chunks.
 
     Raises:
-        EOFError: a chunk is longer than the file, for which OpenCV would set memory aside.
+        EOFError: a chunk is longer than the file; OpenCV would allocate its length.
     """
     chunks = _read_chunks(file)
     texts = [(kind, data) for kind in _TEXT for data in chunks.get(kind, ())]
@@ -104,7 +104,7 @@ def read_metadata(file: BinaryIO) -> tuple[Metadata, int]:
 
 
 def metadata_chunks(metadata: Metadata) -> bytes:
-    """The chunks for metadata, which stand behind a PNG's header."""
+    """Return the chunks for metadata, to be written behind a PNG's header."""
     chunks = [*metadata.gamma, *metadata.texts]
     if metadata.cicp:
         chunks.insert(0, (b"cICP", bytes(metadata.cicp) + _RGB))
@@ -125,7 +125,7 @@ def metadata_chunks(metadata: Metadata) -> bytes:
 
 
 def pixel_chunks(file: BinaryIO, kinds: tuple[bytes, ...] = _OF_PIXELS) -> bytes:
-    """A PNG without the chunks that its pixels do not need: of these kinds alone."""
+    """Return a PNG with only chunks of these kinds, by default those that its pixels need."""
     parts = [SIGNATURE]
     for kind, length in walk_chunks(file):
         if kind in kinds:
@@ -135,7 +135,7 @@ def pixel_chunks(file: BinaryIO, kinds: tuple[bytes, ...] = _OF_PIXELS) -> bytes
 
 
 def comment_text(comment: bytes) -> Chunk:
-    """The text chunk for a comment of another format; what is not UTF-8 counts as Latin-1."""
+    """Return the text chunk for a comment, in UTF-8 or else Latin-1, of another format."""
     comment = comment.replace(b"\0", b"")
     with suppress(UnicodeDecodeError):
         if not comment.decode().isascii():
@@ -144,7 +144,7 @@ def comment_text(comment: bytes) -> Chunk:
 
 
 def comment_of(chunk: Chunk) -> bytes | None:
-    """The comment that a text chunk is; None if it is another text."""
+    """Return the comment in a text chunk; None if the text is not a comment."""
     kind, data = chunk
     if not data.startswith(b"Comment\0"):
         return None
@@ -155,12 +155,12 @@ def comment_of(chunk: Chunk) -> bytes | None:
 
 
 def _read_chunks(file: BinaryIO) -> dict[bytes, list[bytes]]:
-    """The intact chunks by kind, in order, but for the pixels."""
+    """Read the intact chunks by type, in order, without pixels."""
     chunks: dict[bytes, list[bytes]] = {}
     size = file.seek(0, 2)
     for kind, length in walk_chunks(file):
         if file.tell() + length + 4 > size:
-            raise EOFError("a chunk runs over the end")
+            raise EOFError("a chunk runs past the end")
         if kind == b"IEND":
             break
         if kind == b"IDAT":
@@ -172,32 +172,32 @@ def _read_chunks(file: BinaryIO) -> dict[bytes, list[bytes]]:
 
 
 def _xmp(text: bytes) -> bytes:
-    """The XMP packet that a text chunk is; empty if it is none (PNG specification, 11.3.3.4)."""
+    """Return the XMP packet in a text chunk, or empty (PNG specification, 11.3.3.4)."""
     return _international(text[len(_XMP) :]) if text.startswith(_XMP) else b""
 
 
 def _international(text: bytes) -> bytes:
-    """The text of an iTXt chunk behind its keyword; empty if it is damaged."""
+    """Return the text of an iTXt chunk, given without its keyword; empty if it is damaged."""
     if text.count(b"\0") < (3 if text[:1] == b"\1" else 4):
         return b""
-    # Two bytes on compression, language and translated keyword, then the text.
+    # Two bytes for compression, language and translated keyword, then the text.
     packet = text[2:].split(b"\0", 2)[-1]
     return _inflated(packet) if text[0] else packet
 
 
 def _icc(data: bytes) -> bytes:
-    """The profile in an iCCP chunk: its name, a byte on compression, and the profile."""
+    """Return the profile in an iCCP chunk, which is behind its name and a byte for compression."""
     return _inflated(data.partition(b"\0")[2][1:])
 
 
 def _raw_profile(chunk: Chunk) -> Iterator[Chunk]:
-    """Kind and bytes of the profile that a text chunk of ImageMagick's holds, if it does."""
+    """Yield kind and bytes of the profile in a text chunk of ImageMagick, if it holds one."""
     kind, data = chunk
     keyword, _, text = data.partition(b"\0")
     name = keyword.removeprefix(_RAW)
     if kind == b"iTXt" or name == keyword or name not in _RAW_KINDS:
         return
-    # A byte on compression; name, length and digits stand in lines.
+    # A byte for compression, then lines: name, length and digits.
     lines = (_inflated(text[1:]) if kind == b"zTXt" else text).split()
     try:
         yield name, bytes.fromhex(b"".join(lines[2:]).decode())
@@ -206,7 +206,7 @@ def _raw_profile(chunk: Chunk) -> Iterator[Chunk]:
 
 
 def _raw_text(kind: bytes, data: bytes) -> bytes:
-    """The zTXt chunk that holds a profile in ImageMagick's way."""
+    """Return the data of a zTXt chunk that holds a profile in ImageMagick's form."""
     digits = data.hex().encode()
     lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
     text = b"\n".join([b"", kind, b"%8d" % len(data), *lines, b""])
@@ -218,7 +218,7 @@ def _cicp(data: bytes) -> tuple[int, int] | None:
 
 
 def _density(data: bytes) -> dict[str, Any]:
-    """The field of `Metadata` for a pHYs chunk."""
+    """Return the field of `Metadata` for a pHYs chunk."""
     if len(data) != _DENSITY.size:
         return {}
     x, y, unit = _DENSITY.unpack(data)
@@ -228,7 +228,7 @@ def _density(data: bytes) -> dict[str, Any]:
 
 
 def _inflated(packed: bytes) -> bytes:
-    """Compressed text; empty if it is damaged or would be vast."""
+    """Return text decompressed; empty if it is damaged or larger than `_LARGEST_TEXT`."""
     inflater = zlib.decompressobj()
     try:
         text = inflater.decompress(packed, _LARGEST_TEXT)

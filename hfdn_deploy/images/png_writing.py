@@ -1,4 +1,4 @@
-"""PNG, written as rows or frames come."""
+"""Writing of PNG, band by band or frame by frame."""
 
 import struct
 import zlib
@@ -12,19 +12,19 @@ from hfdn_deploy.images.metadata import Metadata
 from hfdn_deploy.images.png_chunks import SIGNATURE, metadata_chunks, png_chunk
 from hfdn_deploy.images.rows import Banded, Pixels, size_of
 
-# A PNG's colour type by channels, and the filter that guesses a pixel from three neighbours (PNG
-# specification, 11.2.1 and 9.4). It and this level of zlib's give Pillow's size in half the time.
+# A PNG's colour type by channels, and the filter that predicts a pixel from three neighbours (PNG
+# specification, 11.2.1 and 9.4). With zlib's level 4 it gives Pillow's size in half the time.
 COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
 PAETH = 4
 _LEVEL = 4
 _SECOND = 1000
 """Milliseconds."""
 _MOST = 2**16 - 1
-"""Of the numbers of a duration."""
+"""Largest numerator or denominator of a duration."""
 
 
 def write_png(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
-    """Write an image as its rows come; see `Format`."""
+    """Write an image band by band; see `Format`."""
     height, width, channels = size_of(image)
     depth = 8 * image.dtype.itemsize
     header = struct.pack(">IIBBBBB", width, height, depth, COLOUR[channels], 0, 0, 0)
@@ -41,7 +41,7 @@ def write_png(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
 
 
 def write_apng(file: BinaryIO, frames: Frames, metadata: Metadata) -> None:
-    """Write an animation (PNG specification, 11.3.6): of each frame what changes."""
+    """Write an animation (PNG specification, 11.3.6); of each frame only the area that changes."""
     height, width, channels = frames.shape
     number = len(frames.milliseconds)
     head = struct.pack(">IIBBBBB", width, height, 8, COLOUR[channels], 0, 0, 0)
@@ -67,7 +67,7 @@ def write_apng(file: BinaryIO, frames: Frames, metadata: Metadata) -> None:
 
 
 def _changed(before: Pixels | None, pixels: Pixels) -> tuple[int, int, Pixels]:
-    """Left and top of the smallest rectangle that holds all that changes, and its pixels."""
+    """Return left and top of the smallest rectangle around all changes, and its pixels."""
     if before is None:
         return 0, 0, pixels
     changes = np.any(before != pixels, axis=2)
@@ -79,18 +79,18 @@ def _changed(before: Pixels | None, pixels: Pixels) -> tuple[int, int, Pixels]:
 
 
 def _fraction(milliseconds: int) -> tuple[int, int]:
-    """Numerator and denominator of seconds; more than the largest is cut."""
+    """Return numerator and denominator of seconds; a longer duration is limited to the largest."""
     if milliseconds <= _MOST:
         return milliseconds, _SECOND
     return min(_MOST, round(milliseconds / 10)), _SECOND // 10
 
 
 def _paeth(rows: NDArray[np.uint8], pixel: int) -> bytes:
-    """Rows but the first, filtered by Paeth's predictor (PNG specification, 9.4).
+    """Filter rows by Paeth's predictor (PNG specification, 9.4).
 
     Args:
-        rows: (1 + N, bytes): the row above, then those to filter.
-        pixel: bytes of one.
+        rows: (1 + N, bytes): the row above, then the rows to filter.
+        pixel: bytes per pixel.
     """
     padded = np.pad(rows, ((0, 0), (pixel, 0)))
     left, above, corner = padded[1:, :-pixel], padded[:-1, pixel:], padded[:-1, :-pixel]

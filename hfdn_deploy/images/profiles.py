@@ -1,4 +1,4 @@
-"""Colour that a file says without a profile, as a profile that says the same."""
+"""ICC profiles equal to the colour that a file describes by code points or chunks."""
 
 import struct
 
@@ -8,23 +8,24 @@ from hfdn_deploy.images.metadata import Metadata
 # ITU-T H.273, tables 2 and 3: unknown, BT.709's primaries, and sRGB's transfer.
 _UNKNOWN = (0, 2, 3)
 _BT709, _SRGB_TRANSFER = 1, 13
-# What PNGs say of sRGB (PNG specification, 11.3.2.5), and how far the same may be rounded.
+# The gamma of sRGB in a PNG (PNG specification, 11.3.2.5), and a tolerance for rounded values.
 _SRGB_GAMMA = 0.45455
 _NEAR = 0.002
 
 
 def known_cicp(primaries: int, transfer: int) -> tuple[int, int] | None:
-    """These code points, unless they say nothing, are none, or say what is assumed: sRGB."""
+    """Return these code points; None if they are invalid, unspecified or sRGB, the default."""
     if primaries in (*_UNKNOWN, _BT709) and transfer in (*_UNKNOWN, _SRGB_TRANSFER):
         return None
     return (primaries, transfer) if max(primaries, transfer) < 256 else None
 
 
 def equal_profile(metadata: Metadata, grey: bool) -> bytes | None:
-    """The profile that says what `cicp` or else `gamma` does (PNG specification, 4.3).
+    """Return the profile that equals `cicp`, else `gamma` (PNG specification, 4.3).
 
     Returns:
-        Empty if an image without a profile means the same; None if no profile says it.
+        Empty if the colours are those of an image without a profile; None if no profile can
+        describe them.
     """
     if metadata.cicp:
         primaries, transfer = metadata.cicp
@@ -48,7 +49,7 @@ def _gamma(data: bytes) -> float:
 
 
 def _primaries(data: bytes) -> Primaries:
-    """White, red, green and blue of a cHRM chunk, or sRGB's."""
+    """Return the primaries of a cHRM chunk, or those of sRGB."""
     if len(data) != 32:
         return SRGB
     white, red, green, blue = ((x / 1e5, y / 1e5) for x, y in struct.iter_unpack(">II", data))

@@ -1,4 +1,4 @@
-"""Image files to arrays, whole or in bands of rows; the header is read first."""
+"""Reading of image files as arrays, whole or in bands of rows, after their header."""
 
 import errno
 import io
@@ -22,24 +22,24 @@ from hfdn_deploy.machine import free_memory
 
 logger = logging.getLogger(__name__)
 
-# How decoders begin to say that they do not know a kind of image, rather than that it is damaged.
+# Words by which decoders report an image of an unsupported kind, rather than a damaged one.
 _NOT_READ = re.compile(
     "unsupported|not supported|not implemented|unknown|cannot handle|exceed|invalid palette size",
     re.IGNORECASE,
 )
 
-# The most pixels that are read, whatever the memory: OpenCV's limit, too.
+# Largest number of pixels, whatever the memory; it is also OpenCV's limit.
 MAX_PIXELS = 2**30
-# The decoder's copy, the array and one more when it is turned or its channels change.
+# The decoder's copy, the array, and a copy for turned pixels or converted channels.
 _COPIES = 3
 
 
 class ImageTooLargeError(InputError):
-    """An image has more pixels than are read, or than fit into memory."""
+    """An image has more than `MAX_PIXELS` pixels, or does not fit into free memory."""
 
 
 class ImageReader:
-    """An image file whose header has been read; its pixels are decoded when asked for.
+    """An image file with its header read; pixels are decoded on request.
 
     Example:
         with ImageReader(path) as reader:
@@ -54,12 +54,12 @@ class ImageReader:
 
         Args:
             source: a file's path, or its bytes.
-            name: stands in the errors; by default the path.
+            name: the file's name in error messages; by default the path.
 
         Raises:
-            InputError: missing, empty, damaged, or an image that is not read (of
-                signed numbers, say). ImageTooLargeError: too many pixels, or too little memory for
-                the file.
+            InputError: the file is missing, empty, damaged or of an unsupported kind, such as an
+                image of signed numbers.
+            ImageTooLargeError: too many pixels, or too little memory for the file.
         """
         self._image: Format | None = None
         if not isinstance(source, bytes):
@@ -86,7 +86,7 @@ class ImageReader:
         kind = format_of(self._file.read(SIGNATURE_BYTES))
         if kind is None:
             *names, last = (known.name for known in ALL_FORMATS)
-            raise InputError(f"is no image that can be decoded: no {', '.join(names)} or {last}")
+            raise InputError(f"is not an image in a known format; use {', '.join(names)} or {last}")
         if size_before := kind.size_before(self._file):
             width, height = size_before
             self._check_pixels(width, height)
@@ -96,24 +96,25 @@ class ImageReader:
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
             raise ImageTooLargeError(
-                f"is {width}×{height} pixels, more than the {MAX_PIXELS:,} that are read; cut it "
-                "into parts"
+                f"is {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}; split it into "
+                "smaller images"
             )
 
     def check_memory(self) -> None:
         """Refuse an image, or a frame of an animation, that does not fit into free memory.
 
         Raises:
-            ImageTooLargeError: without the file's name.
+            ImageTooLargeError: too little memory; the message lacks the file's name.
         """
         header = self.header
         _check_memory(_bytes_to_read(header.width, header.height, header.dtype))
 
     def read(self) -> Image:
-        """Decode the whole image, see `read_image`, and close the file.
+        """Decode the whole image as `read_image` does, and close the file.
 
         Raises:
-            InputError: damaged or truncated. ImageTooLargeError: too little memory.
+            InputError: the file is damaged or truncated.
+            ImageTooLargeError: too little memory.
         """
         image, header = self.opened(), self.header
         with self, naming(self.name):
@@ -121,19 +122,19 @@ class ImageReader:
             pixels = image.decode()
             self._mention(image)
             if size_of(pixels) != (header.height, header.width, header.channels):
-                raise InputError("has another size than it says; save it anew")
+                raise InputError("has another size than its header says; save it anew")
             return pixels
 
     def rows(self) -> Rows | None:
-        """The image with rows that are decoded when asked for, while the reader is open.
+        """Return the image with rows that are decoded on request while the reader is open.
 
         Returns:
-            None if only the whole can be decoded: images that are turned or have transparency,
-            and what the format's `bands` leaves out.
+            None if the image must be decoded whole: it is turned or has transparency, or the
+            format's `bands` returns None.
 
         Raises:
-            InputError: damaged; of a file that is truncated or damaged further down, the rows
-                above that place can be had.
+            InputError: the file is damaged. Rows above a damaged or missing part can be read
+                before.
         """
         image, header = self.opened(), self.header
         if header.orientation != 1 or header.channels not in (1, 3):
@@ -149,13 +150,13 @@ class ImageReader:
         image = self.opened()
         with naming(self.name):
             if _state(self._file) != self._state:
-                raise InputError("was changed while it was read; upscale it anew")
+                raise InputError("was changed while it was being read; upscale it again")
             yield from image.bands() or ()
 
     def opened(self) -> Format:
-        """The image as its format knows it, while the file is open."""
+        """Return the format's instance for this file, which must be open."""
         if self._image is None:
-            raise ValueError(f"{self.name} was read and closed; open it anew")
+            raise ValueError(f"{self.name} was read and closed; open it again")
         return self._image
 
     def _mention(self, image: Format) -> None:
@@ -164,7 +165,7 @@ class ImageReader:
             logger.warning("%s: %s", self.name, note)
 
     def close(self) -> None:
-        """Close the file and free what the decoder holds; the header stays."""
+        """Close the file and free the decoder's memory; the header stays."""
         self._image = None
         self._file.close()
 
@@ -181,22 +182,22 @@ class ImageReader:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Have whatever is raised in the block be an InputError that names the file."""
+    """Turn every exception raised in the block into an InputError that names the file."""
     try:
         yield
     except InputError as error:
         raise type(error)(f"{name} {error}.") from None
-    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+    except Exception as error:  # decoders raise nearly anything for a damaged file
         if isinstance(error, DecompressionBombError):
             raise ImageTooLargeError(
-                f"{name} has far too many pixels; cut it into parts."
+                f"{name} has far too many pixels; split it into smaller images."
             ) from None
         if isinstance(error, NotImplementedError) or _NOT_READ.search(str(error)):
             reason = first_line(error)
             raise InputError(
-                f"{name} is of a kind that is not read ({reason}); {CONVERT}."
+                f"{name} is an image of an unsupported kind ({reason}); {CONVERT}."
             ) from None
-        # A place before the start of the file is not the disk's fault.
+        # EINVAL is a seek to a negative offset, which comes from a damaged file.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise InputError(f"{name} cannot be read: {error.strerror}.") from None
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
@@ -205,7 +206,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def _state(file: BinaryIO) -> tuple[int, int] | None:
-    """What changes when somebody writes to the file; None for bytes."""
+    """Return modification time and size of an open file; None for bytes."""
     if isinstance(file, io.BytesIO):
         return None
     status = os.fstat(file.fileno())
@@ -220,17 +221,17 @@ def _check_memory(need: int) -> None:
     free = free_memory()
     if need > free:
         raise ImageTooLargeError(
-            f"needs about {need / 2**30:.1f} GiB of memory to be read and {free / 2**30:.1f} GiB "
+            f"needs about {need / 2**30:.1f} GiB of memory to be read, but {free / 2**30:.1f} GiB "
             "are free; use a smaller image"
         )
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """The image files in a folder by their suffix, sorted; hidden ones are left out.
+    """Return the files in a folder that have an image's suffix, sorted; hidden files are skipped.
 
     Args:
-        folder: one that does not exist holds no image.
-        recursive: those in the folders below as well, but for hidden folders.
+        folder: if it does not exist, the result is empty.
+        recursive: include files in all subfolders that are not hidden.
     """
     found = sorted(folder.rglob("*") if recursive else folder.glob("*"))
     return [
@@ -243,46 +244,45 @@ def find_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def read_header(path: Path) -> Header:
-    """Read what an image file says about its image, without decoding it.
+    """Read the header of an image file without decoding the pixels.
 
     Raises:
-        InputError: missing, empty, damaged, no image that can be read, or too large.
+        InputError: the file is missing, empty, damaged, not a supported image, or too large.
     """
     with ImageReader(path) as reader:
         return reader.header
 
 
 def read_image(path: Path) -> Image:
-    """Read an image, upright; uint8, uint16 or float32.
+    """Read an image, upright, as uint8, uint16 or float32.
 
     Returns:
         (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; palettes become
-        RGB or RGBA. Of several images in a file it is the first.
+        RGB or RGBA. If the file holds several images, the first.
 
     Raises:
-        InputError: missing, empty, damaged, truncated, no image that can be read (of
-            signed numbers, say), or too large, which the header tells before anything is decoded.
+        InputError: the file is missing, empty, damaged, truncated, not a supported image (one of
+            signed numbers, say), or too large, which is checked before any pixel is decoded.
     """
     return ImageReader(path).read()
 
 
 def open_image(path: Path) -> Image | Rows:
-    """As `read_image`, but the rows of a PNG or TIFF are read when they are wanted, if they can be.
+    """Open an image as `read_image` does, but read the rows of a PNG or TIFF on request.
 
-    Whatever is turned or has transparency, an interlaced PNG and one with a palette or less than
-    8 bits, and a TIFF of planes, of YCbCr that is not JPEG's, or of very large strips are read
-    whole. The file stays open as long as the rows are referred to.
+    These are read whole: an image that is turned or has transparency; a PNG that is interlaced or
+    has a palette or less than 8 bits; a TIFF of planes, of YCbCr outside JPEG, or of very large
+    strips. The file stays open as long as the rows are referenced.
 
     Raises:
-        InputError: as for `read_image`; of a file that is truncated or damaged, rows above that
-            place may be had before.
+        InputError: as for `read_image`. Rows above a damaged or missing part can be read before.
     """
     reader = ImageReader(path)
     return reader.rows() or reader.read()
 
 
 def decode_header(data: bytes, name: str) -> Header:
-    """As `read_header`, from the bytes of a file; `name` stands in the errors.
+    """Read the header from the bytes of a file; `name` is its name in error messages.
 
     Raises:
         InputError: as for a file.
@@ -292,7 +292,7 @@ def decode_header(data: bytes, name: str) -> Header:
 
 
 def decode_image(data: bytes, name: str) -> Image:
-    """As `read_image`, from the bytes of a file; `name` stands in the errors.
+    """Read an image from the bytes of a file; `name` is its name in error messages.
 
     Raises:
         InputError: as for a file.

@@ -1,4 +1,4 @@
-"""Which image formats there are. To add one: its class in a module of its own, listed here."""
+"""The known image formats. To add a format, write its class in its own module and list it here."""
 
 import re
 
@@ -16,18 +16,18 @@ from hfdn_deploy.images.webp import WebP
 ALL_FORMATS: tuple[type[Format], ...] = (Png, Jpeg, WebP, Tiff, Bmp, Avif, Heif, Gif, Jxl)
 
 FORMATS = {suffix: kind for kind in ALL_FORMATS for suffix in kind.suffixes}
-"""By suffix."""
+"""Format by suffix."""
 IMAGE_SUFFIXES = frozenset(FORMATS)
 
 SIGNATURE_BYTES = 64
-"""Of the start of a file, which tell its format."""
+"""Length of a file's start that identifies its format."""
 
 
 def format_of(start: bytes) -> type[Format] | None:
-    """The format of a file that starts so, whatever its suffix; None if it is not known.
+    """Return the format of a file by its first bytes, whatever its suffix; None if it is unknown.
 
     Args:
-        start: `SIGNATURE_BYTES` of the file or more.
+        start: at least `SIGNATURE_BYTES` of the file, or all of it if it is shorter.
     """
     for kind in ALL_FORMATS:
         if re.match(kind.signature, start[:SIGNATURE_BYTES], re.DOTALL):

@@ -1,8 +1,8 @@
-"""Bicubic resampling equal to MATLAB's `imresize`, which the published tables rest on.
+"""Bicubic resampling equal to MATLAB's `imresize`, which the published tables use.
 
 Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, with
-a = -0.5; when shrinking, the kernel is stretched by the factor (antialiasing); pixels beyond
-the edge mirror those inside (the edge pixel twice).
+a = -0.5. When shrinking, the kernel is stretched by the factor (antialiasing). Pixels beyond the
+edge mirror those inside, with the edge pixel repeated.
 """
 
 from functools import lru_cache
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic kernel with a = -0.5 at the distances `x` (any shape, in pixels)."""
+    """Return Keys' cubic kernel with a = -0.5 at the distances `x` (any shape, in pixels)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -23,12 +23,12 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def weights(
     length: int, out_length: int, scale: float, anchor: float = 0.5
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Source indices and weights, both (out_length, taps), for one axis.
+    """Return source indices and weights, both (out_length, taps), for one axis.
 
     Args:
         length, out_length: pixels before and after.
         scale: factor > 0.
-        anchor: where in a pixel its sample lies: 0.5 for the centre.
+        anchor: position of the sample within a pixel; 0.5 is the centre.
     """
     stretch = max(1.0, 1 / scale)
     # Output i lies at source coordinate (i + anchor) / scale - anchor.

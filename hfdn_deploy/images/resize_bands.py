@@ -1,6 +1,7 @@
-"""Images resized to an exact size, antialiased, in bands of rows: the kernel of `resize.py`.
+"""Antialiased resizing to an exact size, in bands of rows, with the kernel of `resize.py`.
 
-Each axis has the scale that its lengths make. Nothing is rounded or clipped on the way.
+Each axis has its own scale, the ratio of its lengths. Values are not rounded or clipped between
+the axes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,22 +16,23 @@ from hfdn_deploy.images.colour import quantized
 from hfdn_deploy.images.resize import weights
 from hfdn_deploy.images.rows import Image, Pixels, Plane, size_of
 
-# Rows, or columns, of the result that one matrix makes. Larger ones have more zeros.
+# Rows, or columns, of the result per matrix. Larger matrices have more zeros.
 _TOGETHER = 32
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows, or columns, of the result, and the matrix that makes them of those of the source."""
+    """The matrix that computes a block of rows, or columns, of the result."""
 
     read: slice
+    """Rows, or columns, of the source that it needs."""
     matrix: Plane
-    """(made, read)"""
+    """(rows of the result, rows of the source)"""
 
 
 @lru_cache(maxsize=16)
 def _blocks(length: int, out_length: int, anchor: float) -> list[_Block]:
-    """The blocks that make `out_length` pixels of `length`, in order."""
+    """Return the blocks that resize `length` pixels to `out_length`, in order."""
     index, weight = weights(length, out_length, out_length / length, anchor)
     blocks = []
     for start in range(0, out_length, _TOGETHER):
@@ -50,13 +52,13 @@ def resize_planes(
     size: tuple[int, int],
     anchors: tuple[float, float] = (0.5, 0.5),
 ) -> Iterator[Plane]:
-    """Resize planes that come in bands of rows, of which no more is held than the kernel spans.
+    """Resize planes that arrive in bands of rows; only the rows that the kernel spans are held.
 
     Args:
         bands: (planes, rows, W) from top to bottom, together (planes, H, W).
         shape: H and W.
         size: height and width of the result, h and w.
-        anchors: where in a pixel its sample lies, down and across.
+        anchors: position of the sample within a pixel, vertical and horizontal.
 
     Returns:
         Bands (planes, rows, w), together (planes, h, w).
@@ -80,13 +82,13 @@ def resize_planes(
 def resize_image(
     bands: Iterable[Pixels], shape: tuple[int, ...], size: tuple[int, int], dtype: DTypeLike
 ) -> Iterator[Image]:
-    """Resize an image that comes in bands of rows; its colours count by their alpha.
+    """Resize an image that arrives in bands of rows; colours are weighted by alpha.
 
     Args:
         bands: float32 in [0, 1], together of `shape`.
         shape: (H, W) or (H, W, C), with 1 to 4 channels and straight alpha in the second or fourth.
         size: height and width of the result.
-        dtype: uint8, uint16 or float32, to which it is rounded.
+        dtype: of the result: uint8, uint16 or float32.
 
     Returns:
         Bands of rows, together (h, w) or (h, w, C).

@@ -1,4 +1,4 @@
-"""Images that are not in memory whole: their rows come, or are asked for, in bands."""
+"""Images that are not held in memory whole: their rows arrive, or are requested, in bands."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ Plane = NDArray[np.float32]
 """One channel (H, W), or several (H, W, C)."""
 
 BAND_BYTES = 2**20
-"""Read or written at once, if a row, a strip or a row of tiles is no more."""
+"""Bytes read or written at once, unless one row, strip or row of tiles is larger."""
 LARGEST_PART = 2**26
-"""Bytes of a row, a strip or a row of tiles beyond which an image is read whole."""
+"""Largest row, strip or row of tiles in bytes; if one is larger, the image is read whole."""
 
 
 @dataclass(frozen=True)
 class Banded:
-    """An image that comes in bands of rows, from top to bottom, once."""
+    """An image whose bands of rows can be taken once, from top to bottom."""
 
     shape: tuple[int, ...]
-    """Of the whole: (H, W) or (H, W, C)."""
+    """Of the whole image: (H, W) or (H, W, C)."""
     dtype: np.dtype[Any]
     bands: Iterator[Pixels]
 
     def whole(self) -> Pixels:
-        """All of the bands in one array.
+        """Return all bands in one array.
 
         Raises:
-            InputError: bands were taken before.
+            InputError: some bands were already taken.
         """
         first = next(rows := self.rows())
         if first.shape == self.shape:
@@ -49,24 +49,24 @@ class Banded:
         return pixels
 
     def rows(self) -> Iterator[Pixels]:
-        """The bands; an error at the end if they do not make the whole.
+        """Yield the bands, and check at the end that no row is missing.
 
         Raises:
-            InputError: bands were taken before.
+            InputError: some bands were already taken.
         """
         missing = self.shape[0]
         for band in self.bands:
             missing -= len(band)
             yield band
         if missing:
-            raise InputError(f"{missing} rows of the image were taken before; upscale it anew.")
+            raise InputError(f"{missing} rows of the image were already taken; upscale it again.")
 
 
 class Rows:
-    """An image of which only the rows that were asked for last are in memory.
+    """An image with only the most recently requested rows in memory.
 
-    Rows are wanted from top to bottom, some again and again; who goes back further has the file
-    read from its start. One thread at a time may ask.
+    It is made for requests from top to bottom that overlap. A request above the rows in memory
+    reads the file from its start. Not thread-safe.
     """
 
     def __init__(
@@ -80,20 +80,20 @@ class Rows:
         Args:
             shape: (H, W) or (H, W, C).
             dtype: of the pixels.
-            bands: gives all rows from top to bottom, as often as it is called.
+            bands: returns all rows from top to bottom, each time it is called.
         """
         self.shape = shape
         self.dtype = dtype
         self._bands = bands
         self._rest: Iterator[Pixels] = iter(())
         self._kept: Pixels = np.empty((0, *shape[1:]), dtype)
-        self._top = shape[0]  # so that the first row that is asked for opens the file
+        self._top = shape[0]  # so that the first request opens the file
 
     def __getitem__(self, region: tuple[slice, slice]) -> Pixels:
-        """Pixels (h, w) or (h, w, C) of these rows and columns; leave them as they are.
+        """Return pixels (h, w) or (h, w, C) of these rows and columns; do not write to them.
 
         Raises:
-            InputError: the file is truncated or damaged, or cannot be read any more.
+            InputError: the file is truncated or damaged, or can no longer be read.
         """
         start, stop, _ = region[0].indices(self.shape[0])
         if start < self._top:
@@ -107,13 +107,13 @@ class Rows:
                 if bottom >= stop:
                     break
             else:
-                raise InputError("the rows of the image end too early; read it anew.")
+                raise InputError("the rows of the image end too early; read it again.")
             self._kept, self._top = np.concatenate(parts), start
         return self._kept[start - self._top : stop - self._top, region[1]]
 
 
 def size_of(image: Image | Rows | Banded | tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels of an image, or of a shape: (H, W) has one channel."""
+    """Return height, width and channels of an image or a shape; (H, W) has one channel."""
     shape = image if isinstance(image, tuple) else image.shape
     height, width, channels = (*shape, 1)[:3]
     return height, width, channels

@@ -1,6 +1,6 @@
-"""TIFF, also a band of rows at a time, for which Pillow and OpenCV have no way.
+"""TIFF, whole or one band of rows at a time, which Pillow and OpenCV cannot do.
 
-To be read, strips or tiles become a small TIFF, for the decoder of whole images.
+A band is read by wrapping its strips or tiles in a small TIFF that is decoded whole.
 """
 
 import io
@@ -35,17 +35,17 @@ from hfdn_deploy.images.tiff_parts import (
 from hfdn_deploy.images.tiff_writing import write_tiff
 
 _SIGNED = 2
-# What OpenCV decodes: nothing, LZW, deflate by both its numbers, and PackBits (TIFF 6.0).
+# Compressions that OpenCV decodes: none, LZW, deflate (both numbers) and PackBits (TIFF 6.0).
 _DEEP_COMPRESSIONS = (1, 5, 8, 32946, 32773)
 _HORIZONTAL_DIFFERENCES = 2
-# Of compressions: none and PackBits, where decoders take no notice of a predictor.
+# Compressions with which decoders ignore a predictor: none and PackBits.
 _UNPREDICTED = (1, 32773)
 _NO_UNIT = 1
 _UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 0, 1, 2
 
 
 class Tiff(Format):
-    """TIFF: Pillow reads pixels of 8 bits, OpenCV others, tifffile more compressions."""
+    """TIFF: Pillow reads 8 bits, OpenCV other depths, tifffile further compressions."""
 
     name = "TIFF"
     suffixes = (".tif", ".tiff")
@@ -54,17 +54,17 @@ class Tiff(Format):
     dtypes = ("uint8", "uint16", "float32")
     # Offsets have 32 bits; some room is left for the tags.
     max_bytes = 2**32 - 2**24
-    if_too_large = "choose .png, or cut it up"
+    if_too_large = "choose .png, or split it into smaller images"
     holds = frozenset(("icc", "exif", "xmp", "photoshop", "iptc", "dpi", "aspect"))
     banded = True
     _by_codecs = False
-    """Whether optional packages decode it."""
+    """Whether tifffile and imagecodecs decode the pixels."""
     _double = False
-    """Whether grey and alpha are decoded as grey that is twice as wide."""
+    """Whether grey and alpha are decoded as a grey image of twice the width."""
 
     def _read_header(self) -> Header:
-        if self._file.read(4) == b"MM\0+":  # which Pillow takes for another TIFF
-            raise InputError("is a big-endian BigTIFF, which is not read; save it as little-endian")
+        if self._file.read(4) == b"MM\0+":  # Pillow takes it for a classic TIFF
+            raise InputError("is a big-endian BigTIFF, which is unsupported; save it little-endian")
         self._tags = tags = read_directory(self._file)
         size = width, height = tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
         if not all(isinstance(side, int) and side > 0 for side in size):
@@ -76,7 +76,7 @@ class Tiff(Format):
         frames = 2 if tags.next else 1
         metadata = self._metadata(orientation)
         channels, dtype = self._read_pixel_kind()
-        if hasattr(self, "_profile"):  # which is used up when the pixels become sRGB
+        if hasattr(self, "_profile"):  # it does not apply once the pixels are sRGB
             metadata = replace(metadata, icc=None)
         return Header(self.name, width, height, channels, dtype, orientation, frames, metadata)
 
@@ -84,7 +84,7 @@ class Tiff(Format):
         try:
             found = tags_of_tiff(self._file)
         except ValueError:
-            return Metadata(lost=("the metadata of its original is damaged, and left out",))
+            return Metadata(lost=("the metadata of the source is damaged and left out",))
         metadata, _ = metadata_of(
             found.exif,
             found.values.get(XMP),
@@ -103,7 +103,7 @@ class Tiff(Format):
         return replace(metadata, dpi=dpi)
 
     def _read_pixel_kind(self) -> tuple[int, str]:
-        """Channels and dtype."""
+        """Return channels and dtype, and choose the decoder."""
         tags = self._tags
         bits = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
         kind = set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
@@ -121,8 +121,8 @@ class Tiff(Format):
         planar = samples > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
         if (photometric, samples, extra, planar) == (1, 2, (_ASSOCIATED_ALPHA,), True):
             raise InputError(  # Pillow would read an alpha of 0
-                "holds grey and premultiplied alpha in planes of their own, which is not read; "
-                "save it with pixels interleaved"
+                "holds grey and premultiplied alpha in planes, which is unsupported; save it with "
+                "pixels interleaved"
             )
         if not deep and not self._by_codecs:
             return CHANNELS[self._open_pillow().mode], "uint8"
@@ -131,12 +131,15 @@ class Tiff(Format):
         if dtype is None or len(bits) > 1 or len(kind) > 1:
             names = {1: "unsigned", _SIGNED: "signed", 3: "float"}
             stored += f" {names.get(min(kind), 'unknown')}"
-            raise InputError(f"holds {stored} pixels; convert it to 8 or 16 bits or 32-bit floats")
-        # OpenCV gives wrong pixels for the other layouts, without a word.
+            raise InputError(
+                f"holds {stored} pixels, which are unsupported; convert it to 8 or 16 bits or "
+                "32-bit floats"
+            )
+        # OpenCV returns wrong pixels for other layouts, without an error.
         if (photometric, samples) not in ((1, 1), (1, 2), (2, 3), (2, 4)) or planar or 1 in extra:
             raise InputError(
-                f"is a {stored} TIFF of a layout that is not read; save it as grey or RGB "
-                "with pixels interleaved and alpha not premultiplied"
+                f"is a {stored} TIFF of an unsupported layout; save it as grey or RGB with pixels "
+                "interleaved and alpha not premultiplied"
             )
         if self._by_codecs:
             check_codec(compression, stored)
@@ -146,8 +149,8 @@ class Tiff(Format):
     def decode(self) -> Pixels:
         """Decode all pixels; see `Format`.
 
-        OpenCV decodes those of 16 bits and floats, but not from the file itself: of a damaged one
-        it may see other tags than those that were checked, and return what was in memory before.
+        OpenCV does not get the file itself: in a damaged file it may see other tags than those
+        checked here, and return uninitialized memory.
         """
         check_parts(self._tags)
         if self._double:
@@ -155,32 +158,32 @@ class Tiff(Format):
         elif self._by_codecs:
             pixels = decode_by_codecs(self._file)
         elif self.header.dtype == "uint8":
-            return np.ascontiguousarray(self._decode_by_pillow())  # which turns it upright, too
+            return np.ascontiguousarray(self._decode_by_pillow())  # Pillow also turns it upright
         else:
             pixels = self._decode_deep()
         pixels = without_unspecified(pixels, self.header.channels)
         return np.ascontiguousarray(turn_upright(pixels, self.header.orientation))
 
     def _decode_by_pillow(self) -> Pixels:
-        # It would otherwise be turned once more by what its XMP says.
+        # Otherwise Pillow would turn it once more, by the orientation in XMP.
         self._pillow.info.pop("xmp", None)
-        # What its tags lead to would be parsed, too; where that is damaged, pixels are not.
+        # Pillow would parse the directories below, which may be damaged when pixels are not.
         exif = self._pillow.getexif()
         for tag in set(TiffTags.TAGS_V2_GROUPS) & set(exif):
             del exif[tag]
         return super()._decode_by_pillow()
 
     def _decode_deep(self) -> Pixels:
-        """Pixels of 16 bits or floats, as they are stored."""
+        """Decode pixels of 16 bits or floats, as they are stored."""
         height = self._tags[TiffImagePlugin.IMAGELENGTH]
         self._tags.setdefault(TiffImagePlugin.ROWSPERSTRIP, height)
         return next(self._bands(height))
 
     def _decode_grey_alpha(self) -> Pixels:
-        """Grey and alpha (H, W, 2), but of 8 bits; the tags are used up.
+        """Decode grey and alpha (H, W, 2) that Pillow does not read; the tags are changed.
 
-        No decoder reads such a file, but it is one of grey that is twice as wide, except for the
-        differences from the left neighbour (TIFF 6.0, section 14), which are added up here.
+        No decoder reads such a file, so it is decoded as a grey image of twice the width.
+        Differences from the left neighbour (TIFF 6.0, section 14) are added up here.
         """
         tags = self._tags
         width = tags[TiffImagePlugin.IMAGEWIDTH]
@@ -189,9 +192,10 @@ class Tiff(Format):
             predictor = 1
         if predictor not in (1, _HORIZONTAL_DIFFERENCES):
             raise InputError(
-                "holds grey, alpha and differences of floats; save it without a predictor"
+                "holds grey and alpha with a predictor for floats, which is unsupported; save it "
+                "without a predictor"
             )
-        # Differences begin anew in each tile.
+        # Differences start again in each tile.
         block = tags.get(TiffImagePlugin.TILEWIDTH, width)
         for tag in {TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.TILEWIDTH} & set(tags):
             tags.tagtype[tag] = TiffTags.LONG
@@ -210,14 +214,14 @@ class Tiff(Format):
         return pixels
 
     def bands(self) -> Iterator[Pixels] | None:
-        """None for planes, large strips, YCbCr outside JPEG, and what becomes sRGB."""
+        """Return bands; None for planes, large strips, YCbCr outside JPEG, CMYK and L*a*b*."""
         if self._by_codecs or self._double or hasattr(self, "_profile"):
             return None
         count = parts_in_a_band(self._tags)
         return self._bands(count) if count else None
 
     def _bands(self, count: int) -> Iterator[Pixels]:
-        """Bands of so many strips, or rows of tiles, as they are stored."""
+        """Yield bands of `count` strips, or rows of tiles, as they are stored."""
         for data in small_tiffs(self._file, self._tags, count):
             small = Tiff(io.BytesIO(data))
             check_parts(small._tags)
@@ -230,12 +234,12 @@ class Tiff(Format):
     def write(
         cls, file: BinaryIO, image: Banded, metadata: Metadata, quality: int | None = None
     ) -> None:
-        """Write an image as its rows come."""
+        """Write an image band by band."""
         write_tiff(file, image, metadata)
 
 
 def _aspect(density: list[Any]) -> tuple[int, int] | None:
-    """Densities without a unit as whole numbers of the same ratio."""
+    """Return densities without a unit as whole numbers of the same ratio."""
     try:
         x, y = (Fraction(float(value)).limit_denominator(1000) for value in density)
         ratio = x / y

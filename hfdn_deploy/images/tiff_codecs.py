@@ -10,7 +10,7 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.codecs import check_installed, libtiff_decodes
 from hfdn_deploy.images.rows import Pixels
 
-# What every libtiff decodes: none, fax, LZW, JPEG, deflate and PackBits, by their numbers.
+# Compressions that every libtiff decodes: none, fax, LZW, JPEG, deflate and PackBits.
 _COMMON = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}
 _NAMES = {
     9: "JBIG", 10: "JBIG", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000",
@@ -22,12 +22,12 @@ _NAMES = {
 
 @cache
 def pillow_compressions() -> frozenset[int]:
-    """The numbers of the compressions that this Pillow decodes."""
+    """Return the numbers of the compressions that this Pillow decodes."""
     return frozenset(_COMMON | {number for number in COMPRESSION_INFO if libtiff_decodes(number)})
 
 
 def check_codec(compression: int, stored: str) -> None:
-    """Refuse a compression that tifffile and imagecodecs do not decode here.
+    """Refuse a compression that the installed tifffile and imagecodecs do not decode.
 
     Args:
         compression: its number.
@@ -44,11 +44,11 @@ def check_codec(compression: int, stored: str) -> None:
     try:
         TIFF.DECOMPRESSORS[compression]
     except KeyError:
-        raise InputError(f"is {kind}, which is not read; save it with deflate or LZW") from None
+        raise InputError(f"is {kind}, which is unsupported; save it with deflate or LZW") from None
 
 
 def decode_by_codecs(file: BinaryIO) -> Pixels:
-    """The pixels of the first image, (H, W, C)."""
+    """Decode the pixels of the first image, (H, W, C)."""
     from tifffile import TiffFile
 
     file.seek(0)
@@ -58,7 +58,7 @@ def decode_by_codecs(file: BinaryIO) -> Pixels:
 
 
 def without_unspecified(pixels: Pixels, channels: int) -> Pixels:
-    """Pixels (H, W) or (H, W, channels) without the samples behind these channels."""
+    """Return pixels (H, W) or (H, W, channels) without samples beyond these channels."""
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 0] if channels == 1 else pixels[..., :channels]

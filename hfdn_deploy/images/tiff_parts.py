@@ -1,4 +1,4 @@
-"""The tags of a TIFF, and its strips and tiles a few at a time, each time as a small TIFF."""
+"""The tags of a TIFF, and a few of its strips or tiles at a time as a small TIFF."""
 
 import io
 import math
@@ -13,14 +13,14 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import rows
 
-# Pixels of a tile that are decoded whatever the size of the image.
+# Pixels of a tile that is accepted whatever the size of the image.
 _LARGEST_TILE = 2**24
 
 _TRUNCATED = "is truncated or damaged; copy it anew"
 
 _T4_OPTIONS = 292
 
-# What a TIFF's decoder must know: TIFF 6.0, and its technical notes 1 and 2 for tiles and JPEG.
+# Tags that a decoder needs: TIFF 6.0, and its technical notes 1 and 2 for tiles and JPEG.
 _SHARED = (
     TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.COMPRESSION,
     TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, TiffImagePlugin.FILLORDER,
@@ -32,7 +32,7 @@ _SHARED = (
 )  # fmt: skip
 _OLD_JPEG, _JPEG = 6, 7
 _YCBCR = 6
-# Of strips and tiles: where they are, their bytes, and their height.
+# Tags of strips and tiles: their places, their sizes in bytes, and their height.
 _STRIPS = (
     TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.ROWSPERSTRIP
 )  # fmt: skip
@@ -42,7 +42,7 @@ _TILES = (
 
 
 def read_directory(file: BinaryIO) -> ImageFileDirectory_v2:
-    """The tags of a TIFF's first image."""
+    """Read the tags of a TIFF's first image."""
     file.seek(0)
     directory = ImageFileDirectory_v2(file.read(16 if is_bigtiff(file) else 8))
     file.seek(directory.next)
@@ -51,7 +51,7 @@ def read_directory(file: BinaryIO) -> ImageFileDirectory_v2:
 
 
 def is_bigtiff(file: BinaryIO) -> bool:
-    """Whether a file at its start is a little-endian BigTIFF."""
+    """Return whether a file, positioned at its start, is a little-endian BigTIFF."""
     start = file.read(4)
     file.seek(0)
     return start == b"II+\0"
@@ -62,7 +62,7 @@ def check_parts(tags: ImageFileDirectory_v2) -> None:
 
     Raises:
         InputError: strips or tiles are missing, or tiles are too large.
-        Exception: whatever damaged tags raise.
+        Exception: the tags are damaged; they raise anything.
     """
     width, height = tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
     if TiffImagePlugin.STRIPOFFSETS in tags:
@@ -72,7 +72,7 @@ def check_parts(tags: ImageFileDirectory_v2) -> None:
         places = tags[TiffImagePlugin.TILEOFFSETS]
         wide, tall = tags[TiffImagePlugin.TILEWIDTH], tags[TiffImagePlugin.TILELENGTH]
         if wide * tall > max(_LARGEST_TILE, 2 * width * height):
-            raise InputError(f"has tiles of {wide}×{tall} pixels; save it with smaller ones")
+            raise InputError(f"has tiles of {wide}×{tall} pixels; save it with smaller tiles")
         parts = math.ceil(width / wide) * math.ceil(height / tall)
     else:
         return
@@ -83,14 +83,14 @@ def check_parts(tags: ImageFileDirectory_v2) -> None:
 
 
 def parts_in_a_band(tags: ImageFileDirectory_v2) -> int | None:
-    """The strips or rows of tiles that are decoded at once; None if all must be.
+    """Return how many strips or rows of tiles to decode at once; None to decode all.
 
-    All must be of planes, of large strips, and of YCbCr. YCbCr in JPEG has rows, but the decoder
-    refuses a single subsampled one of other compressions.
+    All must be decoded at once for planes, for large strips, and for YCbCr outside JPEG, of which
+    the decoder refuses a single subsampled row.
 
     Raises:
-        InputError: as `check_parts`.
-        Exception: whatever damaged tags raise.
+        InputError: as for `check_parts`.
+        Exception: the tags are damaged; they raise anything.
     """
     where, sizes, length = _parts(tags)
     if not {where, sizes, length} <= set(tags):
@@ -112,11 +112,11 @@ def parts_in_a_band(tags: ImageFileDirectory_v2) -> int | None:
 
 
 def small_tiffs(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iterator[bytes]:
-    """Small TIFFs of so many strips, or rows of tiles, that make the image from top to bottom.
+    """Yield small TIFFs of `count` strips, or rows of tiles, each, from top to bottom.
 
     Raises:
         InputError: the file is too short.
-        Exception: whatever damaged tags raise.
+        Exception: the tags are damaged; they raise anything.
     """
     where, sizes, length = _parts(tags)
     places = list(zip(tags[where], _sizes(tags), strict=True))
@@ -126,7 +126,7 @@ def small_tiffs(file: BinaryIO, tags: ImageFileDirectory_v2, count: int) -> Iter
     across = math.ceil(width / tags[TiffImagePlugin.TILEWIDTH]) if where in _TILES else 1
     down = math.ceil(height / tall)
     for top in range(0, down, count):
-        # There may be more of them than the image has.
+        # The tags may list more parts than the image has.
         wanted = places[top * across : min(top + count, down) * across]
         if sum(size for _, size in wanted) > most:
             raise InputError(_TRUNCATED)
@@ -155,10 +155,10 @@ def _parts(tags: ImageFileDirectory_v2) -> tuple[int, int, int]:
 
 
 def _sizes(tags: ImageFileDirectory_v2) -> list[int]:
-    """Bytes of each strip or tile.
+    """Return the bytes of each strip or tile.
 
-    Of pixels that are not compressed they are computed: files give them wrong, and decoders that
-    read the whole do not ask.
+    They are computed if pixels are not compressed: some files state wrong sizes, which decoders of
+    whole images do not use.
     """
     where, sizes, length = _parts(tags)
     if tags.get(TiffImagePlugin.COMPRESSION, 1) != 1:
@@ -174,14 +174,14 @@ def _sizes(tags: ImageFileDirectory_v2) -> list[int]:
 
 
 def _bits(tags: ImageFileDirectory_v2) -> int:
-    """Of a pixel; some files give those of one of its samples for all."""
+    """Return the bits of a pixel; some files state the bits of a single sample for all."""
     bits: tuple[int, ...] = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
     samples: int = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
     return sum(bits) if len(bits) >= samples else bits[0] * samples
 
 
 def save_tags(tags: ImageFileDirectory_v2) -> bytes:
-    """The start of a TIFF. To strips' places, not to tiles', Pillow adds its length."""
+    """Return the start of a TIFF. Pillow adds its length to the places of strips, not of tiles."""
     file = io.BytesIO()
     tags.save(file)
     return file.getvalue()

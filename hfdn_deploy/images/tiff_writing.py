@@ -1,4 +1,4 @@
-"""Writing TIFF, a band of rows at a time."""
+"""Writing of TIFF, band by band."""
 
 import struct
 import zlib
@@ -22,11 +22,11 @@ _NO_UNIT, _INCH = 1, 2
 
 
 def write_tiff(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
-    """Write an image as its rows come, in deflated strips.
+    """Write an image band by band, in deflated strips.
 
-    Integers are differences from their left neighbour (TIFF 6.0, section 14). The tags stand in
-    front and are as long whatever the strips' sizes, so they are written again when those are
-    known.
+    Integers are stored as differences from their left neighbour (TIFF 6.0, section 14). The tags
+    come first and their length does not depend on the strips' sizes, so they are written again
+    once the sizes are known.
     """
     height, width, channels = size_of(image)
     count = max(1, rows.BAND_BYTES // (width * channels * image.dtype.itemsize))
@@ -45,7 +45,7 @@ def write_tiff(file: BinaryIO, image: Banded, metadata: Metadata) -> None:
 
 
 def _strips(image: Banded, count: int) -> Iterator[Pixels]:
-    """The image in bands of so many rows, but for the last."""
+    """Yield the image in bands of `count` rows; the last may be shorter."""
     rest: Pixels | None = None
     for band in image.rows():
         joined = band if rest is None else np.concatenate([rest, band])
@@ -57,7 +57,7 @@ def _strips(image: Banded, count: int) -> Iterator[Pixels]:
 
 
 class _Head:
-    """What stands in front of the strips: EXIF at the places that it had, then the tags."""
+    """The bytes in front of the strips: EXIF at its old offsets, then the tags."""
 
     def __init__(self, image: Banded, metadata: Metadata, rows_per_strip: int) -> None:
         self.order: Order = "<"
@@ -103,7 +103,7 @@ class _Head:
         self._tags[number] = Tag(number, kind, struct.pack(form, *values))
 
     def with_strips(self, sizes: list[int]) -> bytes:
-        """The bytes of it, as many for any sizes of the strips in bytes."""
+        """Return the bytes for strips of these sizes in bytes; their number is constant."""
         self._numbers(Tags.STRIPBYTECOUNTS, LONG, *sizes)
         self._numbers(Tags.STRIPOFFSETS, LONG, *sizes)
         place = len(self._block)

@@ -8,7 +8,7 @@ from hfdn_deploy.images.format import Format
 
 
 class WebP(Format):
-    """WebP, by Pillow; lossless unless a quality is asked for."""
+    """WebP, by Pillow; lossless unless a quality is given."""
 
     name = "WebP"
     suffixes = (".webp",)
@@ -20,7 +20,7 @@ class WebP(Format):
 
     @classmethod
     def becomes_colour(cls, channels: int, dtype: str) -> bool:
-        """WebP knows no grey."""
+        """Return True: WebP has no grey."""
         return True
 
     @classmethod

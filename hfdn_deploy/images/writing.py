@@ -1,4 +1,4 @@
-"""Arrays to image files, whole or not at all."""
+"""Writing of arrays as image files: a file is complete or absent."""
 
 import io
 from collections.abc import Iterator
@@ -18,21 +18,21 @@ from hfdn_deploy.images.rows import Banded, Image, Pixels, size_of
 
 
 def check_format(path: Path) -> None:
-    """Refuse a path whose suffix names no image format that can be written.
+    """Refuse a path whose suffix does not name a format that can be written.
 
     Raises:
-        InputError: the format is unknown, or missing from this installation.
+        InputError: the format is unknown, or this installation cannot write it.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
-        raise InputError(f"{path}: no image format {path.suffix!r}; choose one of {known}.")
+        raise InputError(f"{path}: unknown image format {path.suffix!r}; choose one of {known}.")
     if reason := FORMATS[suffix].why_missing():
         raise InputError(f"{path}: {reason}.")
 
 
 def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -> None:
-    """Refuse a path whose format cannot hold such an image, before one is made.
+    """Refuse a path whose format cannot hold such an image, before the image is made.
 
     Raises:
         InputError: the format is unknown, or cannot hold this dtype, alpha or size.
@@ -50,12 +50,12 @@ def check_fits(path: Path, width: int, height: int, channels: int, dtype: str) -
     holders = [k for k in ALL_FORMATS if max(width, height) <= k.max_side and size <= k.max_bytes]
     if kind not in holders:
         what = f"{suffix} cannot" if holders else "no format can"
-        advice = kind.if_too_large if holders else "ask for less"
+        advice = kind.if_too_large if holders else "request a smaller image"
         raise InputError(f"{path}: {what} hold an image of {width}×{height}; {advice}.")
 
 
 def writes_bands(path: Path) -> bool:
-    """Whether `write_image` writes an image that comes in bands without holding it."""
+    """Return whether `write_image` writes an image band by band, without holding it."""
     return FORMATS[path.suffix.lower()].banded
 
 
@@ -70,18 +70,18 @@ def write_image(
     """Write an image in the format that the suffix names.
 
     Args:
-        path: the file; missing folders are made.
+        path: the file; missing folders are created.
         image: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4)
-            RGBA; uint8, uint16 (PNG, TIFF) or float32 (TIFF). WebP knows no grey and AVIF and
-            16-bit PNG no grey with alpha: there they become colour. One that comes in bands is
-            never held as a whole for PNG and TIFF; what its bands raise comes through.
-        metadata: of the picture that this one was made from; its size is brought up to date.
+            RGBA; uint8, uint16 (PNG, TIFF) or float32 (TIFF). WebP has no grey, and AVIF and
+            16-bit PNG have no grey with alpha; they store colour instead. A `Banded` image is
+            never held whole for PNG and TIFF; errors of its bands are propagated.
+        metadata: of the source image; sizes in it are updated.
         quality: 1 to 100 for JPEG (default 95), AVIF (default 90) and WebP (default lossless).
-        overwrite: replace a file that is there; otherwise refuse, also if it appears meanwhile.
+        overwrite: replace an existing file; if False, refuse, even if it appears meanwhile.
 
     Raises:
-        InputError: the format is unknown, cannot hold this dtype, alpha or size, the disk
-            refuses, or a file is there that may not be replaced.
+        InputError: the format is unknown or cannot hold this dtype, alpha or size; the disk
+            reports an error; or the file exists and must not be replaced.
     """
     with replaced(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         _write(file, path, image, metadata, quality)
@@ -93,7 +93,7 @@ def encode_image(
     metadata: Metadata | None = None,
     quality: int | None = None,
 ) -> bytes:
-    """The bytes that `write_image` writes; `path` is for the format and for errors.
+    """Return the bytes that `write_image` writes; `path` names the format and the file in errors.
 
     Raises:
         InputError: the format is unknown, or cannot hold this dtype, alpha or size.
@@ -125,12 +125,12 @@ def _write(
 
 @contextmanager
 def refusing(path: Path, width: int, height: int) -> Iterator[None]:
-    """Have whatever an encoder raises in the block be an InputError; the disk's stay."""
+    """Turn an encoder's exceptions in the block into InputError; errors of the disk stay."""
     try:
         yield
     except HFDNError:
         raise
-    except Exception as error:  # Pillow's encoders share no exception
+    except Exception as error:  # Pillow's encoders have no common exception
         if isinstance(error, OSError) and error.errno:
             raise
         reason = str(error) or type(error).__name__
@@ -141,7 +141,7 @@ def refusing(path: Path, width: int, height: int) -> Iterator[None]:
 
 
 def _as_written(kind: type[Format], image: Banded) -> Banded:
-    """An image with the channels that the file will have: grey becomes colour where it must."""
+    """Return the image as the file will hold it: grey becomes colour if the format needs it."""
     height, width, channels = size_of(image)
     if channels > 2 or not kind.becomes_colour(channels, image.dtype.name):
         return image

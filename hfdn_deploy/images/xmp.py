@@ -1,6 +1,6 @@
-"""XMP packets, which stay as they are but for what would be false (XMP specification, part 2).
+"""XMP packets; only properties that would become wrong change (XMP specification, part 2).
 
-An orientation in XMP alone is left alone: viewers go by EXIF.
+An orientation that only XMP has is not touched: viewers follow EXIF.
 """
 
 import re
@@ -11,14 +11,14 @@ _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 _PANORAMA = "http://ns.google.com/photos/1.0/panorama/"
 _NOTE = "http://ns.adobe.com/xmp/note/"
-# Of numbers of pixels: their namespace with its usual prefix, and whether they run across or down.
+# Sides of the image: namespace, its usual prefix, name, and 0 for width or 1 for height.
 _SIDES = (
     (_TIFF, b"tiff", b"ImageWidth", 0),
     (_TIFF, b"tiff", b"ImageLength", 1),
     (_EXIF, b"exif", b"PixelXDimension", 0),
     (_EXIF, b"exif", b"PixelYDimension", 1),
 )
-# What Google's "Photo Sphere XMP Metadata" counts in pixels.
+# Likewise the properties of Google's "Photo Sphere XMP Metadata" that count pixels.
 _PARTS = tuple(
     (_PANORAMA, b"GPano", name, axis)
     for axis, names in enumerate((
@@ -35,12 +35,12 @@ _INSIDE = re.compile(rb"<rdf:RDF[^>]*>(.*)</rdf:RDF>", re.DOTALL)
 
 
 def upright_xmp(xmp: bytes) -> bytes:
-    """The packet of an image that was turned: its orientation, if it has one, is 1."""
+    """Return the packet with orientation 1, if it states one."""
     return _replaced(xmp, _TIFF, b"tiff", b"Orientation", lambda _: 1)
 
 
 def resized_xmp(xmp: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
-    """The packet of an image whose width and height changed: sizes in pixels are scaled."""
+    """Return the packet with sizes in pixels scaled from one width and height to another."""
 
     def side(axis: int) -> Callable[[int], int]:
         return lambda _: after[axis]
@@ -57,7 +57,7 @@ def resized_xmp(xmp: bytes, before: tuple[int, int], after: tuple[int, int]) -> 
 def _replaced(
     xmp: bytes, uri: str, usual: bytes, name: bytes, change: Callable[[int], int]
 ) -> bytes:
-    """Replace the whole number that a property has, as an attribute or as an element."""
+    """Replace the whole number of a property, written as an attribute or as an element."""
     found = re.search(rb"xmlns:([\w.-]+)\s*=\s*[\"']" + re.escape(uri.encode()), xmp)
     key = re.escape((found[1] if found else usual) + b":" + name)
     pattern = rb"(" + key + rb"(?:\s*=\s*[\"']|\s*>)\s*)(\d{1,9})"
@@ -65,13 +65,13 @@ def _replaced(
 
 
 def extension_of(xmp: bytes) -> bytes | None:
-    """The GUID, 32 hexadecimal digits, of the part that stands elsewhere in a JPEG, if any."""
+    """Return the GUID, 32 hexadecimal digits, of the extended packet; None if there is none."""
     found = _EXTENDED.search(xmp)
     return (found[1] or found[2]) if found else None
 
 
 def joined_xmp(xmp: bytes, extended: bytes) -> bytes | None:
-    """One packet of the two that a JPEG has; None if they are not made as is usual."""
+    """Join the two packets of a JPEG; None if they do not have the usual form."""
     inside = _INSIDE.search(extended)
     end = xmp.rfind(b"</rdf:RDF>")
     if inside is None or end < 0:
@@ -80,7 +80,7 @@ def joined_xmp(xmp: bytes, extended: bytes) -> bytes | None:
 
 
 def split_xmp(xmp: bytes) -> tuple[bytes, bytes]:
-    """The two packets of a JPEG, where one is too long (XMP specification, part 3, 1.1.3.1)."""
+    """Split a packet too long for a JPEG into two (XMP specification, part 3, 1.1.3.1)."""
     guid = md5(xmp, usedforsecurity=False).hexdigest().upper()
     main = (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'

@@ -71,7 +71,7 @@ def test_an_image_goes_through(source, expected, bundle, stdin, capfdbinary, tmp
     ("arguments", "words"),
     [
         (["-", "-o", "out/"], "out/ is a folder, and stdin has no file name to keep; name a file"),
-        (["-", "-o", "out.xyz"], "no image format '.xyz'"),
+        (["-", "-o", "out.xyz"], "unknown image format '.xyz'"),
         (["-", "-o", "a.png"], "a.png already exists"),
         (["-", "-o", "b.png", "--format", "jpg"], "b.png is not of format .jpg"),
         (["-", "a.png", "-o", "-"], "- (stdin) is one image; give no other inputs"),
@@ -83,7 +83,7 @@ def test_an_image_goes_through(source, expected, bundle, stdin, capfdbinary, tmp
         (["-", "-o", "-", "--resume"], "--resume is for files in folders"),
         (["-", "-o", "-", "--suffix", "_x"], "--suffix is for files in folders"),
         (["-", "-o", "x", "--cluster", "ray"], "- (stdin) is for --cluster local"),
-        (["-", "-o", "-"], "stdin is no image that can be decoded"),
+        (["-", "-o", "-"], "stdin is not an image in a known format"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -53,7 +53,7 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         ([picture, "-o", picture, *model], 2, "overwrite an input"),
         ([picture, "-o", tmp_path, *model, "--force"], 2, "overwrite an input"),
         ([picture, "-o", tmp_path / "file" / "a.png", *model], 2, "file is not a folder; name"),
-        ([picture, "-o", tmp_path / "out.xcf", *model], 2, "no image format '.xcf'"),
+        ([picture, "-o", tmp_path / "out.xcf", *model], 2, "unknown image format '.xcf'"),
         ([picture, "-o", tmp_path / ("a" * 300 + ".png"), *model], 2, "too long"),
         ([picture, "-o", out, "--model", tmp_path], 2, "is no bundle"),
         ([picture, "-o", out, "--scale", 17], 2, "reach at most ×16, not ×17"),
@@ -100,7 +100,7 @@ def test_a_folder_run_goes_on_after_a_bad_file(tmp_path, photo, bundle, capsys):
     printed = capsys.readouterr()
     report = json.loads(printed.out)
     assert [Path(image["output"]).name for image in report["images"]] == ["a.png", "c.png"]
-    assert "b.png is no image" in report["failures"][0]["error"]
+    assert "b.png is not an image" in report["failures"][0]["error"]
     assert printed.err.splitlines()[-2].startswith("failed: ")
     assert "error: 1 of 3 failed" in printed.err
     assert names_in(tmp_path / "out") == ["a.png", "c.png"]

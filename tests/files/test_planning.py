@@ -198,7 +198,7 @@ def test_what_is_a_folder_and_what_a_file(tmp_path):
     ]:
         assert plan_jobs(given, output)[0][0].target == Path(target), (given, output)
     for given, output, words in [
-        ([one], "v1.xyz", "no image format '.xyz'"),
+        ([one], "v1.xyz", "unknown image format '.xyz'"),
         ([folder], "x.png", "one file for 2 images"),
         ([one], "-", "the output is '-'"),
     ]:

@@ -5,5 +5,5 @@ from hfdn_deploy.images import rows
 
 @pytest.fixture
 def small_bands(monkeypatch):
-    """So that small pictures take several."""
+    """Make bands so small that small images take several."""
     monkeypatch.setattr(rows, "BAND_BYTES", 3000)

@@ -1,4 +1,4 @@
-"""Animations are read as they are shown, and written so that they are shown the same."""
+"""Animations are read as they are displayed, and written so that they are displayed the same."""
 
 import io
 from pathlib import Path
@@ -27,7 +27,7 @@ MILLISECONDS = (100.0, 20.0, 0.0, 1230.0)
 
 
 def pictures(channels, colours=4):
-    """Four frames (9, 13, C) of few colours, with holes that differ, of which one is repeated."""
+    """Return four frames (9, 13, C) of few colours with varying holes; the third is repeated."""
     rng = np.random.default_rng(0)
     palette = rng.integers(0, 256, (colours, 3), np.uint8)
     frames = palette[rng.integers(0, colours, (4, 9, 13))]
@@ -46,7 +46,7 @@ def written(path, frames, plays=0, milliseconds=MILLISECONDS, **options):
 
 
 def shown(frames, milliseconds):
-    """Frames by the time at which they begin, without repetitions and what is never seen."""
+    """Return frames by start time, without repeated and invisible ones, and the total time."""
     timeline, now = {}, 0
     for pixels, duration in zip(frames, milliseconds, strict=True):
         timeline[now] = pixels
@@ -83,7 +83,7 @@ def test_what_is_written_is_shown(tmp_path, suffix, channels, plays):
 
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_other_programs_see_the_same(tmp_path, suffix):
-    """Pillow's own view of it, without anything of ours."""
+    """Pillow alone reads the same frames."""
     path, frames = tmp_path / f"a{suffix}", pictures(3)[[0, 1, 3]]
     written(path, frames, 2, (100.0, 40.0, 70.0))
     with Image.open(path) as image:
@@ -97,7 +97,7 @@ def test_other_programs_see_the_same(tmp_path, suffix):
 
 
 def gif(frames, disposal, **options):
-    """By Pillow, of frames that cover part of the canvas."""
+    """Return a GIF made by Pillow, with frames that cover part of the canvas."""
     file = io.BytesIO()
     images = [Image.fromarray(frame) for frame in frames]
     images[0].save(
@@ -142,7 +142,7 @@ def test_an_image_for_programs_without_animations_is_no_frame(tmp_path):
 
 
 def test_durations_add_up(tmp_path):
-    """A GIF counts in hundredths of a second."""
+    """GIF stores durations in hundredths of a second."""
     milliseconds = (33.3,) * 30
     frames = np.repeat(pictures(3), 8, axis=0)[:30]
     written(tmp_path / "a.gif", frames, milliseconds=milliseconds)
@@ -162,7 +162,7 @@ def test_metadata_and_quality(tmp_path):
 
 
 def test_frames_are_taken_one_at_a_time(tmp_path):
-    """What is written as it comes needs no more than a frame."""
+    """Writing frame by frame holds only one frame."""
     alive = []
 
     def make():
@@ -197,7 +197,7 @@ def test_what_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
 
 def test_a_format_without_animations_is_refused(tmp_path):
     assert not holds_animation(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg: \.jpg holds no animation; choose \.webp"):
+    with pytest.raises(InputError, match=r"a\.jpg: \.jpg cannot hold an animation; choose \.webp"):
         written(tmp_path / "a.jpg", pictures(3))
     assert not list(tmp_path.iterdir())
 

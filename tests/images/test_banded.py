@@ -50,8 +50,8 @@ def test_bands_can_be_taken_once(tmp_path, photo, suffix):
     write_image(tmp_path / f"a{suffix}", image)
     for rest in (image, banded(photo[:-1], 5)):
         rest = Banded(photo.shape, photo.dtype, rest.bands)
-        with pytest.raises(InputError, match="rows of the image were taken before"):
+        with pytest.raises(InputError, match="rows of the image were already taken"):
             write_image(tmp_path / f"b{suffix}", rest)
-    with pytest.raises(InputError, match=f"{len(photo)} rows of the image were taken before"):
+    with pytest.raises(InputError, match=f"{len(photo)} rows of the image were already taken"):
         image.whole()
     assert not (tmp_path / f"b{suffix}").exists()

@@ -19,7 +19,7 @@ def enlarge(plane, scale):
 
 
 def upscale(image, scale):
-    """The whole of it, with bicubic upscaling in the network's place."""
+    """Upscale an image with bicubic interpolation in place of the network."""
     return with_luma(image, enlarge(ImagePlanes(image).luma, scale))
 
 
@@ -81,7 +81,7 @@ def test_transparency_leaves_no_halo(background, dtype):
 
 
 def composite(image):
-    """Over white, in levels of 255."""
+    """Composite over white, in levels of 255."""
     alpha = image[..., 3:].astype(float) / 255
     return image[..., :3] * alpha + 255 * (1 - alpha)
 
@@ -150,7 +150,7 @@ def test_bands_make_the_whole(photo, channels, scale, monkeypatch):
     bands = list(ImagePlanes(image).with_luma([luma[: 13 * scale], luma[13 * scale :]]))
     assert [len(band) // scale for band in bands] == [5, 5, 3, *[5] * 9, 2]
     difference = np.abs(np.concatenate(bands).astype(int) - whole)
-    assert difference.max() <= 1  # what is enlarged starts elsewhere, and rounds otherwise
+    assert difference.max() <= 1  # enlarged planes start elsewhere and round differently
     assert (difference > 0).mean() < 1e-3
 
 

@@ -1,4 +1,4 @@
-"""What the colours of a file mean: carried over, said by a profile, or told to be lost."""
+"""Colour metadata of files: carried over, converted to a profile, or lost with a warning."""
 
 import struct
 
@@ -41,7 +41,7 @@ def test_a_linear_png_stays_linear(tmp_path, target):
 
 
 def test_primaries_of_a_png_are_said_by_a_profile(tmp_path):
-    """Whose red and green are exchanged, so that one sees it."""
+    """Red and green are exchanged, so that the profile has a visible effect."""
     swapped = (*SRGB_CHROMATICITIES[:2], *SRGB_CHROMATICITIES[4:6], *SRGB_CHROMATICITIES[2:4])
     chunks = gamma_chunk(0.45455), chromaticities_chunk(*swapped, *SRGB_CHROMATICITIES[6:])
     metadata = saved(tmp_path / "a.png", *chunks)
@@ -94,7 +94,7 @@ def test_cicp_goes_from_png_to_avif_and_back(tmp_path):
     assert header.metadata.cicp == (9, 16)
     write_image(tmp_path / "c.png", PIXELS, header.metadata)
     assert cicp_chunk(9, 16) in (tmp_path / "c.png").read_bytes()
-    with Image.open(tmp_path / "b.avif") as image:  # its pixels are as they were
+    with Image.open(tmp_path / "b.avif") as image:  # its pixels have not changed
         assert np.abs(np.asarray(image).astype(int) - PIXELS).mean() < 3
 
 
@@ -106,7 +106,7 @@ def test_cicp_becomes_a_profile(tmp_path, transfer):
         assert image.info["icc_profile"] == profile_of_cicp(12, transfer, grey=False)
     shown = as_shown(tmp_path / "b.webp").astype(int)
     linear = {1: _bt709, 4: lambda v: v**2.2, 8: lambda v: v, 13: _srgb}[transfer](PIXELS / 255)
-    # Colours that sRGB has not are cut off, so greys and near greys are compared alone.
+    # Colours outside sRGB are clipped, so only greys and near greys are compared.
     expected = np.clip(linear @ _P3_TO_SRGB.T, 0, 1)
     inside = ((linear @ _P3_TO_SRGB.T > 0.02) & (linear @ _P3_TO_SRGB.T < 1)).all(axis=2)
     encoded = np.where(
@@ -132,7 +132,7 @@ def _srgb(v):
 def test_high_dynamic_range_that_no_profile_says_is_told(tmp_path, caplog, target):
     metadata = saved(tmp_path / "a.png", cicp_chunk(9, 16))
     write_image(tmp_path / target, PIXELS, metadata)
-    assert f"{target}: no profile says what the colours of its original are" in caplog.text
+    assert f"{target}: no profile describes the colours of the source" in caplog.text
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, PIXELS[:5, :3, 0]], ids=["colour", "grey"])

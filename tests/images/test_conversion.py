@@ -1,4 +1,4 @@
-"""CMYK and L*a*b* become sRGB."""
+"""Conversion of CMYK and L*a*b* to sRGB."""
 
 import io
 import struct
@@ -15,9 +15,9 @@ INKS[:, 8:, 0] = 255  # paper on the left, cyan on the right
 
 
 def cmyk_profile():
-    """An ICC profile by which full cyan is a middle grey, and other inks are black.
+    """Return an ICC profile in which full cyan is a middle grey, and other inks are black.
 
-    A header, and one tag: a lut8Type of two grid points for each ink (ICC.1:2001-04, 6.5.8).
+    It has a header and one tag, a lut8Type of two grid points per ink (ICC.1:2001-04, 6.5.8).
     """
     lab = np.zeros((2, 2, 2, 2, 3), np.uint8)
     lab[...] = (0, 128, 128)
@@ -66,17 +66,17 @@ def test_cmyk_without_a_profile_that_works(form, profile, caplog):
 
 
 def test_ycck():
-    """Photoshop's CMYK: inverted, and stored as YCbCr and K."""
+    """Photoshop stores CMYK inverted, as YCbCr and K."""
     imagecodecs = pytest.importorskip("imagecodecs")
     options = {"colorspace": "CMYK", "outcolorspace": "YCCK", "level": 100}
     image = decode_image(imagecodecs.jpeg8_encode(255 - INKS, **options), "a").astype(int)
-    # Colour is stored for every second pixel, so the edge is soft.
+    # Colour is subsampled by two, so the edge is soft.
     assert np.abs(image[:, :6] - 255).max() <= 2
     assert np.abs(image[:, 10:] - (0, 255, 255)).max() <= 2
 
 
 def test_lab(caplog):
-    """The values of a ColorChecker's red patch, in D50 and in sRGB, from its maker's table."""
+    """The manufacturer's values of a ColorChecker's red patch, in D50 and in sRGB."""
     lab = np.zeros((8, 8, 3), np.int8)
     lab[:] = (42 * 255 // 100, 53, 28)
     file = io.BytesIO()

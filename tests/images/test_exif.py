@@ -12,8 +12,8 @@ from hfdn_deploy.images import read_header, read_image, write_image
 from tests.helpers.exif import ARTIST, COMMENT, NOTE_PLACE, NOTE_TEXT, camera_exif
 
 SIZE = HEIGHT, WIDTH = 12, 16
-# What exiftool may find otherwise: the file itself, sizes, the orientation that was applied with
-# the thumbnail that it turned, and tags of a TIFF's pixels.
+# Tags that may differ in exiftool's output: those of the file itself, of sizes, of the applied
+# orientation and the thumbnail that it turned, and of a TIFF's pixels.
 EXPECTED = (
     "SourceFile", "ExifTool:", "System:", "File:", "JFIF:", "Composite:", "PNG:", "RIFF:",
     "QuickTime:", "Meta:", "IFD1:", "ExifIFD:ExifImage", "IFD0:Orientation", "IFD0:Image",
@@ -99,7 +99,7 @@ def test_the_maker_notes_of_a_tiff_stay_in_place(tmp_path, order, target):
 def test_maker_notes_far_into_a_tiff_move_with_a_warning(tmp_path, caplog):
     save(tmp_path / "a.jpg", camera_exif("<", 1, WIDTH, HEIGHT))
     upscaled(tmp_path / "a.jpg", tmp_path / "b.tif")
-    # The block is moved behind 64 KiB of other bytes.
+    # Move the block behind 64 KiB of other bytes.
     data = bytearray((tmp_path / "b.tif").read_bytes())
     place = data.find((0x927C).to_bytes(2, "little")) + 8
     note = data[NOTE_PLACE : NOTE_PLACE + 50]
@@ -107,7 +107,7 @@ def test_maker_notes_far_into_a_tiff_move_with_a_warning(tmp_path, caplog):
     data[place : place + 4] = (len(data) - 50).to_bytes(4, "little")
     (tmp_path / "b.tif").write_bytes(data)
     upscaled(tmp_path / "b.tif", tmp_path / "c.jpg")
-    assert "c.jpg: the maker notes stand elsewhere now" in caplog.text
+    assert "c.jpg: the maker notes have moved" in caplog.text
     assert bytes(note) in stored(tmp_path / "c.jpg")
 
 
@@ -140,7 +140,7 @@ def test_smaller_copies_in_a_tiff_are_left_out_with_a_warning(tmp_path, photo, c
         file.write(photo, photometric="rgb", subifds=1)
         file.write(photo[::2, ::2], photometric="rgb", subfiletype=1)
     write_image(tmp_path / "b.tif", photo, read_header(tmp_path / "a.tif").metadata)
-    assert "b.tif: of its original, smaller copies are left out" in caplog.text
+    assert "b.tif: smaller copies of the source are left out" in caplog.text
 
 
 def test_colours_of_a_tiff_are_kept(tmp_path, photo):
@@ -168,7 +168,7 @@ def exiftool(*paths):
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
 @pytest.mark.parametrize("source", ["a.jpg", "a.tif"])
 def test_exiftool_finds_the_same(tmp_path, source):
-    """By all ways from a JPEG, and from a TIFF that was made of one."""
+    """Each target format is written from a JPEG, and from a TIFF made from a JPEG."""
     save(tmp_path / "first.jpg", camera_exif(">", 6, WIDTH, HEIGHT))
     upscaled(tmp_path / "first.jpg", tmp_path / source)
     targets = [tmp_path / f"b.{suffix}" for suffix in ("jpg", "png", "webp", "tif", "avif")]

@@ -1,4 +1,4 @@
-"""Every format on a disk that fills at any byte: the file is whole, or there is none."""
+"""Writing each format to a disk that fills up at any byte: the file is complete or absent."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""GIFs as they are shown, and what they say beside their pixels."""
+"""The displayed images of GIFs, and their metadata."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ RED = (255, 0, 0)
 
 
 def at(place, size=(3, 3), more=b""):
-    """A red frame of 2 × 2 pixels at this place of a canvas."""
+    """Return a GIF with a red frame of 2 × 2 pixels at this place of its canvas."""
     file = io.BytesIO()
     Image.new("RGB", (2, 2), RED).quantize(2).save(file, "GIF", optimize=False)
     still = bytearray(file.getvalue())
@@ -43,7 +43,7 @@ def test_what_no_frame_covers_is_transparent(tmp_path, place, shown):
 
 
 def joined(size, *stills, more=b""):
-    """The images of GIFs on one canvas, with blocks before the first."""
+    """Return a GIF of the images of several GIFs on one canvas, with blocks before the first."""
     images = [still[still.index(b"\x2c") : -1] for still in stills]
     head = stills[0][: stills[0].index(b"\x2c")]
     return head[:6] + struct.pack("<2H", *size) + head[10:] + more + b"".join(images) + b";"

@@ -1,4 +1,4 @@
-"""Kinds of images that some decoder knows and others do not: read exactly, or refused by name."""
+"""Kinds of images that not every decoder supports: read exactly, or refused by name."""
 
 import io
 import struct
@@ -20,15 +20,15 @@ def values(bits, channels, seed=0):
 
 
 def bit_fields(numbers, counts, order, size=124, compression=3, upwards=True):
-    """A BMP of pixels of 16 or 32 bits.
+    """Return a BMP with pixels of 16 or 32 bits.
 
     Args:
         numbers: (H, W, C).
         counts: bits of each channel.
         order: channels from the lowest bits up.
         size: of the header.
-        compression: 3, or 6 for one with alpha.
-        upwards: whether the bottom row is first.
+        compression: 3, or 6 for a mask of alpha.
+        upwards: whether the bottom row is stored first.
     """
     height, width, _ = numbers.shape
     masks, low = [0, 0, 0, 0], 0
@@ -120,7 +120,8 @@ def test_a_jpeg_that_nothing_reads_is_named(kind):
     Image.new("RGB", (9, 7)).save(file, "JPEG")
     data = file.getvalue().replace(b"\xff\xc0", bytes([0xFF, 0xC0 + kind]))
     name = "lossless arithmetic" if kind == 11 else "hierarchical"
-    with pytest.raises(InputError, match=rf"^a\.jpg is a {name} JPEG, which is not read; convert"):
+    message = rf"^a\.jpg is a {name} JPEG, which is unsupported; convert"
+    with pytest.raises(InputError, match=message):
         decode_image(data, "a.jpg")
 
 
@@ -152,7 +153,7 @@ def no_codecs(monkeypatch):
 
 
 def tiff_in(compression):
-    """A TIFF that says it is in this compression."""
+    """Return a TIFF that claims this compression."""
     file = io.BytesIO()
     tifffile.imwrite(file, values(8, 3).astype(np.uint8), photometric="rgb")
     file.seek(0)
@@ -166,13 +167,14 @@ def tiff_in(compression):
     [(50001, "WebP"), (34712, "JPEG 2000"), (34887, "LERC"), (50002, "JPEG XL"), (34661, "JBIG")],
 )
 def test_what_a_missing_package_reads_is_said(number, name, no_codecs):
-    message = rf"^a\.tif is an 8-bit TIFF in compression {number} \({name}\), which pip install "
-    with pytest.raises(InputError, match=message + r"'hfdn-deploy\[codecs\]' reads; or convert"):
+    message = rf"^a\.tif is an 8-bit TIFF in compression {number} \({name}\), which needs .*; "
+    message += r"pip install 'hfdn-deploy\[codecs\]', or convert"
+    with pytest.raises(InputError, match=message):
         decode_image(tiff_in(number), "a.tif")
 
 
 def test_a_12_bit_jpeg_names_the_missing_package(no_codecs):
-    message = r"^a\.jpg is a 12-bit JPEG, which pip install 'hfdn-deploy\[codecs\]' reads; or"
+    message = r"^a\.jpg is a 12-bit JPEG, which needs .*; pip install 'hfdn-deploy\[codecs\]', or"
     with pytest.raises(InputError, match=message):
         decode_image(jpeg(12)[1], "a.jpg")
 
@@ -180,7 +182,8 @@ def test_a_12_bit_jpeg_names_the_missing_package(no_codecs):
 @pytest.mark.parametrize("number", [12345, 34661])
 def test_a_compression_that_nothing_reads_is_named(number):
     pytest.importorskip("imagecodecs")
-    with pytest.raises(InputError, match=rf"compression {number}.*, which is not read; save it"):
+    message = rf"compression {number}.*, which is unsupported; save it"
+    with pytest.raises(InputError, match=message):
         decode_image(tiff_in(number), "a.tif")
 
 
@@ -189,7 +192,7 @@ def test_a_compression_that_nothing_reads_is_named(number):
 def test_grey_and_alpha_of_few_bits(tmp_path, bits, options):
     numbers = np.random.default_rng(bits).integers(0, 2**bits, (16, 32, 2), np.uint8)
     packed = np.zeros((16, 64 * bits // 8), np.uint8)
-    for place in range(8 // bits):  # the highest bits are the left
+    for place in range(8 // bits):  # the left pixel is in the highest bits
         packed = packed << bits | numbers.reshape(16, -1)[:, place :: 8 // bits]
     tifffile.imwrite(tmp_path / "a.tif", packed, photometric="minisblack")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
@@ -199,7 +202,7 @@ def test_grey_and_alpha_of_few_bits(tmp_path, bits, options):
         tags["BitsPerSample"].overwrite((bits, bits))
         tags["Software"].overwrite("")
     data = bytearray((tmp_path / "a.tif").read_bytes())
-    where = data.index(struct.pack("<HH", 305, 2))  # the text becomes a tag of alpha
+    where = data.index(struct.pack("<HH", 305, 2))  # turn the text tag into ExtraSamples
     data[where : where + 12] = struct.pack("<HHII", 338, 3, 1, 2)
     image = decode_image(bytes(data), "a.tif")
     np.testing.assert_array_equal(image, numbers * (255 // (2**bits - 1)))
@@ -247,7 +250,7 @@ def test_what_a_decoder_does_not_know_is_no_damage(case):
             tiff.pages[0].tags["BitsPerSample"].overwrite(5)
         data = file.getvalue()
     with pytest.raises(
-        InputError, match=rf"^a is of a kind that is not read \(.*{case}.*; convert"
+        InputError, match=rf"^a is an image of an unsupported kind \(.*{case}.*; convert"
     ):
         decode_image(bytes(data), "a")
 

@@ -19,7 +19,7 @@ WITH_EXIF = ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"]
 
 
 def save(path, photo, orientation=6):
-    """A file by Pillow with everything that its format holds."""
+    """Write a file with Pillow, with all metadata that its format can hold."""
     extra = PngInfo()
     extra.add_text("Title", "A cat")
     extra.add_text("Long", "x" * 2000, zip=True)
@@ -70,7 +70,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path, photo, source,
     big = np.tile(read_image(tmp_path / source), (2, 2, 1))
     write_image(tmp_path / "out" / target, big, read_header(tmp_path / source).metadata)
     with Image.open(tmp_path / "out" / target) as image:
-        details = dict(image.getexif().get_ifd(0x8769))  # which Pillow loses with the pixels
+        details = dict(image.getexif().get_ifd(0x8769))  # Pillow loses it when it loads pixels
         place = dict(image.getexif().get_ifd(0x8825))
         image.load()
         assert image.size == (120, 166)
@@ -96,7 +96,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path, photo, source,
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_exif_and_xmp_in_the_texts_of_a_png(tmp_path, photo, compress):
-    """As ImageMagick wrote EXIF before PNG had a chunk for it."""
+    """ImageMagick wrote EXIF so before PNG had a chunk for it."""
     block = exif(6).tobytes()
     assert block.startswith(b"Exif")
     digits = "\n".join(block.hex()[i : i + 72] for i in range(0, 2 * len(block), 72))
@@ -136,7 +136,7 @@ def test_texts_that_are_no_exif(tmp_path, photo, text):
     ],
 )
 def test_wrong_metadata_cost_themselves_alone(tmp_path, photo, name, wrong):
-    """Which Pillow refuses together with the pixels."""
+    """Pillow refuses these files, pixels included."""
     path = tmp_path / name
     Image.fromarray(photo).save(path, **({"comment": b"Home"} if name == "a.jpg" else {}))
     data = path.read_bytes()
@@ -149,7 +149,7 @@ def test_wrong_metadata_cost_themselves_alone(tmp_path, photo, name, wrong):
 
 @pytest.mark.parametrize("last", [False, True])
 def test_texts_and_profiles_of_more_than_1_mib(tmp_path, photo, last):
-    """Which Pillow refuses, at the start or, behind the pixels, when it has decoded them."""
+    """Pillow refuses these files: on opening, or after decoding if the text follows the pixels."""
     extra = PngInfo()
     text = b"Workflow\0\0" + zlib.compress(bytes(2**20 + 1))
     extra.add(b"zTXt", text, after_idat=last)
@@ -176,8 +176,8 @@ def test_metadata_of_deep_files(tmp_path, photo, name, dtype):
 @pytest.mark.parametrize(
     ("source", "pixels", "target", "space"),
     [
-        ("a.png", "grey", "b.png", b"GRAY"),  # as if its colours had been taken away
-        ("grey.png", "grey", "b.webp", b"RGB "),  # which knows no grey
+        ("a.png", "grey", "b.png", b"GRAY"),  # as if the image was converted to grey
+        ("grey.png", "grey", "b.webp", b"RGB "),  # WebP has no grey
     ],
 )
 def test_a_profile_follows_the_channels(tmp_path, photo, source, pixels, target, space):
@@ -205,7 +205,7 @@ def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path, photo, caplog):
     data[0x010E] = "x" * 70_000
     Image.fromarray(photo).save(tmp_path / "a.png", exif=data)
     write_image(tmp_path / "b.jpg", photo, read_header(tmp_path / "a.png").metadata)
-    assert "b.jpg: left out, since JPEG cannot hold it: EXIF" in caplog.text
+    assert "b.jpg: left out because JPEG cannot hold it: EXIF" in caplog.text
 
 
 def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
@@ -214,7 +214,7 @@ def test_damaged_exif_costs_the_exif_alone(tmp_path, photo, caplog):
     Image.fromarray(photo).save(file, "PNG", exif=b"Exif\0\0nonsense")
     (tmp_path / "a.png").write_bytes(file.getvalue())
     write_image(tmp_path / "b.png", photo, read_header(tmp_path / "a.png").metadata)
-    assert "b.png: the EXIF of its original is damaged" in caplog.text
+    assert "b.png: the EXIF of the source is damaged" in caplog.text
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
 
 

@@ -1,4 +1,4 @@
-"""Files of kinds that decoders read wrong or not at all."""
+"""Kinds of files that decoders misread or do not read."""
 
 import io
 import struct

@@ -21,7 +21,7 @@ from tests.helpers.images import SAMPLES, chunk, png, raw_png
 
 
 def packed(depth, first, second):
-    """Two pixels of so many bits in a byte, the first in the highest."""
+    """Return two pixels of `depth` bits in a byte, the first in the highest bits."""
     return np.array([[(first << depth | second) << (8 - 2 * depth)]], np.uint8)
 
 
@@ -52,14 +52,14 @@ def test_palettes_and_transparent_colours_of_png(tmp_path):
 
 
 def test_an_animation_of_16_bits_is_refused(tmp_path):
-    """OpenCV gives its second picture, which is the first of the animation."""
+    """OpenCV returns its second image, the first frame of the animation."""
     deep = np.array([[500, 60000]], np.uint16)
     control = chunk(b"acTL", struct.pack(">II", 2, 0))
     (tmp_path / "a.png").write_bytes(png(deep, 0, 16, control))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), deep)  # it has no frames
     control += chunk(b"fcTL", struct.pack(">5I2H2B", 0, 2, 1, 0, 0, 1, 10, 0, 0))
     (tmp_path / "a.png").write_bytes(png(deep, 0, 16, control))
-    with pytest.raises(InputError, match="animated PNG of 16 bits; save its first picture"):
+    with pytest.raises(InputError, match="animated PNG of 16 bits; save its first frame"):
         read_image(tmp_path / "a.png")
 
 
@@ -69,7 +69,7 @@ def test_a_chunk_longer_than_its_file_takes_no_memory(tmp_path, photo):
     where = data.index(b"IDAT")
     (tmp_path / "a.png").write_bytes(data[: where - 4] + b"\xff" * 4 + data[where:])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match="a chunk runs over the end"):
+    with pytest.raises(InputError, match="a chunk runs past the end"):
         read_image(tmp_path / "a.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # KiB
 
@@ -103,7 +103,7 @@ KINDS = [
 @pytest.mark.parametrize(("depth", "colour"), KINDS)
 @pytest.mark.parametrize("level", [0, 0x99], ids=["black", "grey"])
 def test_pixels_that_end_too_early_are_refused_in_every_kind(depth, colour, level):
-    """After any row, where Pillow says nothing, and inside one."""
+    """They end after any row, which Pillow does not report, or inside a row."""
     row = b"\0" + bytes([level]) * (8 * depth * SAMPLES[colour] // 8)
     kind = depth, colour, 0
     assert decode_image(raw_png((8, 9), kind, 9 * row), "a.png").shape[:2] == (9, 8)
@@ -113,7 +113,7 @@ def test_pixels_that_end_too_early_are_refused_in_every_kind(depth, colour, leve
 
 
 def test_interlaced_pixels_that_end_too_early_are_refused():
-    # Of 8×8 pixels in RGB: the rows of each pass, and their bytes behind that of the filter.
+    # For 8×8 RGB pixels: the rows of each pass, and their bytes without that of the filter.
     passes = [(1, 3), (1, 3), (1, 6), (2, 6), (2, 12), (4, 12), (4, 24)]
     rows = [b"\0" + bytes([0x99]) * size for number, size in passes for _ in range(number)]
     kind = 8, 2, 1
@@ -128,7 +128,7 @@ def test_interlaced_pixels_that_end_too_early_are_refused():
 @pytest.mark.parametrize(("depth", "colour"), KINDS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (9, 1), (1, 9), (33, 17)])
 def test_black_pixels_are_counted_right(size, depth, colour, interlaced):
-    """One byte less than are counted is too few, for OpenCV and Pillow, too."""
+    """One byte less than counted is too few."""
     kind = depth, colour, interlaced
     count = filtered_bytes(*size, bytes([depth, colour, 0, 0, interlaced]))
     image = decode_image(raw_png(size, kind, bytes(count)), "a.png")

@@ -69,7 +69,7 @@ def test_half_a_file_is_no_image(tmp_path, photo, suffix, dtype):
 
 
 def bombs():
-    """Headers of 60,000×60,000 pixels (WebP: its largest), with few bytes behind them."""
+    """Yield files with headers of 60,000×60,000 pixels and few bytes behind them."""
     side = 60_000
     yield (
         "a.png",
@@ -104,7 +104,7 @@ def test_a_bomb_is_refused_from_its_header(tmp_path, name, data, monkeypatch):
     (tmp_path / name).write_bytes(data)
     for kind in FORMATS.values():
         monkeypatch.setattr(kind, "decode", None)
-    # AVIF's own reader refuses it even earlier.
+    # The AVIF decoder refuses it even earlier.
     message = "truncated or damaged" if name == "a.avif" else "is 60000×60000 pixels, more than"
     for read in (read_image, read_header):
         with pytest.raises(InputError, match=message):
@@ -147,7 +147,7 @@ def test_a_reader_reads_the_header_once(tmp_path, photo, suffix, monkeypatch):
         assert asked.count(file) == 1
         assert reader.header.width == photo.shape[1]
         for again in (reader.read, reader.rows):
-            with pytest.raises(ValueError, match="was read and closed; open it anew"):
+            with pytest.raises(ValueError, match="was read and closed; open it again"):
                 again()
 
 

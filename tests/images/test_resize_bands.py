@@ -1,4 +1,4 @@
-"""Images resized to an exact size, in bands of rows."""
+"""Resizing to an exact size, in bands of rows."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def in_bands(image, rows):
 
 
 def resized(image, size, dtype="float32", rows=7):
-    """Resize an image of floats; it comes in bands of so many rows."""
+    """Resize an image of floats that arrives in bands of `rows` rows."""
     bands = list(resize_image(in_bands(image, rows), image.shape, size, dtype))
     return np.concatenate(bands)
 
@@ -34,7 +34,7 @@ def test_whole_factors_are_matlabs(factor, rows):
 
 @pytest.mark.parametrize("size", [(61, 80), (35, 47), (90, 33), (11, 120), (7, 5)])
 def test_each_axis_has_a_scale_of_its_own(size):
-    """As in Pillow, whose edges are cut off instead of mirrored."""
+    """Pillow computes the same, except that it cuts off edges instead of mirroring them."""
     plane = noise(90, 120)
     other = PillowImage.fromarray(plane).resize(size[::-1], CUBIC)
     found = resized(plane, size)
@@ -54,7 +54,7 @@ def test_agrees_with_an_independent_implementation_inside(size):
 
 
 def test_an_anchor_moves_the_samples():
-    """A ramp stays on its line, at the places where the samples of the result lie."""
+    """Values of a resized ramp equal the positions of the result's samples."""
     ramp = np.tile(np.arange(64, dtype=np.float32), (1, 8, 1))
     for anchor in (0.25, 0.5):
         (found,) = resize_planes([ramp], (8, 64), (4, 32), (0.5, anchor))
@@ -77,7 +77,7 @@ def test_every_kind_is_rounded_once(dtype, channels):
 
 
 def test_colours_count_by_their_alpha():
-    """Black that nobody sees does not darken the edge, which Pillow leaves out as well."""
+    """Transparent black does not darken the edge; Pillow agrees."""
     image = np.zeros((40, 40, 4), np.float32)
     image[:, :20] = (0.8, 0.6, 0.4, 1)
     found = resized(image, (27, 27), "uint8")
@@ -87,7 +87,7 @@ def test_colours_count_by_their_alpha():
     other = PillowImage.fromarray((image * 255).astype(np.uint8)).resize((27, 27), CUBIC)
     alpha = np.asarray(other)[..., 3].astype(int)
     assert np.abs(found[..., 3] - alpha).max() <= 1
-    # Where nothing shows, colours are resized as they are.
+    # Where alpha is 0, colours are resized without weights.
     assert (found[:, -1, :3] == 0).all()
 
 
@@ -97,7 +97,7 @@ def test_what_fits_already_is_not_changed():
 
 
 def test_no_more_rows_are_kept_than_the_kernel_spans():
-    """Rows of the result come as soon as the rows they need are there."""
+    """Rows of the result are yielded as soon as the rows that they need have arrived."""
     taken = []
 
     def bands():

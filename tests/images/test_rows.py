@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_bands")
 
 
 def in_parts(image: Rows) -> np.ndarray:
-    """All of it, asked for as tiles are: with halos, from top to bottom, and with columns."""
+    """Read the whole image as tiling does: from top to bottom, with halos, and by columns."""
     height, width = image.shape[:2]
     parts = []
     for top in range(0, height, 7):
@@ -79,13 +79,13 @@ def test_rows_are_those_of_the_whole(tmp_path, photo, name):
     whole, image = read_image(path), open_image(path)
     assert isinstance(image, Rows)
     assert (image.shape, image.dtype) == (whole.shape, whole.dtype)
-    for _ in range(2):  # the second time from the start again
+    for _ in range(2):  # the second pass starts again at the top
         np.testing.assert_array_equal(in_parts(image), whole)
     np.testing.assert_array_equal(image[:, :], whole)
 
 
 def adam7(path, photo):
-    """Interlaced (PNG specification, 8.2), without filters."""
+    """Write an interlaced PNG (PNG specification, 8.2) without filters."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
     passes.append((1, 0, 2, 1))
     data = b"".join(
@@ -171,7 +171,7 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path, photo):
     cv2.imwrite(str(path), photo)
     image = open_image(path)
     cv2.imwrite(str(path), photo[:-1])
-    with pytest.raises(InputError, match=r"a\.png was changed while it was read"):
+    with pytest.raises(InputError, match=r"a\.png was changed while it was being read"):
         image[:5, :]
 
 

@@ -1,4 +1,4 @@
-"""XMP, IPTC, comments and densities: kept where the format can, told where it cannot."""
+"""XMP, IPTC, comments and densities: kept if the format can hold them, else a warning."""
 
 import struct
 from hashlib import md5
@@ -44,7 +44,7 @@ def test_sizes_in_xmp_are_those_of_the_larger_image(before, after):
 
 @pytest.mark.parametrize("block", [None, exif(1)])
 def test_an_orientation_in_xmp_alone_is_left_alone(tmp_path, block):
-    """As by viewers, which go by EXIF."""
+    """Viewers follow EXIF alone."""
     packet = PACKET % b'tiff:Orientation="6">'
     options = {"exif": block} if block else {}
     Image.fromarray(PIXELS).save(tmp_path / "a.jpg", xmp=packet, **options)
@@ -54,7 +54,7 @@ def test_an_orientation_in_xmp_alone_is_left_alone(tmp_path, block):
 
 
 def extended_jpeg(path):
-    """A JPEG whose second XMP packet takes two segments, which stand in the wrong order."""
+    """Write a JPEG whose second XMP packet takes two segments, stored in the wrong order."""
     inside = b'xmlns:a="urn:a"><a:long>%s</a:long>' % (b"x" * 100_000)
     extended = PACKET % inside
     guid = md5(extended).hexdigest().upper().encode()
@@ -79,7 +79,7 @@ def test_extended_xmp_of_a_jpeg(tmp_path):
     joined = read_header(tmp_path / "b.png").metadata.xmp
     assert b"<a:long>xxx" in joined
     assert b"HasExtendedXMP" not in joined
-    # And back: it is too long for one segment.
+    # Back to JPEG, where it is too long for one segment.
     write_image(tmp_path / "c.jpg", PIXELS, read_header(tmp_path / "b.png").metadata)
     again = read_header(tmp_path / "c.jpg").metadata
     assert again.extended_xmp == joined
@@ -137,7 +137,7 @@ def test_what_a_format_cannot_hold_is_told(tmp_path, caplog, marker, data, targe
     jpeg_with(tmp_path / "a.jpg", marker, data)
     metadata = read_header(tmp_path / "a.jpg").metadata
     write_image(tmp_path / target, PIXELS, metadata)
-    assert caplog.messages == [f"{tmp_path / target}: left out, since {told}"]
+    assert caplog.messages == [f"{tmp_path / target}: left out because {told}"]
     caplog.clear()
     write_image(tmp_path / "b.jpg", PIXELS, metadata)
     assert data in (tmp_path / "b.jpg").read_bytes()
@@ -166,7 +166,7 @@ def test_segments_behind_one_that_is_longer_than_it_says(tmp_path):
 
 
 def test_bytes_behind_a_jpeg_are_told(tmp_path, caplog):
-    """Such as the video of a motion photo."""
+    """The video of a motion photo is such a case."""
     Image.fromarray(PIXELS).save(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
     for behind, told in ((b"", 0), (bytes(100), 0), (b"MotionPhoto_Data", 1)):
@@ -174,7 +174,7 @@ def test_bytes_behind_a_jpeg_are_told(tmp_path, caplog):
         caplog.clear()
         write_image(tmp_path / "b.jpg", PIXELS, read_header(tmp_path / "a.jpg").metadata)
         assert len(caplog.messages) == told
-    assert "b.jpg: 16 bytes behind the pixels of its original" in caplog.text
+    assert "b.jpg: 16 bytes behind the pixels of the source" in caplog.text
 
 
 def with_aspect(path):

@@ -43,7 +43,7 @@ def test_a_tiff_that_would_be_misread_is_refused(tmp_path, dtype, kind, message,
 
 
 def write_tiff(path, image, **kind):
-    """With channels as those of our images."""
+    """Write a TIFF with tags that match the channels of an image."""
     channels = size_of(image)[2]
     if channels in (2, 4):
         kind = {"extrasamples": ["unassalpha"], **kind}
@@ -85,7 +85,8 @@ def test_the_predictors_of_grey_with_alpha(tmp_path):
     write_tiff(path, image, predictor=True, compression="zlib")
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags["Predictor"].overwrite(3)
-    with pytest.raises(InputError, match=r"differences of floats; save it without a predictor\.$"):
+    message = r"a predictor for floats, which is unsupported; save it without a predictor\.$"
+    with pytest.raises(InputError, match=message):
         read_image(path)
     write_tiff(path, image, extratags=[(317, 3, 1, 2, True)])  # nothing is compressed
     np.testing.assert_array_equal(read_image(path), image)
@@ -99,7 +100,7 @@ def test_a_tiff_whose_exif_lies_before_the_file_is_read(tmp_path, photo, dtype):
     tag, exif = (struct.pack("<HHI", code, 9, 1) for code in (other, ExifTags.IFD.Exif))
     path.write_bytes(path.read_bytes().replace(tag, exif))
     np.testing.assert_array_equal(read_image(path), photo)
-    assert "EXIF of its original is damaged" in read_header(path).metadata.lost[0]
+    assert "EXIF of the source is damaged" in read_header(path).metadata.lost[0]
 
 
 def test_pixels_before_the_file_are_damage(tmp_path, photo):
@@ -160,9 +161,9 @@ def test_parts_that_the_picture_has_not_do_no_harm(tmp_path, photo, dtype, optio
 
 
 def test_opencv_sees_no_tag_that_was_not_checked(tmp_path):
-    """Pillow reads no tags behind one that it cannot follow: here that of planes.
+    """Pillow stops at a tag that it cannot read, and so misses the tag that announces planes.
 
-    Of planes OpenCV fills in one, and leaves the rest as it was in memory.
+    OpenCV would fill one plane and leave the others uninitialized.
     """
     path = tmp_path / "a.tif"
     planes = np.random.default_rng(0).integers(0, 65536, (3, 17, 13), np.uint16)

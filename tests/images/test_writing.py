@@ -15,7 +15,7 @@ from hfdn_deploy.images import (
 
 
 def with_channels(photo, channels):
-    """The photograph as (H, W) for 0 or with 1 to 4 channels; alpha varies."""
+    """Return the photograph with 1 to 4 channels, or as (H, W) for 0; alpha varies."""
     rgba = np.dstack([photo, photo[..., 0]])
     return {0: photo[..., 0], 1: photo[..., :1], 2: photo[..., :2], 3: photo, 4: rgba}[channels]
 
@@ -29,7 +29,7 @@ def test_lossless_round_trip(tmp_path, photo, suffix, channels):
     write_image(tmp_path / f"a{suffix}", image)
     back = read_image(tmp_path / f"a{suffix}")
     image = image[..., 0] if channels == 1 else image
-    if suffix == ".webp" and channels < 3:  # which knows no grey
+    if suffix == ".webp" and channels < 3:  # WebP has no grey
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]]) if channels == 2 else image
         image = np.dstack([image] * 3) if image.ndim == 2 else image
     np.testing.assert_array_equal(back, image)
@@ -54,7 +54,7 @@ def test_deep_images_stay_deep(tmp_path, dtype, suffix, channels):
         np.testing.assert_array_equal(tifffile.imread(path), image)
     back = read_image(path)
     assert back.dtype == dtype
-    if channels == 2 and suffix == ".png":  # which OpenCV cannot write
+    if channels == 2 and suffix == ".png":  # written as colour
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     np.testing.assert_array_equal(back, image)
 
@@ -73,7 +73,7 @@ def test_quality(tmp_path, photo, suffix):
 @pytest.mark.parametrize(
     ("name", "image", "message"),
     [
-        ("a.xyz", np.zeros((2, 2), np.uint8), "no image format"),
+        ("a.xyz", np.zeros((2, 2), np.uint8), "unknown image format '.xyz'; choose one of"),
         ("a.jpg", np.zeros((2, 2), np.uint16), r"cannot hold uint16 pixels; choose .png or .tif"),
         ("a.png", np.zeros((2, 2), np.float32), "cannot hold float32"),
         ("a.tif", np.zeros((2, 2), np.float64), "cannot hold float64"),
