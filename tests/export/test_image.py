@@ -85,7 +85,7 @@ def test_pixels_of_other_formats(tmp_path, photo, options, laid_out, within):
 def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
     command = ["image", "x2", "-o", str(tmp_path / "a.onnx")]
     for options, reason in (
-        ("--channels rgba", "transparency takes more than plain operators"),
+        ("--channels rgba", "transparency needs more than plain operators"),
         ("--opset 12", "opset 12 is not supported; choose one from 13 to 18"),
         ("--opset 19", "opset 19 is not supported"),
         ("--size 200000x200000", "is too large to judge the graph on; leave the size out"),
