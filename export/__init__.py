@@ -1,1 +1,1 @@
-"""Checkpoint to verified bundle: `python -m export CHECKPOINT -o BUNDLE`."""
+"""Export of checkpoints to verified bundles: `python -m export CHECKPOINT -o BUNDLE`."""

@@ -1,4 +1,4 @@
-"""`python -m export`."""
+"""Entry point of `python -m export`."""
 
 from hfdn_deploy.interruption import end_at_signals
 

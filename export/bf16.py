@@ -1,4 +1,4 @@
-"""bfloat16 as backends compute it, told to ONNX Runtime, so that it is judged on any CPU."""
+"""Emulation of bf16 inference in ONNX Runtime, so that bf16 can be judged on any CPU."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ _INTEGERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def emulate_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph with the input, the weights and the results rounded to bf16, as OpenVINO does.
+    """Return a graph with input, weights and results rounded to bf16, as OpenVINO does.
 
-    Products have bf16 operands and fp32 sums. Integers are exact, what is activated or quantised
-    is so at once, and what follows the last convolutions is in fp32.
+    Products have bf16 operands and fp32 sums. Integers stay exact. A result that is only activated
+    or quantised is not rounded before that, and the nodes after the last convolutions are in fp32.
     """
     view = GraphView(model)
     tail = _tail(view)
@@ -36,12 +36,12 @@ def emulate_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _goes_on(readers: Sequence[onnx.NodeProto]) -> bool:
-    """Whether the step that makes a result activates or quantises it, too."""
+    """Return whether the step that makes a result also activates or quantises it."""
     return {node.op_type for node in readers} <= {"QuantizeLinear", "LeakyRelu"}
 
 
 def _tail(view: GraphView) -> set[str]:
-    """The results from the last one back to convolutions, not counting transposed ones."""
+    """Return the results after the last convolutions; transposed convolutions do not count."""
     tail: set[str] = set()
     left = [view.outputs[0].name]
     while left:

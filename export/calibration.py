@@ -1,4 +1,4 @@
-"""The images that INT8 is calibrated with, and what values a graph's tensors take on them."""
+"""Images for INT8 calibration, and the values that a graph's tensors take on them."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -24,18 +24,18 @@ from hfdn_deploy.errors import InputError
 
 # Side of the crops of downscaled images, in low-resolution pixels.
 CROP = 64
-# Of the images in a folder, one in so many is held out.
+# Every n-th image of a folder is held out.
 HELD_OUT_EVERY = 4
 BINS = 1024
-# Sharp crops of an image: of those on a grid, the ones whose tensors reach farthest.
+# Sharp crops kept of each image: those on a grid that give the largest values in tensors.
 SHARP = 4
-# The grid has at most so many crops a side.
+# Largest number of crops along a side of the grid.
 GRID = 4
-# Drawings with other seeds than the ones that graphs are judged on.
+# Seeds of drawings, different from those of the drawings that graphs are judged on.
 SEEDS = (7, 8, 9)
 DRAWN = ("text and screens", "drawings and comics", "pixel art")
-# What each kind of calibration image weighs when ranges are chosen: sharp crops are what people
-# upscale, and already the hardest of their images.
+# Weight of each kind of calibration image when ranges are chosen. Sharp crops are what users
+# upscale, and already the hardest crops of their images.
 WEIGHTS = {"downscaled": 0.3, "sharp": 1.0, "drawn": 0.3}
 
 
@@ -51,14 +51,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The images that quantisation works with."""
+    """The images that quantisation uses."""
 
     calibration: tuple[Pair, ...]
-    """Ranges are measured on these, downscaled."""
+    """Downscaled crops, on which ranges are measured."""
     sharp: tuple[kinds.Luma, ...]
-    """And on crops of these, which are the same images whole."""
+    """The same images whole; ranges are measured on crops of these, too."""
     held_out: tuple[Pair, ...]
-    """Choices are made on these."""
+    """Downscaled crops, on which layers are chosen."""
 
     def sha256(self) -> str:
         """Return the hash of all originals."""
@@ -72,7 +72,8 @@ def load_pictures(folder: Path | None, scale: int) -> Pictures:
     """Load a folder's images, or by default the photographs of scikit-image.
 
     Raises:
-        InputError: no folder, fewer than two images, blank ones, or one that cannot be used.
+        InputError: the folder does not exist, holds fewer than two images or an unusable image, or
+            all images for calibration are blank.
     """
     if folder is None:
         calibration, held_out = (
@@ -80,20 +81,20 @@ def load_pictures(folder: Path | None, scale: int) -> Pictures:
         )
     else:
         if not folder.is_dir():
-            raise InputError(f"{folder} is no folder; name a folder of images, or a bundle.")
+            raise InputError(f"{folder} is not a folder; name a folder of images, or a bundle.")
         images = list(load_luma_set(folder).values())
         if len(images) < 2:
             raise InputError(f"{folder} holds one image; calibration needs two or more.")
         held_out = images[::HELD_OUT_EVERY]
         calibration = [image for i, image in enumerate(images) if i % HELD_OUT_EVERY]
         if not any(image.std() for image in calibration):
-            raise InputError(f"the images of {folder} are blank; calibrate with photographs.")
+            raise InputError(f"the images in {folder} are blank; calibrate with photographs.")
     pairs = [tuple(_pair(image, scale) for image in images) for images in (calibration, held_out)]
     return Pictures(pairs[0], tuple(calibration), pairs[1])
 
 
 def _pair(image: NDArray[np.uint8], scale: int) -> Pair:
-    """The centre of an image."""
+    """Return the centre of an image in both resolutions."""
     hr = crop_to_multiple(image, scale)
     top, left = (max(n // scale - CROP, 0) // 2 * scale for n in hr.shape)
     hr = hr[top:, left:][: CROP * scale, : CROP * scale]
@@ -103,7 +104,7 @@ def _pair(image: NDArray[np.uint8], scale: int) -> Pair:
 def calibration_inputs(
     model: onnx.ModelProto, tensors: Sequence[str], pictures: Pictures
 ) -> dict[str, list[Array]]:
-    """Return what a graph is run on to see the ranges of its tensors, by the keys of `WEIGHTS`."""
+    """Return the inputs on which tensors are observed, by the keys of `WEIGHTS`."""
     run = open_outputs(model, tensors)
     sharp: list[Array] = []
     for image in tqdm(pictures.sharp, desc="sharp crops", unit="image", disable=None, leave=False):
@@ -125,7 +126,7 @@ def calibration_inputs(
 
 
 def _on_a_grid(image: kinds.Luma) -> Iterable[kinds.Luma]:
-    """Cut crops spread over an image; an image smaller than one is a crop."""
+    """Yield crops spread over an image; an image smaller than a crop is yielded whole."""
     places = [range(0, max(side - CROP, 0) + 1, max(side // GRID, CROP)) for side in image.shape]
     for top, left in product(*places):
         yield image[top : top + CROP, left : left + CROP]
@@ -133,27 +134,27 @@ def _on_a_grid(image: kinds.Luma) -> Iterable[kinds.Luma]:
 
 @dataclass(frozen=True)
 class Observation:
-    """The values that a tensor's channels took."""
+    """Statistics of the values that a tensor's channels took."""
 
     limits: NDArray[np.float64]
-    """(C,) largest absolute value of each."""
+    """(C,) largest absolute value of each channel."""
     shares: NDArray[np.float64]
-    """(C, BINS) of the values, in equal bins from -limit to +limit."""
+    """(C, BINS) share of the values in each of equal bins from -limit to +limit."""
     means: NDArray[np.float64]
-    """(C,) mean of each."""
+    """(C,) mean of each channel."""
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """(C, BINS) values in the middle of the bins."""
+        """(C, BINS) midpoints of the bins."""
         return np.asarray(np.outer(self.limits, (2 * np.arange(BINS) + 1) / BINS - 1))
 
 
 def observe(
     model: onnx.ModelProto, tensors: Sequence[str], inputs: dict[str, list[Array]]
 ) -> dict[str, Observation]:
-    """Run a graph over images, (1, 1, H, W) by kind, and return what its tensors' values were.
+    """Run a graph on images, (1, 1, H, W) by kind, and return statistics of its tensors.
 
-    Kinds count as much as `WEIGHTS` says, however many images each has.
+    Each kind counts as much as `WEIGHTS` says, however many images it has.
     """
     run = open_outputs(model, tensors)
     total = sum(WEIGHTS[kind] for kind in inputs)

@@ -1,4 +1,4 @@
-"""Checkpoint to bundle, and what else is made of bundles.
+"""Export checkpoints to bundles, verify bundles, and export bundles to other formats.
 
 python -m export CHECKPOINT -o BUNDLE
 python -m export verify BUNDLE CHECKPOINT
@@ -57,12 +57,12 @@ def _image(args: argparse.Namespace) -> None:
     furthest = export_image_graph(
         named_bundle(args.bundle), args.output, args.precision, args.engine, pixels, args.opset
     )
-    print(printable(f"{args.output}: at most {furthest:.2g} from what Python does"))
+    print(printable(f"{args.output}: differs from Python's pixels by at most {furthest:.2g}"))
 
 
 def _web(args: argparse.Namespace) -> None:
     write_page(named_bundle(args.bundle), args.output, args.precision)
-    print(printable(f"{args.output}: serve it, as by python -m http.server -d {args.output}"))
+    print(printable(f"{args.output}: serve it, e.g. with python -m http.server -d {args.output}"))
 
 
 def _config(args: argparse.Namespace) -> HFDNConfig | None:
@@ -84,12 +84,12 @@ def _decibels(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no loss in dB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a loss in dB; give a number from 0 up")
     return value
 
 
 def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description=__doc__,
@@ -118,12 +118,14 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     int8 = parser.add_argument_group("INT8")
     int8.add_argument(
         "--calibration", type=Path, metavar="DIR",
-        help="pictures whose centres to calibrate with (default: of scikit-image), or a bundle "
-        "whose calibration to use again",
+        help="folder of images to calibrate with (default: photographs of scikit-image), or a "
+        "bundle whose calibration to reuse",
     )  # fmt: skip
-    int8.add_argument("--budget-db", type=_decibels, help="PSNR it may cost (default: 0.05)")
     int8.add_argument(
-        "--report", type=Path, metavar="DIR", help="write which layers bear it, and what it costs"
+        "--budget-db", type=_decibels, help="largest PSNR loss to accept (default: 0.05)"
+    )
+    int8.add_argument(
+        "--report", type=Path, metavar="DIR", help="write a report on each layer's loss in INT8"
     )
     parser.set_defaults(command=_export)
     _checkpoint_arguments(parser)
@@ -137,14 +139,16 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", type=int, help="of a file that does not say, as a .pth")
     parser.add_argument(
-        "--locate", action="store_true", help="if a gate fails, list by how much each node departs"
+        "--scale", type=int, help="scale of a file that does not state it, such as a .pth"
+    )
+    parser.add_argument(
+        "--locate", action="store_true", help="if a gate fails, list how far each node departs"
     )
 
 
 def _triton_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 for a pretrained bundle")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model repository")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument(
@@ -154,24 +158,24 @@ def _triton_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _image_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 for a pretrained bundle")
     parser.add_argument("-o", "--output", type=Path, required=True, help="ONNX file")
     parser.add_argument("--precision", choices=GRAPHS, default="fp32")
     parser.add_argument(
         "--engine", choices=ENGINES, default="onnxruntime",
-        help="that it is for, which matters for int8 (default: onnxruntime, on a CPU)",
+        help="backend to run the file; only int8 depends on it (default: onnxruntime, on a CPU)",
     )  # fmt: skip
     parser.add_argument("--layout", choices=LAYOUTS, default="nhwc")
     parser.add_argument("--dtype", choices=DTYPES, default="uint8", help="floats are in 0..1")
     parser.add_argument("--channels", choices=(*CHANNELS, "rgba"), default="rgb")
-    parser.add_argument("--size", type=size, metavar="WxH", help="of the input (default: any)")
-    parser.add_argument("--opset", type=int, default=OPSET, help=f"(default: {OPSET})")
+    parser.add_argument("--size", type=size, metavar="WxH", help="input size (default: any)")
+    parser.add_argument("--opset", type=int, default=OPSET, help=f"ONNX opset (default: {OPSET})")
     parser.set_defaults(command=_image)
 
 
 def _web_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 of the package")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the page")
+    parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 for a pretrained bundle")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the page")
     parser.add_argument("--precision", choices=GRAPHS, default="fp32")
     parser.set_defaults(command=_web)
 

@@ -1,4 +1,4 @@
-"""How far a graph departs from the network on a kind of image."""
+"""The departure of a graph from the network on one kind of image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from export.sessions import Array, Run
 from hfdn_deploy.bench import PEAK, psnr, to_levels
 from hfdn_deploy.bundle import KindParity
 
-# Levels of 255, beyond which pixels are counted.
+# Differences, in levels of 255, beyond which pixels are counted.
 LEVELS = (4, 8, 16, 32)
 
 
@@ -27,9 +27,9 @@ class Sample:
 def departure(
     kind: str, samples: Sequence[Sample], run: Run, reference: Run, scale: int
 ) -> KindParity:
-    """Hold a graph's outputs to the reference's, both as they are written: clipped to 0..255.
+    """Compare a graph's outputs with the reference's, both clipped to 0..255 as when written.
 
-    An output of another shape than the reference's, or with NaN, is as far off as can be.
+    An output with NaN, or of another shape than the reference's, counts as 255 levels off.
     """
     squares, largest, steps = [], [], []
     beyond = dict.fromkeys(map(str, LEVELS), 0.0)

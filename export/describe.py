@@ -1,11 +1,11 @@
-"""What an ONNX file says of itself, for those who have the file and not the bundle."""
+"""Metadata of an ONNX file, for users who have the file without its bundle."""
 
 import onnx
 from onnx import helper
 
 from hfdn_deploy.graph import halo_of, pooled_tensor
 
-# By the dialect that the name of an INT8 graph ends in.
+# Backends by the dialect that the name of an INT8 graph ends in.
 _ENGINES = {
     "cpu": "ONNX Runtime on a CPU",
     "openvino": "OpenVINO",
@@ -20,14 +20,14 @@ def describe(
     checkpoint_sha256: str,
     network: onnx.ModelProto | None = None,
 ) -> None:
-    """Write into `metadata_props` of a graph what it is, in place.
+    """Write a description of a graph into its `metadata_props`, in place.
 
     Args:
         model: the network, or a graph around it.
-        graph: name of the network's graph, of `GRAPH_NAMES` or `DERIVED`.
+        graph: name of the network's graph, one of `GRAPH_NAMES` or `DERIVED`.
         scale: upscaling factor.
-        checkpoint_sha256: of the file that the weights are from.
-        network: what is inside `model`, if that is an image graph.
+        checkpoint_sha256: hash of the file that the weights come from.
+        network: the network inside `model`, if `model` is an image graph.
     """
     network = network or model
     precision, _, dialect = graph.partition("-")

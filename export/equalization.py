@@ -1,8 +1,8 @@
-"""Channels scaled so that they share a range well: the same function, other weights.
+"""Channel equalization: the same function, with channels scaled to share a range well.
 
 M. Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019,
 section 4.1: a LeakyReLU commutes with a positive factor, so a channel may be multiplied where it is
-made and divided where it is read.
+computed and divided where it is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,16 @@ Groups = dict[str, NDArray[np.int64]]
 
 
 def is_learned(node: onnx.NodeProto) -> bool:
-    """Tell a learned convolution, which has a bias, from the bicubic base and from all else."""
+    """Return whether a node is a learned convolution; the bicubic base has no bias."""
     return node.op_type.startswith("Conv") and len(node.input) > 2
 
 
 def channel_groups(model: onnx.ModelProto) -> Groups:
-    """Return which channels of an fp32 graph must be scaled alike; those of group 0 never are.
+    """Return the groups of channels of an fp32 graph that must be scaled alike, by tensor.
 
-    What is added shares its groups, a concatenation has those of its parts. Group 0 are the input,
-    the output and what an operator reads that knows no scaling, such as a sigmoid.
+    Tensors that are added share their groups; a concatenation has the groups of its parts. Group 0
+    is never scaled: it holds the input, the output and the inputs of operators that do not commute
+    with a factor, such as a sigmoid.
     """
     view = GraphView(model)
     parents = [0]
@@ -65,13 +66,13 @@ def channel_groups(model: onnx.ModelProto) -> Groups:
 
 
 def equalized(model: onnx.ModelProto, scales: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
-    """Return an fp32 graph whose channels are multiplied by positive factors inside.
+    """Return the same function as an fp32 graph with inner channels scaled by positive factors.
 
     Args:
         scales: a factor for each output channel, by learned convolution.
 
     Raises:
-        ValueError: the factors do not fit the graph, or channels of a group have different ones.
+        ValueError: the factors do not fit the graph, or differ within a group.
     """
     factors = channel_factors(model, scales)
     view = GraphView(model)
@@ -94,7 +95,7 @@ def channel_factors(
     groups = channel_groups(model)
     learned = {node.name: node.output[0] for node in filter(is_learned, model.graph.node)}
     if learned.keys() != scales.keys():
-        raise ValueError("the scales are those of other convolutions")
+        raise ValueError("the scales are for other convolutions")
     factors = {0: 1.0}
     for name, given in scales.items():
         made = groups[learned[name]].tolist()

@@ -1,4 +1,4 @@
-"""The two things the exporter does: make a bundle, and verify one."""
+"""Export and verification of bundles."""
 
 import logging
 import math
@@ -48,21 +48,21 @@ def export_bundle(
     budget_db: float | None = None,
     report_to: Path | None = None,
 ) -> Bundle:
-    """Export a checkpoint to a bundle directory, which appears only if every gate passed.
+    """Export a checkpoint to a bundle directory, which is written only if every gate passes.
 
     Args:
-        checkpoint: a `.safetensors` file, or a `.pth` whose network `config` tells.
+        checkpoint: a `.safetensors` file, or a `.pth` file whose network `config` describes.
         output: the bundle's directory; an older bundle there is replaced.
-        wanted: which precisions' graphs to make, of `hfdn_deploy.bundle.manifest.PRECISIONS`.
-        calibration: folder of pictures that INT8 is calibrated with (by default photographs of
-            scikit-image), or a bundle of this checkpoint, whose calibration is used again.
-        budget_db: the PSNR that INT8 may cost (default: 0.05), unless `calibration` is a bundle.
-        report_to: folder for the report on which layers bear INT8, unless it is one.
+        wanted: the precisions to export, keys of `hfdn_deploy.bundle.GRAPHS`.
+        calibration: folder of images for INT8 calibration (by default photographs of
+            scikit-image), or a bundle of this checkpoint, whose calibration is reused.
+        budget_db: largest PSNR loss of INT8 (default: 0.05); not with a bundle's calibration.
+        report_to: folder for the report on each layer's loss; not with a bundle's calibration.
 
     Raises:
         CheckpointError: the checkpoint is not usable.
-        InputError: `output` exists and is no bundle, or cannot be written.
-        GateError: a graph is not equal enough to the network.
+        InputError: `output` exists and is not a bundle, or cannot be written.
+        GateError: a graph differs too much from the network.
     """
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
@@ -100,7 +100,7 @@ def verify_bundle(
 ) -> tuple[ModelFile, ...]:
     """Repeat the parity gates of a bundle against the checkpoint it was made from.
 
-    What is derived from them when they are loaded and says to have passed must do so again.
+    A derived graph that passed its gates according to the manifest must pass them again.
 
     Returns:
         The bundle's files with the parity measured now.
@@ -108,12 +108,12 @@ def verify_bundle(
     Raises:
         BundleError: the bundle is damaged, was made from another checkpoint, or its calibration
             gives other INT8 graphs.
-        GateError: a graph is not equal enough to the network.
+        GateError: a graph differs too much from the network.
     """
     bundle = Bundle(path, allow_ungated=True)
     network = load_checkpoint(checkpoint, config)
     if bundle.manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
-        raise BundleError(f"{path} was not exported from {checkpoint}; name its own checkpoint.")
+        raise BundleError(f"{path} was not exported from {checkpoint}; name its checkpoint.")
     quantization = bundle.manifest.quantization
     said = bundle.manifest
     manifest = _manifest(checkpoint, network, quantization, said.files, said.derived)
@@ -139,7 +139,9 @@ def verify_bundle(
             if _limits(claimed) != _limits(result):
                 raise BundleError(f"{path} describes {name} wrongly; export it anew.")
             if not why_failed(claimed) and (reason := why_failed(result)):
-                raise GateError(f"{path} says that {name} passed its gates, but: {reason}.")
+                raise GateError(
+                    f"{path} says that {name} passed its gates, but {reason}; export it anew."
+                )
     if quantization:
         full = tracing.to_onnx(network)
         check_quantization(full, quantization, path)
@@ -185,13 +187,15 @@ def _can_be_made(full: onnx.ModelProto, quantization: Quantization) -> bool:
 
 
 def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
-    """Raise BundleError where a graph has another constant than the one made anew."""
+    """Raise BundleError if a constant is not the one that the calibration gives."""
     wanted, found = (
         GraphView(model).tensors for model in (made, onnx.load_model_from_string(data))
     )
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
-            raise BundleError(f"{path} has another {name} than its calibration gives; export anew.")
+            raise BundleError(
+                f"{name} in {path} is not what the calibration gives; export the bundle anew."
+            )
 
 
 def _calibrate(
@@ -202,13 +206,18 @@ def _calibrate(
     budget_db: float | None,
     report_to: Path | None,
 ) -> Quantization:
-    """The calibration of an earlier bundle, or a new one on pictures."""
+    """Return the calibration of an earlier bundle, or a new calibration on images."""
     if calibration and (calibration / MANIFEST).exists():
         if budget_db is not None or report_to:
-            raise InputError(f"{calibration} has its budget and needs no report; leave them out.")
+            raise InputError(
+                f"{calibration} has a calibration already; leave out the budget and the report."
+            )
         manifest = Bundle(calibration).manifest
         if manifest.quantization is None:
-            raise BundleError(f"{calibration} has no INT8 graphs whose calibration could be used.")
+            raise BundleError(
+                f"{calibration} has no INT8 graphs whose calibration could be reused; name a "
+                "folder of images, or another bundle."
+            )
         if manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
             raise BundleError(
                 f"{calibration} was calibrated for another checkpoint; calibrate anew."
@@ -224,7 +233,7 @@ def _calibrate(
 
 
 def _make(full: onnx.ModelProto, name: str, quantization: Quantization | None) -> onnx.ModelProto:
-    """The graph of this name; weights that leave the range of fp16 are reported."""
+    """Return the graph of this name; log the weights that leave the range of fp16."""
     if name == "fp32":
         return full
     if quantization and name in DIALECTS:
@@ -239,14 +248,14 @@ def _make(full: onnx.ModelProto, name: str, quantization: Quantization | None) -
 
 
 def _refuse_to_replace_other_things(output: Path) -> None:
-    """Raise InputError if there is something at `output` that is not a bundle and no more."""
+    """Raise InputError if `output` exists and is anything but a bundle."""
     if not output.exists():
         return
     graphs = set(map(file_name, GRAPH_NAMES))
     present = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
-    # A damaged bundle, or one of another version, is still to be replaced: it has graphs.
+    # A damaged bundle, or one of another schema, may be replaced: it has graphs.
     if not present <= {MANIFEST, *graphs} or not present & graphs:
-        raise InputError(f"{output} exists and is no bundle; name another directory.")
+        raise InputError(f"{output} exists and is not a bundle; name another directory.")
 
 
 def _manifest(

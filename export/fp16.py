@@ -1,4 +1,4 @@
-"""FP16 graphs: half-precision weights and tensors in the fp32 graph."""
+"""Conversion of an fp32 graph to half precision."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ HALF = onnx.TensorProto.FLOAT16
 
 @dataclass(frozen=True)
 class Loss:
-    """What a node's weights lose in half precision."""
+    """The weights of a node that leave the range of half precision."""
 
     node: str
     overflowed: int
-    """Values beyond ±65504, which became infinite."""
+    """Number of values beyond ±65504, which became infinite."""
     flushed: int
-    """Values other than zero that became zero."""
+    """Number of nonzero values that became zero."""
 
 
 def to_fp16(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Loss]]:
-    """The same graph with half-precision weights and tensors; inputs and outputs stay fp32.
+    """Return the graph with half-precision weights and tensors; inputs and outputs stay fp32.
 
     Returns:
         The graph, and the nodes whose weights left the range of half precision.

@@ -1,4 +1,4 @@
-"""The image graph of a bundle as a file: held to what Python does around the same network."""
+"""Export of a bundle's image graph to a file, checked against Python's pixels."""
 
 import math
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ from hfdn_deploy.graph import (
 )
 from hfdn_deploy.images import WHITE, Image, ImagePlanes
 
-# The dialect of each engine that a file can be for.
+# INT8 dialect by the backend that a file is for.
 ENGINES = {"onnxruntime": "cpu", "openvino": "openvino", "tensorrt": "cuda"}
-# With less, operators of the network mean something else.
+# In older opsets, operators of the network have another meaning.
 LEAST_OPSET = 13
-# By dtype, how far a pixel may lie from Python's: a level, or what halves and floats differ by.
+# Largest difference from Python's pixels by dtype: a level or two, or the rounding of floats.
 _LIMITS = {"uint8": 1.0, "uint16": 2.0, "float16": 1e-3, "float32": 1e-5}
 _OF_LUMA = 1e-6
-# Height and width of the crops of photographs that it is judged on.
+# Height and width of the crops of photographs that the graph is judged on.
 _CROP = (48, 64)
-# Of a fixed size.
+# Largest fixed size.
 _MOST_PIXELS = 2**22
 
 
@@ -49,33 +49,35 @@ def export_image_graph(
     pixels: PixelFormat | None = None,
     opset: int = OPSET,
 ) -> float:
-    """Write the image graph of a bundle; the file appears only if it passed its gate.
+    """Write the image graph of a bundle; the file appears only if the graph passes its gate.
 
     Args:
-        bundle: holds the network.
+        bundle: the bundle of the network.
         output: the ONNX file.
-        precision: of the bundle's.
-        engine: that the file is for, of `ENGINES`; INT8 has a dialect for each.
-        pixels: what goes in and comes out.
+        precision: one of the bundle's precisions.
+        engine: backend that the file is for, a key of `ENGINES`; INT8 has a dialect for each.
+        pixels: format of the input and the output.
         opset: from `LEAST_OPSET` to `OPSET`.
 
     Returns:
-        See `judge`.
+        The largest difference of a pixel, see `judge`.
 
     Raises:
-        InputError: there is no such opset, the size is too large to be judged, or the output is in
-            the bundle or cannot be written.
+        InputError: the opset is not supported, the size is too large to be judged, or the output
+            lies in the bundle or cannot be written.
         BundleError, GateError: see `make_image_graph`.
     """
     if not LEAST_OPSET <= opset <= OPSET:
-        raise InputError(f"there is no opset {opset} for it; choose {LEAST_OPSET} to {OPSET}.")
+        raise InputError(
+            f"opset {opset} is not supported; choose one from {LEAST_OPSET} to {OPSET}."
+        )
     if pixels and pixels.size and math.prod(pixels.size) > _MOST_PIXELS:
         width, height = pixels.size
         raise InputError(
             f"an image of {width}×{height} is too large to judge the graph on", "leave the size out"
         )
     if output.resolve().parent == bundle.path.resolve():
-        raise InputError(f"{output} would lie in the bundle", "name a place outside of it")
+        raise InputError(f"{output} would lie in the bundle", "name a file outside it")
     graph = graph_for(precision, ENGINES[engine])
     model, furthest = make_image_graph(bundle, graph, pixels, opset)
     with replaced(output) as temporary:
@@ -86,11 +88,11 @@ def export_image_graph(
 def make_image_graph(
     bundle: Bundle, graph: str, pixels: PixelFormat | None = None, opset: int = OPSET
 ) -> tuple[onnx.ModelProto, float]:
-    """The image graph around a graph of a bundle, which passed its gate, and what `judge` says.
+    """Return the image graph around a graph of a bundle, and its difference from `judge`.
 
     Raises:
         BundleError, GateError: the bundle has no such graph, or it did not pass its gates.
-        GateError: the image graph is further from Python's pixels than a level.
+        GateError: the image graph differs from Python's pixels by more than a level.
     """
     pixels = pixels or PixelFormat()
     network = onnx.load_model_from_string(bundle.read_model(graph))
@@ -103,10 +105,10 @@ def make_image_graph(
 
 
 def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The same graph for consumers that know no newer operators.
+    """Return the same graph in an older opset, for consumers that need it.
 
     Raises:
-        GateError: one of its operators is another in that opset.
+        GateError: one of its operators differs in that opset.
     """
     copy = GraphView(model).changed()
     del copy.opset_import[:]
@@ -114,23 +116,23 @@ def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(copy, full_check=True)
     except Exception as error:  # the checker's errors share no base class but this
-        raise GateError(f"the graph cannot be of opset {opset}: {error}") from None
+        raise GateError(f"the graph is not valid in opset {opset}: {error}") from None
     return copy
 
 
 def judge(
     model: onnx.ModelProto, network: onnx.ModelProto, scale: int, pixels: PixelFormat
 ) -> float:
-    """Hold an image graph to `ImagePlanes` around its network.
+    """Compare an image graph with `ImagePlanes` around its network.
 
-    The network reads the graph's own luma both times: a difference in the last bit, which is no
-    error of the graph, would make what is quantised jump by levels.
+    Both run the network on the graph's own luma: a difference in luma's last bit is not an error of
+    the graph, but would change quantised results by whole levels.
 
     Returns:
-        The largest difference of a pixel: in levels, or of 1 for floats.
+        The largest difference of a pixel, in levels, or on the scale 0..1 for floats.
 
     Raises:
-        GateError: it has another network inside, or differs by more than a level.
+        GateError: the graph has another network inside, or differs by more than a level.
     """
     nodes, tensors = network_in(model)
     if nodes != list(network.graph.node) or tensors != GraphView(network).tensors:
@@ -150,19 +152,25 @@ def judge(
             expected.append(np.concatenate(list(each.with_luma([large[0, 0]]))))
         wanted = _laid_out(np.stack(expected), pixels)
         if (upscaled.shape, upscaled.dtype) != (wanted.shape, wanted.dtype):
-            raise GateError(f"the image graph gives {upscaled.dtype} {upscaled.shape}.")
+            raise GateError(
+                f"the image graph gives {upscaled.dtype} {upscaled.shape}, not {wanted.dtype} "
+                f"{wanted.shape}."
+            )
         worst = max(worst, float(np.abs(upscaled.astype(np.float64) - wanted).max()))
     for what, found, limit in (
         ("luma", of_luma, _OF_LUMA),
         ("image", worst, _LIMITS[pixels.dtype]),
     ):
         if not found <= limit:
-            raise GateError(f"its {what} is up to {found:.2g} from Python's (≤ {limit:g}).")
+            raise GateError(
+                f"the {what} of the image graph differs from Python's by up to {found:.2g}, "
+                f"allowed {limit:g}."
+            )
     return worst
 
 
 def _cases(pixels: PixelFormat) -> Iterator[Image]:
-    """Images (N, H, W, C) of a format: noise of odd shapes, and photographs."""
+    """Yield images (N, H, W, C) for a format: noise of odd shapes, and photographs."""
     rng = np.random.default_rng(0)
     channels = CHANNELS[pixels.channels]
     shapes = [(shape[0], *shape[2:]) for shape in SHAPES.values()]
@@ -172,7 +180,7 @@ def _cases(pixels: PixelFormat) -> Iterator[Image]:
         shapes = [(1, height, width)]
     for shape in shapes:
         yield _of_type(rng.random((*shape, channels)), pixels)
-    # Of a size that is larger than a crop, one has seen enough of everything.
+    # If the fixed size is larger than a crop, one photograph shows enough.
     most = 1 if height * width > math.prod(_CROP) else None
     for photograph in [*photographs().values()][:most]:
         top, left = (length // 3 for length in photograph.shape[:2])
@@ -184,7 +192,7 @@ def _cases(pixels: PixelFormat) -> Iterator[Image]:
 
 
 def _of_type(values: NDArray[np.float64], pixels: PixelFormat) -> Image:
-    """Values in [0, 1] as numbers of a format's dtype, floats as what halves can be."""
+    """Convert values in [0, 1] to a format's dtype; floats are rounded to half precision."""
     dtype = "float32" if pixels.dtype.startswith("float") else pixels.dtype
     numbers = values * WHITE[dtype]
     if dtype == "float32":
@@ -193,7 +201,7 @@ def _of_type(values: NDArray[np.float64], pixels: PixelFormat) -> Image:
 
 
 def _laid_out(images: Image, pixels: PixelFormat) -> NDArray[np.float32]:
-    """Images (N, H, W, C), RGB or grey, as the graph takes or gives them."""
+    """Return images (N, H, W, C), RGB or grey, in the graph's layout, channel order and dtype."""
     if pixels.channels == "bgr":
         images = images[..., ::-1]
     if pixels.layout == "nchw":

@@ -1,4 +1,4 @@
-"""Holds the graphs of a bundle, and what is derived from them, to the network."""
+"""Comparison of a bundle's graphs, and of those derived from them, with the network."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ def _bf16_around_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     return emulate_bf16(FOR_OPENVINO["int8-openvino-bf16"](model))
 
 
-# How ONNX Runtime is told what OpenVINO makes of a graph, by name in `DERIVED`.
+# Functions that make ONNX Runtime compute what OpenVINO does, by name in `DERIVED`.
 DERIVATIONS = {
     "bf16": emulate_bf16,
     **FOR_OPENVINO,
@@ -34,7 +34,7 @@ DERIVATIONS = {
 
 
 class Judge:
-    """Holds graphs to the network that they were made from."""
+    """Judge of graphs against the network that they were made from."""
 
     def __init__(self, network: HFDN, quantization: Quantization | None) -> None:
         self._network = network
@@ -46,7 +46,7 @@ class Judge:
         """Judge a serialised graph and describe it.
 
         Raises:
-            GateError: it failed; the message names the worst case and the node to blame.
+            GateError: the graph failed; the message names the worst case and the node to blame.
         """
         model = onnx.load_model_from_string(data)
         entry = ModelFile(
@@ -63,18 +63,18 @@ class Judge:
         )
         result = self._compare(name, model, entry)
         self._refuse_failed(name, model, result)
-        # Integer arithmetic turns a scale of NaN into some number or other.
+        # Integer arithmetic turns a NaN scale into finite numbers, which hides it.
         constants = GraphView(model).constants
         if spoilt := [key for key, values in constants.items() if not np.isfinite(values).all()]:
             raise GateError(f"the {name} graph has NaN or infinity in {', '.join(spoilt)}.")
         return replace(entry, parity=result)
 
     def derived(self, name: str, entry: ModelFile, data: bytes) -> Parity:
-        """Judge what is derived from a serialised graph, one of `DERIVED`."""
+        """Judge the graph of this name in `DERIVED`, derived from a serialised graph."""
         return self._compare(name, DERIVATIONS[name](onnx.load_model_from_string(data)), entry)
 
     def _compare(self, name: str, model: onnx.ModelProto, entry: ModelFile) -> Parity:
-        """A graph's comparison with the network; halo and pooling as `entry` says."""
+        """Compare a graph with the network; `entry` has its halo and pooling."""
         limits = parity.GATES[name]
         if self._quantization and name.startswith("int8"):
             limits = {**limits, **dict.fromkeys(parity.INT8_LOSSES, self._quantization.budget_db)}
@@ -86,9 +86,7 @@ class Judge:
     def _refuse_failed(self, name: str, model: onnx.ModelProto, result: Parity) -> None:
         failed = [gate.name for gate in result.gates if not gate.value <= gate.limit]
         if failed and all(figure.startswith("tiled") for figure in failed):
-            raise GateError(
-                f"the {name} graph gives something else in tiles: {why_failed(result)}."
-            )
+            raise GateError(f"the {name} graph gives other results in tiles: {why_failed(result)}.")
         if reason := why_failed(result):
             cases = parity.grid(self._scale)
             lr = next(case.lr for case in cases if case.name == result.worst.name)
@@ -105,10 +103,10 @@ class Judge:
 
 
 def file_name(name: str) -> str:
-    """Of the graph of this name, inside its bundle."""
+    """Return the file name of a graph inside its bundle."""
     return f"{name}.onnx"
 
 
 def sha256(data: bytes) -> str:
-    """The hash of a file, as manifests say it."""
+    """Return the hash of a file in the form that manifests use."""
     return hashlib.sha256(data).hexdigest()

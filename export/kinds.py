@@ -1,7 +1,7 @@
-"""Images of the kinds that people upscale, with which INT8 is calibrated and on which it is judged.
+"""The kinds of images that users upscale, for calibrating and judging INT8.
 
-Photographs come with scikit-image, everything else is drawn here from a seed. The images are what a
-user has: small, at full sharpness, without an original of a higher resolution.
+Photographs come with scikit-image; everything else is drawn from a seed. The images are like those
+of a user: small, at full sharpness, without an original of higher resolution.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ Draw = ImageDraw.ImageDraw
 
 # Height and width of an image.
 SIDE = 64
-# A smooth drawing is made so many times as large and averaged.
+# Smooth drawings are made this many times as large and averaged.
 FINER = 4
-# Of a photograph the centre is taken, and of these another crop, around a row and a column: where
-# they were hardest for INT8 when this was written.
+# Row and column of a second crop, beside the one from the centre, of photographs that have a place
+# that is harder for INT8.
 SPOTS = {
     "astronaut": (103, 246),
     "camera": (297, 162),
@@ -38,13 +38,13 @@ WORDS = (
     "File Edit View Help return self.scale Save as 12:45 Inbox (3) def main(): 1,024 px Lorem "
     "ipsum dolor sit amet Search 0x7ffe ERROR 404 git commit -m iIlL1| {[(<>)]} @#%& Wxyz gjpq"
 )
-# Ink and paper.
+# Tones of ink and paper.
 LINES = ((0, 255), (255, 0), (160, 64))
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) * 16 + 8
 
 
 def photographs(_: np.random.Generator) -> list[Luma]:
-    """Crops of photographs at full sharpness; the seed has no part in them."""
+    """Return crops of photographs at full sharpness; they do not depend on the seed."""
     return list(_photographs(SIDE))
 
 
@@ -59,7 +59,7 @@ def _photographs(side: int) -> tuple[Luma, ...]:
 
 
 def judged_images() -> dict[str, list[Array]]:
-    """Return what graphs are judged on, as they read it, by kind."""
+    """Return the inputs that graphs are judged on, by kind."""
     return {
         kind: [to_input(image) for image in make(np.random.default_rng(0))]
         for kind, make in KINDS.items()
@@ -72,14 +72,14 @@ def to_input(image: Luma | NDArray[np.float64]) -> Array:
 
 
 def crop(image: Luma, row: int, column: int, side: int) -> Luma:
-    """Cut `side` × `side` pixels around a place, moved inside where it is near an edge."""
+    """Return `side` × `side` pixels around a place, moved inwards near an edge."""
     places = zip(image.shape, (row, column), strict=True)
     top, left = (max(min(at - side // 2, length - side), 0) for length, at in places)
     return image[top : top + side, left : left + side]
 
 
 def text(rng: np.random.Generator) -> list[Luma]:
-    """Pages and screens: text in several sizes, dark on light and light on dark, in frames."""
+    """Draw pages and screens: framed text in several sizes, dark on light and light on dark."""
     images = []
     for size, ink, paper in (
         (9, 0, 255), (11, 30, 240), (11, 255, 0), (13, 220, 40), (16, 0, 255), (28, 255, 20),
@@ -94,7 +94,7 @@ def text(rng: np.random.Generator) -> list[Luma]:
 
 
 def drawings(rng: np.random.Generator) -> list[Luma]:
-    """Comics and diagrams: flat and shaded areas, thick and thin outlines, screens of dots."""
+    """Draw comics and diagrams: flat and shaded areas, thick and thin outlines, halftone dots."""
     images = []
     for kind in range(6):
         image, draw = _canvas(255, FINER)
@@ -117,7 +117,7 @@ def drawings(rng: np.random.Generator) -> list[Luma]:
 
 
 def pixel_art(rng: np.random.Generator) -> list[Luma]:
-    """Sprites of few tones, mirrored, their pixels as they are, doubled or times four."""
+    """Draw mirrored sprites of few tones, whose pixels have a side of 1, 2 or 4."""
     images = []
     for times in (1, 1, 2, 2, 4, 4):
         side = SIDE // times
@@ -131,7 +131,7 @@ def pixel_art(rng: np.random.Generator) -> list[Luma]:
 
 
 def dithering(rng: np.random.Generator) -> list[Luma]:
-    """Ramps and photographs in black and white, or in four tones, by error or in order."""
+    """Dither ramps and photographs to black and white or four tones, by error or in order."""
     sources = [*gradients(rng)[:2], *(p for p in photographs(rng)[::8])]
     images = []
     for source in sources[:4]:
@@ -155,7 +155,7 @@ def _thresholds() -> NDArray[np.int64]:
 
 
 def noise(rng: np.random.Generator) -> list[Luma]:
-    """Every pixel by itself: any value, around grey, salt and pepper, on an image."""
+    """Draw independent pixels: uniform, around grey, salt and pepper, on a photograph."""
     grain = rng.normal(0, 1, (4, SIDE, SIDE))
     photograph = photographs(rng)[0].astype(np.float64)
     images = [
@@ -170,7 +170,7 @@ def noise(rng: np.random.Generator) -> list[Luma]:
 
 
 def gradients(rng: np.random.Generator) -> list[Luma]:
-    """Skies, shadows and vignettes, where steps between levels would show."""
+    """Draw skies, shadows and vignettes, where steps between levels would show."""
     row, column = np.indices((SIDE, SIDE)) / (SIDE - 1)
     distance = np.hypot(row - rng.uniform(0, 1), column - rng.uniform(0, 1))
     images = [
@@ -185,7 +185,7 @@ def gradients(rng: np.random.Generator) -> list[Luma]:
 
 
 def dark(rng: np.random.Generator) -> list[Luma]:
-    """Photographs by night: an eighth of the light, with the noise of a sensor on every other."""
+    """Darken photographs to an eighth of the light, and add sensor noise to every second one."""
     images = []
     for i, image in enumerate(photographs(rng)[::4]):
         night = image / 8 + (i % 2) * rng.normal(0, 1.5, image.shape)
@@ -194,7 +194,7 @@ def dark(rng: np.random.Generator) -> list[Luma]:
 
 
 def lines(rng: np.random.Generator) -> list[Luma]:
-    """Lines of one pixel, straight and round, smooth and not, on light and on dark."""
+    """Draw lines of one pixel, straight and round, smooth and not, on light and on dark."""
     images = []
     for ink, paper in LINES:
         for finer in (1, FINER):
@@ -207,7 +207,7 @@ def lines(rng: np.random.Generator) -> list[Luma]:
 
 
 def draw_lines(rng: np.random.Generator, ink: int, paper: int, finer: int) -> Image.Image:
-    """Draw straight lines and a circle, `finer` pixels wide on SIDE · `finer` of each side."""
+    """Draw straight lines and a circle, `finer` pixels wide, on a canvas of side SIDE · `finer`."""
     image, draw = _canvas(paper, finer)
     for _ in range(8):
         ends = rng.uniform(0, SIDE * finer, 4)

@@ -1,4 +1,4 @@
-"""The layers of an fp32 graph that may go to 8 bits, and what is to be known of each."""
+"""The layers of an fp32 graph that may be quantised to 8 bits, and their properties."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,11 +11,11 @@ Means = Mapping[str, Sequence[float]]
 
 
 def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
-    """Return multiply-accumulates an input pixel of each learned convolution, in graph order.
+    """Return the multiply-accumulates per input pixel of learned convolutions, in graph order.
 
-    True MACs as `hfdn_deploy.network.complexity` counts them: a transposed convolution at its
-    input's size. Those behind a global pooling have none that grow with the picture and are
-    left out, as is the fixed bicubic base, which has no bias.
+    These are true MACs as `hfdn_deploy.network.complexity` counts them: a transposed convolution at
+    its input's size. Convolutions behind a global pooling are left out, as their cost does not grow
+    with the image, and so is the fixed bicubic base, which has no bias.
     """
     view = GraphView(model)
     # Pixels of each tensor for one pixel of the input.
@@ -37,7 +37,7 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, float]:
 
 
 def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
-    """Return the tensors of an fp32 graph that `quantize` needs to know of."""
+    """Return the tensors of an fp32 graph whose statistics `quantize` needs."""
     names: dict[str, None] = {}
     for node in model.graph.node:
         if node.name in layers:
@@ -48,7 +48,7 @@ def observed_tensors(model: onnx.ModelProto, layers: Collection[str]) -> list[st
 
 
 def channels_fit(model: onnx.ModelProto, layers: Collection[str], means: Means) -> bool:
-    """Tell whether what each layer reads has as many channel means as the layer has inputs."""
+    """Return whether the input of each layer has one mean for each input channel."""
     view = GraphView(model)
     return all(
         len(means[node.input[0]]) == view.tensors[node.input[1]].dims[1 - output_axis(node)]

@@ -1,4 +1,4 @@
-"""Which node of a graph is to blame when its outputs depart."""
+"""Search for the node that makes a graph's outputs depart."""
 
 import numpy as np
 import onnx
@@ -10,18 +10,18 @@ from export.subpixel import to_subpixels
 from hfdn_deploy.graph import GraphView
 from hfdn_deploy.network import HFDN
 
-# An fp32 layer that departs by more of its largest value computes something else.
+# An fp32 layer is wrong if it departs by more than this share of its largest value.
 FP32_DEPARTURE = 1e-4
 
 Departures = dict[str, float]
-"""Share of its size by which each node's output departs, in graph order."""
+"""By node, in graph order, the departure of its output as a share of the output's size."""
 
 
 def blame(departures: Departures, graph: str) -> str:
-    """The sentence that names the node.
+    """Return the phrase that names the node to blame.
 
-    In fp32 everything behind a wrong node departs, so it is the first; in lower precision every
-    node departs a little from its own inputs' due, so it is the one that does most.
+    In fp32 all nodes behind a wrong node depart, so the first is to blame. In lower precision every
+    node departs a little from the exact result for its inputs, so the worst is to blame.
     """
     if graph == "fp32":
         named = next((n for n, d in departures.items() if not d <= FP32_DEPARTURE), None)
@@ -35,11 +35,11 @@ def blame(departures: Departures, graph: str) -> str:
 
 
 def module_departures(model: onnx.ModelProto, network: HFDN, lr: Array) -> Departures:
-    """By how much each convolution departs from the PyTorch module of its name.
+    """Return how far each convolution departs from the PyTorch module of its name.
 
     Args:
         model: an fp32 graph; its convolutions bear the names of the network's modules.
-        network: what it was made from.
+        network: the network that the graph was made from.
         lr: the input (N, 1, H, W) to run both on.
 
     Returns:
@@ -58,12 +58,12 @@ def module_departures(model: onnx.ModelProto, network: HFDN, lr: Array) -> Depar
 def node_departures(
     model: onnx.ModelProto, full: onnx.ModelProto, graph: str, lr: Array
 ) -> Departures:
-    """By how much each node departs from what the fp32 node gives for the same inputs.
+    """Return how far each node departs from the fp32 node on the same inputs.
 
     Args:
         model: a graph of lower precision, with the tensor names of the fp32 graph.
         full: the fp32 graph.
-        graph: which graph `model` is, of `hfdn_deploy.bundle.manifest.GRAPHS`.
+        graph: name of the graph `model`, one of `hfdn_deploy.bundle.GRAPH_NAMES` or `DERIVED`.
         lr: the input (N, 1, H, W) to run both on.
 
     Returns:
@@ -81,7 +81,7 @@ def node_departures(
         values[output] = run_node(node, [values[name] for name in node.input])
         if output in got:
             expected, values[output] = values[output], got[output].astype(np.float32)
-            with np.errstate(invalid="ignore"):  # infinity less infinity is a departure too
+            with np.errstate(invalid="ignore"):  # infinity minus infinity is a departure too
                 error = _root_mean_square(values[output] - expected)
             departures[node.name] = error / max(_root_mean_square(expected), 1e-6)
     return departures
@@ -92,7 +92,7 @@ def _root_mean_square(values: Array) -> float:
 
 
 def _module_outputs(network: HFDN, lr: Array) -> dict[str, Array]:
-    """Outputs of the network's convolutions by module name."""
+    """Return the outputs of the network's convolutions by module name."""
     outputs: dict[str, Array] = {}
     handles = []
     for name, module in network.named_modules():

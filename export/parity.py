@@ -1,4 +1,4 @@
-"""Is a graph the network it was made from? Judged on shapes and inputs that break things."""
+"""Parity of a graph with its network, on shapes and inputs that are likely to show errors."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ from hfdn_deploy.network import HFDN
 #   max_abs       largest absolute difference over the grid, on the scale 0..1
 #   max_levels    the same in levels of 255
 #   tiled_max_abs, tiled_levels  largest difference between the graph in tiles and in one go
-#   psnr_loss_db  what the photographs lose, on average, in PSNR against their originals
-#   expected_loss_db  the same expected, see `expected_loss`: unlike a measured loss never negative
-#   largest_expected_loss_db  that of the photograph that loses most
+#   psnr_loss_db  mean loss of the photographs in PSNR against their originals
+#   expected_loss_db  mean of `expected_loss`, which is never negative, unlike a measured loss
+#   largest_expected_loss_db  largest `expected_loss` of a photograph
 #   KIND: FIGURE  a figure of `departure` on one of `KINDS`; `beyond_8` is the share of pixels that
 #                 are more than 8 levels off
 INT8_LOSSES = {"psnr_loss_db": 0.05, "expected_loss_db": 0.05}
 # The kind that has originals.
 DOWNSCALED = "downscaled photographs"
-# Photographs have the limits that INT8 is to keep. For the others, `rms_levels` is 1.2 to 1.6 times
-# the most that a shipped graph has, of lines, dithering and noise as well, so that it stays there;
-# the shares of pixels are single pixels there, and up to 13 times as many are allowed.
+# The limits of photographs are requirements on INT8. The others keep shipped graphs from getting
+# worse: `rms_levels` is 1.2 to 1.6 times the largest of a shipped graph, also for lines, dithering
+# and noise; the shares are single pixels in shipped graphs, and up to 13 times as many may be.
 KIND_LIMITS: dict[str, dict[str, float]] = {
     DOWNSCALED: {"max_levels": 16.0},
     "photographs": {"rms_levels": 1.3, "beyond_8": 1e-4, "beyond_16": 0.0},
@@ -55,7 +55,7 @@ GATES = {
     "fp32": {"not_finite": 0.0, "max_abs": 1e-4, "tiled_max_abs": 1e-5},
     "fp16": {"not_finite": 0.0, "max_levels": 1.0, "tiled_levels": 1.0, "psnr_loss_db": 0.01},
     **dict.fromkeys(("int8", "int8-cpu", *FOR_OPENVINO), SHORTER),
-    # bf16 is chosen for what INT8 is chosen for, speed, and may cost as much, but on every image.
+    # Users choose bf16 for speed, like INT8; it may lose as much, but on every single image.
     "bf16": {**SHORTER, "largest_expected_loss_db": 0.05},
 }
 
@@ -71,7 +71,7 @@ SHAPES = {
 }
 # Height and width of the synthetic inputs and of the photographs' crops.
 SIZE = (48, 64)
-# The inputs that are run in tiles, too: cut along one axis, along the other, and a picture.
+# The inputs that are also run in tiles: cut along one axis, along the other, and a photograph.
 TILED = ("noise, wide", "noise, tall", "photograph camera")
 
 
@@ -83,11 +83,11 @@ class Case:
     lr: Array
     """Luma (N, 1, H, W) in [0, 1]."""
     original: NDArray[np.uint8] | None = None
-    """Of a photograph, (sH, sW) luma 0..255."""
+    """(sH, sW) luma 0..255 of a photograph."""
 
 
 def grid(scale: int) -> list[Case]:
-    """All inputs that a graph is judged on."""
+    """Return all inputs that a graph is judged on."""
     rng = np.random.default_rng(0)
     cases = [
         Case(f"noise, {name}", rng.random(shape, dtype=np.float32))
@@ -114,7 +114,7 @@ def grid(scale: int) -> list[Case]:
 
 
 def reference(network: HFDN) -> Run:
-    """Return the network in PyTorch as a function of arrays; it is `cached`."""
+    """Return the PyTorch network as a `cached` function of arrays."""
 
     def run(lr: Array) -> Array:
         with torch.inference_mode():
@@ -124,7 +124,7 @@ def reference(network: HFDN) -> Run:
 
 
 def cached(run: Run) -> Run:
-    """Return a function that computes each input once: graphs are judged on the same ones."""
+    """Return a function that computes each input once, as graphs are judged on the same inputs."""
     known: dict[tuple[tuple[int, ...], bytes], Array] = {}
 
     def remembered(lr: Array) -> Array:
@@ -143,14 +143,14 @@ def compare(
     scale: int,
     limits: Mapping[str, float],
 ) -> Parity:
-    """Hold a graph's outputs to the reference's over the whole grid.
+    """Compare a graph's outputs with the reference's over the whole grid.
 
     Args:
         run: the graph.
-        in_tiles: the same, put together from tiles in every way there is.
-        reference: the network, as `reference` gives it.
+        in_tiles: the graph in tiles; returns an output for each way of tiling.
+        reference: the network, from the function `reference`.
         scale: upscaling factor.
-        limits: by figure, as in `GATES`.
+        limits: limits by figure, as in `GATES`.
     """
     cases, losses, expected_losses, tiled, downscaled = [], [], [], [], []
     digest = hashlib.sha256()
@@ -167,7 +167,7 @@ def compare(
                 before, after = (_psnr(case.original, x, scale) for x in (expected, output))
                 losses.append(before - after)
                 expected_losses.append(expected_loss(output, expected, case.original, scale))
-    # NaN compares false with everything, so it must not be what `max` starts from.
+    # NaN compares false with everything, so `max` needs a key that ranks it highest.
     worst = max(cases, key=lambda case: (np.isnan(case.max_abs), case.max_abs))
     kinds = []
     if any(f"{DOWNSCALED}: " in name for name in limits):
@@ -199,16 +199,16 @@ def compare(
 def expected_loss(
     output: Array, reference: Array, original: NDArray[np.uint8], border: int
 ) -> float:
-    """The PSNR in dB that a picture loses, 10 log10(1 + e / r).
+    """Return the PSNR in dB that an image is expected to lose, 10 log10(1 + e / r).
 
-    e is the mean square of `output - reference` in levels of 255, r that of
-    `reference - original` and of rounding to whole levels, 1/12: what is lost if the error of
-    quantisation knows nothing of the network's own. A measured loss scatters around this by more
-    than a layer costs, and may be negative.
+    e is the mean square of `output - reference` in levels of 255, and r is that of
+    `reference - original` plus 1/12 for rounding to whole levels. This is the loss if the error of
+    quantisation is independent of the network's own error. A measured loss scatters around it by
+    more than a layer costs, and may be negative.
 
     Args:
-        output: what a graph gives, (1, 1, H, W) in [0, 1].
-        reference: what the network gives.
+        output: output of a graph, (1, 1, H, W) in [0, 1].
+        reference: output of the network, likewise.
         original: (H, W) luma 0..255.
         border: pixels to leave out on each side.
     """

@@ -15,23 +15,23 @@ from export.subpixel import to_subpixels
 from hfdn_deploy.bundle import Quantization
 from hfdn_deploy.graph import KEEPS_VALUES, GraphView, attributes_of, rewired
 
-# Keeps the scale of a tensor that is zero everywhere a number to divide by.
+# Lower bound of scales, so that a tensor of zeros can be divided by its scale.
 SMALLEST_SCALE = 1e-8
 LARGEST_BIAS = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a library's integer kernels want."""
+    """The form of graph that a backend's integer kernels need."""
 
     activations: type[np.int8] | type[np.uint8]
     """np.int8, symmetric around zero, or np.uint8 with a zero point."""
     integer_biases: bool
-    """int32 biases rather than float ones."""
+    """Whether biases are int32 rather than float."""
     before: tuple[str, ...]
-    """Operators behind a layer that get a pair on their input, as the layers do."""
+    """Operators behind a layer whose inputs get a pair, as those of layers do."""
     subpixel: bool
-    """Whether it is quantised as `export.subpixel` rewrites it."""
+    """Whether the graph is first rewritten by `export.subpixel`."""
 
     @property
     def symmetric(self) -> bool:
@@ -40,12 +40,12 @@ class Dialect:
 
     @property
     def steps(self) -> int:
-        """From the lowest level to the highest; those of a symmetric tensor are -127 … 127."""
+        """Steps from the lowest level to the highest; symmetric levels are -127 … 127."""
         return 254 if self.symmetric else 255
 
 
-# TensorRT fuses what is pointwise into the convolution in front of it (developer guide, "Working
-# with quantized types"); ONNX Runtime has integer kernels only between a DQ and a Q.
+# TensorRT fuses pointwise operators into the convolution in front of them (developer guide,
+# "Working with quantized types"); ONNX Runtime has integer kernels only between a DQ and a Q.
 DIALECTS = {
     "int8": Dialect(np.int8, integer_biases=False, before=(), subpixel=False),
     "int8-cpu": Dialect(
@@ -58,16 +58,16 @@ DIALECTS = {
 
 
 def quantize(model: onnx.ModelProto, quantization: Quantization, name: str) -> onnx.ModelProto:
-    """Return an fp32 graph with convolutions in 8 bits.
+    """Return an fp32 graph with the chosen convolutions in 8 bits.
 
-    Weights are symmetric int8 with a scale for each output channel. Biases take up the mean
+    Weights are symmetric int8 with a scale for each output channel. Biases compensate the mean
     error of the rounded weights (M. Nagel et al., "Data-free quantization through weight
     equalization and bias correction", 2019).
 
     Args:
         model: the fp32 graph.
         quantization: the layers, and the ranges of their tensors.
-        name: of the graph that is made, a key of `DIALECTS`.
+        name: name of the INT8 graph, a key of `DIALECTS`.
 
     Raises:
         ValueError: the channel scales do not fit the graph.
@@ -92,23 +92,23 @@ def quantize(model: onnx.ModelProto, quantization: Quantization, name: str) -> o
 
 @dataclass
 class _Writer:
-    """Writes the nodes of a quantised graph, in order."""
+    """Writer of the nodes of a quantised graph, in order."""
 
     dialect: Dialect
     limits: dict[str, tuple[float, float]]
     """Lowest and highest value by tensor."""
     means: dict[str, NDArray[np.float64]]
-    """Of each channel, by tensor."""
+    """Mean of each channel, by tensor."""
     tensors: dict[str, onnx.TensorProto]
-    """Constants by name: the fp32 graph's, in the end the quantised graph's."""
+    """Constants by name: first the fp32 graph's, in the end the quantised graph's."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     integers: set[str] = field(default_factory=set)
     """Results of integer arithmetic."""
     dequantized: dict[str, str] = field(default_factory=dict)
-    """What stands for a tensor behind its pair."""
+    """Name of a tensor behind its pair."""
 
     def add(self, node: onnx.NodeProto, in_int8: bool) -> None:
-        """Add a node of the fp32 graph and the pairs that it wants."""
+        """Add a node of the fp32 graph and the pairs that it needs."""
         source, result = node.input[0], node.output[0]
         follows = node.op_type in self.dialect.before and source in self.integers
         inputs = self._quantize_parameters(node) if in_int8 else {}
@@ -121,7 +121,7 @@ class _Writer:
         self.nodes.append(rewired(node, inputs))
 
     def _pair(self, tensor: str) -> str:
-        """The name of a tensor after a Q/DQ pair, which is written once."""
+        """Return the name of a tensor behind its Q/DQ pair, which is written once."""
         if tensor not in self.dequantized:
             scale, zero = self._scale_and_zero(tensor)
             constants = [
@@ -143,7 +143,7 @@ class _Writer:
         return np.array(scale, np.float32), np.array(zero, self.dialect.activations)
 
     def _quantize_parameters(self, node: onnx.NodeProto) -> dict[str, str]:
-        """Write the 8-bit weights of a convolution, and its bias; return what stands for them."""
+        """Write a convolution's 8-bit weights and bias, and return their new names by old name."""
         source, weight_name, bias_name = node.input
         weights = numpy_helper.to_array(self.tensors.pop(weight_name))
         bias = numpy_helper.to_array(self.tensors.pop(bias_name)).astype(np.float64)
@@ -151,7 +151,7 @@ class _Writer:
         scale = self._scale_and_zero(source)[0]
         least: NDArray[np.float64] | float = 0.0
         if self.dialect.integer_biases:
-            # Where weights are small beside the bias, coarser ones keep it within 32 bits.
+            # Where weights are small beside the bias, a coarser scale keeps the bias in 32 bits.
             least = 1.01 * np.abs(bias) / (scale * LARGEST_BIAS)
         integers, scales = quantize_weights(weights, axis, least)
         inputs = {weight_name: f"{weight_name}.dequantized"}
@@ -159,7 +159,7 @@ class _Writer:
         self._write("DequantizeLinear", constants, inputs[weight_name], axis=axis)
         error = (dequantize_weights(integers, scales, axis) - weights).sum((2, 3))
         means = self.means[source]
-        # Each pixel of a transposed convolution gets one tap in stride².
+        # Each output pixel of a transposed convolution uses one tap in stride².
         stride = attributes_of(node)["strides"][0] if axis else 1
         bias -= (means @ error if axis else error @ means) / stride**2
         if not self.dialect.integer_biases:
@@ -174,7 +174,7 @@ class _Writer:
     def _constants(
         self, stem: str, integers: NDArray[np.integer], scales: NDArray[np.float32]
     ) -> list[str]:
-        """The three inputs of a DequantizeLinear."""
+        """Write the three inputs of a DequantizeLinear and return their names."""
         zeros = np.zeros(scales.shape, integers.dtype)
         parts = {"quantized": integers, "scale": scales, "zero": zeros}
         return [self._constant(f"{stem}.{key}", values) for key, values in parts.items()]
@@ -188,7 +188,7 @@ class _Writer:
 
 
 def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.ModelProto:
-    """An fp32 graph with the weights of the graph for TensorRT; all else stays as it was."""
+    """Return an fp32 graph whose weights, and nothing else, are rounded as for TensorRT."""
     view = GraphView(model)
     rounded = {}
     for node in view.nodes:
@@ -202,7 +202,7 @@ def round_weights(model: onnx.ModelProto, layers: Collection[str]) -> onnx.Model
 def quantize_weights(
     weights: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 weights in -127 … 127 and the scale, `least` or more, along `axis`."""
+    """Return symmetric int8 weights in -127 … 127, and scales of at least `least` along `axis`."""
     others = tuple(i for i in range(weights.ndim) if i != axis)
     scales = np.maximum(np.abs(weights).max(others) / 127, SMALLEST_SCALE)
     scales = np.maximum(scales, least).astype(np.float32)
@@ -212,6 +212,6 @@ def quantize_weights(
 def dequantize_weights(
     integers: NDArray[np.int8], scales: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """What `quantize_weights` made, as numbers."""
+    """Return the float32 values of weights from `quantize_weights`."""
     others = tuple(i for i in range(integers.ndim) if i != axis)
     return np.asarray(integers * np.expand_dims(scales, others), np.float32)

@@ -1,4 +1,4 @@
-"""Ranges to quantise tensors to, and scales of their channels, by the error of the output."""
+"""Choice of quantisation ranges and channel scales by the error of the output."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from export.quantization import Dialect
 from hfdn_deploy.bundle import Ranges
 from hfdn_deploy.graph import GraphView, attributes_of
 
-# Clipping counts more than rounding: it falls on edges, all in one direction, and is seen.
+# Clipping weighs more than rounding: it is visible, as it falls on edges in one direction.
 CLIPPING = 4.0
-# Of the two backends that share a dialect, only one computes the pairs in front of activations.
+# Only one of the two backends that share a dialect computes the pairs in front of activations.
 BEFORE_ACTIVATION = 0.5
 STEPS = 400
 RATE = 0.03
@@ -35,18 +35,18 @@ def fit(
     """Choose the ranges and scales with the least expected square error of the output.
 
     An error e in channel c of a tensor adds gain · E[e²] to it. With limits [low, high] for the
-    tensor and a factor k for the channel, steps are d = (high - low) / 255 / k (254 where zero is
-    in the middle), and E[e²] is d² / 12 or, where a value lies beyond low / k or high / k, the
-    square of the distance, `CLIPPING` times. Weights with a scale for each output channel err by
-    their largest value / 127 / √12. The sum over all tensors and weights falls by gradient steps
-    on the logarithms of d and k.
+    tensor and a factor k for the channel, steps are d = (high - low) / 255 / k (254 in symmetric
+    dialects). E[e²] is d² / 12, plus `CLIPPING` times the squared distance of values beyond low / k
+    or high / k. Weights with a scale for each output channel have an error of their largest value
+    / 127 / √12. Gradient descent on the logarithms of d and k reduces the sum over all tensors and
+    weights.
 
     Args:
         model: the fp32 graph.
         layers: the convolutions that go to 8 bits.
-        seen: of the tensors that `observed_tensors` names.
-        gains: of the same, as `TorchGraph.gains` estimates them.
-        dialect: what the pairs are like.
+        seen: statistics of the tensors that `observed_tensors` names.
+        gains: gains of the same tensors, from `TorchGraph.gains`.
+        dialect: the form of the pairs.
     """
     groups = channel_groups(model)
     problem = _Problem(model, layers, _Known(seen, gains, groups), dialect)
@@ -68,7 +68,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Known:
-    """By tensor, what the error depends on."""
+    """Inputs of the error, by tensor."""
 
     seen: Mapping[str, Observation]
     gains: Mapping[str, NDArray[np.float64]]
@@ -102,7 +102,7 @@ class _Problem(nn.Module):
                 if reader.op_type in dialect.before:
                     self.tensors[result] = _Tensor(result, known, attributes_of(reader)["alpha"])
                 if node.op_type == "ConvTranspose" and dialect.subpixel:
-                    # Its sub-pixels are moved in 8 bits, whoever reads them.
+                    # Its sub-pixels are moved in 8 bits, whichever node reads them.
                     self.tensors[reader.output[0]] = _Tensor(reader.output[0], known)
         peaks = [float(known.seen[name].limits.max()) for name in self.tensors]
         self.log_steps = nn.Parameter(torch.log(torch.tensor(peaks) * (0.7 / dialect.steps)))
@@ -114,7 +114,7 @@ class _Problem(nn.Module):
         )
 
     def factors(self) -> Tensor:
-        """By group; group 0 is not scaled."""
+        """Return the factor of each group; group 0 is not scaled."""
         return torch.cat([torch.ones(1), torch.exp(self.log_factors[1:])])
 
     def forward(self) -> Tensor:
@@ -127,7 +127,7 @@ class _Problem(nn.Module):
         return torch.stack(errors + [weights.error(factors) for weights in self.weights]).sum()
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of each tensor; zero is one of the levels."""
+        """Return the lowest and highest value of each tensor; zero is one of the levels."""
         with torch.no_grad():
             steps, lows = self._steps_and_lows()
             lows = torch.round(lows / steps) * steps
@@ -140,16 +140,16 @@ class _Problem(nn.Module):
 
 
 class _Tensor:
-    """The pair of Q and DQ on a tensor."""
+    """The Q/DQ pair on a tensor."""
 
     def __init__(self, name: str, known: _Known, slope: float | None = None) -> None:
-        """`slope` is that of the LeakyReLU that reads the tensor."""
+        """Prepare the error; `slope` is that of the LeakyReLU that reads the tensor, if any."""
         self.groups = torch.from_numpy(known.groups[name])
         seen, gain = known.seen[name], known.gains[name]
         self.centres = torch.tensor(seen.centres, dtype=torch.float32)
         shares = seen.shares
         if slope is not None:
-            # The activation multiplies errors below zero: what it passes on is the gain behind it.
+            # The activation scales errors below zero; dividing by that gives the gain behind it.
             passed = np.where(seen.centres < 0, slope**2, 1.0) * shares
             gain = BEFORE_ACTIVATION * gain / passed.sum(1)
             shares = passed
@@ -157,7 +157,7 @@ class _Tensor:
         self.gain = torch.tensor(gain, dtype=torch.float32)
 
     def error(self, step: Tensor, low: Tensor, high: Tensor, factors: Tensor) -> Tensor:
-        """Return what it adds to the mean square of the output."""
+        """Return the pair's share of the mean square error of the output."""
         factor = factors[self.groups]
         bottom, top = (limit / factor[:, None] for limit in (low, high))
         beyond = torch.relu(self.centres - top) + torch.relu(bottom - self.centres)
@@ -185,12 +185,12 @@ class _Weights:
         self.groups = torch.from_numpy(known.groups[source])
 
     def error(self, factors: Tensor) -> Tensor:
-        """Return what it adds to the mean square of the output."""
+        """Return the weights' share of the mean square error of the output."""
         factor = factors[self.groups]
         steps = (self.largest / factor).amax(1) / 127
         return (self.gain * steps**2 / 12).sum() * (factor**2 * self.power).sum()
 
 
 def short(value: float) -> float:
-    """Round to six digits: more than a calibration is worth, and few enough to read."""
+    """Round to six digits, which is more precise than a calibration and still readable."""
     return float(f"{value:.6g}")

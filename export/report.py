@@ -1,4 +1,4 @@
-"""The report on which layers bear 8 bits: a table, a plot and the figures as JSON."""
+"""Report on the loss of each layer in 8 bits: a table, a plot and the figures as JSON."""
 
 import json
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from hfdn_deploy.errors import InputError
 
 
 def write(study: Study, folder: Path, name: str) -> None:
-    """Write NAME.md, NAME.png and NAME.json into a folder, which is made if need be.
+    """Write NAME.md, NAME.png and NAME.json into a folder, which is created if needed.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -28,7 +28,7 @@ def write(study: Study, folder: Path, name: str) -> None:
 
 
 def _facts(study: Study) -> dict[str, Any]:
-    """The study without what is for the exporter alone, and in the manifest."""
+    """Return the study without the fields that only the exporter uses; the manifest has them."""
     facts = asdict(study)
     for key in ("channel_means", "ranges"):
         del facts["quantization"][key]
@@ -36,7 +36,7 @@ def _facts(study: Study) -> dict[str, Any]:
 
 
 def markdown(study: Study, name: str) -> str:
-    """Return the ranking of the layers and the sets that were tried, as tables."""
+    """Return the ranking of the layers and the sets that were tried, as a Markdown table."""
     quantization, chosen = study.quantization, study.chosen
     dialects = list(chosen.losses)
     header = " | ".join(dialects)
@@ -44,16 +44,17 @@ def markdown(study: Study, name: str) -> str:
     lines = [
         f"# INT8 of {name}",
         "",
-        "Losses are expected losses of PSNR in dB, on average over the images held out; the "
-        f"budget was {quantization.budget_db:g} dB. Levels are the root mean square of the "
-        "difference from fp32, of the sharp photograph where it is largest, in levels of 255.",
+        "Losses are expected losses of PSNR in dB, averaged over the held-out images; the budget "
+        f"was {quantization.budget_db:g} dB. Levels are the root mean square difference from fp32, "
+        "in levels of 255, of the sharp photograph where it is largest.",
         "",
         f"Chosen: {len(quantization.layers)} of {len(study.layers)} layers in INT8, "
-        f"{chosen.macs_share:.2%} of the MACs. Rounding the weights of all layers and nothing else "
-        f"costs {study.weights_only:.4f} dB.",
+        f"{chosen.macs_share:.2%} of the MACs. Rounding only the weights of all layers costs "
+        f"{study.weights_only:.4f} dB.",
         "",
-        "Each layer alone in INT8, dearest for its MACs first, then all but those down to it, with "
-        "ranges for all layers; the last row has the chosen layers with ranges for them alone:",
+        "Left, each layer alone in INT8, the highest loss for its MACs first. Right, all layers "
+        "below it in INT8, with ranges for all layers. The last row has the chosen layers, with "
+        "ranges for them alone.",
         "",
         f"| layer | MACs | loss: {header} | left | loss: {header} | levels: {header} |",
         f"|---|---|{rule}---|{rule}{rule}",
@@ -70,7 +71,7 @@ def markdown(study: Study, name: str) -> str:
 
 
 def _set(choice: Choice) -> str:
-    """The right half of a row."""
+    """Return the right half of a row."""
     levels = " | ".join(f"{x:.2f}" for x in choice.rms_levels.values())
     return f"| {choice.macs_share:.2%} | {_cells(choice.losses)} | {levels} |"
 
@@ -80,7 +81,7 @@ def _cells(losses: Losses) -> str:
 
 
 def _plot(study: Study) -> Any:
-    """The ranking of the layers beside the losses and departures of the sets of layers."""
+    """Plot the ranking of the layers beside the losses and departures of the sets of layers."""
     try:
         figure_module: Any = import_module("matplotlib.figure")
     except ImportError:
@@ -111,7 +112,7 @@ def _plot(study: Study) -> Any:
     axes["rms_levels"].set_xlabel("share of the MACs left in fp32, % (large: the chosen set)")
     for key in ("losses", "rms_levels"):
         axes[key].axvline(kept_out, color="grey", linestyle=":", label="chosen")
-        # What matters happens close to no MACs left in fp32.
+        # The range of interest is close to no MACs left in fp32.
         axes[key].set_xscale("symlog", linthresh=0.02, linscale=0.5)
         axes[key].set_xlim(left=-0.01)
         axes[key].set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])

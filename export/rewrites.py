@@ -9,7 +9,7 @@ from hfdn_deploy.network import HEAD_WIDTH, HFDN, WIDTH, AdaptiveDenseUnit, conv
 
 
 def fold_adaptive_weights(network: HFDN) -> HFDN:
-    """The same function without adaptive weights: each moves into the convolution behind it.
+    """Return the same function with each adaptive weight folded into the convolution behind it.
 
     conv(cat(w₁x₁, w₂x₂)) = conv'(cat(x₁, x₂)), where conv' has its i-th input slice scaled
     by wᵢ. Module names stay as they are.
@@ -32,8 +32,8 @@ def fold_adaptive_weights(network: HFDN) -> HFDN:
 class DeployHFDN(nn.Module):
     """HFDN with folded weights and one last convolution, as it is exported.
 
-    The heads end in 16→1 convolutions whose results are summed: that is one convolution over
-    the concatenation of what they read, with the sum of their biases.
+    The heads end in 16→1 convolutions whose results are summed, which equals one convolution over
+    the concatenation of their inputs, with the sum of their biases.
     """
 
     def __init__(self, network: HFDN) -> None:

@@ -1,4 +1,4 @@
-"""Which layers bear 8 bits: every layer's cost alone, and the largest set within a budget."""
+"""Choice of the layers in 8 bits: each layer's loss alone, and the largest set in a budget."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ from export.torch_graph import TorchGraph
 from hfdn_deploy.bundle import Quantization, Ranges
 from hfdn_deploy.errors import InputError
 
-# Gains are estimated on every so many of the calibration images.
+# Gains are estimated on every n-th calibration image.
 GAINS_EVERY = 4
 
-# Layers are given up while the others have this share of the multiply-accumulates: where the last
-# per cent of the speed would cost most (the curves of docs/results/int8).
+# Layers are given up as long as the others have this share of the multiply-accumulates, since the
+# last per cent costs most quality (see the curves in docs/results/int8).
 ENOUGH = 0.98
 
 Losses = dict[str, float]
-"""By dialect."""
+"""Loss by dialect."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer in 8 bits costs, all others in fp32."""
+    """The loss of one layer in 8 bits with all others in fp32."""
 
     name: str
     macs_share: float
@@ -42,15 +42,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Choice:
-    """A set of layers in 8 bits: all but those given up before and `given_up`."""
+    """A set of layers in 8 bits: all but `given_up` and those given up before it."""
 
     given_up: str | None
     macs_share: float
-    """Of the layers that are left."""
+    """Share of the multiply-accumulates that the layers left have."""
     losses: Losses
-    """As a layer's."""
+    """Expected loss in dB, on average over the held-out images."""
     rms_levels: Losses
-    """Of the sharp photograph that departs most from fp32, in levels of 255."""
+    """Difference of the sharp photograph that departs most from fp32, in levels of 255."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Study:
 
     quantization: Quantization
     chosen: Choice
-    """With ranges for its layers alone; the other choices have those for all layers."""
+    """The choice with ranges for its layers alone; `choices` have ranges for all layers."""
     weights_only: float
     """Expected loss in dB with the weights of all layers rounded and nothing else."""
     layers: tuple[Layer, ...]
@@ -69,7 +69,7 @@ class Study:
 
 
 class _Judge:
-    """Figures of graphs with layers in 8 bits, against the fp32 graph."""
+    """Judge of graphs with layers in 8 bits against the fp32 graph."""
 
     def __init__(self, full: onnx.ModelProto, pairs: tuple[Pair, ...], scale: int) -> None:
         self.full = full
@@ -79,7 +79,7 @@ class _Judge:
         self.sharp = [Sample(lr) for lr in judged_images()["photographs"]]
 
     def loss(self, run: Run) -> float:
-        """On average over the held-out images, see `expected_loss`."""
+        """Return the mean of `expected_loss` over the held-out images."""
         losses = [
             expected_loss(run(pair.lr), self.reference(pair.lr), pair.original, self.scale)
             for pair in self.pairs
@@ -87,7 +87,7 @@ class _Judge:
         return float(np.mean(losses))
 
     def losses(self, quantization: Quantization) -> Losses:
-        """Of the graphs that are so quantised."""
+        """Return the losses of the graphs with this quantisation."""
         return {name: self.loss(run) for name, run in self._runs(quantization)}
 
     def choice(self, given_up: str | None, quantization: Quantization) -> Choice:
@@ -107,12 +107,12 @@ class _Judge:
 def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float) -> Study:
     """Calibrate an fp32 graph, rank its layers and choose those that go to 8 bits.
 
-    Layers are given up in the order of their cost for each multiply-accumulate saved: as many as
-    leave `ENOUGH` in 8 bits, and then until the held-out images are expected to lose no more than
-    `budget_db` on average in either dialect.
+    Layers are given up in the order of their loss per multiply-accumulate: as many as leave
+    `ENOUGH` in 8 bits, and then more until the held-out images are expected to lose at most
+    `budget_db` on average in every dialect.
 
     Raises:
-        InputError: no layer can be in 8 bits within the budget.
+        InputError: every choice of layers exceeds the budget.
     """
     macs = layer_macs(full)
     shares = {name: value / sum(macs.values()) for name, value in macs.items()}
@@ -150,7 +150,9 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
     fits = [max(choice.losses.values()) <= budget_db for choice in choices]
     given_up = next((i for i in range(enough, len(names)) if fits[i]), None)
     if given_up is None:
-        raise InputError(f"no layer in INT8 keeps within {budget_db:g} dB; allow more.")
+        raise InputError(
+            f"no layer in INT8 stays within a loss of {budget_db:g} dB; allow a larger loss."
+        )
     left = names[given_up:]
     quantization = replace(only(left), ranges=ranges(left))
     chosen = judge.choice(choices[given_up].given_up, quantization)

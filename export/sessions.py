@@ -16,24 +16,24 @@ from hfdn_deploy.graph import GraphView, tiny_model
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
 
-# Side of the tiles that a graph is judged in: the grid's longest inputs have inner ones.
+# Side of the tiles for judging a graph, so small that the grid's longest inputs have inner tiles.
 TILE = 16
 
 
 def candidate(model: onnx.ModelProto) -> Run:
-    """A graph as a function from its input to its output, with the runtime's session options.
+    """Return a graph as a function from input to output, with the runtime's session options.
 
     Raises:
-        GateError: ONNX Runtime refuses the graph, or later an input.
+        GateError: ONNX Runtime refuses the graph, or an input when the function is called.
     """
     run = _open(model, session_options())
     return lambda lr: run(lr)[0]
 
 
 def run_tiled(backend: OnnxRuntimeBackend, lr: Array) -> list[Array]:
-    """The outputs for one input (1, 1, H, W), put together from tiles; NaN where that fails.
+    """Return outputs for one input (1, 1, H, W), joined from tiles; NaN if the backend fails.
 
-    One for each way: what is computed before the mean is computed twice, or kept.
+    There is an output for each way of tiling: features before the mean are computed twice or kept.
     """
     height, width = lr.shape[2:]
     parts = backend.tiling
@@ -49,7 +49,7 @@ def run_tiled(backend: OnnxRuntimeBackend, lr: Array) -> list[Array]:
 
 
 def open_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> Callable[[Array], list[Array]]:
-    """A graph, computed as it stands, as a function from its input to the tensors named."""
+    """Return a graph, not optimised, as a function from its input to the tensors named."""
     outputs = [onnx.ValueInfoProto(name=name) for name in tensors]
     probed = GraphView(model).changed(outputs=outputs)
     options = session_options()
@@ -72,7 +72,7 @@ def _open(model: onnx.ModelProto, options: ort.SessionOptions) -> Callable[[Arra
     def run(lr: Array) -> list[Array]:
         try:
             return [np.asarray(x) for x in session.run(None, {name: lr})]
-        except Exception as error:  # its exceptions share no base class but this
+        except Exception as error:  # ONNX Runtime's exceptions share no other base class
             raise GateError(f"the graph fails on an input of shape {lr.shape}: {error}") from None
 
     return run

@@ -1,7 +1,7 @@
-"""Work at high resolution rewritten for backends on a CPU, as low-resolution channels.
+"""High-resolution layers rewritten as low-resolution channels, for backends on a CPU.
 
-ONNX Runtime has no integer transposed convolution, OpenVINO a slow one; and both fill vectors with
-output channels, of which the last convolution has one.
+ONNX Runtime has no integer transposed convolution, and OpenVINO's is slow. Both fill vectors with
+output channels, and the last convolution has only one.
 """
 
 from typing import Any
@@ -17,13 +17,13 @@ Constants = dict[str, NDArray[Any]]
 
 
 def to_subpixels(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function, every ConvTranspose, its LeakyReLU and the last Conv rewritten.
+    """Return the same function with every ConvTranspose, its LeakyReLU and the last Conv rewritten.
 
     A kernel of k at stride s is ceil(k / s) taps for each of s² phases, which become channels
     (W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016). The
-    activation stays next to its convolution, where backends fuse it, for it commutes with the
-    depth-to-space behind it. Tensors keep their names; the new ones are `NAME.pixels`,
-    `NAME.cropped` and `NAME.phases`.
+    activation commutes with the depth-to-space, so it stays next to its convolution, where backends
+    fuse it. Tensors keep their names; new tensors are `NAME.pixels`, `NAME.cropped` and
+    `NAME.phases`.
     """
     rewritten = _last_to_phases(_deconvolutions_to_phases(model))
     onnx.checker.check_model(rewritten, full_check=True)
@@ -48,10 +48,10 @@ def _deconvolutions_to_phases(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _last_to_phases(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Add the last convolution to the base before the base's depth-to-space, not behind it.
+    """Add the last convolution to the base in front of the base's depth-to-space, not behind it.
 
-    For that its s × s phases are s² output channels at stride s, of the kernel shifted by as many
-    pixels: more taps, all but those of the kernel zero, but full vectors.
+    To do so, its s × s phases become s² output channels at stride s, each with the kernel shifted
+    by its phase. This has more taps, most of them zero, but fills vectors.
     """
     view = GraphView(model)
     add = view.nodes[-1]
@@ -88,7 +88,7 @@ def _last_to_phases(model: onnx.ModelProto) -> onnx.ModelProto:
 def _rewrite(
     node: onnx.NodeProto, activation: onnx.NodeProto, weights: Constants
 ) -> tuple[list[onnx.NodeProto], Constants]:
-    """Return the nodes and constants that take the place of a transposed convolution."""
+    """Return the nodes and constants that replace a transposed convolution."""
     attributes = attributes_of(node)
     stride, padding = attributes["strides"][0], attributes["pads"][0]
     _, weight, bias = node.input
@@ -109,7 +109,7 @@ def _rewrite(
         helper.make_node("DepthToSpace", [stem], [pixels], pixels, blocksize=stride, mode="DCR"),
     ]
     # Without padding the transposed convolution gives stride·(H - 1) + size pixels, and the
-    # whole phases stride·(H + taps - 1); stride·H are wanted.
+    # whole phases stride·(H + taps - 1); the result needs stride·H.
     before, after = padding, stride * (taps - 1) - padding
     if before or after:
         bounds = {"starts": [before] * 2, "ends": [-after] * 2, "axes": [2, 3]}
@@ -121,7 +121,7 @@ def _rewrite(
 
 
 def _phases(kernel: NDArray[np.float32], stride: int, taps: int) -> NDArray[np.float32]:
-    """(in, out, k, k) of a transposed convolution to (stride²·out, in, taps, taps).
+    """Rearrange a transposed kernel (in, out, k, k) into (stride²·out, in, taps, taps).
 
     Output pixel stride·i + r sums input i - a times tap stride·a + r over a.
     """

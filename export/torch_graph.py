@@ -1,4 +1,4 @@
-"""An fp32 graph in PyTorch, for what wants gradients: how far noise in a tensor reaches."""
+"""An fp32 graph in PyTorch, whose gradients tell how much noise in a tensor affects the output."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,14 +15,14 @@ from export.sessions import Array
 from hfdn_deploy.graph import GraphView, attributes_of
 
 Read = Callable[[str, Tensor], Tensor]
-"""A tensor's name and values to the values that are read."""
+"""From a tensor's name and values to the values that are read."""
 
 
 class TorchGraph:
-    """Runs the operators that the fp32 graph of an HFDN has.
+    """The fp32 graph of an HFDN in PyTorch.
 
     Raises:
-        NotImplementedError: the graph has another operator.
+        NotImplementedError: the graph has an operator that an HFDN does not have.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -35,8 +35,7 @@ class TorchGraph:
 
         Args:
             lr: (N, 1, H, W) in [0, 1].
-            read: what convolutions and activations read of a tensor, as if there were a pair of Q
-                and DQ.
+            read: changes the values that convolutions and activations read, as a Q/DQ pair would.
         """
         tensors = self._constants | {self._view.inputs[0].name: lr}
         for node in self._view.nodes:
@@ -55,9 +54,9 @@ class TorchGraph:
     ) -> dict[str, NDArray[np.float64]]:
         """Return what white noise of variance 1 in a channel adds to the output's mean square.
 
-        One random vector an image estimates it: of signs v at the output, the gradient of v · sr by
-        the noise is Jᵀv, whose mean square in a channel is the column norms' (M. Hutchinson, "A
-        stochastic estimator of the trace of the influence matrix", 1990).
+        One random vector per image estimates it: for signs v at the output, the gradient of v · sr
+        by the noise is Jᵀv, whose expected squares are the squared column norms of J
+        (M. Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1990).
 
         Returns:
             (C,) by tensor; zero where no convolution or activation reads it.
@@ -114,4 +113,4 @@ def _compute(node: NodeProto, inputs: Sequence[Tensor]) -> Tensor:
         case "Pad" if attributes["mode"] == b"edge":
             top, left, bottom, right = (others[0].tolist()[i] for i in (2, 3, 6, 7))
             return F.pad(x, (left, right, top, bottom), "replicate")
-    raise NotImplementedError(f"{node.name} is a {node.op_type}, which is not written in PyTorch")
+    raise NotImplementedError(f"{node.name} is a {node.op_type}, which is not implemented here")

@@ -1,4 +1,4 @@
-"""PyTorch module to a tidy ONNX graph."""
+"""Conversion of a PyTorch module to a tidy ONNX graph."""
 
 import ast
 import io
@@ -16,22 +16,22 @@ from export.rewrites import DeployHFDN
 from hfdn_deploy.graph import OPSET, attributes_of
 from hfdn_deploy.network import HFDN
 
-# ONNX Runtime 1.17 and tools of its age read no newer one, and nothing needs it.
+# ONNX Runtime 1.17 and tools of its age cannot read newer versions, and nothing needs them.
 IR_VERSION = 8
 INPUT, OUTPUT = "lr", "sr"
 
 
 def to_onnx(network: HFDN) -> onnx.ModelProto:
-    """The fp32 graph of a network: rewritten, dynamic in batch, height and width, one file.
+    """Return the fp32 graph of a network: rewritten, dynamic in batch, height and width, one file.
 
     Nodes and their outputs bear the names of the modules they come from, such as
-    `hfms.0.adu.convs.1`, so that a message about a node can be understood.
+    `hfms.0.adu.convs.1`, which makes messages about a node readable.
     """
     return module_to_onnx(DeployHFDN(network), 1)
 
 
 def module_to_onnx(module: torch.nn.Module, channels: int) -> onnx.ModelProto:
-    """The graph of a module from (N, channels, H, W) to the upscaled image, named as above."""
+    """Return the graph of a module that upscales (N, channels, H, W), named as in `to_onnx`."""
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     with _quiet():
         program = torch.onnx.export(
@@ -56,7 +56,7 @@ def module_to_onnx(module: torch.nn.Module, channels: int) -> onnx.ModelProto:
 
 
 def _pool_globally(graph: onnx.GraphProto) -> None:
-    """Write a mean over height and width as the operator of that name, which older tools know."""
+    """Replace means over height and width by GlobalAveragePool, which older tools support."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "ReduceMean" and attributes_of(node).get("keepdims", 1):
@@ -92,11 +92,11 @@ def _rename(graph: onnx.GraphProto) -> None:
         metadata = {entry.key: entry.value for entry in node.metadata_props}
         scopes = metadata.get("pkg.torch.onnx.name_scopes")
         if scopes is None or node.op_type == "LeakyRelu":
-            # The exporter made the node from others, or it belongs to the one before.
+            # PyTorch's exporter made the node from others, or it belongs to the node before.
             module = new_names[node.input[0]]
         else:
             module = ast.literal_eval(scopes)[-2].removeprefix("network.").removeprefix("network")
-        # A module is named after its convolution; whatever else it computes says its kind.
+        # A convolution bears the module's name alone; other nodes append their operator.
         parts = [module] if node.op_type.startswith("Conv") else [module, node.op_type.lower()]
         stem = ".".join(part for part in parts if part)
         count[stem] += 1
@@ -115,7 +115,7 @@ def _rename(graph: onnx.GraphProto) -> None:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove what says something of this machine or may contradict a later edit."""
+    """Remove metadata that describes this machine or may contradict a later edit."""
     model.producer_name, model.producer_version = "hfdn_deploy", ""
     del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
     for item in (*model.graph.node, *model.graph.initializer):

@@ -1,6 +1,6 @@
-"""A bundle as a model repository of Triton Inference Server.
+"""Export of a bundle to a model repository of Triton Inference Server.
 
-Fields are those of Triton's `model_config.proto`, against which the tests parse what is written.
+Fields are those of Triton's `model_config.proto`; the tests parse the files written with it.
 """
 
 import math
@@ -14,11 +14,11 @@ from hfdn_deploy.bundle import GRAPHS, Bundle, TensorSpec, graph_for
 from hfdn_deploy.engines import EngineManifest, Shape, ShapeProfile, open_engine
 from hfdn_deploy.errors import InputError
 
-# Pictures of one size that come within this time are run as one batch.
+# Images of one size that arrive within this time are run as one batch.
 QUEUE_DELAY_US = 2000
 MAX_BATCH = 8
 WARMUP: Shape = (1, 180, 320)
-# Triton's names by NumPy's.
+# Triton's dtype names by NumPy's.
 _TYPES = {"uint8": "UINT8", "float32": "FP32"}
 
 
@@ -28,9 +28,9 @@ def write_repository(
     """Write a repository with an image graph for each precision of a bundle, and each engine.
 
     Args:
-        bundle: what ONNX Runtime is to run in Triton.
-        output: directory to make.
-        device: "cuda" or "cpu"; on which Triton's instances are to run.
+        bundle: the graphs that ONNX Runtime runs in Triton.
+        output: directory to create.
+        device: "cuda" or "cpu", on which Triton runs the bundle's graphs.
         engines: TensorRT engines, built on the machine that serves them.
 
     Returns:
@@ -38,7 +38,7 @@ def write_repository(
 
     Raises:
         InputError: `output` exists, or an engine cannot be served.
-        BundleError, GateError, EngineError: something that is to be served is not fit for it.
+        BundleError, GateError, EngineError: a graph or an engine is damaged or failed its gates.
     """
     if output.exists():
         raise InputError(f"{output} exists; remove it, or name another directory.")
@@ -62,7 +62,9 @@ def write_repository(
             manifest = open_engine(path).manifest
             name = f"hfdn_x{manifest.scale}_{manifest.precision}_tensorrt"
             if name in names:
-                raise InputError(f"{path} would be a second {name}; name one engine for each.")
+                raise InputError(
+                    f"{path} would be a second model {name}; name one engine for each precision."
+                )
             (lr,) = manifest.inputs
             number, profile = _servable(path, manifest)
             most, warm_up = profile.maximum[0], profile.optimum
@@ -75,7 +77,7 @@ def write_repository(
 
 
 def _model(repository: Path, name: str, config: str) -> Path:
-    """The folder of a model's only version, beside whose parent the configuration is written."""
+    """Write a model's configuration and return the folder of its only version."""
     folder = repository / name / "1"
     folder.mkdir(parents=True)
     (folder.parent / "config.pbtxt").write_text(config, encoding="utf-8")
@@ -83,14 +85,14 @@ def _model(repository: Path, name: str, config: str) -> Path:
 
 
 def _servable(path: Path, manifest: EngineManifest) -> tuple[int, ShapeProfile]:
-    """The profile of an engine that takes most pixels, and its number, for Triton serves one.
+    """Return an engine's largest profile, with its number; Triton serves only one.
 
     Raises:
         InputError: Triton cannot load the engine.
     """
     if manifest.spec.flavour != "tensorrt":
         raise InputError(
-            f"{path} is no engine that Triton loads; build it with --flavour tensorrt."
+            f"{path} is not an engine that Triton loads; build it with --flavour tensorrt."
         )
     profiles = enumerate(manifest.spec.profiles)
     return max(profiles, key=lambda pair: math.prod(pair[1].maximum))
@@ -106,7 +108,7 @@ def _config(
     warm_up: Shape,
     profile: int | None = None,
 ) -> str:
-    """The text of `config.pbtxt`; sizes are without the batch, -1 where they vary."""
+    """Return the text of `config.pbtxt`; sizes are without the batch, -1 where they vary."""
     kind = {"cuda": "KIND_GPU", "cpu": "KIND_CPU"}[device]
     number, *sides = source.sized(*warm_up)
     types = [f"TYPE_{_TYPES[spec.dtype]}" for spec in (source, result)]

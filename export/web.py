@@ -1,6 +1,6 @@
-"""A bundle as a static page, on which a browser upscales images by itself.
+"""Export of a bundle to a static page, on which the browser itself upscales images.
 
-The page is that of the service, but for its script: a worker runs onnxruntime-web, which npm
+The page is that of the service with another script: a worker runs onnxruntime-web, which npm
 fetches.
 """
 
@@ -25,13 +25,13 @@ from hfdn_deploy.graph import PixelFormat, pooled_tensor, statistics_graph, tile
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-"""Of the package's archive, as npm writes it."""
-# What a browser loads for each backend.
+"""Hash of the package's archive, in npm's notation."""
+# Files that a browser loads for each backend.
 _RUNTIMES = {
     "wasm": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
     "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
 }
-# The archive has none; those of the Python package are of the same sources.
+# The archive has no licences; the Python package is built from the same sources.
 _LICENSES = ("LICENSE", "ThirdPartyNotices.txt")
 # WebGPU has no operators for INT8.
 _BACKENDS = {"fp32": ["webgpu", "wasm"], "fp16": ["webgpu", "wasm"], "int8": ["wasm"]}
@@ -46,14 +46,14 @@ def write_page(bundle: Bundle, output: Path, precision: str = "fp32") -> None:
     """Write a folder that any web server can serve.
 
     Args:
-        bundle: holds the network.
+        bundle: the bundle of the network.
         output: the folder; an older page there is replaced.
-        precision: of the bundle's.
+        precision: one of the bundle's precisions.
 
     Raises:
         InputError: `output` exists and is not such a page, or cannot be written.
         BundleError, GateError: see `make_image_graph`.
-        BackendError: npm is missing, or does not fetch the package that is known here.
+        BackendError: npm is missing or fails, or the package is not the expected one.
     """
     _refuse_to_replace_other_things(output)
     with TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def _write_page(bundle: Bundle, output: Path, precision: str, runtime: Path) -> 
 
 
 def _refuse_to_replace_other_things(output: Path) -> None:
-    """Raise InputError if there is something at `output` that is not such a page and no more."""
+    """Raise InputError if `output` exists and is anything but a page of this command."""
     if not output.exists():
         return
     known = {_FACTS, _RUNTIME, _STATISTICS, _TILE, *_SHARED, *_OWN}
@@ -98,7 +98,7 @@ def _refuse_to_replace_other_things(output: Path) -> None:
 
 
 def _is_page(folder: Path) -> bool:
-    """Whether this command wrote what is in a folder."""
+    """Return whether this command wrote a folder."""
     try:
         return "backends" in json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
@@ -113,7 +113,7 @@ def _copy_page(folder: Path) -> None:
 
 
 def _copy_runtime(package: Path, folder: Path, backends: list[str]) -> None:
-    """Copy what browsers load of onnxruntime-web, and its licences, into a new folder."""
+    """Copy the files that browsers load, and the licences, into a new folder."""
     folder.mkdir()
     with tarfile.open(package) as archive:
         for name in (name for backend in backends for name in _RUNTIMES[backend]):
@@ -127,7 +127,7 @@ def _copy_runtime(package: Path, folder: Path, backends: list[str]) -> None:
 
 
 def _fetched(folder: str) -> Path:
-    """The archive of the package, which npm puts into a folder.
+    """Let npm fetch the package's archive into a folder, and return its path.
 
     Raises:
         BackendError: see `write_page`.
@@ -135,7 +135,9 @@ def _fetched(folder: str) -> Path:
     package = f"{PACKAGE}@{VERSION}"
     npm = shutil.which("npm")
     if npm is None:
-        raise BackendError("npm is not installed, which fetches onnxruntime-web", "install Node.js")
+        raise BackendError(
+            "npm, which fetches onnxruntime-web, is not installed", "install Node.js"
+        )
     command = [npm, "pack", package, "--ignore-scripts", "--prefer-offline", "--loglevel=error"]
     ran = subprocess.run(
         [*command, "--pack-destination", folder], cwd=folder, capture_output=True, text=True,
@@ -144,11 +146,11 @@ def _fetched(folder: str) -> Path:
     archive = Path(folder, f"{PACKAGE}-{VERSION}.tgz")
     if ran.returncode or not archive.is_file():
         said = first_line(RuntimeError(ran.stderr))
-        raise BackendError(f"npm does not fetch {package} ({said})", "check its registry")
+        raise BackendError(f"npm cannot fetch {package} ({said})", "check npm's registry")
     digest = hashlib.sha512(archive.read_bytes()).digest()
     if base64.b64encode(digest).decode() != SHA512:
         raise BackendError(
-            f"{package} of npm's registry is not the one known here (its SHA-512 differs)",
+            f"{package} from npm's registry is not the expected package (its SHA-512 differs)",
             "check the registry, or clear npm's cache",
         )
     return archive

@@ -1,7 +1,7 @@
 """The bundle directory: `manifest.json` and an ONNX file for each graph.
 
-The bundle is the contract between `export/`, which writes it, and the runtime, which trusts
-nothing in it that it has not checked: hashes, schema, paths, external data.
+The bundle is the contract between `export/`, which writes it, and the runtime, which checks
+hashes, schema, paths and external data before it trusts them.
 """
 
 import hashlib
@@ -37,11 +37,12 @@ class Bundle:
     """An opened bundle. Opening reads the manifest; a model's hash is checked on each read.
 
     Raises:
-        BundleError: no bundle, another schema, a damaged manifest or a path that leads outside.
+        BundleError: the directory is not a bundle, has another schema or a damaged manifest, or
+            a path leads outside it.
     """
 
     def __init__(self, path: str | os.PathLike[str], allow_ungated: bool = False) -> None:
-        """Open a bundle; `allow_ungated` lets graphs be read that did not pass their gates."""
+        """Open a bundle; with `allow_ungated`, graphs that did not pass their gates can be read."""
         self.path = Path(path)
         self.allow_ungated = allow_ungated
         self.manifest = self._read_manifest()
@@ -53,7 +54,7 @@ class Bundle:
                 )
 
     def _is_inside(self, name: str) -> bool:
-        # Path.resolve raises RuntimeError where a link leads to itself.
+        # Path.resolve raises RuntimeError if a link leads to itself.
         file, folder = map(os.path.realpath, (self.path / name, self.path))
         return Path(file).parent == Path(folder)
 
@@ -63,12 +64,12 @@ class Bundle:
             return read_json(path, Manifest, SCHEMA, BundleError, "export it anew", _check_sense)
         except OSError as error:
             raise BundleError(
-                f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); name "
+                f"{self.path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); name "
                 "a directory that `python -m export` wrote."
             ) from None
 
     def entry(self, graph: str) -> ModelFile:
-        """The file of one graph.
+        """Return the file entry of one graph.
 
         Raises:
             BundleError: the bundle has no such graph.
@@ -80,15 +81,16 @@ class Bundle:
         raise BundleError(f"{self.path} has no {graph} graph, only {present}.")
 
     def read_model(self, graph: str) -> bytes:
-        """One graph in ONNX, after its gate, hash and self-containedness were checked.
+        """Return one graph in ONNX, after checking its gates and its file.
 
         Args:
-            graph: of `entry`, or one of `DERIVED`, whose own gate is what counts. That of "bf16"
-                is the fp32 graph: the backend that computes it shortens the numbers.
+            graph: name of a graph in the manifest, or one of `DERIVED`, which has gates of its own.
+                "bf16" gives the fp32 graph, as the backend shortens the numbers.
 
         Raises:
-            BundleError: no such graph, missing, changed, or with data outside the file.
-            GateError: it did not pass its gates, and that is not allowed.
+            BundleError: the bundle has no such graph, or its file is missing, changed, damaged, or
+                keeps data in another file.
+            GateError: the graph did not pass its gates, and ungated graphs are not allowed.
         """
         if graph not in DERIVED:
             entry = self.entry(graph)
@@ -110,10 +112,13 @@ class Bundle:
                     f"{what} did not pass its gates: {reason}",
                     "export it anew, or allow ungated graphs",
                 )
-            logger.warning("%s did not pass its gates: %s; it is used as allowed.", what, reason)
+            logger.warning(
+                "%s did not pass its gates: %s; it is used, as ungated graphs are allowed.",
+                what, reason,
+            )  # fmt: skip
 
     def _read(self, entry: ModelFile) -> bytes:
-        """A file of the bundle, checked."""
+        """Return the content of a file of the bundle, after checking it."""
         path = self.path / entry.file
         check_regular(path, BundleError)
         try:
@@ -130,16 +135,16 @@ class Bundle:
         try:
             model = onnx.load_model_from_string(data)
         except DecodeError:
-            raise BundleError(f"{path} is no ONNX file; export the bundle anew.") from None
+            raise BundleError(f"{path} is not an ONNX file; export the bundle anew.") from None
         if external := external_tensors(model.graph):
             raise BundleError(
                 f"{path} keeps {external[0]} in another file; export the bundle anew, in one file."
             )
         try:
             _check_graph(data, model)
-        except Exception as error:  # the checker's errors share no base class but this
+        except Exception as error:  # the checker's errors share no other base class
             raise BundleError(
-                f"{path} is no sound ONNX graph ({first_line(error)}); export the bundle anew."
+                f"{path} is not a valid ONNX graph ({first_line(error)}); export the bundle anew."
             ) from None
         try:
             specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]
@@ -150,12 +155,12 @@ class Bundle:
                 f"{path} has other inputs and outputs than the manifest says; export it anew."
             )
         if pooled_tensor(model) != entry.pooled:
-            raise BundleError(f"{path} pools otherwise than the manifest says; export it anew.")
+            raise BundleError(f"{path} pools differently than the manifest says; export it anew.")
         return data
 
 
 def _check_sense(manifest: Manifest) -> None:
-    """Raise ValueError where a manifest is well-formed but cannot be true."""
+    """Raise ValueError if a well-formed manifest cannot be true."""
     if manifest.scale not in (2, 3, 4):
         raise ValueError(f"scale is {manifest.scale}")
     if not manifest.files:
@@ -183,10 +188,10 @@ def _check_sense(manifest: Manifest) -> None:
 
 
 def _check_graph(data: bytes, model: onnx.ModelProto) -> None:
-    """Raise an exception unless a file's graph is what all that reads its nodes relies on.
+    """Raise an exception if a graph lacks properties that code reading its nodes relies on.
 
-    Its operators are standard ones with the inputs and outputs that they must have, and its names
-    are text, for which protobuf gives bytes where they are not UTF-8.
+    Operators must be standard and have their required inputs and outputs, and names must be UTF-8
+    (protobuf gives bytes for other names).
     """
     onnx.checker.check_model(data, check_custom_domain=True)
     graph = model.graph
@@ -198,7 +203,7 @@ def _check_graph(data: bytes, model: onnx.ModelProto) -> None:
 
 
 def external_tensors(graph: onnx.GraphProto) -> list[str]:
-    """Names of the tensors, in nested graphs too, whose data lies outside the ONNX file."""
+    """Return the names of tensors, in nested graphs too, whose data lies outside the ONNX file."""
     tensors = list(graph.initializer)
     nested: list[str] = []
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""What a bundle's `manifest.json` says, as frozen dataclasses."""
+"""The content of a bundle's `manifest.json` as frozen dataclasses."""
 
 import json
 import re
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SCHEMA = 7
 
-# The graphs that each precision needs: backends on a CPU want a dialect of their own for INT8.
+# The graphs that each precision needs: backends on a CPU need a dialect of their own for INT8.
 GRAPHS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-cpu")}
 GRAPH_NAMES = tuple(name for names in GRAPHS.values() for name in names)
-# What OpenVINO computes that is no file of its own, and the graph that it is derived from when
-# that is loaded: fp32 in shorter numbers, int8-cpu without the pairs that it has no use for, and
-# that with shorter weights, for CPUs where sums of two 8-bit products saturate, or with bf16 around
-# the integers.
+# Graphs for OpenVINO that have no file of their own, and the graph that each is derived from on
+# loading: fp32 in shorter numbers; int8-cpu without the pairs that OpenVINO does not need; the same
+# with shorter weights, for CPUs where sums of two 8-bit products saturate; the same with bf16
+# around the integers.
 DERIVED = {
     "bf16": "fp32",
     "int8-openvino": "int8-cpu",
@@ -30,22 +30,22 @@ PRECISIONS = (*GRAPHS, "bf16")
 
 
 def graph_for(precision: str, dialect: str) -> str:
-    """Return the graph that runs a precision.
+    """Return the name of the graph that runs a precision.
 
     Args:
         precision: one of `PRECISIONS`.
-        dialect: for which backends: "cpu" (ONNX Runtime's), "openvino" or "cuda".
+        dialect: the kind of backend: "cpu" (ONNX Runtime on a CPU), "openvino" or "cuda".
 
     Raises:
-        BackendError: the precision is bf16, which ONNX Runtime and TensorRT have not.
+        BackendError: the precision is bf16, which ONNX Runtime and TensorRT do not support.
     """
     if precision == "bf16" and dialect != "openvino":
-        raise BackendError("bf16 runs on openvino and torch-cuda alone", "ask for one, or for fp32")
+        raise BackendError("bf16 runs only on openvino and torch-cuda", "choose one, or fp32")
     return f"int8-{dialect}" if precision == "int8" and dialect != "cuda" else precision
 
 
 def is_scale(name: str) -> bool:
-    """Whether a name is "x4" or the like, which stands for a bundle of the package."""
+    """Return whether a name has the form of "x4", which stands for a pretrained bundle."""
     return re.fullmatch(r"x[1-9]\d?", name) is not None
 
 
@@ -62,14 +62,14 @@ class TensorSpec:
     @classmethod
     def from_onnx(cls, value: "onnx.ValueInfoProto") -> "TensorSpec":
         """Describe an input or output of an ONNX graph."""
-        import onnx  # not above: the command line reads `PRECISIONS` before it needs a graph
+        import onnx  # late: the command line reads `PRECISIONS` before it needs a graph
 
         kind = value.type.tensor_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
         return cls(value.name, dtype, tuple(d.dim_param or d.dim_value for d in kind.shape.dim))
 
     def sized(self, number: int, height: int, width: int) -> tuple[int, ...]:
-        """Its shape where the sizes that may vary are these; channels never do."""
+        """Return the shape with these sizes where they may vary; channels never vary."""
         planes = isinstance(self.shape[1], int)
         wanted = (number, 0, height, width) if planes else (number, height, width, 0)
         sizes = zip(self.shape, wanted, strict=True)
@@ -78,7 +78,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ParityCase:
-    """How far one output lies from the PyTorch reference."""
+    """The difference of one output from the PyTorch reference."""
 
     name: str
     shape: tuple[int, ...]
@@ -87,22 +87,22 @@ class ParityCase:
     """Largest absolute difference, on the scale 0..1."""
     mean_abs: float
     psnr_db: float | None
-    """PSNR between the two outputs in luma levels (peak 255); None where they are equal."""
+    """PSNR between the two outputs in luma levels (peak 255); None if they are equal."""
 
 
 @dataclass(frozen=True)
 class KindParity:
-    """How far a graph departs from the PyTorch reference on one kind of image, in levels of 255."""
+    """The departure from the PyTorch reference on one kind of image, in levels of 255."""
 
     kind: str
     """One of `export.kinds.KINDS`, or "downscaled photographs"."""
     images: int
     rms_levels: float
-    """Root mean square of the difference, of the image where it is largest."""
+    """Root mean square of the difference, for the image where it is largest."""
     max_levels: float
     """Largest difference of a pixel."""
     beyond: dict[str, float]
-    """Share of all pixels that differ by more than so many levels."""
+    """Share of all pixels that differ by more levels than the key says."""
     banding_levels: float
     """Largest change of the difference from a pixel to its neighbour."""
     original_db: tuple[float, float] | None
@@ -111,7 +111,7 @@ class KindParity:
 
 @dataclass(frozen=True)
 class Gate:
-    """A figure that had to stay within a limit."""
+    """A measured figure and its upper limit."""
 
     name: str
     value: float
@@ -120,11 +120,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison with the PyTorch reference that let a file into its bundle."""
+    """The comparison of a graph with the PyTorch reference, and its gates."""
 
     passed: bool
     gates: tuple[Gate, ...]
-    """What the graph was held to; `export.parity.GATES` says what each means."""
+    """The gates of the graph, which `export.parity.GATES` explains."""
     photographs_sha256: str
     """Hash of the originals that PSNR was measured on."""
     worst: ParityCase
@@ -137,16 +137,16 @@ class Ranges:
     """How an INT8 graph quantises the tensors of the fp32 graph."""
 
     channel_scales: dict[str, tuple[float, ...]]
-    """By learned convolution, what its output channels are multiplied by before quantisation."""
+    """Factors of the output channels before quantisation, by learned convolution."""
     limits: dict[str, tuple[float, float]]
-    """By tensor of the graph so scaled, the lowest and highest value; what lies beyond is clipped.
+    """Lowest and highest value by tensor of the scaled graph; values beyond are clipped.
 
     Scales and zero points follow from these."""
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How the INT8 graphs were made; with this they can be made again without images."""
+    """The parameters of the INT8 graphs, which can be made again from them without images."""
 
     pictures_sha256: str
     """Hash of the images used, drawings aside."""
@@ -159,7 +159,7 @@ class Quantization:
     channel_means: dict[str, tuple[float, ...]]
     """By tensor of the fp32 graph, the mean of each channel on the calibration images."""
     ranges: dict[str, Ranges]
-    """By graph."""
+    """Ranges by graph."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class ModelFile:
     file: str
     """Plain name inside the bundle's directory."""
     graph: str
-    """A precision, or its dialect for a kind of backend; a value of `GRAPHS`."""
+    """A precision, or its dialect for a kind of backend; one of `GRAPH_NAMES`."""
     sha256: str
     input: TensorSpec
     output: TensorSpec
@@ -182,18 +182,18 @@ class ModelFile:
     pooled: str | None
     """The tensor that is a mean over the whole input, on which every output pixel depends."""
     parity: Parity | None
-    """None if nobody has compared it."""
+    """None if the graph was not compared."""
 
     @property
     def precision(self) -> str:
-        """What the graph computes in."""
+        """The precision that the graph computes in."""
         return next(name for name, graphs in GRAPHS.items() if self.graph in graphs)
 
 
 def why_failed(parity: Parity | None) -> str | None:
-    """Why a graph with this comparison is not known to be good; None if it passed its gates."""
+    """Return why a graph with this comparison is not known to be good; None if it passed."""
     if parity is None:
-        return "nobody compared it with PyTorch"
+        return "it was not compared with PyTorch"
     failed = [gate for gate in parity.gates if not gate.value <= gate.limit]
     if failed:
         return ", ".join(f"{g.name} is {g.value:.3g}, allowed {g.limit:g}" for g in failed)
@@ -204,7 +204,7 @@ def why_failed(parity: Parity | None) -> str | None:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says of a bundle."""
+    """The content of `manifest.json`."""
 
     schema: int
     scale: int
@@ -216,14 +216,14 @@ class Manifest:
     """Multiply-accumulates computed for the weights (1280×720 HR)."""
     checkpoint_sha256: str
     tools: dict[str, str]
-    """Versions of what made the bundle."""
+    """Versions of the packages that made the bundle."""
     quantization: Quantization | None
-    """Of the INT8 graphs, if there are any."""
+    """Parameters of the INT8 graphs; None if there are none."""
     files: tuple[ModelFile, ...]
     derived: dict[str, Parity]
-    """How good what is derived from the files when they are loaded is, by name in `DERIVED`."""
+    """Comparisons of the graphs derived from the files on loading, by name in `DERIVED`."""
 
     def to_json(self) -> str:
-        """The text of `manifest.json`; a list of numbers or names is one line of it."""
+        """Return the text of `manifest.json`, with lists of numbers or names on one line."""
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
         return re.sub(r"\[\n[^][{}]*\]", lambda found: re.sub(r"\n *", "", found[0]), text)

@@ -1,4 +1,4 @@
-"""JSON to frozen dataclasses, every field checked against its annotation."""
+"""Conversion of JSON to frozen dataclasses, with each field checked against its annotation."""
 
 import json
 import types
@@ -13,9 +13,9 @@ from hfdn_deploy.errors import HFDNError
 
 T = TypeVar("T")
 
-# Bytes of a document. The manifests of the package have 140 kB, a benchmark of an hour some MB.
+# Largest document in bytes. Shipped manifests have 140 kB, a benchmark of an hour a few MB.
 _LARGEST_FILE = 64 * 2**20
-# Numbers up to here are exact in JSON readers that know doubles alone.
+# Integers up to this size are exact in JSON readers that have only doubles.
 _LARGEST = 2**53
 
 
@@ -30,20 +30,20 @@ def read_json(
     """Read a document that hfdn-deploy wrote.
 
     Args:
-        path: a file of JSON.
-        kind: the dataclass that it becomes.
-        schema: of the documents that are read, their field of that name.
-        error: what is raised.
-        renew: tells the user how to make the document anew.
-        check: raises ValueError where a document is well-formed but cannot be true.
+        path: a JSON file.
+        kind: the dataclass to build.
+        schema: the expected value of the document's field `schema`.
+        error: the type of exception to raise.
+        renew: advice for the user on how to recreate the document.
+        check: raises ValueError if a well-formed document cannot be true.
 
     Raises:
         OSError: the file cannot be read.
-        HFDNError: an `error`: the document is damaged, too large or of another schema.
+        HFDNError: (of type `error`) the document is damaged, too large or has another schema.
     """
     check_regular(path, error)
     if (size := path.stat().st_size) > _LARGEST_FILE:
-        raise error(f"{path} has {size:,} bytes, and at most {_LARGEST_FILE:,} are read; {renew}.")
+        raise error(f"{path} has {size:,} bytes, more than {_LARGEST_FILE:,}; {renew}.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as reason:
@@ -51,7 +51,7 @@ def read_json(
     found = values.get("schema") if isinstance(values, dict) else None
     if isinstance(found, int) and found != schema:
         advice = "upgrade hfdn-deploy" if found > schema else renew
-        raise error(f"{path} has schema {found}, this hfdn-deploy reads {schema}: {advice}.")
+        raise error(f"{path} has schema {found}, but this hfdn-deploy reads {schema}; {advice}.")
     try:
         document = from_json(kind, values)
         check(document)
@@ -61,10 +61,10 @@ def read_json(
 
 
 def from_json(kind: type[T], value: object, where: str = "") -> T:
-    """Build `kind` from what `json.loads` gave.
+    """Build `kind` from a value that `json.loads` returned.
 
-    Knows Any, dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, unions, None, bool, str,
-    and int and float up to 2⁵³ in size.
+    Supported are Any, dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, unions, None,
+    bool, str, and int and float up to 2⁵³ in size.
 
     Raises:
         ValueError: a field is missing, unknown or of another type; the message says where.
@@ -81,7 +81,7 @@ def _convert(kind: Any, value: object, where: str) -> Any:
     if origin in (Union, types.UnionType):
         options = [option for option in arguments if option is not type(None) or value is None]
         if len(options) == 1:
-            return _convert(options[0], value, where)  # whose message says more
+            return _convert(options[0], value, where)  # for its better message
         for option in options:
             try:
                 return _convert(option, value, where)
@@ -89,7 +89,7 @@ def _convert(kind: Any, value: object, where: str) -> Any:
                 continue
     elif origin is tuple and isinstance(value, list):
         if arguments == (float, ...) and all(map(_is_number, value)):
-            return tuple(map(float, value))  # thousands of channels, which one by one take a while
+            return tuple(map(float, value))  # thousands of channels are slow one by one
         kinds = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
         if len(kinds) == len(value):
             pairs = enumerate(zip(kinds, value, strict=True))
@@ -120,5 +120,5 @@ def _dataclass(kind: Any, value: object, where: str) -> Any:
     return kind(**{name: _convert(hints[name], value[name], f"{where}.{name}") for name in names})
 
 
-# A manifest has hundreds of records of a few kinds, and evaluating annotations takes a while.
+# A manifest has hundreds of records of a few kinds, and evaluating annotations is slow.
 _hints = cache(get_type_hints)

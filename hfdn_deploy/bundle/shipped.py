@@ -1,4 +1,4 @@
-"""The bundles that come with the package, and bundles by name."""
+"""The pretrained bundles in the package, and bundles by name."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -12,15 +12,15 @@ _FOLDER = Path(str(files("hfdn_deploy.bundle") / "pretrained"))
 
 
 def pretrained_scales() -> Sequence[int]:
-    """Return the scales whose bundles come with the package."""
+    """Return the scales of the pretrained bundles in the package."""
     return sorted(int(path.parent.name[1:]) for path in _FOLDER.glob(f"x[0-9]/{MANIFEST}"))
 
 
 def pretrained(scale: int, allow_ungated: bool = False) -> Bundle:
-    """Open the bundle for `scale` that comes with the package.
+    """Open the pretrained bundle for `scale`.
 
     Raises:
-        BundleError: there is none for this scale.
+        BundleError: the package has no bundle for this scale.
     """
     if scale not in pretrained_scales():
         known = ", ".join(map(str, pretrained_scales()))
@@ -29,10 +29,10 @@ def pretrained(scale: int, allow_ungated: bool = False) -> Bundle:
 
 
 def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
-    """Open a bundle by its path, or "x4" for the one of that scale that comes with the package.
+    """Open a bundle by its path, or a pretrained bundle by a name such as "x4".
 
     Raises:
-        BundleError: it is not there or damaged.
+        BundleError: the bundle does not exist or is damaged.
     """
     path = Path(name)
     if is_scale(name) and (int(name[1:]) in pretrained_scales() or not path.exists()):
@@ -41,6 +41,6 @@ def named_bundle(name: str, allow_ungated: bool = False) -> Bundle:
 
 
 def name_of(bundle: Bundle) -> str:
-    """Return the name that `named_bundle` finds this bundle by, on this machine."""
+    """Return the name by which `named_bundle` finds this bundle on this machine."""
     path = bundle.path.resolve()
     return path.name if path.parent == _FOLDER.resolve() else str(path)

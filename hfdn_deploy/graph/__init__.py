@@ -1,4 +1,4 @@
-"""ONNX surgery without PyTorch: parts for tiles, the halo, derived graphs."""
+"""Changes to ONNX graphs without PyTorch: parts for tiles, the halo, derived graphs."""
 
 import lazy_loader
 

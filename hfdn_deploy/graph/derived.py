@@ -1,4 +1,4 @@
-"""Graphs for OpenVINO, made from a bundle's INT8 graph when it is loaded."""
+"""Graphs for OpenVINO, derived from a bundle's INT8 graph on loading."""
 
 import numpy as np
 import onnx
@@ -10,12 +10,12 @@ KEEPS_VALUES = ("DepthToSpace", "Slice")
 
 
 def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an INT8 graph for CPUs without the pairs of Q and DQ that OpenVINO has no use for.
+    """Return an INT8 graph for CPUs without the Q/DQ pairs that OpenVINO does not need.
 
-    ONNX Runtime computes in integers only between a DQ and a Q. OpenVINO does so behind a DQ, and
-    fuses an activation into the convolution in front of it unless a pair keeps them apart; a pair
-    behind what only moves quantised values, it computes. Without both kinds the graph rounds less
-    and is otherwise the same.
+    ONNX Runtime computes in integers only between a DQ and a Q. OpenVINO does so behind a DQ alone.
+    It fuses an activation into the convolution in front of it, unless a pair separates them, and it
+    does compute a pair behind an operator that only moves quantised values. Without both kinds of
+    pairs the graph rounds less and is otherwise the same.
     """
     view = GraphView(model)
     quantized = {n.output[0]: n.input[0] for n in view.nodes if n.op_type == "QuantizeLinear"}
@@ -35,11 +35,11 @@ def for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def for_openvino_7bit(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `for_openvino` with weights in -64 … 64 of twice the scale.
+    """Return the result of `for_openvino` with weights in -64 … 64 at twice the scale.
 
-    Without VNNI, OpenVINO adds two products of 8 bits in 16, which clip. 2 · 255 · 64 is 32,640,
-    and fits. Biases take the scale of the sums that they are added to, twice their own. Halves are
-    rounded to even numbers, so that they do not all move one way.
+    Without VNNI, OpenVINO adds two 8-bit products in 16 bits, which saturate; 2 · 255 · 64 = 32,640
+    fits. Biases need the scale of the sums that they are added to, so theirs doubles, too. Halves
+    are rounded to even numbers, so that they do not all move in one direction.
     """
     view = GraphView(for_openvino(model))
     read = {name for node in view.nodes if node.op_type == "Conv" for name in node.input[1:]}
@@ -53,11 +53,11 @@ def for_openvino_7bit(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def for_openvino_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `for_openvino` with the bicubic base as a transposed convolution of stride 1.
+    """Return the result of `for_openvino` with the base as a transposed convolution of stride 1.
 
-    OpenVINO, told to compute in bf16, keeps in fp32 what follows the last convolutions, as which
-    a transposed one does not count. The base is the most of an image: in bf16 it would have about
-    two thirds of the square error of all.
+    In bf16, OpenVINO keeps the nodes after the last convolutions in fp32; a transposed convolution
+    does not count as one of these. The bicubic base makes up most of an image: in bf16 it would
+    cause about two thirds of the total square error.
     """
     view = GraphView(for_openvino(model))
     total = view.makers[view.nodes[-1].input[0]]
@@ -81,4 +81,4 @@ FOR_OPENVINO = {
     "int8-openvino-7bit": for_openvino_7bit,
     "int8-openvino-bf16": for_openvino_bf16,
 }
-"""How graphs are derived, by name in `bundle.manifest.DERIVED`; "bf16" is the graph itself."""
+"""Functions that derive graphs, by name in `bundle.DERIVED`; "bf16" is the graph itself."""

@@ -1,4 +1,4 @@
-"""How far around a pixel a graph reads, walked backwards through its nodes."""
+"""The halo of a graph: how far around a pixel it reads."""
 
 from typing import Any
 
@@ -11,21 +11,20 @@ from hfdn_deploy.graph.view import GraphView, attributes_of
 
 
 def halo_of(model: onnx.ModelProto, scale: int) -> int:
-    """Input pixels around an output pixel's own that can reach it, global pooling aside.
+    """Return how many input pixels around a pixel affect its output, global pooling aside.
 
-    They reach what is pooled at that pixel, too: the same tiles serve to gather the statistics.
-    Walks the graph backwards from the `scale` output pixels of one input pixel, keeping for
-    each tensor the interval of positions (along one axis) that they need.
+    The halo also covers what is pooled at that pixel, so the same tiles serve to gather the
+    statistics. It is found by walking the graph backwards from the `scale` output pixels of one
+    input pixel, with the interval of positions (along one axis) that they need of each tensor.
 
     Raises:
-        BundleError: it has operators that are used otherwise than the network's.
+        BundleError: the graph has operators that are used differently than in the network.
     """
     try:
         return _walked(model, scale)
-    except Exception as error:  # whatever attributes and constants that are missing or odd raise
+    except Exception as error:  # missing or odd attributes and constants raise various types
         raise BundleError(
-            f"how far the graph reads around a pixel cannot be told ({error!r}); export the bundle "
-            "anew."
+            f"the halo of the graph cannot be determined ({error!r}); export the bundle anew."
         ) from None
 
 
@@ -37,7 +36,7 @@ def _walked(model: onnx.ModelProto, scale: int) -> int:
         interval = needed.get(node.output[0])
         if interval is None:
             continue
-        # What is pooled is gathered pixel by pixel: each needs its own surroundings.
+        # Pooled values are gathered pixel by pixel, and each pixel needs its own surroundings.
         low, high = (0, 0) if is_global_pool(node) else _read_by(node, constants, *interval)
         for name in set(node.input) - set(constants):
             before = needed.get(name, (low, high))
@@ -49,7 +48,7 @@ def _walked(model: onnx.ModelProto, scale: int) -> int:
 def _read_by(
     node: onnx.NodeProto, constants: dict[str, NDArray[Any]], low: int, high: int
 ) -> tuple[int, int]:
-    """First and last position in a node's input that output positions low … high read."""
+    """Return the first and last input position that a node's outputs at low … high read."""
     attributes = attributes_of(node)
     if node.op_type == "DepthToSpace":
         return low // attributes["blocksize"], high // attributes["blocksize"]

@@ -1,6 +1,6 @@
-"""The image graph: pixels in, pixels out, with a network for luma inside.
+"""The image graph: from pixels to pixels, with a network for luma inside.
 
-What `ImagePlanes` does around a network (colour, chroma, rounding), in plain operators.
+It does in plain operators what `ImagePlanes` does around a network: colour, chroma and rounding.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.ycbcr import FROM_RGB, TO_RGB
 
 NETWORK = "network/"
-"""Goes before the names of all that is the network's."""
+"""Prefix of the names of the network's nodes and tensors."""
 INPUT, OUTPUT = "image", "upscaled"
 
 LAYOUTS = ("nhwc", "nchw")
 CHANNELS = {"rgb": 3, "bgr": 3, "grey": 1}
-# ONNX's type and the largest value, which stands for white.
+# ONNX type and largest value, which is white.
 _TYPES = {
     "uint8": (TensorProto.UINT8, 255),
     "uint16": (TensorProto.UINT16, 65535),
@@ -29,7 +29,7 @@ _TYPES = {
     "float32": (TensorProto.FLOAT, 1),
 }
 DTYPES = tuple(_TYPES)
-# Of bicubic interpolation; OpenCV's, as in `hfdn_deploy.images`.
+# Parameter of bicubic interpolation: OpenCV's, as in `hfdn_deploy.images`.
 _A = -0.75
 # Pixels on each side that the interpolation reads.
 _REACH = 2
@@ -37,35 +37,37 @@ _REACH = 2
 
 @dataclass(frozen=True, kw_only=True)
 class PixelFormat:
-    """What goes into an image graph and comes out of it.
+    """The format of an image graph's input and output.
 
     Raises:
-        InputError: there is no such layout, dtype or kind of channels, or a side is none.
+        InputError: the layout, dtype or kind of channels is unknown, or a side is below 1.
     """
 
     layout: str = "nhwc"
-    """Of `LAYOUTS`."""
+    """One of `LAYOUTS`."""
     dtype: str = "uint8"
-    """Of `DTYPES`; floats are in [0, 1]."""
+    """One of `DTYPES`; floats are in [0, 1]."""
     channels: str = "rgb"
-    """Of `CHANNELS`."""
+    """One of `CHANNELS`."""
     size: tuple[int, int] | None = None
     """Width and height of the input; None for any."""
 
     def __post_init__(self) -> None:
         if self.channels == "rgba":
             raise InputError(
-                "transparency takes more than plain operators, or its edges would show what lies "
-                "under it; choose rgb, and upscale alpha as grey."
+                "transparency needs more than plain operators, or its edges would show the colours "
+                "of transparent pixels; choose rgb, and upscale alpha as grey."
             )
         for name, known in (("layout", LAYOUTS), ("dtype", DTYPES), ("channels", CHANNELS)):
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"there is no {name} {value!r}; choose one of {', '.join(known)}.")
         if self.size is not None and min(self.size) < 1:
-            raise InputError(f"an image of {self.size[0]}×{self.size[1]} has no pixel.")
+            raise InputError(
+                f"an image of {self.size[0]}×{self.size[1]} has no pixels; choose a larger size."
+            )
 
     def __str__(self) -> str:
-        """What the pixels are, in words."""
+        """Return the format in words."""
         most = _TYPES[self.dtype][1]
         shape = "N, H, W, C" if self.layout == "nhwc" else "N, C, H, W"
         return f"{self.channels} in {self.dtype}, 0 to {most}, ({shape})"
@@ -74,12 +76,12 @@ class PixelFormat:
 def image_graph(
     model: onnx.ModelProto, scale: int, pixels: PixelFormat | None = None
 ) -> onnx.ModelProto:
-    """A graph from an image to the upscaled one.
+    """Return a graph from an image to the upscaled image.
 
     Args:
         model: a network from luma (N, 1, H, W) in [0, 1] to (N, 1, sH, sW), in float32.
-        scale: of the network.
-        pixels: what goes in and comes out; by default uint8 RGB, (N, H, W, 3) to (N, sH, sW, 3).
+        scale: upscaling factor of the network.
+        pixels: format of input and output; by default uint8 RGB, (N, H, W, 3) to (N, sH, sW, 3).
     """
     pixels = pixels or PixelFormat()
     network = compose.add_prefix(model, NETWORK)
@@ -110,7 +112,7 @@ def image_graph(
 
 
 def network_in(model: onnx.ModelProto) -> tuple[list[NodeProto], dict[str, TensorProto]]:
-    """Nodes and constants of the network in an image graph, under their own names."""
+    """Return the nodes and constants of the network in an image graph, under their own names."""
     nodes, tensors = [], {}
     for node in model.graph.node:
         if node.name.startswith(NETWORK):
@@ -139,7 +141,7 @@ class _Graph:
         self.tensors: list[TensorProto] = []
 
     def value(self, name: str, size: Sequence[int | str]) -> onnx.ValueInfoProto:
-        """The input or the output."""
+        """Return the declaration of the input or the output."""
         channels = CHANNELS[self._pixels.channels]
         shape = ["batch", *size, channels]
         if self._pixels.layout == "nchw":
@@ -147,19 +149,19 @@ class _Graph:
         return helper.make_tensor_value_info(name, self._type, shape)
 
     def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add a node that bears the name of its output; returns that."""
-        name = output.removeprefix(NETWORK)  # what feeds the network is not its own
+        """Add a node named after its output, and return that name."""
+        name = output.removeprefix(NETWORK)  # the node that feeds the network is not part of it
         self.nodes.append(helper.make_node(kind, inputs, [output], name, **attributes))
         return output
 
     def constant(self, name: str, values: object, dtype: type = np.float32) -> str:
-        """Add a constant; returns its name."""
+        """Add a constant and return its name."""
         self.tensors.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
     def take_apart(self, luma: str) -> str | None:
-        """Compute luma (N, 1, H, W), in [0, 1]; returns the chroma (N, 2, H, W), None for grey."""
-        # Floats first: TensorRT moves no other pixels.
+        """Compute luma (N, 1, H, W) in [0, 1]; return chroma (N, 2, H, W), or None for grey."""
+        # The cast comes first, as TensorRT transposes only floats.
         image = self.add("Cast", [INPUT], "floats", to=TensorProto.FLOAT)
         if self._pixels.layout == "nhwc":
             image = self.add("Transpose", [image], "planes", perm=[0, 3, 1, 2])
@@ -175,11 +177,11 @@ class _Graph:
         return "chroma"
 
     def _ordered(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Rows for R, G and B, in the order of the channels."""
+        """Return rows for R, G and B in the order of the channels."""
         return rows[::-1] if self._pixels.channels == "bgr" else rows
 
     def enlarged(self, planes: str, scale: int) -> str:
-        """Two planes, enlarged bicubically: a convolution for each place between pixels."""
+        """Enlarge two planes bicubically, by a convolution for each place between pixels."""
         places = (np.arange(scale) + 0.5) / scale - 0.5
         taps = _cubic(places[:, None] - np.arange(-_REACH, _REACH + 1))
         kernels = np.einsum("ay,bx->abyx", taps, taps).reshape(-1, 1, *[2 * _REACH + 1] * 2)
@@ -191,7 +193,7 @@ class _Graph:
         return self.add("DepthToSpace", [phases], "chroma.enlarged", blocksize=scale, mode="CRD")
 
     def put_together(self, luma: str, chroma: str | None) -> None:
-        """The output, from planes in [0, 1]."""
+        """Compute the output from planes in [0, 1]."""
         image = luma
         if chroma:
             ycbcr = self.add("Concat", [luma, chroma], "upscaled.ycbcr", axis=1)
@@ -211,7 +213,7 @@ class _Graph:
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cubic convolution (R. Keys, 1981) with the parameter `_A`."""
+    """Return the kernel of cubic convolution (R. Keys, 1981) with the parameter `_A`."""
     x = np.abs(distance)
     near = (_A + 2) * x**3 - (_A + 3) * x**2 + 1
     far = _A * x**3 - 5 * _A * x**2 + 8 * _A * x - 4 * _A

@@ -1,9 +1,9 @@
-"""Graphs for tiles, cut from those of a bundle when they are loaded.
+"""Graphs for tiles, cut from the graphs of a bundle on loading.
 
-Every output pixel depends on a mean over the whole image. So for tiles the mean is gathered
+Every output pixel depends on a mean over the whole image. For tiles, the mean is therefore gathered
 first, tile by tile (`statistics_graph`), and then given to each tile (`tile_graph`). Where memory
-allows, the second goes on from what the first has computed (`split_graphs`). All have the weights
-and the tensors of the graph that they are made from; image, sums and mean are fp32.
+allows, the second graph continues from the features of the first (`split_graphs`). All have the
+weights and the tensors of the graph that they are cut from; image, sums and mean are fp32.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,20 +17,20 @@ from hfdn_deploy.graph.view import GraphView
 
 INSIDE, SUMS, POOLED = "inside", "sums", "pooled"
 
-# A graph and those made of it, by the inputs that each has beside the image.
+# The graphs made from a bundle's graph, with their inputs beside the image.
 PARTS = {"whole": (), "image": (), "statistics": (INSIDE,), "tile": (POOLED,)}
 
 
 def is_global_pool(node: onnx.NodeProto) -> bool:
-    """Whether a node takes a mean over the whole image."""
+    """Return whether a node takes a mean over the whole image."""
     return node.op_type in ("GlobalAveragePool", "ReduceMean")
 
 
 def pooled_tensor(model: onnx.ModelProto) -> str | None:
-    """The name of the mean over the whole image that a graph takes; None if it takes none.
+    """Return the name of the mean over the whole image that a graph takes; None without a mean.
 
     Raises:
-        BundleError: it takes several.
+        BundleError: the graph takes several means.
     """
     names = [node.output[0] for node in model.graph.node if is_global_pool(node)]
     if len(names) > 1:
@@ -39,10 +39,11 @@ def pooled_tensor(model: onnx.ModelProto) -> str | None:
 
 
 def part_of(data: bytes, part: str, scale: int) -> bytes:
-    """The ONNX file of one of `PARTS` of a bundle's ONNX file, for a network of this scale.
+    """Return the ONNX file of one of `PARTS`, made from a bundle's ONNX file of this scale.
 
     Raises:
-        BundleError: the graph takes no mean over the whole image, or several.
+        BundleError: the part needs one mean over the whole image, and the graph takes none or
+            several.
     """
     if part == "whole":
         return data
@@ -57,7 +58,7 @@ def part_of(data: bytes, part: str, scale: int) -> bytes:
 
 
 def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
-    """The sums whose quotient by the number of pixels is what a graph pools.
+    """Return a graph of the sums that, divided by the number of pixels, are the pooled mean.
 
     Its inputs are the graph's own, `lr` (N, 1, H, W), and `inside` (N, 1, H, W), 1 where a pixel
     counts and 0 where another tile counts it. Its output is `sums` (N, C, 1, 1), a sum of fp32
@@ -68,13 +69,13 @@ def statistics_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
         pooled: its `hfdn_deploy.bundle.manifest.ModelFile.pooled`.
 
     Raises:
-        BundleError: this is not a mean over the whole image.
+        BundleError: `pooled` is not a mean over the whole image.
     """
     return _before(model, pooled, {})
 
 
 def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
-    """A graph with what it pools, `pooled` (N, C, 1, 1) in fp32, as a second input.
+    """Return a graph with its pooled mean, `pooled` (N, C, 1, 1) in fp32, as a second input.
 
     Args and errors as for `statistics_graph`.
     """
@@ -82,10 +83,10 @@ def tile_graph(model: onnx.ModelProto, pooled: str) -> onnx.ModelProto:
 
 
 def split_graphs(model: onnx.ModelProto, pooled: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """A statistics graph with features as further outputs, and what goes on from there.
+    """Return a statistics graph with features as further outputs, and a graph that continues.
 
-    The features (N, C, H, W), of the types that the graph computes them in, are all that the
-    second needs of what the first has computed; its inputs are `lr`, `pooled` and the features.
+    The features (N, C, H, W), in the types that the graph computes them in, are all that the second
+    graph needs from the first; its inputs are `lr`, `pooled` and the features.
 
     Args and errors as for `statistics_graph`.
     """
@@ -94,7 +95,7 @@ def split_graphs(model: onnx.ModelProto, pooled: str) -> tuple[onnx.ModelProto, 
 
 
 def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
-    """The tensors computed on the way to what is pooled that others read, too."""
+    """Return the tensors computed before the pooling that later nodes read, too."""
     view = GraphView(model)
     before = {node.output[0]: node for node in view.needed([_pool(view, pooled).input[0]])}
     features = []
@@ -103,7 +104,7 @@ def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
             continue
         for name in filter(before.__contains__, node.input):
             maker = before[name]
-            # Eight bits are a quarter of the number that they stand for.
+            # The 8-bit tensor has a quarter of the size.
             is_quantized = maker.op_type == "DequantizeLinear" and maker.input[0] in before
             features.append(maker.input[0] if is_quantized else name)
     return _known(model, features)
@@ -112,7 +113,7 @@ def _features(model: onnx.ModelProto, pooled: str) -> dict[str, ValueInfoProto]:
 def _before(
     model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
 ) -> onnx.ModelProto:
-    """`statistics_graph` with these features as outputs."""
+    """Return `statistics_graph` with these features as outputs."""
     view = GraphView(model)
     source = _pool(view, pooled).input[0]
     (lr,) = view.inputs
@@ -138,12 +139,12 @@ def _before(
 def _after(
     model: onnx.ModelProto, pooled: str, features: Mapping[str, ValueInfoProto]
 ) -> onnx.ModelProto:
-    """`tile_graph` with these features as inputs."""
+    """Return `tile_graph` with these features as inputs."""
     view = GraphView(model)
     source = _pool(view, pooled).input[0]
     (lr,) = view.inputs
     given = _vector(model, pooled, POOLED)
-    # As the pooled tensor has the type of its source, a CastLike needs not know it.
+    # The pooled tensor has the type of its source, which CastLike copies.
     like = helper.make_node("CastLike", [POOLED, source], [pooled], pooled)
     nodes = [
         like if node.output[0] == pooled else node
@@ -162,12 +163,13 @@ def _pool(view: GraphView, pooled: str) -> onnx.NodeProto:
 
 
 def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInfoProto]:
-    """Types and shapes (N, C, H, W) of tensors inside a graph, by name, in the order given."""
+    """Return types and shapes (N, C, H, W) of tensors inside a graph, in the order given."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model)
-    except Exception as error:  # its errors share no base class but this
+    except Exception as error:  # the errors of onnx share no other base class
         raise BundleError(
-            f"the shapes in the graph cannot be told ({first_line(error)}); export the bundle anew."
+            f"the shapes in the graph cannot be inferred ({first_line(error)}); export the bundle "
+            "anew."
         ) from None
     values: Sequence[ValueInfoProto] = inferred.graph.value_info
     found = {v.name: v for v in values if len(v.type.tensor_type.shape.dim) == 4}
@@ -178,7 +180,7 @@ def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInf
 
 
 def _vector(model: onnx.ModelProto, pooled: str, name: str) -> ValueInfoProto:
-    """An input or output in fp32 with the shape of the pooled tensor."""
+    """Return an input or output in fp32 with the shape of the pooled tensor."""
     dims = _known(model, [pooled])[pooled].type.tensor_type.shape.dim
     shape = [dim.dim_param or dim.dim_value for dim in dims]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -1,11 +1,11 @@
-"""Depth-to-space as steps that a library with channels-last memory runs as copies of rows."""
+"""Depth-to-space as steps that a backend with channels-last memory runs as copies of rows."""
 
 import onnx
 from onnx import NodeProto, parser
 
 from hfdn_deploy.graph.view import GraphView, attributes_of, rewired
 
-# Where nothing is cropped, libraries leave the Slice out.
+# If nothing is cropped, backends leave the Slice out.
 _STEPS = """
 steps (float[N, C, H, W] source) => (float[N, D, I, X] result)
 <int64[5] rows = {{0, 0, 0, {block}, -1}}, int64[4] more = {{1, {block}, {block}, 1}},
@@ -26,11 +26,11 @@ _LARGEST = 2**31 - 1
 
 
 def pixels_by_rows(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same function with every depth-to-space of order DCR taken apart.
+    """Return the same function with every depth-to-space of order DCR split into steps.
 
-    Of the s² pixels that one becomes, those of a row stand side by side in channels-last memory
-    already: all there is to do is to sort rows of s·C values. The transpositions before and after
-    move nothing there, and a crop is made between them.
+    When a pixel becomes s² pixels, those of a row are already side by side in channels-last memory,
+    so only rows of s·C values must be sorted. The transpositions before and after move nothing
+    there, and a crop is made between them.
     """
     view = GraphView(model)
     crops = {node.input[0]: node for node in view.nodes if node.op_type == "Slice"}
@@ -41,7 +41,7 @@ def pixels_by_rows(model: onnx.ModelProto) -> onnx.ModelProto:
         if _is_by_depth(node):
             added, tensors = _steps(node, crops.get(node.output[0]))
             nodes += added
-            constants = tensors | constants  # those of a crop stay
+            constants = tensors | constants  # the constants of a crop stay
         elif not (node.op_type == "Slice" and node.input[0] in taken):
             nodes.append(node)
     return view.changed(nodes=nodes, constants=constants)
@@ -54,7 +54,7 @@ def _is_by_depth(node: NodeProto) -> bool:
 def _steps(
     node: NodeProto, crop: NodeProto | None
 ) -> tuple[list[NodeProto], dict[str, onnx.TensorProto]]:
-    """The steps of one depth-to-space and the crop behind it; they are named after its result."""
+    """Return the steps of a depth-to-space and the crop behind it, named after its result."""
     block = attributes_of(node)["blocksize"]
     steps = parser.parse_graph(_STEPS.format(block=block, blocks=block**2, end=_LARGEST))
     inside = [name for step in steps.node for name in (*step.input, *step.output)]

@@ -1,4 +1,4 @@
-"""Models of a few nodes, to try a backend or an operator with."""
+"""Models of a few nodes, for trying a backend or an operator."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ OPSET = 18
 IR_VERSION = 10
 
 Types = Mapping[str, tuple[DTypeLike, Sequence[int | str] | None]]
-"""Dtype and shape of inputs or outputs by name; a shape of None is not known."""
+"""Dtype and shape of inputs or outputs by name; None is an unknown shape."""
 
 
 def tiny_model(

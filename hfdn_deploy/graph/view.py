@@ -1,4 +1,4 @@
-"""An ONNX graph to look things up in, and to make changed copies of."""
+"""Lookups in an ONNX graph, and changed copies of it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -17,7 +17,7 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
 def rewired(
     node: NodeProto, inputs: Mapping[str, str], outputs: Mapping[str, str] | None = None
 ) -> NodeProto:
-    """Return a copy of a node with the inputs and outputs named here under other names."""
+    """Return a copy of a node with the given inputs and outputs renamed."""
     copy = NodeProto()
     copy.CopyFrom(node)
     copy.input[:] = [inputs.get(name, name) for name in node.input]
@@ -27,7 +27,7 @@ def rewired(
 
 
 class GraphView:
-    """What a graph holds, by name.
+    """The nodes and tensors of a graph by name.
 
     A view never changes its model, and the model must not change while it is viewed.
     """
@@ -55,7 +55,7 @@ class GraphView:
 
     @cached_property
     def readers(self) -> dict[str, list[NodeProto]]:
-        """The nodes that read each tensor; a tensor that none reads is missing."""
+        """The nodes that read each tensor; unread tensors are missing."""
         readers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in node.input:
@@ -80,7 +80,7 @@ class GraphView:
         inputs: Iterable[ValueInfoProto] | None = None,
         outputs: Iterable[ValueInfoProto] | None = None,
     ) -> onnx.ModelProto:
-        """Return a copy of the model with these in place of all that it has of the kind."""
+        """Return a copy of the model in which each argument replaces everything of its kind."""
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
         graph = copy.graph
@@ -97,7 +97,7 @@ class GraphView:
         return copy
 
     def pruned(self) -> onnx.ModelProto:
-        """Return a model of those nodes and constants that the outputs need."""
+        """Return a model with only the nodes and constants that the outputs need."""
         outputs = {value.name for value in self.outputs}
         nodes = self.needed(outputs)
         read = outputs.union(*(node.input for node in nodes))

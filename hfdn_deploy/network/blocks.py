@@ -15,12 +15,12 @@ DECONVOLUTION = {2: (4, 2, 1), 3: (5, 3, 1), 4: (4, 4, 0)}
 
 
 def activate(x: Tensor) -> Tensor:
-    """LeakyReLU with the network's slope."""
+    """Apply LeakyReLU with the network's slope."""
     return F.leaky_relu(x, SLOPE)
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3×3 convolution that keeps height and width."""
+    """Return a 3×3 convolution that keeps height and width."""
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
@@ -41,7 +41,7 @@ class AdaptiveDenseUnit(nn.Module):
             self.weights = nn.ParameterList(torch.ones(n) for n in growth[1:])
 
     def _gather(self, features: list[Tensor]) -> Tensor:
-        """The input of the convolution behind `features`, newest last."""
+        """Return the input of the next convolution from `features`, newest last."""
         if self.dense == "plain" or len(features) == 1:
             return features[-1]
         if self.dense == "adaptive":
@@ -58,7 +58,7 @@ class AdaptiveDenseUnit(nn.Module):
 
 
 class EnhancementUnit(nn.Module):
-    """Two 3×3 convolutions and a 1×1, added to the input (EU)."""
+    """Two 3×3 convolutions and a 1×1 fusion, added to the input (EU)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class HierarchicalFuseModule(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Scale each channel by a sigmoid of its global mean (squeeze and excitation)."""
+    """Scaling of each channel by a sigmoid of all global means (squeeze and excitation)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Conv2d(HEAD_WIDTH, WIDTH, 1)
 
     def forward(self, x: Tensor, mean: Tensor | None = None) -> Tensor:
-        """`mean` (N, 48, 1, 1) is that of the whole image where x is a part of it."""
+        """Scale the channels; `mean` (N, 48, 1, 1) is the whole image's if x is a tile of it."""
         pooled = self.pool(x) if mean is None else mean
         gate = torch.sigmoid(self.excite(activate(self.squeeze(pooled))))
         return x * gate
 
 
 class SpatialAttention(nn.Module):
-    """Scale each pixel by a sigmoid of a 3×3 convolution over all channels."""
+    """Scaling of each pixel by a sigmoid of a 3×3 convolution over all channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class SpatialAttention(nn.Module):
 
 
 class ReconstructionHead(nn.Module):
-    """Level features (N, 48, H, W) to a one-channel image (N, 1, sH, sW)."""
+    """Reconstruction of an image (N, 1, sH, sW) from the features (N, 48, H, W) of a level."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class ReconstructionHead(nn.Module):
         self.last = conv3x3(HEAD_WIDTH, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last convolution reads: (N, 16, sH, sW)."""
+        """Return the input of the last convolution, (N, 16, sH, sW)."""
         return activate(self.conv2(activate(self.conv1(activate(self.deconv(x))))))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class BicubicUpscale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            # bfloat16 would cost the base, which is most of the picture, half a level of 255.
+            # The base is most of the image; bfloat16 would cost it half a level of 255.
             with torch.autocast(device, enabled=False):
                 return self.forward(x)
         padded = F.pad(x, (2, 2, 2, 2), mode="replicate")

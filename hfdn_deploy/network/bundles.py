@@ -12,18 +12,18 @@ from hfdn_deploy.network.blocks import HEAD_WIDTH
 from hfdn_deploy.network.config import HFDNConfig
 from hfdn_deploy.network.hfdn import HFDN
 
-# What the graph has one of, and the network one for each head.
+# Tensors that the graph has once, and the network once for each head.
 _LAST = ("last.weight", "last.bias")
 
 
 def load_bundle(bundle: Bundle) -> HFDN:
     """Return the network of a bundle in evaluation mode on the CPU.
 
-    It has the function of the checkpoint's, but the adaptive weights are in the convolutions, and
-    the first head has the bias of all: `export.rewrites` made them so.
+    It computes the same function as the checkpoint's network, but its adaptive weights are folded
+    into the convolutions (see `export.rewrites`), and the first head has the summed bias of all.
 
     Raises:
-        BundleError: the bundle has no fp32 graph, or that is of another network.
+        BundleError: the bundle has no fp32 graph, or a graph of another network.
         GateError: the graph did not pass its gates.
     """
     model = onnx.load_model_from_string(bundle.read_model("fp32"))
@@ -38,7 +38,7 @@ def load_bundle(bundle: Bundle) -> HFDN:
         for place, (head, part) in enumerate(parts):
             tensors[f"heads.{head}.last.weight"] = part
             tensors[f"heads.{head}.last.bias"] = bias if place == 0 else torch.zeros_like(bias)
-        # The graph has constants of its own, which are of no module.
+        # Other constants of the graph belong to no module.
         names = network.state_dict()
         network.load_state_dict({name: tensors[name] for name in names})
     except (CheckpointError, KeyError, ValueError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with the configuration in the metadata; others read on request."""
+"""Checkpoints: safetensors files with the configuration in their metadata, and `.pth` files."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ from hfdn_deploy.network.hfdn import HFDN
 
 logger = logging.getLogger(__name__)
 
-# Under which trainers keep a state dict, the one to prefer first: averaged weights are better.
+# Keys under which trainers keep a state dict, preferred first: averaged weights are better.
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
-# What DataParallel, torch.compile and trainers put before each name.
+# Prefixes of all names from DataParallel, torch.compile and trainers.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-# A count beside the weights of torch.optim.swa_utils.AveragedModel.
+# A counter that torch.optim.swa_utils.AveragedModel stores beside the weights.
 _COUNT = "n_averaged"
 
 
@@ -40,18 +40,18 @@ def save_checkpoint(path: Path, network: HFDN) -> None:
 def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = None) -> HFDN:
     """Read a checkpoint into a network in evaluation mode on the CPU.
 
-    Weights that a trainer has wrapped, renamed or stored in fewer bits are taken out, and a log
-    message says which.
+    Weights that a trainer wrapped, renamed or stored in fewer bits are converted, and a log message
+    says how.
 
     Args:
         path: a `.safetensors` file, or a `.pth`/`.pt` file holding a state dict (tensors only:
             pickled code is never run).
-        config: the network expected. Needed for a file that does not say, which only a
-            `.safetensors` of ours does; checked against its metadata.
+        config: the expected network. Required for a file without our metadata; otherwise it is
+            checked against the metadata.
 
     Raises:
-        CheckpointError: unreadable, no HFDN, another configuration, or missing, extra or
-            misshapen tensors (the message names them).
+        CheckpointError: the file is unreadable, is not an HFDN, has another configuration, or has
+            missing, extra or misshapen tensors (the message names them).
     """
     path = Path(path)
     check_regular(path, CheckpointError)
@@ -63,10 +63,10 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
     elif suffix in (".pth", ".pt"):
         found, tensors = config, _unwrap(path, _read_pth(path), taken)
     else:
-        raise CheckpointError(f"{path} is no checkpoint: expected .safetensors, .pth or .pt.")
+        raise CheckpointError(f"{path} is not a checkpoint; name a .safetensors, .pth or .pt file.")
     if found is None:
         raise CheckpointError(
-            f"{path} does not say which HFDN it holds; name its scale, or take a .safetensors."
+            f"{path} does not say which HFDN it holds; name its scale, or a .safetensors file."
         )
     if config is not None and config != found:
         wanted, present = config.to_dict(), found.to_dict()
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
 def _read_safetensors(
     path: Path, config: HFDNConfig | None
 ) -> tuple[HFDNConfig, dict[str, Tensor]]:
-    """Return what the file says it holds, or else `config`, and its tensors."""
+    """Return the configuration in the file, or else `config`, and the tensors."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -110,11 +110,11 @@ def _read_safetensors(
 def _read_pth(path: Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is refused an error tells
+            warnings.simplefilter("ignore")  # a refused file raises an error anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; check the path.") from None
-    except Exception as error:  # torch raises half a dozen kinds for a foreign file
+    except Exception as error:  # torch raises half a dozen types for a foreign file
         text = re.sub(r"\x1b\[\d*m", "", str(error))
         if pickled := re.search(r"GLOBAL ([\w.]+)", text):
             target = str(path.with_name(f"{path.stem}-tensors.pth"))
@@ -125,18 +125,19 @@ def _read_pth(path: Path) -> object:
                 f"torch.save(getattr(x, 'state_dict', lambda: x)(), {target!r})"
             )
             raise CheckpointError(
-                f"{path} is no file of plain tensors: it pickles {pickled[1]}, and to unpickle it "
-                "runs whatever code it names. If you trust it, take the tensors out where it was "
-                f"made: {shlex.join(['python', '-c', code])}"
+                f"{path} is not a file of plain tensors: it pickles {pickled[1]}, and unpickling "
+                "runs any code that the file names. If you trust it, extract the tensors where it "
+                f"was made: {shlex.join(['python', '-c', code])}"
             ) from None
         reason = text.rpartition("error: ")[2].strip().partition("\n")[0].rstrip(". ")
         raise CheckpointError(
-            f"{path} is no file of plain tensors ({reason or type(error).__name__}); copy it anew."
+            f"{path} is not a file of plain tensors ({reason or type(error).__name__}); copy it "
+            "anew."
         ) from None
 
 
 def _unwrap(path: Path, state: object, taken: list[str]) -> dict[str, Tensor]:
-    """Return the state dict in what was saved, and note under which names it was."""
+    """Return the state dict in a saved object, and note the keys that led to it."""
     while isinstance(state, Mapping) and not all(isinstance(v, Tensor) for v in state.values()):
         inner = [name for name in _WRAPPERS if isinstance(state.get(name), Mapping)]
         if not inner:
@@ -152,7 +153,7 @@ def _unwrap(path: Path, state: object, taken: list[str]) -> dict[str, Tensor]:
 
 
 def _without_prefixes(tensors: dict[str, Tensor], taken: list[str]) -> dict[str, Tensor]:
-    """Return the tensors without what stands before all their names, and note it."""
+    """Return the tensors without the prefixes of all their names, and note the prefixes."""
     prefixes = (p for p in _PREFIXES if all(n.startswith(p) or n == _COUNT for n in tensors))
     if not tensors or (prefix := next(prefixes, None)) is None:
         return tensors
@@ -162,12 +163,14 @@ def _without_prefixes(tensors: dict[str, Tensor], taken: list[str]) -> dict[str,
 
 
 def _plain(path: Path, tensors: Mapping[str, Tensor], taken: list[str]) -> dict[str, Tensor]:
-    """Return the tensors in fp32, and note what they were."""
+    """Return the tensors in fp32, and note their other dtypes."""
     for name, tensor in tensors.items():
         kind = tensor.device.type, tensor.layout, tensor.is_floating_point()
         if kind != ("cpu", torch.strided, True):
             where = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
-            raise CheckpointError(f"{path}: {name} is {where}; save numbers in floating point.")
+            raise CheckpointError(
+                f"{path}: {name} is {where}; save dense floating-point tensors on the CPU."
+            )
     others = {str(t.dtype).removeprefix("torch.") for t in tensors.values()} - {"float32"}
     if others:
         taken.append(f"{' and '.join(sorted(others))} as float32")
@@ -175,7 +178,7 @@ def _plain(path: Path, tensors: Mapping[str, Tensor], taken: list[str]) -> dict[
 
 
 def _check_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse names, shapes and values that are not the network's, naming the difference."""
+    """Raise CheckpointError if names, shapes or values do not fit the network."""
     problems = []
     if missing := [name for name in wanted if name not in found]:
         problems.append(f"missing {_some(missing)}")

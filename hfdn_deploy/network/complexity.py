@@ -18,7 +18,7 @@ TRUE_HR_PIXELS = 1280 * 720
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a network costs."""
+    """The cost of a network."""
 
     parameters: int
     macs_paper: int
@@ -36,7 +36,7 @@ def count_complexity(network: nn.Module, scale: int) -> Complexity:
 
 
 def _macs(network: nn.Module, lr_pixels: int) -> tuple[int, int]:
-    """MACs (paper's convention, true) for an input of `lr_pixels` pixels."""
+    """Return MACs (paper's convention, true) for an input of `lr_pixels` pixels."""
     paper = true = 0
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

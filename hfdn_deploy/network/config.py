@@ -1,11 +1,11 @@
-"""Which HFDN: the scale and the paper's ablations."""
+"""The configuration of an HFDN: the scale and the paper's ablations."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from hfdn_deploy.errors import CheckpointError
 
-# Where a checkpoint's metadata keeps the configuration, as JSON.
+# Key of the configuration, which is JSON, in a checkpoint's metadata.
 METADATA_KEY = "hfdn"
 
 _CHOICES: dict[str, tuple[object, ...]] = {
@@ -46,19 +46,19 @@ class HFDNConfig:
         return tuple(self.supervision.split("+"))
 
     def to_dict(self) -> dict[str, int | str]:
-        """The fields as JSON-ready values."""
+        """Return the fields as JSON-ready values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "HFDNConfig":
-        """The inverse of `to_dict`.
+        """Return the configuration of a result of `to_dict`.
 
         Raises:
             CheckpointError: a field is missing, unknown or has an unknown value.
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(values, Mapping):
-            raise CheckpointError("The network configuration is no mapping of names to values.")
+            raise CheckpointError("The network configuration is not a mapping of names to values.")
         if set(values) != names:
             difference = ", ".join(sorted(set(values) ^ names))
             raise CheckpointError(f"The network configuration is wrong in: {difference}.")

@@ -48,9 +48,9 @@ class HFDN(nn.Module):
         return [head for head in self.heads.values() if isinstance(head, ReconstructionHead)]
 
     def fused_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The shallow features and the three modules', and their fusion; each (N, 48, H, W).
+        """Return the features, shallow and of the three modules, and their fusion.
 
-        The fusion is what channel attention pools.
+        Each is (N, 48, H, W). Channel attention pools the fusion.
         """
         features = [activate(self.shallow2(activate(self.shallow1(x))))]
         for hfm in self.hfms:
@@ -58,18 +58,18 @@ class HFDN(nn.Module):
         return features, self.fusion(torch.cat(features, 1))
 
     def level_features(self, x: Tensor, mean: Tensor | None = None) -> list[Tensor]:
-        """Features (N, 48, H, W) of the supervised levels, in the order of `config.levels`.
+        """Return features (N, 48, H, W) of the supervised levels, in order of `config.levels`.
 
         Args:
             x: luma (N, 1, H, W).
-            mean: (N, 48, 1, 1), of the fused features over the whole image, if x is a tile of it.
+            mean: mean (N, 48, 1, 1) of the fused features over the whole image, if x is a tile.
         """
         return self.attended(*self.fused_features(x), mean)
 
     def attended(
         self, features: Sequence[Tensor], fused: Tensor, mean: Tensor | None = None
     ) -> list[Tensor]:
-        """`level_features` from the `fused_features`, which may lack those of the last module."""
+        """Return `level_features` from `fused_features`, which may lack the last module's."""
         deep = fused
         if "ca" in self.attention:
             deep = self.attention["ca"](deep, mean)
@@ -79,14 +79,14 @@ class HFDN(nn.Module):
         return [levels[name] for name in self.config.levels]
 
     def forward_levels(self, x: Tensor, mean: Tensor | None = None) -> list[Tensor]:
-        """The supervised images, each (N, 1, sH, sW): running sums on the bicubic base.
+        """Return the supervised images, each (N, 1, sH, sW): running sums on the bicubic base.
 
         Args as for `level_features`.
         """
         return self.reconstructed(x, self.level_features(x, mean))
 
     def reconstructed(self, x: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
-        """`forward_levels` from the `level_features`."""
+        """Return `forward_levels` from `level_features`."""
         image = self.base(x)
         images = []
         for head, features in zip(self.ordered_heads, levels, strict=True):
@@ -95,5 +95,5 @@ class HFDN(nn.Module):
         return images
 
     def forward(self, x: Tensor, mean: Tensor | None = None) -> Tensor:
-        """The upscaled image (N, 1, sH, sW): the last of `forward_levels`."""
+        """Return the upscaled image (N, 1, sH, sW), the last of `forward_levels`."""
         return self.forward_levels(x, mean)[-1]

@@ -147,7 +147,7 @@ def test_bf16_is_what_the_gate_judges(scale, lr):
 def test_what_it_has_not_is_refused(monkeypatch):
     with pytest.raises(BackendError, match="not fp16"):
         Upscaler.load(4, "openvino", "fp16")
-    with pytest.raises(BackendError, match="bf16 runs on openvino and torch-cuda alone"):
+    with pytest.raises(BackendError, match="bf16 runs only on openvino and torch-cuda"):
         Upscaler.load(4, "onnxruntime", "bf16")
     monkeypatch.setattr(openvino, "_COMPUTES", {"fp32": ("bf16",)})
     with pytest.raises(BackendError, match=r"would compute 0 of \d+ convolutions in fp32"):
@@ -176,9 +176,9 @@ def test_what_is_derived_needs_a_gate_of_its_own(
     with pytest.raises(GateError, match=rf"{name}, derived from .*, did not pass .*{reason}"):
         Bundle(copy).read_model(name)
     Bundle(copy, allow_ungated=True).read_model(name)
-    assert "it is used as allowed" in caplog.text
+    assert "it is used, as ungated graphs are allowed" in caplog.text
     edit_manifest(copy, lambda m: m["derived"].pop(name))
-    with pytest.raises(GateError, match="nobody compared it"):
+    with pytest.raises(GateError, match="it was not compared"):
         Bundle(copy).read_model(name)
     if name != "bf16":
         monkeypatch.setattr(

@@ -55,7 +55,7 @@ def test_refusals(tmp_path, photo, capsys):
     write_image(picture, photo[:9, :8])
     for arguments, code, words in [
         (["x2", "x4", "--input", picture], 2, "x2 is ×2 and x4 ×4; compare models of one scale."),
-        (["x2", "no/bundle", "--input", picture], 2, "no/bundle is no bundle"),
+        (["x2", "no/bundle", "--input", picture], 2, "no/bundle is not a bundle"),
         (["fp32", "fp16", "--input", picture, "--backend", "openvino"], 4, "not fp16"),
         (["fp32", "int8", "--input", picture, "-o", "a.xcf"], 2, "unknown image format '.xcf'"),
         (["fp32", "int8", "--input", picture, "-o", picture], 2, "already exists, perhaps"),

@@ -55,7 +55,7 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
         ([picture, "-o", tmp_path / "file" / "a.png", *model], 2, "file is not a folder; name"),
         ([picture, "-o", tmp_path / "out.xcf", *model], 2, "unknown image format '.xcf'"),
         ([picture, "-o", tmp_path / ("a" * 300 + ".png"), *model], 2, "too long"),
-        ([picture, "-o", out, "--model", tmp_path], 2, "is no bundle"),
+        ([picture, "-o", out, "--model", tmp_path], 2, "is not a bundle"),
         ([picture, "-o", out, "--scale", 17], 2, "reach at most ×16, not ×17"),
         ([picture, "-o", out, *model, "--precision", "int8"], 2, "no int8-cpu graph"),
         ([picture, "-o", out, *model, "--backend", "cuda"], 4, "onnxruntime-gpu"),

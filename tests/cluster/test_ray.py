@@ -175,7 +175,7 @@ def test_an_image_that_no_worker_survives_is_reported(
 def test_what_ends_a_run_is_the_error_that_it_was(cluster, pictures, tmp_path):
     planned = on_ray.plan([str(pictures)], str(tmp_path / "out"))
     for options, kind, words in (
-        (ModelOptions(model=tmp_path), BundleError, "is no bundle"),
+        (ModelOptions(model=tmp_path), BundleError, "is not a bundle"),
         (ModelOptions(model=2, backend="cuda"), BackendError, "onnxruntime-gpu"),
     ):
         with pytest.raises(kind, match=words):

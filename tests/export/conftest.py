@@ -5,5 +5,5 @@ from tests.helpers.small_grid import make_small
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    """A quarter of the pixels to judge graphs on, where their quality plays no part."""
+    """Judge graphs on a quarter of the pixels, where their quality does not matter."""
     make_small(monkeypatch)

@@ -1,4 +1,4 @@
-"""What a graph is calibrated with, and what its tensors hold."""
+"""Calibration images, and statistics of a graph's tensors."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_observation_is_what_the_tensors_hold():
     means = weights @ [v.mean(1) for v in values]
     np.testing.assert_allclose(seen.means, means, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(seen.shares.sum(1), 1)
-    # The middles of the bins are within half a bin of the values.
+    # The midpoints of the bins are within half a bin of the values.
     binned = (seen.shares * seen.centres).sum(1)
     assert (np.abs(binned - means) <= seen.limits / 1024).all()
     above = weights @ [(v > seen.limits[:, None] / 2).mean(1) for v in values]
@@ -51,7 +51,7 @@ def test_sharp_crops_reach_farthest_of_their_image(tmp_path):
     np.testing.assert_allclose(crops[-1], small, atol=1e-4)
     at = {(y, x) for y in range(0, 193, 64) for x in range(0, 257, 320 // GRID)}
     assert set(places) <= at
-    # Not one of the many blank crops is among them.
+    # None of the many blank crops is among them.
     assert all(crop.std() > 10 for crop in crops)
     noisiest = calm[128 : 128 + CROP, 160 : 160 + CROP]
     assert any(np.allclose(crop, noisiest, atol=1e-4) for crop in crops)

@@ -1,4 +1,4 @@
-"""How far a graph departs, on outputs that are made by hand."""
+"""The departure of a graph, on handmade outputs."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ LR = np.zeros((1, 1, 5, 5), np.float32)
 
 
 def levels(values):
-    """A graph that gives these levels of 255 for any input."""
+    """Return a graph that gives these levels of 255 for any input."""
     return lambda lr: np.asarray(values, np.float32)[None, None] / 255
 
 
@@ -38,7 +38,7 @@ def test_the_image_that_departs_most_counts():
     samples = [Sample(LR)] * 3
     found = departure("noise", samples, run, levels(np.full((4, 4), 100.0)), SCALE)
     assert (found.rms_levels, found.max_levels) == pytest.approx((3, 3), abs=1e-4)
-    # The same everywhere, it makes no bands.
+    # A uniform difference makes no bands.
     assert found.banding_levels == pytest.approx(0, abs=1e-4)
 
 

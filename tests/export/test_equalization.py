@@ -1,4 +1,4 @@
-"""Channels that are scaled inside of a graph, which computes the same."""
+"""Graphs with scaled channels, which compute the same function."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.helpers.graphs import load_graph
 
 
 def random_scales(model, seed):
-    """Factors between about 1/4 and 4, alike where they must be."""
+    """Return factors between about 1/4 and 4, equal within a group."""
     rng = np.random.default_rng(seed)
     groups = channel_groups(model)
     factors = np.exp(rng.normal(0, 0.7, 1 + max(int(x.max()) for x in groups.values())))
@@ -26,7 +26,7 @@ def test_scaled_channels_compute_the_same(scale):
     for seed in range(2):
         scaled = equalized(model, random_scales(model, seed))
         np.testing.assert_allclose(candidate(scaled)(lr), expected, atol=1e-5)
-        # It is another graph, though.
+        # The weights differ, though.
         weights = (m.graph.initializer[0].raw_data for m in (model, scaled))
         assert len(set(weights)) == 2
 

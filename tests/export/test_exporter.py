@@ -37,19 +37,19 @@ DAMAGES = [
 
 @pytest.fixture(scope="module")
 def reference(checkpoint):
-    """The network of `checkpoint` as a function of arrays, which computes each input once."""
+    """Return the network of `checkpoint` as a function of arrays, cached by input."""
     return parity.reference(load_checkpoint(checkpoint))
 
 
 @pytest.fixture
 def traced(bundle, monkeypatch):
-    """The graph of `checkpoint` need not be traced again."""
+    """Reuse the graph of `checkpoint` instead of tracing it again."""
     monkeypatch.setattr(tracing, "to_onnx", lambda network: onnx.load(bundle / "fp32.onnx"))
 
 
 @pytest.fixture(scope="module")
 def exported(checkpoint, tmp_path_factory):
-    """The bundle of `checkpoint` in fp32 and fp16, judged on few and small images."""
+    """Export `checkpoint` in fp32 and fp16, judged on few and small images."""
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
         return export_bundle(checkpoint, tmp_path_factory.mktemp("b") / "both", ("fp32", "fp16"))
@@ -199,7 +199,7 @@ def test_verify_repeats_the_gate(exported, checkpoint, tmp_path, small_grid):
 def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
-    with pytest.raises(InputError, match="is no bundle"):
+    with pytest.raises(InputError, match="is not a bundle"):
         export_bundle(checkpoint, tmp_path / "precious")
     assert (tmp_path / "precious" / "thesis.txt").exists()
     copy = shutil.copytree(bundle, tmp_path / "copy")
@@ -214,7 +214,7 @@ def test_only_a_bundle_and_nothing_else_is_replaced(bundle, checkpoint, tmp_path
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "notes.txt").touch()
     for folder in ("webapp", "copy"):
-        with pytest.raises(InputError, match="is no bundle"):
+        with pytest.raises(InputError, match="is not a bundle"):
             export_bundle(checkpoint, tmp_path / folder)
     assert (copy / "notes.txt").exists()
     assert (tmp_path / "webapp" / "manifest.json").exists()

@@ -1,4 +1,4 @@
-"""The image graph, as a file: the pixels of `Upscaler`, for whoever has ONNX Runtime alone."""
+"""The image graph as a file: the pixels of `Upscaler`, with ONNX Runtime alone."""
 
 import json
 import shutil
@@ -32,8 +32,8 @@ def run(path, image):
 
 @pytest.mark.parametrize("scale", pretrained_scales())
 @pytest.mark.parametrize(
-    # Luma that differs in its last bit is quantised otherwise here and there; of the values of
-    # FP32, INT8 leaves a third.
+    # Luma that differs in its last bit is quantised differently in places; for comparison, INT8
+    # leaves a third of the values of FP32.
     ("precision", "most", "share"),
     [("fp32", 1, 1e-3), ("fp16", 1, 1e-3), ("int8", 4, 0.1)],
 )
@@ -85,9 +85,9 @@ def test_pixels_of_other_formats(tmp_path, photo, options, laid_out, within):
 def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
     command = ["image", "x2", "-o", str(tmp_path / "a.onnx")]
     for options, reason in (
-        ("--channels rgba", "transparency takes more than plain operators"),
-        ("--opset 12", "there is no opset 12 for it; choose 13 to 18"),
-        ("--opset 19", "there is no opset 19"),
+        ("--channels rgba", "transparency needs more than plain operators"),
+        ("--opset 12", "opset 12 is not supported; choose one from 13 to 18"),
+        ("--opset 19", "opset 19 is not supported"),
         ("--size 200000x200000", "is too large to judge the graph on; leave the size out"),
         ("--size 99999999999999999999x4", "is too large to judge the graph on"),
     ):
@@ -100,7 +100,7 @@ def test_a_bundle_is_not_written_into(tmp_path, capsys):
     bundle = shutil.copytree(pretrained(2).path, tmp_path / "x2")
     before = (bundle / "fp32.onnx").read_bytes()
     assert main(["image", str(bundle), "-o", str(bundle / "fp32.onnx")]) == 2
-    assert "would lie in the bundle; name a place outside of it" in capsys.readouterr().err
+    assert "would lie in the bundle; name a file outside it" in capsys.readouterr().err
     assert (bundle / "fp32.onnx").read_bytes() == before
 
 
@@ -128,7 +128,7 @@ def test_another_network_or_other_colours_fail_the_gate():
     assert judge(made, network, 4, pixels) <= 1
     view = GraphView(made)
     colours = {"ycbcr.weight": view.constants["ycbcr.weight"][::-1].copy()}
-    with pytest.raises(GateError, match="its luma is up to"):
+    with pytest.raises(GateError, match="the luma of the image graph differs"):
         judge(view.changed(constants=view.tensors | colours), network, 4, pixels)
     inside = next(name for name in view.tensors if name.startswith("network/"))
     other = {inside: view.constants[inside] * np.float32(1.001)}

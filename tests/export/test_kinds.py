@@ -13,7 +13,7 @@ def test_images_of_a_kind(kind):
         assert (image.shape, image.dtype) == ((kinds.SIDE, kinds.SIDE), np.uint8)
     assert len({image.tobytes() for image in images}) == len(images)
     np.testing.assert_array_equal(images, again)
-    # What is made of photographs and of ramps alone is the same for every seed.
+    # Kinds made of photographs and ramps alone do not depend on the seed.
     drawn = kind not in ("photographs", "dithering")
     assert drawn == any((a != b).any() for a, b in zip(images, others, strict=True))
 

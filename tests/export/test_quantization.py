@@ -33,7 +33,7 @@ from tests.helpers.graphs import load_graph
 
 @pytest.fixture(scope="module")
 def x4():
-    """The shipped ×4 bundle, its fp32 graph and its pictures."""
+    """Return the shipped ×4 bundle, its fp32 graph and the images for calibration."""
     bundle = pretrained(4)
     model = onnx.load_model_from_string(bundle.read_model("fp32"))
     return bundle, model, load_pictures(None, 4)
@@ -56,7 +56,7 @@ def test_subpixels_are_exact(scale):
 def test_macs_of_the_layers_add_up_to_the_network(scale):
     bundle = pretrained(scale)
     macs = layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
-    pooled = 2 * 48 * 16  # the channel attention's, once an image
+    pooled = 2 * 48 * 16  # the channel attention's, once per image
     total = sum(macs.values()) * 1280 * 720 / scale**2 + pooled
     assert total == pytest.approx(bundle.manifest.macs_true, rel=1e-12)
     chosen = bundle.manifest.quantization
@@ -116,7 +116,7 @@ def test_the_dialect_for_cpus_runs_in_integers(scale, tmp_path):
     options.log_severity_level = 3
     ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
-    # Not among them are the 1×1 convolutions whose result is added in floating point.
+    # The 1×1 convolutions whose results are added in floating point are not among them.
     integer = {n.name.partition("_token_")[0] for n in nodes if n.op_type == "QLinearConv"}
     macs = layer_macs(onnx.load_model_from_string(bundle.read_model("fp32")))
     assert sum(macs[name] for name in integer) >= 0.95 * sum(macs.values())
@@ -162,7 +162,7 @@ def test_expected_loss_is_what_independent_noise_costs():
 
 
 def two_layers():
-    """A ×4 graph built as the network's: a transposed convolution, the last one, and the base."""
+    """Return a small ×4 graph like the network's: two layers and the base."""
     rng, node = np.random.default_rng(0), helper.make_node
     shapes = {
         "base.weight": (16, 1, 1, 1), "deconv.weight": (1, 2, 4, 4), "deconv.bias": 2,
@@ -195,7 +195,7 @@ def test_a_budget_that_no_layer_keeps_is_refused(x4):
     model = two_layers()
     small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])
     few = Pictures((small,), (small.original,), (small,))
-    with pytest.raises(InputError, match="no layer in INT8 keeps within 0 dB"):
+    with pytest.raises(InputError, match="no layer in INT8 stays within a loss of 0 dB"):
         study(model, 4, few, 0.0)
     found = study(model, 4, few, 50.0)
     assert found.quantization.layers == ("deconv", "last")

@@ -1,4 +1,4 @@
-"""Ranges that are chosen by the error of the output."""
+"""Ranges chosen by the error of the output."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from tests.helpers.graphs import load_graph
 
 @pytest.fixture(scope="module")
 def fitted():
-    """The ×4 graph, its ranges in both dialects, and min-max ranges, from eight small images."""
+    """Return the ×4 graph and, from eight small images, its ranges and min-max ranges."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kinds, "SIDE", 32)
         patch.setattr("export.ranges.STEPS", 120)
@@ -50,7 +50,7 @@ def fitted():
 def test_the_output_errs_less_than_with_all_that_was_seen(fitted, dialect):
     model, made, plain, _ = fitted
     reference = cached(candidate(model))
-    # Other crops than those of the calibration.
+    # These are other crops than those of the calibration.
     sharp = [Sample(lr) for lr in kinds.judged_images()["photographs"][1::8]]
     errors = [
         departure("photographs", sharp, candidate(quantize(model, x, dialect)), reference, 4)
@@ -68,9 +68,9 @@ def test_ranges_are_what_the_dialects_can_hold(fitted):
     for low, high in made.ranges["int8-cpu"].limits.values():
         assert low <= 0 < high
         step = (high - low) / 255
-        # Zero is a level, but for the six digits that are kept.
+        # Zero is a level, up to the rounding of limits to six digits.
         assert low / step == pytest.approx(round(low / step), abs=0.01)
-    # Only one of them rounds what a LeakyReLU reads.
+    # Only int8-cpu rounds the inputs of LeakyReLUs.
     only = made.ranges["int8-cpu"].limits.keys() - made.ranges["int8"].limits.keys()
     assert "heads.s.conv1" in only
     assert "heads.s.conv1.leakyrelu" not in only

@@ -1,4 +1,4 @@
-"""Graphs in PyTorch, and how far noise in them reaches."""
+"""Graphs in PyTorch, and how much noise in a tensor affects the output."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def test_pytorch_computes_what_onnx_runtime_does(scale):
 
 
 def add(tensor, noise, name, values):
-    """What is read of a tensor that has noise."""
+    """Add noise to the values that are read of one tensor."""
     return values + noise if name == tensor else values
 
 

@@ -25,7 +25,7 @@ def test_folding_is_exact(scale):
     assert folded.config.dense == "concat"
     assert sum(p.numel() for p in folded.parameters()) == network_parameters(network) - 27
     lr = torch.rand(2, 1, 17, 23)
-    # In double precision rounding is out of the way: the rewrite itself is what is judged.
+    # Double precision hides rounding errors and leaves those of the rewrite itself.
     difference = folded.double()(lr.double()) - network.double()(lr.double())
     assert difference.abs().max() < 1e-6
 
@@ -65,9 +65,9 @@ def test_graph_is_rewritten_and_named_after_the_modules(model):
     assert {"shallow1", "hfms.2.adu.convs.1", "heads.m.deconv", "last"} <= set(names)
     assert not any("heads" in name and "last" in name for name in names)
     convolutions = [n for n in model.graph.node if n.op_type.startswith("Conv")]
-    # Every one of the network's, less three last ones, plus their union and the base.
+    # All of the network's without the three last ones, plus their union and the base.
     assert len(convolutions) == 2 + 3 * 7 + 1 + 3 + 3 * 3 + 2
-    # Adaptive weights would be multiplications; those left are the two attentions.
+    # Adaptive weights would be multiplications; the two left are the attentions.
     assert [n.op_type for n in model.graph.node].count("Mul") == 2
 
 
@@ -84,7 +84,7 @@ def test_graph_is_self_contained_and_says_nothing_of_its_maker(model):
 def test_halo_is_what_the_network_can_reach(scale, expected):
     network = make_network(scale, attention="sa")
     assert halo_of(to_onnx(network), scale) == expected
-    # Gradients are exact about who depends on whom: one output phase at a time.
+    # Gradients show exactly which input pixels each output phase depends on.
     side, width = 2 * expected + 9, 7
     lr = torch.rand(1, 1, side, width, dtype=torch.double, requires_grad=True)
     sr = network.double()(lr)

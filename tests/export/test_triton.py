@@ -53,7 +53,7 @@ def test_triton_would_load_the_repository(tmp_path, device):
 
 
 def test_an_engine_is_served_with_one_profile(tmp_path, monkeypatch):
-    """Its batch and its warm-up lie in that profile."""
+    """The batch and the warm-up lie in that profile."""
     profiles = [
         ShapeProfile("small", (1, 8, 8), (4, 32, 32), (16, 64, 64)),
         ShapeProfile("large", (1, 64, 64), (2, 180, 320), (4, 540, 960)),

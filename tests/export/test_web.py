@@ -1,4 +1,4 @@
-"""The static page in a browser: the pixels of `Upscaler`, and nobody else is asked."""
+"""The static page in a browser: the pixels of `Upscaler`, without requests to other hosts."""
 
 import io
 import shutil
@@ -41,7 +41,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    """A plain server, below the root, as many hosts have it."""
+    """Serve the page from a folder below the root, as many hosts do."""
     handler = partial(Quiet, directory=folder.parent)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -101,14 +101,14 @@ def test_pixels_are_those_of_the_upscaler(browser, address, photo, width, tile, 
         distance = np.abs(result[..., :3].astype(int) - up(image))
     assert distance.max() <= 1
     assert (distance > 0).mean() < 1e-3
-    assert f"{address}tile.onnx" in watch.asked  # of the worker, too
+    assert f"{address}tile.onnx" in watch.asked  # requests of the worker are watched, too
     assert watch.is_alone(address), watch.asked
     assert not watch.problems
 
 
 @pytest.mark.slow
 def test_what_goes_wrong_is_said_in_a_sentence(browser, address, photo):
-    """And what is done to an image that is not shown as it is stored."""
+    """Notes on transparency and orientation appear like error messages."""
     with watched(browser, 1280) as watch:
         page = watch.page
         page.goto(address)
@@ -144,7 +144,7 @@ def test_what_goes_wrong_is_said_in_a_sentence(browser, address, photo):
         PIL.Image.fromarray(photo[:16, :24]).save(sideways, "JPEG", exif=exif)
         choose(page, "camera.jpg", sideways.getvalue(), "image/jpeg")
         page.get_by_text("16×24 → 32×48").wait_for()
-        assert watch.asked.count(f"{address}tile.onnx") == loaded  # by the first of them
+        assert watch.asked.count(f"{address}tile.onnx") == loaded  # once, for the first image
         assert watch.is_alone(address), watch.asked
         assert not watch.problems
 
@@ -191,7 +191,8 @@ def test_a_folder_of_other_things_is_refused(tmp_path, capsys, name):
 def test_without_npm_a_sentence_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["web", "x2", "-o", str(tmp_path / "page")]) == 4
-    assert "npm is not installed, which fetches onnxruntime-web; install" in capsys.readouterr().err
+    said = "npm, which fetches onnxruntime-web, is not installed; install"
+    assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -199,7 +200,7 @@ def test_an_older_page_is_not_refused_and_stays_after_a_failure(folder, capsys, 
     monkeypatch.setenv("PATH", str(folder))
     before = sorted(folder.rglob("*"))
     assert main(["web", "x2", "-o", str(folder)]) == 4
-    assert "npm is not installed" in capsys.readouterr().err
+    assert "onnxruntime-web, is not installed" in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
 
 
@@ -209,7 +210,7 @@ def test_another_package_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(export.web, "SHA512", "none")
     assert main(["web", "x2", "-o", str(tmp_path / "page")]) == 4
     said = capsys.readouterr().err
-    if "npm does not fetch" in said:
+    if "npm cannot fetch" in said:
         pytest.skip(said)
-    assert "is not the one known here (its SHA-512 differs)" in said
+    assert "is not the expected package (its SHA-512 differs)" in said
     assert not list(tmp_path.iterdir())

@@ -23,10 +23,10 @@ def test_weights_of_seven_bits_lie_within_half_a_step(scale):
         assert after[weight].dtype == np.int8
         assert not after[zero].any()
         np.testing.assert_array_equal(after[step], 2 * before[step])
-        # In the old steps, of which a new one is two.
+        # In old steps; a new step is two.
         error = 2 * after[weight].astype(int) - before[weight]
         assert np.abs(error).max() == 1
-        # Halves go both ways: no more moves up than down, to what chance allows.
+        # Halves go both ways: as many up as down, within chance.
         assert abs(error.mean()) < 4 * error.std() / np.sqrt(error.size)
         assert np.abs(2 * after[bias].astype(int) - before[bias]).max() <= 1
         np.testing.assert_array_equal(after[bias_step], 2 * before[bias_step])

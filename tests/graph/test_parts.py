@@ -43,7 +43,7 @@ def test_the_features_are_all_that_the_heads_need(graph):
     features = dict(zip([value.name for value in trunk.graph.output][1:], outputs, strict=True))
     assert {x.shape[0] for x in outputs} == {2}
     assert {x.shape[2:] for x in outputs} == {(12, 17)}
-    # The shallow features, those of two modules, and the fused ones; fp16 also casts its input.
+    # Shallow features, those of two modules, and the fused features; fp16 also casts its input.
     assert sum(x.shape[1] for x in outputs) == 4 * 48 + (graph == "fp16")
     kinds = {"fp32": ["float32"] * 4, "fp16": ["float16"] * 5}
     quantized = ["float32"] * 2 + ["int8" if graph == "int8" else "uint8"] * 2
@@ -112,5 +112,5 @@ def test_a_mean_whose_shape_cannot_be_told_is_refused():
     with pytest.raises(BundleError, match="is not known"):
         tile_graph(model, pool.output[0])
     pool.domain = "com.evil"
-    with pytest.raises(BundleError, match="cannot be told"):
+    with pytest.raises(BundleError, match="cannot be inferred"):
         tile_graph(model, pool.output[0])

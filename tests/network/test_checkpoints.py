@@ -55,7 +55,7 @@ def test_pickled_code_is_not_run(tmp_path, monkeypatch):
     torch.save({"x": Exploit()}, "a.pth")
     (tmp_path / "b.pth").write_bytes(pickle.dumps(Exploit()))
     for name in ("a.pth", "b.pth"):
-        with pytest.raises(CheckpointError, match="no file of plain tensors"):
+        with pytest.raises(CheckpointError, match="not a file of plain tensors"):
             load_checkpoint(name, HFDNConfig(4))
     assert not (tmp_path / "exploited").exists()
 

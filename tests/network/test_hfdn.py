@@ -54,12 +54,12 @@ def test_base_is_matlab_bicubic_inside(scale):
     inner = slice(2 * scale, -2 * scale)
     got = BicubicUpscale(scale)(image)[0, 0].numpy()
     assert abs(got - expected)[inner, inner].max() < 1e-6
-    # Flat stays flat up to the very edge.
+    # A flat image stays flat up to the edge.
     flat = BicubicUpscale(scale)(torch.full((1, 1, 3, 2), 0.3))
     torch.testing.assert_close(flat, torch.full_like(flat, 0.3))
 
 
-# Layers of the full network, from the table in the design: an ablation leaves them out.
+# Parameters of the full network less those that an ablation leaves out.
 @pytest.mark.parametrize(
     ("options", "parameters"),
     [

@@ -62,7 +62,7 @@ def test_an_explicit_backend_is_never_replaced(bundle, checkpoint):
 
 
 def test_wrong_models(tmp_path):
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         Upscaler.load(tmp_path)
     pytest.importorskip("torch", exc_type=ModuleNotFoundError)
     with pytest.raises(CheckpointError, match="does not exist"):
