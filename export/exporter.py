@@ -121,7 +121,7 @@ def verify_bundle(
         claim, truth = (getattr(m, field.name) for m in (said, manifest))
         if claim != truth and field.name != "tools":
             raise BundleError(
-                f"{path} says {field.name} {claim}, but it is {truth}; export it anew."
+                f"{path} says {field.name} {claim}, but it is {truth}; export it again."
             )
     graphs = {entry.graph: bundle.read_model(entry.graph) for entry in bundle.manifest.files}
     judge = Judge(network, quantization)
@@ -132,15 +132,15 @@ def verify_bundle(
         if replace(found, parity=entry.parity) != entry or (
             _limits(found.parity) != _limits(entry.parity)
         ):
-            raise BundleError(f"{path} describes {entry.file} wrongly; export it anew.")
+            raise BundleError(f"{path} describes {entry.file} wrongly; export it again.")
         measured.append(found)
         for name in _derived_from(entry.graph):
             claimed, result = said.derived.get(name), judge.derived(name, entry, data)
             if _limits(claimed) != _limits(result):
-                raise BundleError(f"{path} describes {name} wrongly; export it anew.")
+                raise BundleError(f"{path} describes {name} wrongly; export it again.")
             if not why_failed(claimed) and (reason := why_failed(result)):
                 raise GateError(
-                    f"{path} says that {name} passed its gates, but {reason}; export it anew."
+                    f"{path} says that {name} passed its gates, but {reason}; export it again."
                 )
     if quantization:
         full = tracing.to_onnx(network)
@@ -174,7 +174,7 @@ def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: 
         or quantization.ranges.keys() != DIALECTS.keys()
         or not _can_be_made(full, quantization)
     ):
-        raise BundleError(f"{path} has a calibration that does not fit its graph; calibrate anew.")
+        raise BundleError(f"{path} has a calibration that does not fit its graph; calibrate again.")
 
 
 def _can_be_made(full: onnx.ModelProto, quantization: Quantization) -> bool:
@@ -194,7 +194,7 @@ def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise BundleError(
-                f"{name} in {path} is not what the calibration gives; export the bundle anew."
+                f"{name} in {path} is not what the calibration gives; export the bundle again."
             )
 
 
@@ -220,7 +220,7 @@ def _calibrate(
             )
         if manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
             raise BundleError(
-                f"{calibration} was calibrated for another checkpoint; calibrate anew."
+                f"{calibration} was calibrated for another checkpoint; calibrate again."
             )
         check_quantization(full, manifest.quantization, calibration)
         return manifest.quantization

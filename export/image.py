@@ -136,7 +136,7 @@ def judge(
     """
     nodes, tensors = network_in(model)
     if nodes != list(network.graph.node) or tensors != GraphView(network).tensors:
-        raise GateError("the network in the image graph is not the bundle's; export it anew.")
+        raise GateError("the network in the image graph is not the bundle's; export it again.")
     (lr,), (sr,) = (
         [value.name for value in side] for side in (network.graph.input, network.graph.output)
     )

@@ -50,7 +50,7 @@ class Bundle:
             plain = re.fullmatch(r"\w[\w.-]*", entry.file, re.ASCII)
             if not plain or not self._is_inside(entry.file):
                 raise BundleError(
-                    f"{self.path}: {entry.file!r} lies outside the bundle; export it anew."
+                    f"{self.path}: {entry.file!r} lies outside the bundle; export it again."
                 )
 
     def _is_inside(self, name: str) -> bool:
@@ -61,7 +61,7 @@ class Bundle:
     def _read_manifest(self) -> Manifest:
         path = self.path / MANIFEST
         try:
-            return read_json(path, Manifest, SCHEMA, BundleError, "export it anew", _check_sense)
+            return read_json(path, Manifest, SCHEMA, BundleError, "export it again", _check_sense)
         except OSError as error:
             raise BundleError(
                 f"{self.path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); name "
@@ -110,7 +110,7 @@ class Bundle:
             if not self.allow_ungated:
                 raise GateError(
                     f"{what} did not pass its gates: {reason}",
-                    "export it anew, or allow ungated graphs",
+                    "export it again, or allow ungated graphs",
                 )
             logger.warning(
                 "%s did not pass its gates: %s; it is used, as ungated graphs are allowed.",
@@ -125,26 +125,26 @@ class Bundle:
             data = path.read_bytes()
         except OSError as error:
             raise BundleError(
-                f"{path} cannot be read ({error.strerror}); copy the whole bundle anew."
+                f"{path} cannot be read ({error.strerror}); copy the whole bundle again."
             ) from None
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise BundleError(
                 f"{path} is not the file that was exported (its SHA-256 differs from the "
-                "manifest's); copy or export the bundle anew."
+                "manifest's); copy or export the bundle again."
             )
         try:
             model = onnx.load_model_from_string(data)
         except DecodeError:
-            raise BundleError(f"{path} is not an ONNX file; export the bundle anew.") from None
+            raise BundleError(f"{path} is not an ONNX file; export the bundle again.") from None
         if external := external_tensors(model.graph):
             raise BundleError(
-                f"{path} keeps {external[0]} in another file; export the bundle anew, in one file."
+                f"{path} keeps {external[0]} in another file; export the bundle again, in one file."
             )
         try:
             _check_graph(data, model)
         except Exception as error:  # the checker's errors share no other base class
             raise BundleError(
-                f"{path} is not a valid ONNX graph ({first_line(error)}); export the bundle anew."
+                f"{path} is not a valid ONNX graph ({first_line(error)}); export the bundle again."
             ) from None
         try:
             specs = [TensorSpec.from_onnx(v) for v in (*model.graph.input, *model.graph.output)]
@@ -152,10 +152,10 @@ class Bundle:
             specs = []
         if specs != [entry.input, entry.output]:
             raise BundleError(
-                f"{path} has other inputs and outputs than the manifest says; export it anew."
+                f"{path} has other inputs and outputs than the manifest says; export it again."
             )
         if pooled_tensor(model) != entry.pooled:
-            raise BundleError(f"{path} pools differently than the manifest says; export it anew.")
+            raise BundleError(f"{path} pools differently than the manifest says; export it again.")
         return data
 
 

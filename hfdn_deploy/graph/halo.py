@@ -24,7 +24,7 @@ def halo_of(model: onnx.ModelProto, scale: int) -> int:
         return _walked(model, scale)
     except Exception as error:  # missing or odd attributes and constants raise various types
         raise BundleError(
-            f"the halo of the graph cannot be determined ({error!r}); export the bundle anew."
+            f"the halo of the graph cannot be determined ({error!r}); export the bundle again."
         ) from None
 
 

@@ -159,7 +159,7 @@ def _pool(view: GraphView, pooled: str) -> onnx.NodeProto:
     node = view.makers.get(pooled)
     if node is not None and is_global_pool(node):
         return node
-    raise BundleError(f"the graph takes no mean {pooled!r} over the image; export the bundle anew.")
+    raise BundleError(f"the graph has no mean {pooled!r} over the image; export the bundle again.")
 
 
 def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInfoProto]:
@@ -169,13 +169,13 @@ def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInf
     except Exception as error:  # the errors of onnx share no other base class
         raise BundleError(
             f"the shapes in the graph cannot be inferred ({first_line(error)}); export the bundle "
-            "anew."
+            "again."
         ) from None
     values: Sequence[ValueInfoProto] = inferred.graph.value_info
     found = {v.name: v for v in values if len(v.type.tensor_type.shape.dim) == 4}
     for name in names:
         if name not in found:
-            raise BundleError(f"the shape of {name!r} is not known; export the bundle anew.")
+            raise BundleError(f"the shape of {name!r} is not known; export the bundle again.")
     return {name: found[name] for name in names}
 
 

@@ -280,7 +280,7 @@ def decode_by_opencv(data: bytes, dtype: str) -> Pixels:
     """
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != dtype:
-        raise InputError("is truncated or damaged; copy it anew")
+        raise InputError("is truncated or damaged; copy it again")
     if pixels.ndim == 3:
         order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
         pixels = cv2.cvtColor(pixels, order)

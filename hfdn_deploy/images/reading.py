@@ -122,7 +122,7 @@ class ImageReader:
             pixels = image.decode()
             self._mention(image)
             if size_of(pixels) != (header.height, header.width, header.channels):
-                raise InputError("has another size than its header says; save it anew")
+                raise InputError("has another size than its header says; save it again")
             return pixels
 
     def rows(self) -> Rows | None:
@@ -202,7 +202,7 @@ def naming(name: str) -> Iterator[None]:
             raise InputError(f"{name} cannot be read: {error.strerror}.") from None
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         reason = f"{kind}{first_line(error)}"
-        raise InputError(f"{name} is truncated or damaged ({reason}); copy it anew.") from None
+        raise InputError(f"{name} is truncated or damaged ({reason}); copy it again.") from None
 
 
 def _state(file: BinaryIO) -> tuple[int, int] | None:

@@ -68,7 +68,7 @@ class Tiff(Format):
         self._tags = tags = read_directory(self._file)
         size = width, height = tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
         if not all(isinstance(side, int) and side > 0 for side in size):
-            raise InputError("is damaged; copy it anew")
+            raise InputError("is damaged; copy it again")
         orientation = tags.get(Base.Orientation, 1)
         orientation = orientation if orientation in range(1, 9) else 1
         if orientation > 4:

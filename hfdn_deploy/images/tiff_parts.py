@@ -16,7 +16,7 @@ from hfdn_deploy.images import rows
 # Pixels of a tile that is accepted whatever the size of the image.
 _LARGEST_TILE = 2**24
 
-_TRUNCATED = "is truncated or damaged; copy it anew"
+_TRUNCATED = "is truncated or damaged; copy it again"
 
 _T4_OPTIONS = 292
 
@@ -79,7 +79,7 @@ def check_parts(tags: ImageFileDirectory_v2) -> None:
     if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2:
         parts *= tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
     if len(places) < parts:
-        raise InputError("lacks some of its strips or tiles; copy it anew")
+        raise InputError("lacks some of its strips or tiles; copy it again")
 
 
 def parts_in_a_band(tags: ImageFileDirectory_v2) -> int | None:

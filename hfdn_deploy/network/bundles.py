@@ -43,6 +43,6 @@ def load_bundle(bundle: Bundle) -> HFDN:
         network.load_state_dict({name: tensors[name] for name in names})
     except (CheckpointError, KeyError, ValueError, RuntimeError) as error:
         raise BundleError(
-            f"{bundle.path} has no graph of an HFDN that PyTorch can run ({error}); export it anew."
+            f"{bundle.path} has no graph of an HFDN that PyTorch runs ({error}); export it again."
         ) from None
     return network.eval().requires_grad_(False)

@@ -94,7 +94,7 @@ def _read_safetensors(
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; check the path.") from None
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy it anew.") from None
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it again.") from None
     if config and METADATA_KEY not in metadata:
         return config, tensors
     try:
@@ -132,7 +132,7 @@ def _read_pth(path: Path) -> object:
         reason = text.rpartition("error: ")[2].strip().partition("\n")[0].rstrip(". ")
         raise CheckpointError(
             f"{path} is not a file of plain tensors ({reason or type(error).__name__}); copy it "
-            "anew."
+            "again."
         ) from None
 
 

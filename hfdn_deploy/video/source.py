@@ -236,7 +236,7 @@ class _Decoding:
         if not self._recorded or now is None or item.time_base is None:
             if now is None and not item.is_corrupt:
                 return False
-            raise InputError(f"{self._path} is damaged or truncated; copy it anew.")
+            raise InputError(f"{self._path} is damaged or truncated; copy it again.")
         begin = self._cut.setdefault(kind, now * item.time_base)
         if abs(now * item.time_base - begin) > _RAGGED:
             raise InputError(

@@ -62,11 +62,11 @@ def check_whole(path: Path, container: InputContainer) -> None:
             case _:
                 return
     if end > size:
-        raise InputError(f"{path} is truncated: {size} bytes of at least {end}; copy it anew.")
+        raise InputError(f"{path} is truncated: {size} bytes of at least {end}; copy it again.")
 
 
 def _damaged(path: Path, position: int) -> InputError:
-    return InputError(f"{path} is damaged or truncated at byte {position}; copy it anew.")
+    return InputError(f"{path} is damaged or truncated at byte {position}; copy it again.")
 
 
 def _samples_end(container: InputContainer) -> int:
@@ -200,7 +200,7 @@ class Owed:
         if self._first is not None and any(self._first <= time != now for time in past):
             at = "the end" if frame is None else f"{frame.time:.3f} s"
             raise InputError(
-                f"{self._path} is damaged: a frame before {at} is missing; copy it anew."
+                f"{self._path} is damaged: a frame before {at} is missing; copy it again."
             )
 
 

@@ -79,7 +79,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m["files"][0]["parity"]["gates"][0].update(limit=10**400), "limit is"),
         (lambda m: m["files"].append(m["files"][0]), "'fp32.onnx' twice"),
         (lambda m: m.update(files=[]), "files is empty"),
-        (lambda m: m.update(schema=0), "schema 0.*export it anew"),
+        (lambda m: m.update(schema=0), "schema 0.*export it again"),
         (lambda m: m.update(scale=5), "scale is 5"),
         (lambda m: m["derived"].update(int4=m["derived"]["bf16"]), "derived has 'int4'"),
     ],

@@ -32,7 +32,7 @@ CONVERTED_LEVELS = 6.0
 ENCODED_RMS = {".jpg": 12.0, ".avif": 12.0, ".heic": 12.0, ".jxl": 12.0, ".gif": 32.0}
 """Largest RMS difference between a lossy copy and its source pixels, in levels."""
 
-_DAMAGED = re.compile(r"damaged|truncated|(copy|save) it (again|anew)|lacks some")
+_DAMAGED = re.compile(r"damaged|truncated|(copy|save) it again|lacks some")
 # Formats whose decoders apply the orientation; then formats, and TIFF compressions and photometric
 # interpretations, that are lossy or converted from other colours.
 _TURNED_BY_DECODERS = frozenset(("AVIF", "HEIF", "JXL"))

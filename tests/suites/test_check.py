@@ -149,7 +149,7 @@ def test_a_damaged_file_may_be_called_so(image):
     image.write_bytes(image.read_bytes()[:-200])
     found, result = kinds(image)
     assert (found, result.outcome) == (set(), "corrupt")
-    assert "copy it anew" in result.said
+    assert "copy it again" in result.said
 
 
 def test_large_images_are_left_out(image):
