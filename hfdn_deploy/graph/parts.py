@@ -159,7 +159,7 @@ def _pool(view: GraphView, pooled: str) -> onnx.NodeProto:
     node = view.makers.get(pooled)
     if node is not None and is_global_pool(node):
         return node
-    raise BundleError(f"the graph has no mean {pooled!r} over the image; export the bundle again.")
+    raise BundleError(f"the graph takes no mean {pooled!r} over the image; export it again.")
 
 
 def _known(model: onnx.ModelProto, names: Collection[str]) -> dict[str, ValueInfoProto]:
