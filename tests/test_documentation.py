@@ -24,6 +24,9 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 
+CHATTER = re.compile(r"\w+Warning|\[[WEI]:onnxruntime|\[torch.onnx\]|Traceback|^[WEI]\d{4} ", re.M)
+"""Output of libraries that a user cannot act on."""
+
 
 def pages_with(kind):
     return [page for page, blocks in PAGES.items() if any(found == kind for found, _ in blocks)]
@@ -71,7 +74,8 @@ def test_shell_blocks(page, folder):
     text = "\n".join(blocks_of(page, "sh"))
     if "g++" in text and not shutil.which("g++"):
         pytest.skip("g++ is not installed")
-    run(["bash", "-euo", "pipefail", "-c", text], folder)
+    done = run(["bash", "-euo", "pipefail", "-c", text], folder)
+    assert not CHATTER.search(done.stdout + done.stderr)
     check = {
         "README.md": _readme_made,
         "docs/how-to/image-graph.md": _image_graph_made,
