@@ -62,7 +62,7 @@ def _command_line() -> Iterator[str]:
 
 
 def _help(main: Callable[[list[str]], int], command: str) -> str:
-    os.environ["COLUMNS"] = "92"
+    os.environ["COLUMNS"] = "80"
     text = io.StringIO()
     with redirect_stdout(text):
         try:
