@@ -43,7 +43,9 @@ def read_json(
     """
     check_regular(path, error)
     if (size := path.stat().st_size) > _LARGEST_FILE:
-        raise error(f"{path} has {size:,} bytes, more than {_LARGEST_FILE:,}; {renew}.")
+        raise error(
+            f"{path} has {size:,} bytes, more than the limit of {_LARGEST_FILE:,}; {renew}."
+        )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as reason:

@@ -89,7 +89,7 @@ def test_what_it_has_not_is_refused():
 def test_another_network_in_a_bundle_is_refused(tmp_path, edit_manifest):
     copy = shutil.copytree(pretrained(4).path, tmp_path / "copy")
     edit_manifest(copy, lambda m: m["configuration"].update(supervision="d"))
-    with pytest.raises(BundleError, match="no graph of an HFDN that PyTorch can run"):
+    with pytest.raises(BundleError, match="no graph of an HFDN that PyTorch runs"):
         network.load_bundle(Bundle(copy))
 
 

@@ -207,7 +207,7 @@ def test_what_cannot_be_planned_is_one_sentence(pictures, tmp_path, photo, capsy
     for arguments, words in [
         ([pictures, "-o", out, "--workers", "2"], "--workers is for --cluster ray"),
         ([pictures, "-o", out, "--gpus-per-worker", "1"], "--gpus-per-worker is for --cluster ray"),
-        (["s3://a/b", "-o", out], "s3://a/b is no path"),
+        (["s3://a/b", "-o", out], "s3://a/b is a URI, not a path"),
         ([pictures, "-o", out, *ray, "--batch", "2"], "--batch is for --cluster local"),
         ([pictures, "-o", out, *ray, "--precision", "auto"], "auto is for --cluster local, as"),
         ([pictures, "-o", out, *ray, "-r"], "--recursive is for --cluster local"),

@@ -94,7 +94,7 @@ def test_batches_hold_images_of_one_size(tmp_path, photo, bundle):
         failed = {r.job.source.stem: str(r.error) for r in results if isinstance(r, Failed)}
         assert done == set("abcdez")
         assert "y.tif is empty" in failed["y"]
-        assert "x.tif: float pixels run from 7.0 to 7.0" in failed["x"]
+        assert "x.tif: float pixels range from 7.0 to 7.0" in failed["x"]
         # The pair of x and z fails before it runs, then z runs alone.
         assert sorted(shapes) == [(1, 1, 5, 6), (1, 1, 5, 6), (2, 1, 5, 6), (2, 1, 7, 6)]
         for name in sorted(done):
@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundl
     assert "a.jpg: .jpg cannot hold transparency" in failures[0]
     assert "b.jpg: .jpg cannot hold uint16 pixels" in failures[1]
     assert "c.jpg: .jpg cannot hold an image of 80000×4" in failures[2]
-    with pytest.raises(InputError, match=r"a\.png: no format can hold an image of 9+×1; ask for"):
+    with pytest.raises(InputError, match=r"a\.png: no format can hold an image of 9+×1; request"):
         check_fits(tmp_path / "a.png", 10**20 - 1, 1, 3, "uint8")
 
 

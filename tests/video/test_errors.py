@@ -25,7 +25,7 @@ def test_what_cannot_be_upscaled_is_refused(up, tmp_path):
     assert "cannot hold the sound" in refused(up, clip, tmp_path / "out.webm")
     assert "overwrite itself" in refused(up, clip, clip)
     assert "video cannot be written as '.avi'" in refused(up, clip, tmp_path / "out.avi")
-    with pytest.raises(InputError, match=r"in\.png is no video"):
+    with pytest.raises(InputError, match=r"in\.png is not a video"):
         plan_jobs([str(tmp_path / "in.png")], str(out))
     assert "missing.mp4: No such file" in refused(up, tmp_path / "missing.mp4", out)
     (tmp_path / "text.mp4").write_text("no video")
