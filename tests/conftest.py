@@ -77,12 +77,12 @@ def checkpoint(shared: Path) -> Path:
 def bundle(checkpoint: Path) -> Path:
     """Return the bundle of `checkpoint`, exported once per test run; do not change it."""
     from export.exporter import export_bundle
-    from tests.helpers.small_grid import leave_few
+    from tests.helpers.small_grid import leave
 
     path = checkpoint.parent / "bundle"
     with FileLock(f"{path}.lock"), pytest.MonkeyPatch.context() as patch:
         if not path.exists():
-            leave_few(patch)
+            leave(patch, 1)
             export_bundle(checkpoint, path)
     return path
 

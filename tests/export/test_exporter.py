@@ -20,7 +20,7 @@ from hfdn_deploy.network import load_checkpoint, save_checkpoint
 from tests.helpers.graphs import damage, scale_by_four, set_nan
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT
-from tests.helpers.small_grid import leave_few, make_small
+from tests.helpers.small_grid import leave, make_small
 
 
 def nudge(values):
@@ -257,7 +257,7 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_shipped_bundles_are_their_checkpoints(scale, monkeypatch):
-    leave_few(monkeypatch)  # all images are judged when a bundle is exported
+    leave(monkeypatch, 1)  # all images are judged when a bundle is exported
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
     entries = verify_bundle(pretrained(scale).path, checkpoint)
     assert [entry.graph for entry in entries] == ["fp32", "fp16", "int8", "int8-cpu"]

@@ -6,12 +6,12 @@ from export import calibration, image, kinds, parity, ranges, sensitivity
 from export.sessions import Array
 
 
-def leave_few(patch: pytest.MonkeyPatch) -> None:
-    """Judge graphs on two images of each kind."""
+def leave(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Judge graphs on so many images of each kind."""
     everything = kinds.judged_images
 
     def few() -> dict[str, list[Array]]:
-        return {kind: images[:2] for kind, images in everything().items()}
+        return {kind: images[:number] for kind, images in everything().items()}
 
     for module in (parity, sensitivity):
         patch.setattr(module, "judged_images", few)
@@ -19,7 +19,7 @@ def leave_few(patch: pytest.MonkeyPatch) -> None:
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
     """Use few images with a quarter of the pixels, for tests that do not depend on quality."""
-    leave_few(patch)
+    leave(patch, 2)
     patch.setattr(parity, "SIZE", (24, 32))
     patch.setattr(image, "_CROP", (24, 32))
     patch.setattr(kinds, "SIDE", 32)
