@@ -67,7 +67,7 @@ def test_a_failure_is_json_where_json_is_asked_for(tmp_path, capsys):
         (["info", "x5"], "no pretrained bundle for scale 5; there is one for 2, 3, 4."),
         (["build", "x7", "--json"], "no pretrained bundle for scale 7"),
         (["upscale", "missing.png", "-o", str(tmp_path / "b.png")], "missing.png cannot be read"),
-        (["upscale", str(tmp_path / "text.png"), "-o", str(tmp_path / "b.png")], "no image"),
+        (["upscale", str(tmp_path / "text.png"), "-o", str(tmp_path / "b.png")], "is not an image"),
         (["inspect", str(tmp_path / "a.engine")], "a.engine"),
         (["compare", "fp32", "int8", "--input", "missing.png"], "missing.png cannot be read"),
         (["bench", "x5"], "no pretrained bundle for scale 5"),

@@ -94,7 +94,7 @@ def test_batches_hold_images_of_one_size(tmp_path, photo, bundle):
         failed = {r.job.source.stem: str(r.error) for r in results if isinstance(r, Failed)}
         assert done == set("abcdez")
         assert "y.tif is empty" in failed["y"]
-        assert "x.tif: float pixels run from 7.0 to 7.0" in failed["x"]
+        assert "x.tif: float pixels range from 7.0 to 7.0" in failed["x"]
         # The pair of x and z fails before it runs, then z runs alone.
         assert sorted(shapes) == [(1, 1, 5, 6), (1, 1, 5, 6), (2, 1, 5, 6), (2, 1, 7, 6)]
         for name in sorted(done):

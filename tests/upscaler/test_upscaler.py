@@ -185,7 +185,7 @@ def test_arrays_however_they_lie_in_memory(bundle, photo):
         (np.zeros((2, 2), object), "pixels are object"),
         (np.zeros((2, 2), "datetime64[s]"), "pixels are datetime64"),
         (np.zeros((2, 2), [("x", "u1")]), "pixels are"),
-        (np.full((2, 2), np.nan, np.float32), "run from nan"),
+        (np.full((2, 2), np.nan, np.float32), "range from nan"),
         (np.array([[0, np.inf]], np.float32), "to inf"),
         (np.array([[0, -np.inf]], ">f4"), "from -inf"),
         (np.array([[0, 255]], np.float32), "scale them to 0..1"),
