@@ -44,7 +44,7 @@ def test_bad_inputs_are_one_sentence(picture, bundle, checkpoint, tmp_path, caps
     model = ["--model", bundle]
     for arguments, code, words in [
         ([tmp_path / "missing.png", "-o", out, *model], 2, "missing.png cannot be read"),
-        ([tmp_path / "text.png", "-o", out, *model], 2, "is not an image"),
+        ([tmp_path / "text.png", "-o", out, *model], 2, "is not an image in a known format"),
         ([tmp_path / "short.png", "-o", out, *model], 2, "short.png is truncated or damaged"),
         ([tmp_path / "empty", "-o", out, *model], 2, "no image in"),
         ([tmp_path / "*.xyz", "-o", out, *model], 2, "no image in"),

@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_refused_before_it_runs(tmp_path, photo, bundl
     assert "a.jpg: .jpg cannot hold transparency" in failures[0]
     assert "b.jpg: .jpg cannot hold uint16 pixels" in failures[1]
     assert "c.jpg: .jpg cannot hold an image of 80000×4" in failures[2]
-    with pytest.raises(InputError, match=r"a\.png: no format can hold an image of 9+×1; ask for"):
+    with pytest.raises(InputError, match=r"a\.png: no format can hold an image of 9+×1; request"):
         check_fits(tmp_path / "a.png", 10**20 - 1, 1, 3, "uint8")
 
 
