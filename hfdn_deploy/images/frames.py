@@ -23,10 +23,7 @@ class Frames:
     pixels: Iterator[Pixels]
 
     def durations(self, unit: float = 1) -> list[int]:
-        """Return durations in units of `unit` ms, rounded so that each sum is off by half a unit.
-
-        Rounding the ends of frames, not the durations, keeps errors from adding up.
-        """
+        """Return durations in units of `unit` ms, with sums that are right to half a unit."""
         ends = np.cumsum([0, *self.milliseconds]) / unit
         return [int(duration) for duration in np.diff(ends.round())]
 
