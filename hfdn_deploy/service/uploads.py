@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -60,10 +61,10 @@ async def _read_form(request: Request, body: AsyncGenerator[bytes, None], limits
     parser.spool_max_size = limits.body_bytes + 1  # avoids a temporary file
     try:
         form = await parser.parse()
-    except MultiPartException as error:
+    except (MultiPartException, FormParserError) as error:  # which Starlette has caught since 1.7
         raise RequestError(
             400,
-            f"the form cannot be used ({error.message.rstrip('.')}); send one file {FIELD!r}, and "
+            f"the form cannot be used ({str(error).rstrip('.')}); send one file {FIELD!r}, and "
             "scale, precision and format in the query.",
         ) from None
     try:
