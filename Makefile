@@ -8,7 +8,7 @@ CHECKPOINT := checkpoints/hfdn_x4.safetensors
 # Keep compiled modules and rewritten pytest plugins for the next process.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo docs test test-fast fuzz suites consumers pycuda lint bench clean
+.PHONY: demo docs test test-fast test-lowest fuzz suites consumers pycuda lint bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m export $(CHECKPOINT) -o build/demo/x4
@@ -22,6 +22,12 @@ test: $(VENV)/ready
 # The fast tests of code that may behave differently on another Python: threads, tiles, images.
 test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -m 'not slow' tests/backends tests/images tests/tiling tests/upscaler tests/test_options.py
+
+# The fast tests with the lowest versions that setup.cfg declares, on a Python that these have
+# wheels for: 3.11 or 3.12.
+test-lowest: .venv-lowest/ready
+	.venv-lowest/bin/python -m pytest -m 'not slow' tests/backends tests/bundle tests/cli tests/files \
+		tests/graph tests/images tests/service tests/tiling tests/upscaler tests/video
 
 # Runs the cases of every target, for at most an hour.
 fuzz: $(VENV)/ready
@@ -69,5 +75,12 @@ $(VENV)/ready: setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
+.venv-lowest/ready: setup.cfg
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct -e '.[cpu,openvino,video,heif,codecs,serve,test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) .venv-lowest build

@@ -111,7 +111,10 @@ def linked(blob):
 
 
 def of_another_build(blob):
-    data = blob.read_bytes()[32:].replace(b";isa=", b";isa=X", 1)
+    data = blob.read_bytes()[32:]
+    if b";isa=" not in data:
+        pytest.skip("OpenVINO below 2026.4 does not write its build into what it exports")
+    data = data.replace(b";isa=", b";isa=X", 1)
     blob.write_bytes(hashlib.sha256(data).digest() + data)
 
 

@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 OURS = (
     "import sys, numpy as np, hfdn_deploy\n"
@@ -58,5 +60,7 @@ def test_nothing_is_reported_home(tmp_path, library, leaves):
     assert traced(code, tmp_path) == ([], [])
     # The libraries report from a thread that may start late on a busy machine.
     looked_up, left = traced(f"import time, {library}\ntime.sleep(3)", tmp_path)
-    assert leaves in left
+    # ONNX Runtime reports since 1.29.
+    reports = library == "openvino" or Version(version(library)) >= Version("1.29")
+    assert (leaves in left) == reports
     assert bool(looked_up) == (library == "openvino" and _can_trace())

@@ -11,7 +11,6 @@ import pytest
 
 from hfdn_deploy import InputError
 from hfdn_deploy.cli import main
-from hfdn_deploy.cluster import plan
 from hfdn_deploy.files import plan_jobs
 from hfdn_deploy.images import write_image
 from tests.helpers.commands import refused
@@ -97,6 +96,9 @@ def test_each_input_that_gives_no_image_is_a_failure(inputs, tmp_path, capsys):
 
 
 def test_a_cluster_plans_with_the_same_failures(inputs, tmp_path):
+    pytest.importorskip("pyarrow", exc_type=ModuleNotFoundError)
+    from hfdn_deploy.cluster import plan
+
     planned = plan(list(map(str, inputs)), str(tmp_path / "out"))
     assert [job.source.name for job in planned.jobs] == ["missing.png", "good.png"]
     found = {one.name: str(one.error) for one in planned.unusable}
@@ -125,15 +127,17 @@ def test_a_folder_that_cannot_be_read(locked, tmp_path):
     assert "no file matches it" in reasons[2]
 
 
+@pytest.mark.parametrize("cluster", ["local", "ray"])
 @pytest.mark.parametrize("where", ["input", "output"])
-def test_an_empty_name_is_refused(tmp_path, capsys, monkeypatch, where):
+def test_an_empty_name_is_refused(tmp_path, capsys, monkeypatch, where, cluster):
+    if cluster == "ray":
+        pytest.importorskip("pyarrow", exc_type=ModuleNotFoundError)
     monkeypatch.chdir(tmp_path)
     image(tmp_path / "a.png")
     names = ["", "-o", "out"] if where == "input" else ["a.png", "-o", ""]
-    for cluster in ("local", "ray"):
-        code, error = refused(capsys, "upscale", *names, *SCALE, "--cluster", cluster)
-        assert code == 2
-        assert "name" in error
+    code, error = refused(capsys, "upscale", *names, *SCALE, "--cluster", cluster)
+    assert code == 2
+    assert "name" in error
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 

@@ -5,6 +5,7 @@ import struct
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -12,6 +13,8 @@ from PIL import Image
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import codecs, decode_header, decode_image, open_image, read_image
 
+# Grey with one more sample of 8 bits is read as that, or as premultiplied alpha, since then.
+PILLOW_13 = int(PIL.__version__.partition(".")[0]) >= 13
 RAMP = np.arange(24 * 32, dtype=np.uint32).reshape(24, 32)
 
 
@@ -220,12 +223,17 @@ def test_an_unspecified_sample_is_left_out_and_told(tmp_path, caplog, dtype, cha
     )
     for read in (read_image, open_image):
         caplog.clear()
+        if (channels, dtype) == (2, "uint8") and not PILLOW_13:
+            with pytest.raises(InputError, match=r"not read \(unknown pixel mode\); convert it to"):
+                read(path)
+            continue
         image = read(path)[:, :]
         np.testing.assert_array_equal(image, numbers[..., : channels - 1].squeeze())
         note = "samples without a stated meaning, such as masks, are left out"
         assert caplog.messages == [f"{path}: {note}"]
 
 
+@pytest.mark.skipif(not PILLOW_13, reason="Pillow does not read it")
 def test_alpha_that_is_multiplied_is_divided(tmp_path):
     numbers = values(8, 2).astype(np.uint8)
     numbers[..., 0] = np.minimum(numbers[..., 0], numbers[..., 1])
