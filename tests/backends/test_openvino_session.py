@@ -97,6 +97,7 @@ def tiled(up, image):
     return result, {part: session.fixed for part, session in sessions.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ensemble", "tile", "shapes"), [(False, 16, 1), (True, 64, 2)])
 def test_the_tiles_of_a_large_image_are_compiled_for(monkeypatch, photo, ensemble, tile, shapes):
     image = np.vstack([photo, photo[::-1]])

@@ -50,6 +50,7 @@ def _can_trace() -> bool:
     return bool(shutil.which("strace")) and not subprocess.run(command, check=False).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "leaves"), [("onnxruntime", ".ses"), ("openvino", "intel")])
 def test_nothing_is_reported_home(tmp_path, library, leaves):
     """By default, OpenVINO looks up a host and writes a folder, ONNX Runtime a session file."""

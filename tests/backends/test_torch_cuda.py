@@ -36,6 +36,7 @@ def test_a_bundle_has_the_function_of_its_checkpoint(photo, scale):
     assert difference.abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", LEVELS)
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_each_precision_is_near_the_reference(photo, scale, precision):

@@ -13,6 +13,7 @@ def mebibytes():
     return psutil.Process().memory_info().rss / 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_what_a_large_image_took_is_given_back(backend, photo):
     large = np.tile(photo, (4, 4, 1))
@@ -29,6 +30,7 @@ def test_what_a_large_image_took_is_given_back(backend, photo):
         np.testing.assert_array_equal(up(photo), expected)
 
 
+@pytest.mark.slow
 def test_sizes_leave_nothing_behind(photo):
     sizes = [(height, width) for height in range(8, 22) for width in range(8, 22)]
     with Upscaler.load(4, backend="openvino") as up:

@@ -151,6 +151,7 @@ def test_what_cannot_be_asked_for():
             Upscaler.load(4, "onnxruntime", max_memory=size)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's accounts")
 @pytest.mark.parametrize(
     ("model", "backend", "precision", "size", "plan"),
