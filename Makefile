@@ -28,7 +28,7 @@ test-fast: $(VENV)/ready
 # wheels for: 3.11 or 3.12.
 test-lowest: .venv-lowest/ready
 	.venv-lowest/bin/python -m pytest -m 'not slow' tests/backends tests/bundle tests/cli tests/files \
-		tests/graph tests/images tests/service tests/tiling tests/upscaler tests/video
+		tests/graph tests/images tests/service tests/upscaler
 
 # Runs the cases of every target, for at most an hour.
 fuzz: $(VENV)/ready

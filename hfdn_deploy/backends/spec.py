@@ -44,6 +44,8 @@ class BackendSpec:
     """Dialect of a bundle's graphs for `bundle.graph_for`; None if it runs no graphs."""
     install: str
     """Command or advice to install it."""
+    packages: tuple[str, ...]
+    """Distributions that contain its library; if any is installed, the library should load."""
     max_batch: int | None = None
     """Largest batch with engines that it builds itself; None if only memory limits it."""
     automatic: bool = True
@@ -66,6 +68,7 @@ BACKENDS = {
             runs=("engine", "bundle"),
             dialect="cuda",
             install="pip install 'hfdn-deploy[rtx]'",
+            packages=("tensorrt", "tensorrt-rtx-cu13-bindings"),
             max_batch=1,  # the profile that engines are built with by default
             automatic=False,
         ),
@@ -76,6 +79,7 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cuda",
             install="pip install 'hfdn-deploy[rtx]'",
+            packages=("onnxruntime-ep-nv-tensorrt-rtx-cu13",),
             automatic=False,
         ),
         BackendSpec(
@@ -85,6 +89,7 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cuda",
             install="pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu",
+            packages=("onnxruntime-gpu",),
         ),
         BackendSpec(
             name="torch-cuda",
@@ -92,6 +97,7 @@ BACKENDS = {
             device="gpu",
             runs=("checkpoint", "bundle"),
             install="install a PyTorch for CUDA, see pytorch.org",
+            packages=("torch",),
             automatic=False,
         ),
         BackendSpec(
@@ -101,6 +107,7 @@ BACKENDS = {
             runs=("bundle",),
             dialect="openvino",
             install="pip install 'hfdn-deploy[openvino]'",
+            packages=("openvino",),
             merit=_FASTEST,
         ),
         BackendSpec(
@@ -110,6 +117,7 @@ BACKENDS = {
             runs=("bundle",),
             dialect="cpu",
             install="pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime",
+            packages=("onnxruntime", "onnxruntime-gpu"),
             merit=_FASTEST,
         ),
         BackendSpec(
@@ -118,6 +126,7 @@ BACKENDS = {
             device="cpu",
             runs=("checkpoint",),
             install="pip install 'hfdn-deploy[torch]'",
+            packages=("torch",),
         ),
     )
 }

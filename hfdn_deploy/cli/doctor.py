@@ -2,9 +2,16 @@
 
 import argparse
 import platform
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 from hfdn_deploy.cli.printing import print_facts
+
+# Extras for development, whose packages the runtime does not use.
+_NOT_RUN = {"dev", "suites", "test"}
+_HEADLESS = "opencv-python-headless"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +40,46 @@ def _automatic() -> str:
     return choice
 
 
+def _unloadable(reasons: dict[str, Any]) -> Iterator[str]:
+    """Yield why installed libraries of backends do not load; a missing GPU is not a problem.
+
+    Args:
+        reasons: results of `why_unavailable`, by backend.
+    """
+    from hfdn_deploy.backends import BACKENDS
+    from hfdn_deploy.bench import package_version
+
+    for name, reason in reasons.items():
+        spec = BACKENDS[name]
+        broken = reason and (spec.device == "cpu" or " cannot be imported (" in reason.reason)
+        if broken and any(map(package_version, spec.packages)):
+            yield str(reason)
+
+
+def _outside_bounds() -> Iterator[str]:
+    """Yield the packages whose version hfdn-deploy does not declare, and what to do."""
+    from packaging.requirements import Requirement
+
+    from hfdn_deploy.bench import package_version
+
+    try:
+        facts = metadata("hfdn-deploy")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return
+    extras = ["", *(set(facts.get_all("Provides-Extra") or ()) - _NOT_RUN)]
+    taken = defaultdict(list)  # several extras may declare a package, each with its own bounds
+    for needed in map(Requirement, facts.get_all("Requires-Dist") or ()):
+        marker = needed.marker
+        if not marker or any(marker.evaluate({"extra": extra}) for extra in extras):
+            taken[needed.name].append(needed.specifier)
+    taken["opencv-python"] = taken[_HEADLESS]
+    for name, specifiers in taken.items():
+        found = package_version(name)
+        if found and not any(one.contains(found, prereleases=True) for one in specifiers):
+            wanted = f"{name}{specifiers[0]}"
+            yield f"{name} is {found}, and hfdn-deploy needs {wanted}: pip install '{wanted}'"
+
+
 def _diagnose() -> dict[str, Any]:
     """Return JSON-ready facts: platform, package versions, backends, models, problems."""
     from hfdn_deploy import backends
@@ -48,14 +95,18 @@ def _diagnose() -> dict[str, Any]:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
             "pip uninstall onnxruntime onnxruntime-gpu, then install only the package you need"
         )
+    if packages["opencv-python"] and packages[_HEADLESS]:
+        problems.append(
+            f"opencv-python and {_HEADLESS} are both installed and overwrite each other: "
+            f"pip uninstall opencv-python {_HEADLESS}, then install only one of them"
+        )
     if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
         problems.append(
             "ONNX Runtime is not installed: pip install 'hfdn-deploy[cpu]', or 'hfdn-deploy[gpu]' "
             "for an NVIDIA GPU"
         )
     reasons = {name: backends.why_unavailable(name) for name in backends.NAMES}
-    if (packages["onnxruntime"] or packages["onnxruntime-gpu"]) and reasons["onnxruntime"]:
-        problems.append(str(reasons["onnxruntime"]))
+    problems += dict.fromkeys([*_unloadable(reasons), *_outside_bounds()])  # each once
     if not pretrained_scales():
         problems.append("the package contains no pretrained bundle: reinstall hfdn-deploy")
     return {
