@@ -21,8 +21,8 @@ test: $(VENV)/ready
 
 # The fast tests of code that may behave differently on another Python: threads, tiles, images.
 test-fast: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' tests/backends tests/images tests/tiling tests/upscaler \
-		tests/test_options.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' \
+		tests/backends tests/images tests/tiling tests/upscaler tests/test_options.py
 
 # The fast tests with the lowest versions that setup.cfg declares, on a Python that these have
 # wheels for: 3.11 or 3.12.
