@@ -26,11 +26,15 @@ def room_for(size: int) -> Iterator[None]:
     """
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python keeps compiled modules that were cut short, and cannot read them again.
+    keeps_no_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = keeps_no_bytecode
 
 
 _WRITER = """

@@ -167,7 +167,8 @@ def start(folder, *arguments, before=lambda: None):
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Under a limit of file sizes, Python would keep compiled modules that were cut short.
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=before,
     )
 
