@@ -1,7 +1,5 @@
 """The command line `python -m benchmarks COMMAND`."""
 
-import argparse
-
 from benchmarks import (
     adversary,
     complexity,
@@ -24,7 +22,7 @@ from benchmarks import (
     throughput,
     tiling,
 )
-from hfdn_deploy.cli import add_examples, run_command
+from hfdn_deploy.cli import Parser, run_command
 
 # The module of each command, and arguments for the example in its help.
 COMMANDS = {
@@ -53,14 +51,14 @@ COMMANDS = {
 
 def main(argv: list[str]) -> int:
     """Run the command line and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    add_examples(parser, f"{parser.prog} latency {COMMANDS['latency'][1]}")
+    parser = Parser(prog="python -m benchmarks")
+    parser.add_examples(f"{parser.prog} latency {COMMANDS['latency'][1]}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, example) in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
-        add_examples(command, f"{command.prog} {example}")
+        command.add_examples(f"{command.prog} {example}")
         command.set_defaults(main=module.main)
     args = parser.parse_args(argv)
     return run_command(lambda: args.main(args))

@@ -18,7 +18,7 @@ from export.image import ENGINES, export_image_graph
 from export.triton import write_repository
 from export.web import write_page
 from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
-from hfdn_deploy.cli import add_examples, printable, run_command, set_up_logging, size
+from hfdn_deploy.cli import Parser, printable, run_command, set_up_logging, size
 from hfdn_deploy.graph import CHANNELS, DTYPES, LAYOUTS, OPSET, PixelFormat
 from hfdn_deploy.network import HFDNConfig
 
@@ -90,7 +90,7 @@ def _decibels(text: str) -> float:
 
 def main(argv: list[str]) -> int:
     """Run the command line and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m export",
         description=__doc__,
     )
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
         parser.prog += f" {word}"
     add_arguments, example = _SUBCOMMANDS[word]
     add_arguments(parser)
-    add_examples(parser, f"{parser.prog} {example}")
+    parser.add_examples(f"{parser.prog} {example}")
     args = parser.parse_args(argv[bool(word) :])
     if args.command is _export and "int8" not in args.precisions:
         for option in ("calibration", "budget_db", "report"):
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
                 parser.error(f"--{option.replace('_', '-')} is for INT8; add int8 to --precisions")
     located = getattr(args, "locate", False)
     set_up_logging()
-    logging.getLogger("export").setLevel(logging.INFO if located else logging.WARNING)
+    logging.getLogger("export").setLevel(logging.DEBUG if located else logging.INFO)
     return run_command(lambda: args.command(args))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from hfdn_deploy.cli import (
-    add_examples,
+    Parser,
     positive,
     positive_number,
     printable,
@@ -42,11 +42,9 @@ EXAMPLES = {
 }
 
 
-def _parser(command: str = "") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m training {command}".strip(), description=__doc__
-    )
-    add_examples(parser, f"{parser.prog} {EXAMPLES[command]}")
+def _parser(command: str = "") -> Parser:
+    parser = Parser(prog=f"python -m training {command}".strip(), description=__doc__)
+    parser.add_examples(f"{parser.prog} {EXAMPLES[command]}")
     return parser
 
 

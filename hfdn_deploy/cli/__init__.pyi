@@ -1,13 +1,13 @@
 from .commands import main
-from .examples import add_examples
 from .info import describe
 from .logs import set_up_logging
 from .options import positive, positive_number, size
+from .parser import Parser
 from .printing import printable
 from .process import run_command, start
 
 __all__ = [
-    "add_examples",
+    "Parser",
     "describe",
     "main",
     "positive",

@@ -1,19 +1,17 @@
 """Upscale images and videos, build engines, measure, serve, and describe files."""
 
 import argparse
-import json
 import logging
 import os
 import warnings
 from collections.abc import Collection, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
-from hfdn_deploy.cli.examples import add_examples
 from hfdn_deploy.cli.logs import set_up_logging
-from hfdn_deploy.cli.printing import json_report, printable
+from hfdn_deploy.cli.parser import Parser
+from hfdn_deploy.cli.printing import json_report
 from hfdn_deploy.cli.process import run_command
-from hfdn_deploy.errors import InputError
 
 # The summary of each command, then examples that work as written.
 COMMANDS = {
@@ -67,16 +65,16 @@ def _run(args: argparse.Namespace) -> None:
         args.run(args)
 
 
-def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.ArgumentParser:
+def parser(chosen: Collection[str], wants_json: bool = False) -> Parser:
     """Return a parser with the options of the chosen commands; no other command is imported.
 
     Args:
         chosen: names of commands.
         wants_json: also print errors as JSON, for commands whose --json is a switch.
     """
-    parser = _Parser(prog="hfdn", description=__doc__)
+    parser = Parser(prog="hfdn", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    add_examples(parser, *COMMANDS["upscale"][1:])
+    parser.add_examples(*COMMANDS["upscale"][1:])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, *examples) in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
@@ -92,21 +90,10 @@ def parser(chosen: Collection[str], wants_json: bool = False) -> argparse.Argume
                 "-v", "--verbose", dest="log_level", action="store_const", const="debug",
                 help="show more messages, such as why a backend was chosen",
             )  # fmt: skip
-            add_examples(command, *examples)
+            command.add_examples(*examples)
             command.set_defaults(run=module.run)
             command.wants_json = wants_json and name != "bench"  # its --json names a file
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Parser that prints an error as one sentence and, if wanted, as JSON."""
-
-    wants_json = False
-
-    def error(self, message: str) -> NoReturn:
-        if self.wants_json:
-            print(json.dumps({"error": message, "exit_code": InputError.exit_code}, indent=1))
-        self.exit(InputError.exit_code, f"error: {printable(message)}; see `{self.prog} --help`.\n")
 
 
 class _Version(argparse.Action):
