@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from export import parity, report, sensitivity, tracing
-from export.calibration import load_pictures
+from export.calibration import Pictures, load_pictures
 from export.describe import describe
 from export.fp16 import to_fp16
 from export.judge import Judge, file_name, sha256
@@ -66,15 +66,29 @@ def export_bundle(
     """
     _refuse_to_replace_other_things(output)
     network = load_checkpoint(checkpoint, config)
+    scale = network.config.scale
+    source = None
+    if "int8" in wanted:
+        renewed = budget_db is not None or report_to is not None
+        source = _calibration_source(scale, checkpoint, calibration, renewed)
+    logger.info("tracing the network")
     full = tracing.to_onnx(network)
     quantization = None
-    if "int8" in wanted:
-        quantization = _calibrate(full, network, checkpoint, calibration, budget_db, report_to)
+    if isinstance(source, Pictures):
+        logger.info("measuring what each layer costs in INT8, which takes minutes")
+        budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
+        study = sensitivity.study(full, scale, source, budget)
+        if report_to:
+            report.write(study, report_to, checkpoint.stem)
+        quantization = study.quantization
+    elif source and calibration:
+        check_quantization(full, source, calibration)
+        quantization = source
     names = [name for precision in wanted for name in GRAPHS[precision]]
     graphs, digest = {}, sha256(checkpoint.read_bytes())
     for name in names:
         model = _make(full, name, quantization)
-        describe(model, name, network.config.scale, digest)
+        describe(model, name, scale, digest)
         graphs[name] = model.SerializeToString()
     judge = Judge(network, quantization)
     entries = [judge.model_file(name, data) for name, data in graphs.items()]
@@ -198,38 +212,29 @@ def _compare_constants(made: onnx.ModelProto, data: bytes, path: Path) -> None:
             )
 
 
-def _calibrate(
-    full: onnx.ModelProto,
-    network: HFDN,
-    checkpoint: Path,
-    calibration: Path | None,
-    budget_db: float | None,
-    report_to: Path | None,
-) -> Quantization:
-    """Return the calibration of an earlier bundle, or a new calibration on images."""
-    if calibration and (calibration / MANIFEST).exists():
-        if budget_db is not None or report_to:
-            raise InputError(
-                f"{calibration} has a calibration already; leave out the budget and the report."
-            )
-        manifest = Bundle(calibration).manifest
-        if manifest.quantization is None:
-            raise BundleError(
-                f"{calibration} has no INT8 graphs whose calibration could be reused; name a "
-                "folder of images, or another bundle."
-            )
-        if manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
-            raise BundleError(
-                f"{calibration} was calibrated for another checkpoint; calibrate again."
-            )
-        check_quantization(full, manifest.quantization, calibration)
-        return manifest.quantization
-    scale = network.config.scale
-    budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
-    study = sensitivity.study(full, scale, load_pictures(calibration, scale), budget)
-    if report_to:
-        report.write(study, report_to, checkpoint.stem)
-    return study.quantization
+def _calibration_source(
+    scale: int, checkpoint: Path, calibration: Path | None, renewed: bool
+) -> Pictures | Quantization:
+    """Return images to calibrate on, or the calibration of an earlier bundle.
+
+    Args:
+        renewed: a budget or a report was asked for, which only a new calibration has.
+    """
+    if not calibration or not (calibration / MANIFEST).exists():
+        return load_pictures(calibration, scale)
+    if renewed:
+        raise InputError(
+            f"{calibration} has a calibration already; leave out the budget and the report."
+        )
+    manifest = Bundle(calibration).manifest
+    if manifest.quantization is None:
+        raise BundleError(
+            f"{calibration} has no INT8 graphs whose calibration could be reused; name a folder "
+            "of images, or another bundle."
+        )
+    if manifest.checkpoint_sha256 != sha256(checkpoint.read_bytes()):
+        raise BundleError(f"{calibration} was calibrated for another checkpoint; calibrate again.")
+    return manifest.quantization
 
 
 def _make(full: onnx.ModelProto, name: str, quantization: Quantization | None) -> onnx.ModelProto:

@@ -75,6 +75,7 @@ class Judge:
 
     def _compare(self, name: str, model: onnx.ModelProto, entry: ModelFile) -> Parity:
         """Compare a graph with the network; `entry` has its halo and pooling."""
+        logger.info("comparing %s with the network", name)
         limits = parity.GATES[name]
         if self._quantization and name.startswith("int8"):
             limits = {**limits, **dict.fromkeys(parity.INT8_LOSSES, self._quantization.budget_db)}
@@ -95,7 +96,7 @@ class Judge:
             else:
                 departures = node_departures(model, tracing.to_onnx(self._network), name, lr)
             for node, departure in departures.items():
-                logger.info("%s: off by %.2g", node, departure)
+                logger.debug("%s: off by %.2g", node, departure)
             raise GateError(
                 f"the {name} graph departs from PyTorch, most on {result.worst.name!r}: {reason}; "
                 f"{blame(departures, name)}."
