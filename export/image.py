@@ -64,7 +64,7 @@ def export_image_graph(
 
     Raises:
         InputError: the opset is not supported, the size is too large to be judged, or the output
-            lies in the bundle or cannot be written.
+            has another suffix, lies in the bundle or cannot be written.
         BundleError, GateError: see `make_image_graph`.
     """
     if not LEAST_OPSET <= opset <= OPSET:
@@ -76,6 +76,8 @@ def export_image_graph(
         raise InputError(
             f"an image of {width}×{height} is too large to judge the graph on", "leave the size out"
         )
+    if output.suffix.lower() != ".onnx":
+        raise InputError(f"{output} is not the name of an ONNX file; let it end in .onnx.")
     if output.resolve().parent == bundle.path.resolve():
         raise InputError(f"{output} would lie in the bundle", "name a file outside it")
     graph = graph_for(precision, ENGINES[engine])

@@ -110,7 +110,7 @@ class Bundle:
             if not self.allow_ungated:
                 raise GateError(
                     f"{what} did not pass its gates: {reason}",
-                    "export it again, or allow ungated graphs",
+                    "use another precision, or allow ungated graphs",
                 )
             logger.warning(
                 "%s did not pass its gates: %s; it is used, as ungated graphs are allowed.",
@@ -163,6 +163,8 @@ def _check_sense(manifest: Manifest) -> None:
     """Raise ValueError if a well-formed manifest cannot be true."""
     if manifest.scale not in (2, 3, 4):
         raise ValueError(f"scale is {manifest.scale}")
+    if (scale := manifest.configuration.get("scale")) != manifest.scale:
+        raise ValueError(f"scale is {manifest.scale} for a network of scale {scale}")
     if not manifest.files:
         raise ValueError("files is empty")
     for names in (

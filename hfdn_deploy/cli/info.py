@@ -44,10 +44,11 @@ def _departure(row: dict[str, Any]) -> str:
     """Return in words how far a graph departed from fp32; `row` is a `KindParity`."""
     if row["max_levels"] < 0.5:
         return "less than half a level off"
+    levels = f"{row['max_levels']:.0f}"
     decibels = 20 * math.log10(255 / row["rms_levels"])
     beyond = 1e4 * row["beyond"]["8"]
     return (
-        f"up to {row['max_levels']:.0f} levels off, at least {decibels:.1f} dB; "
+        f"up to {levels} level{'s' * (levels != '1')} off, at least {decibels:.1f} dB; "
         f"{beyond:.1f} in 10,000 pixels are more than 8 off"
     )
 

@@ -50,8 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--crf", type=int, metavar="N",
-        help="constant rate factor of videos, 0 (best) to 51 (h264, hevc) or 63 (default: "
-        + ", ".join(f"{name} {codec.crf}" for name, codec in CODECS.items()) + ")",
+        help="constant rate factor of videos, the lower the better: " + ", ".join(
+            f"{name} {codec.crfs[0]} to {codec.crfs[-1]} (default {codec.crf})"
+            for name, codec in CODECS.items()
+        ),
     )  # fmt: skip
     parser.add_argument(
         "--deinterlace", action=argparse.BooleanOptionalAction, default=True,

@@ -81,6 +81,7 @@ def test_a_missing_precision_is_never_replaced(bundle):
         (lambda m: m.update(files=[]), "files is empty"),
         (lambda m: m.update(schema=0), "schema 0.*export it again"),
         (lambda m: m.update(scale=5), "scale is 5"),
+        (lambda m: m.update(scale=2), "scale is 2 for a network of scale 4"),
         (lambda m: m["derived"].update(int4=m["derived"]["bf16"]), "derived has 'int4'"),
     ],
 )

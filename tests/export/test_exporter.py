@@ -224,7 +224,10 @@ def test_only_a_bundle_and_nothing_else_is_replaced(bundle, checkpoint, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(scale=3), "says scale 3, but it is 4"),
+        (
+            lambda m: (m.update(scale=3), m["configuration"].update(scale=3)),
+            "says scale 3, but it is 4",
+        ),
         (lambda m: m["configuration"].update(dense="plain"), "says configuration"),
         (lambda m: m.update(macs_true=5), "says macs_true 5, but it is 1156"),
         (lambda m: m["files"][0].update(halo=3), "describes fp32.onnx wrongly"),

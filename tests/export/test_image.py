@@ -88,6 +88,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
         ("--channels rgba", "transparency needs more than plain operators"),
         ("--opset 12", "opset 12 is not supported; choose one from 13 to 18"),
         ("--opset 19", "opset 19 is not supported"),
+        ("-o photo.png", "photo.png is not the name of an ONNX file; let it end in .onnx"),
         ("--size 200000x200000", "is too large to judge the graph on; leave the size out"),
         ("--size 99999999999999999999x4", "is too large to judge the graph on"),
     ):

@@ -14,6 +14,7 @@ from hfdn_deploy.images import Metadata, decode_header, decode_image, write_imag
 from hfdn_deploy.service import Limits, RequestError
 from tests.helpers.images import SAMPLES, raw_png
 from tests.helpers.metadata import SRGB
+from tests.helpers.paths import ROOT
 from tests.helpers.service import encoded, running
 
 
@@ -221,6 +222,9 @@ def test_what_may_be_asked(served, png):
     assert re.search(r'^hfdn_requests_total\{status="200"\} [1-9]', text, re.M)
     assert re.search(r'^hfdn_images_total\{precision="int8",scale="2"\} [1-9]', text, re.M)
     assert "hfdn_queue 0.0" in text
+    named = re.findall(r"^\| `(hfdn_\w+)", (ROOT / "docs/reference/http.md").read_text(), re.M)
+    types = dict(re.findall(r"^# TYPE (hfdn_\w+) (\w+)", text, re.M))
+    assert set(named) == {name for name in types if not name.endswith("_created")}
     api = served.get("/openapi.json").json()
     health = {"/livez", "/readyz", "/healthz"}
     assert set(api["paths"]) == {"/v1/upscale", "/v1/models", "/metrics"} | health
