@@ -5,12 +5,11 @@ All luma here is BT.601 studio range on the 8-bit scale: black 16, white 235, pe
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import Image, find_images, imresize, read_image
+from hfdn_deploy.images import Image, cv2, find_images, imresize, read_image
 from hfdn_deploy.ycbcr import YCBCR
 
 PEAK = 255.0

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -55,11 +54,6 @@ def run_command(command: Callable[[], int | None]) -> int:
     except HFDNError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return error.exit_code
-    except ImportError as error:
-        if not (missing := _missing_library(error)):
-            raise
-        print(f"error: {missing}", file=sys.stderr)
-        return missing.exit_code
     except BrokenPipeError:
         # Without this, the interpreter would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,13 +77,3 @@ def report_failures(errors: Sequence[object], number: int) -> None:
     if errors:
         others = "; the others are written, and --resume will skip them" * (len(errors) < number)
         raise PartialError(f"{len(errors)} of {number} failed, see above{others}.")
-
-
-def _missing_library(error: ImportError) -> InputError | None:
-    """Return an error that says how to install a system library that opencv-python needs."""
-    names = "GL|glib|gthread|SM|Xext|Xrender"
-    found = re.search(rf"(lib(?:{names})[-.\d]*\.so[.\d]*): cannot open shared object", str(error))
-    return found and InputError(
-        f"opencv-python needs the system library {found[1]}, which is missing",
-        "run apt-get install libgl1 libglib2.0-0, or replace it by opencv-python-headless",
-    )

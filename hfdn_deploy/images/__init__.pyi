@@ -4,6 +4,7 @@ from .exif import upright_exif
 from .format import Header
 from .frames import Frames
 from .metadata import Metadata
+from .opencv import cv2
 from .png_chunks import png_chunk
 from .reading import (
     ImageReader,
@@ -43,6 +44,7 @@ __all__ = [
     "check_image",
     "check_shape",
     "cubic",
+    "cv2",
     "decode_header",
     "decode_image",
     "encode_image",

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
+from hfdn_deploy.images.opencv import cv2
 from hfdn_deploy.images.rows import Plane
 
 # Below this alpha a pixel is invisible.

@@ -6,7 +6,6 @@ import struct
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-import cv2
 from PIL import features
 from PIL.AvifImagePlugin import AvifImageFile
 
@@ -15,6 +14,7 @@ from hfdn_deploy.images.depths import stretched
 from hfdn_deploy.images.exif import without_orientation
 from hfdn_deploy.images.format import Format, Header, decode_by_opencv
 from hfdn_deploy.images.metadata import Metadata
+from hfdn_deploy.images.opencv import cv2
 from hfdn_deploy.images.profiles import known_cicp
 from hfdn_deploy.images.rows import Banded, Pixels
 

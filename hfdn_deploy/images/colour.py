@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.alpha import VISIBLE, bleed, respect_alpha
+from hfdn_deploy.images.opencv import cv2
 from hfdn_deploy.images.rows import Image, Plane, Rows
 from hfdn_deploy.machine import threads
 from hfdn_deploy.ycbcr import FROM_RGB, TO_RGB

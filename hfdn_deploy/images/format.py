@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
-import cv2
 import numpy as np
 from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
@@ -14,6 +13,7 @@ from hfdn_deploy.errors import InputError
 from hfdn_deploy.images.conversion import CONVERTED, to_srgb
 from hfdn_deploy.images.frames import Frames, FramesOfPillow
 from hfdn_deploy.images.metadata import Metadata, metadata_of, valid_dpi
+from hfdn_deploy.images.opencv import cv2
 from hfdn_deploy.images.rows import Banded, Pixels
 
 # Channels by Pillow's mode, without a colour or palette entry that is declared transparent.

@@ -6,11 +6,10 @@ Nothing is converted to RGB, so the matrix (BT.601, BT.709, ...) does not matter
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hfdn_deploy.images import Plane, resize_planes
+from hfdn_deploy.images import Plane, cv2, resize_planes
 
 Samples = NDArray[np.unsignedinteger[Any]]
 
