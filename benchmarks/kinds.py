@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
 
 def sheet() -> Luma:
     """Draw a row of images for each kind."""
-    step, left, columns = SIDE + 4, 150, 9
+    step, left, columns = SIDE + 4, 172, 9
     drawn = Image.new("L", (left + columns * step, len(KINDS) * step), 255)
     draw = ImageDraw.Draw(drawn)
     for row, (kind, make) in enumerate(KINDS.items()):

@@ -93,6 +93,19 @@ def text(rng: np.random.Generator) -> list[Luma]:
     return images
 
 
+def aliased_text(rng: np.random.Generator) -> list[Luma]:
+    """Draw text as terminals and old programs do, without antialiasing."""
+    images = []
+    for size, ink, paper in (
+        (8, 0, 255), (9, 0, 255), (9, 255, 0), (11, 0, 255), (11, 30, 240), (13, 220, 40),
+    ):  # fmt: skip
+        image, draw = _canvas(paper)
+        draw.fontmode = "1"
+        _write(draw, rng, size, ink)
+        images.append(np.asarray(image))
+    return images
+
+
 def drawings(rng: np.random.Generator) -> list[Luma]:
     """Draw comics and diagrams: flat and shaded areas, thick and thin outlines, halftone dots."""
     images = []
@@ -113,6 +126,30 @@ def drawings(rng: np.random.Generator) -> list[Luma]:
         if kind % 3 == 1:
             drawn *= np.linspace(0.4, 1.0, SIDE)[:, None]
         images.append(drawn.round().astype(np.uint8))
+    return images
+
+
+def screentones(rng: np.random.Generator) -> list[Luma]:
+    """Draw what manga is shaded with: screens of dots, and rays of one pixel around a place."""
+    images = []
+    row, column = np.indices((SIDE, SIDE)) / SIDE
+    for period, degrees, sharpness, darkness in (
+        (3, 45, 256, 0.3), (4, 45, 256, column), (4, 0, 256, 0.3), (5, 30, 3, row), (6, 45, 3, 0.4),
+    ):  # fmt: skip
+        angle = np.deg2rad(degrees)
+        along = np.cos(angle) * row + np.sin(angle) * column
+        across = np.cos(angle) * column - np.sin(angle) * row
+        waves = (np.cos(2 * np.pi * SIDE / period * x) for x in (along, across))
+        bright = 0.5 - sum(waves) / 4
+        drawn = 255 * np.clip(0.5 + sharpness * (bright - darkness), 0, 1)
+        images.append(drawn.round().astype(np.uint8))
+    for ink, paper, finer in ((0, 255, 1), (255, 0, 1), (30, 240, 1), (0, 255, FINER)):
+        image, draw = _canvas(paper, finer)
+        centre = rng.uniform(16, 48, 2) * finer
+        for angle in np.linspace(0, 2 * np.pi, 40, endpoint=False):
+            near, far = np.outer([rng.uniform(6, 16), 2 * SIDE], [np.cos(angle), np.sin(angle)])
+            draw.line((*(centre + near * finer), *(centre + far * finer)), fill=ink, width=finer)
+        images.append(np.asarray(image.reduce(finer)))
     return images
 
 
@@ -220,7 +257,9 @@ def draw_lines(rng: np.random.Generator, ink: int, paper: int, finer: int) -> Im
 KINDS: dict[str, Callable[[np.random.Generator], list[Luma]]] = {
     "photographs": photographs,
     "text and screens": text,
+    "text without antialiasing": aliased_text,
     "drawings and comics": drawings,
+    "screentones and rays": screentones,
     "pixel art": pixel_art,
     "gradients": gradients,
     "dark images": dark,
