@@ -28,6 +28,8 @@ from hfdn_deploy.upscaler import Upscaler
 
 # PSNRs that differ by less than this count as a tie.
 TIE_DB = 0.02
+# Width of the names at the left of the sheet, in pixels.
+NAMES = 172
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,15 +67,15 @@ def main(args: argparse.Namespace) -> None:
 
 def sheet() -> Luma:
     """Draw a row of images for each kind."""
-    step, left, columns = SIDE + 4, 172, 9
-    drawn = Image.new("L", (left + columns * step, len(KINDS) * step), 255)
+    step, columns = SIDE + 4, 9
+    drawn = Image.new("L", (NAMES + columns * step, len(KINDS) * step), 255)
     draw = ImageDraw.Draw(drawn)
     for row, (kind, make) in enumerate(KINDS.items()):
         images = make(np.random.default_rng(0))
         font = ImageFont.load_default(14)
         draw.text((4, row * step + SIDE // 3), kind, fill=0, font=font)
         for column, image in enumerate(images[:: -(-len(images) // columns)]):
-            drawn.paste(Image.fromarray(image), (left + column * step, row * step))
+            drawn.paste(Image.fromarray(image), (NAMES + column * step, row * step))
     return np.asarray(drawn)
 
 

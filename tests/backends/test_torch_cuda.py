@@ -40,7 +40,7 @@ def test_a_bundle_has_the_function_of_its_checkpoint(photo, scale):
 @pytest.mark.parametrize("precision", LEVELS)
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_each_precision_is_near_the_reference(photo, scale, precision):
-    lr = np.ascontiguousarray(ImagePlanes(photo).luma[None, None])
+    lr = np.ascontiguousarray(ImagePlanes(photo[:36, :50]).luma[None, None])
     backend = on_cpu(scale, precision)
     expected = opened(("onnxruntime", "fp32"), scale).run(lr)
     got = backend.run(lr)

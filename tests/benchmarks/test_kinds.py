@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.kinds import Nearness, sheet, with_sources
+from benchmarks.kinds import NAMES, Nearness, sheet, with_sources
 from export.departure import Sample
 from export.kinds import KINDS, SIDE
 from hfdn_deploy.bench import degrade, psnr
@@ -41,8 +41,9 @@ def test_the_nearer_of_two_results_is_counted():
 def test_the_sheet_has_a_row_for_each_kind():
     drawn = sheet()
     rows = np.split(drawn, len(KINDS))
-    assert all(row[:, :150].min() < 50 for row in rows)
+    assert all(row[:, :NAMES].min() < 50 for row in rows)
+    assert all(row[:, NAMES - 4 : NAMES].min() == 255 for row in rows)
     for row, make in zip(rows, KINDS.values(), strict=True):
         np.testing.assert_array_equal(
-            row[:SIDE, 150 : 150 + SIDE], make(np.random.default_rng(0))[0]
+            row[:SIDE, NAMES : NAMES + SIDE], make(np.random.default_rng(0))[0]
         )

@@ -23,24 +23,26 @@ from tests.helpers.graphs import damage, load_graph, scale_by_four, set_nan
 from tests.helpers.paths import ROOT
 from tests.helpers.small_grid import make_small
 
-X4 = ROOT / "checkpoints" / "hfdn_x4.safetensors"
+X2, X4 = (ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors" for scale in (2, 4))
 
 
 @pytest.fixture
 def traced(monkeypatch):
-    """Reuse the graph of the shipped ×4 checkpoint instead of tracing it again."""
-    monkeypatch.setattr(tracing, "to_onnx", lambda network: load_graph("fp32"))
+    """Reuse the graph of a shipped checkpoint instead of tracing it again."""
+    monkeypatch.setattr(
+        tracing, "to_onnx", lambda network: load_graph("fp32", network.config.scale)
+    )
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Export ×4 with INT8, calibrated on small images, and return the folder with its report."""
+    """Export ×2 with INT8, calibrated on small images, and return the folder with its report."""
     folder = tmp_path_factory.mktemp("int8")
     (folder / "pictures").mkdir()
     for pictures in calibration_photographs():
         for name, picture in list(pictures.items())[::2]:
             write_image(folder / "pictures" / f"{name}.png", picture[:80, 40:120])
-    command = [str(X4), "-o", str(folder / "x4"), "--precisions", "fp32", "int8"]
+    command = [str(X2), "-o", str(folder / "x2"), "--precisions", "fp32", "int8"]
     options = ["--calibration", str(folder / "pictures"), "--report", str(folder / "report")]
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
@@ -50,8 +52,8 @@ def exported(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_chosen_layers_are_the_least_that_are_enough_or_the_most_within_the_budget(exported):
-    study = json.loads((exported / "report" / "hfdn_x4.json").read_text())
-    quantization = Bundle(exported / "x4").manifest.quantization
+    study = json.loads((exported / "report" / "hfdn_x2.json").read_text())
+    quantization = Bundle(exported / "x2").manifest.quantization
     losses = [max(choice["losses"].values()) for choice in study["choices"]]
     shares = [choice["macs_share"] for choice in study["choices"]]
     enough = max(i for i, share in enumerate(shares) if share >= sensitivity.ENOUGH)
@@ -66,24 +68,23 @@ def test_the_chosen_layers_are_the_least_that_are_enough_or_the_most_within_the_
     assert study["chosen"]["macs_share"] == quantization.macs_share
     assert max(study["chosen"]["losses"].values()) <= 0.2
     assert study["choices"][-1]["rms_levels"]["int8"] < 1e-3 < study["chosen"]["rms_levels"]["int8"]
-    text = (exported / "report" / "hfdn_x4.md").read_text()
+    text = (exported / "report" / "hfdn_x2.md").read_text()
     assert text.count("\n| ") > 35
-    assert (exported / "report" / "hfdn_x4.png").read_bytes().startswith(b"\x89PNG")
+    assert (exported / "report" / "hfdn_x2.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_grid")
 def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
-    command = [str(X4), "-o", str(tmp_path / "again"), "--precisions", "fp32", "int8"]
-    assert main([*command, "--calibration", str(exported / "x4")]) == 0
-    old, new = Bundle(exported / "x4").manifest, Bundle(tmp_path / "again").manifest
+    command = [str(X2), "-o", str(tmp_path / "again"), "--precisions", "fp32", "int8"]
+    assert main([*command, "--calibration", str(exported / "x2")]) == 0
+    old, new = Bundle(exported / "x2").manifest, Bundle(tmp_path / "again").manifest
     assert new.quantization == old.quantization
     assert [f.sha256 for f in new.files] == [f.sha256 for f in old.files]
-    other = str(ROOT / "checkpoints" / "hfdn_x2.safetensors")
-    options = ["-o", str(tmp_path / "x2"), "--precisions", "int8", "--calibration"]
-    assert main([other, *options, str(exported / "x4")]) == 2
+    options = ["-o", str(tmp_path / "x4"), "--precisions", "int8", "--calibration"]
+    assert main([str(X4), *options, str(exported / "x2")]) == 2
     assert "calibrated for another checkpoint" in capsys.readouterr().err
-    assert not (tmp_path / "x2").exists()
+    assert not (tmp_path / "x4").exists()
 
 
 @pytest.mark.usefixtures("small_grid", "traced")
@@ -124,10 +125,10 @@ def test_a_tampered_graph_is_refused_by_export(exported, tmp_path, monkeypatch, 
 
     quantize = exporter.quantize
     monkeypatch.setattr(exporter, "quantize", tampered)
-    command = [str(X4), "-o", str(tmp_path / "x4"), "--precisions", "int8"]
-    assert main([*command, "--calibration", str(exported / "x4")]) == 3
+    command = [str(X2), "-o", str(tmp_path / "x2"), "--precisions", "int8"]
+    assert main([*command, "--calibration", str(exported / "x2")]) == 3
     assert "most departing node: hfms.1.adu.convs.2 (" in capsys.readouterr().err
-    assert not (tmp_path / "x4").exists()
+    assert not (tmp_path / "x2").exists()
 
 
 @pytest.mark.slow

@@ -24,5 +24,5 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(image, "_CROP", (24, 32))
     patch.setattr(kinds, "SIDE", 32)
     patch.setattr(calibration, "SEEDS", calibration.SEEDS[:1])
-    patch.setattr(ranges, "STEPS", 150)
-    patch.setattr(ranges, "RATE", 0.06)
+    patch.setattr(ranges, "STEPS", 75)
+    patch.setattr(ranges, "RATE", 0.12)
