@@ -150,7 +150,10 @@ def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
 def _triton_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="bundle directory, or x2, x3, x4 for a pretrained bundle")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model repository")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda",
+        help="where Triton runs the models (default: cuda)",
+    )  # fmt: skip
     parser.add_argument(
         "--engine", type=Path, nargs="+", default=[], help="TensorRT engines to serve as well"
     )

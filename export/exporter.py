@@ -16,7 +16,7 @@ from export.fp16 import to_fp16
 from export.judge import Judge, file_name, sha256
 from export.layers import channels_fit, layer_macs, observed_tensors
 from export.quantization import DIALECTS, quantize
-from hfdn_deploy.atomic import replaced
+from hfdn_deploy.atomic import check_writable, replaced
 from hfdn_deploy.bundle import (
     DERIVED,
     GRAPH_NAMES,
@@ -65,6 +65,9 @@ def export_bundle(
         GateError: a graph differs too much from the network.
     """
     _refuse_to_replace_other_things(output)
+    check_writable(output, overwrite=True)
+    if report_to:
+        check_writable(report_to / checkpoint.stem, overwrite=True)
     network = load_checkpoint(checkpoint, config)
     scale = network.config.scale
     source = None
@@ -75,7 +78,6 @@ def export_bundle(
     full = tracing.to_onnx(network)
     quantization = None
     if isinstance(source, Pictures):
-        logger.info("measuring what each layer costs in INT8, which takes minutes")
         budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
         study = sensitivity.study(full, scale, source, budget)
         if report_to:
@@ -99,7 +101,7 @@ def export_bundle(
     }
     for name, result in derived.items():
         if reason := why_failed(result):
-            logger.warning("%s fails its gates: %s; the runtime will refuse it.", name, reason)
+            logger.warning("The bundle is without %s, which fails its gates: %s.", name, reason)
     manifest = _manifest(checkpoint, network, quantization, tuple(entries), derived)
     with replaced(output) as temporary:
         temporary.mkdir()

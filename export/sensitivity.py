@@ -1,5 +1,6 @@
 """Choice of the layers in 8 bits: each layer's loss alone, and the largest set in a budget."""
 
+import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,8 @@ from export.sessions import Run, candidate
 from export.torch_graph import TorchGraph
 from hfdn_deploy.bundle import Quantization, Ranges
 from hfdn_deploy.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 # Gains are estimated on every n-th calibration image.
 GAINS_EVERY = 4
@@ -114,6 +117,7 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
     Raises:
         InputError: every choice of layers exceeds the budget.
     """
+    logger.info("observing tensors on the calibration images")
     macs = layer_macs(full)
     shares = {name: value / sum(macs.values()) for name, value in macs.items()}
     tensors = observed_tensors(full, shares)
@@ -126,6 +130,7 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
     def ranges(layers: Collection[str]) -> dict[str, Ranges]:
         return {key: fit(full, layers, seen, gains, x) for key, x in DIALECTS.items()}
 
+    logger.info("choosing ranges")
     everything = Quantization(
         pictures_sha256=pictures.sha256(),
         budget_db=budget_db,
@@ -139,10 +144,12 @@ def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: floa
         kept = tuple(name for name in shares if name in layers)
         return replace(everything, layers=kept, macs_share=sum(shares[name] for name in kept))
 
+    logger.info("measuring %d layers in INT8, each alone; takes minutes", len(shares))
     sweep = tqdm(shares, desc="each layer alone", unit="layer", disable=None, leave=False)
     layers = [Layer(name, shares[name], judge.losses(only([name]))) for name in sweep]
     layers.sort(key=lambda layer: max(layer.losses.values()) / layer.macs_share, reverse=True)
     names = [layer.name for layer in layers]
+    logger.info("measuring %d sets of layers in INT8; takes minutes", len(names) + 1)
     choices = [judge.choice(None, everything)]
     for i in trange(len(names), desc="sets of layers", unit="set", disable=None, leave=False):
         choices.append(judge.choice(names[i], only(names[i + 1 :])))

@@ -153,9 +153,14 @@ _BY_SPEED = (
 
 
 def by_speed(name: str, precision: str) -> Sequence[tuple[BackendSpec, str]]:
-    """Return the backends and precisions to try in order, where either may be "auto"."""
+    """Return the backends and precisions to try in order, where either may be "auto".
+
+    A backend without a place in the order takes the precisions as `PRECISIONS` lists them.
+    """
     if "auto" not in (name, precision):
         return [(BACKENDS[name], precision)]
+    if name not in ("auto", *(backend for backend, _ in _BY_SPEED)):
+        return [(BACKENDS[name], one) for one in PRECISIONS]
     return [
         (BACKENDS[backend], one)
         for backend, one in _BY_SPEED

@@ -116,6 +116,8 @@ def read_sidecar(engine: Path) -> EngineManifest:
             path, EngineManifest, SCHEMA, EngineError, "build the engine again", _check_sense
         )
     except OSError as error:
+        if not engine.exists():
+            raise EngineError(f"{engine} does not exist; check the path.") from None
         raise EngineError(
             f"{engine} has no sidecar: {path.name} cannot be read ({error.strerror}); copy both "
             "files, or build the engine again."

@@ -1,11 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from hfdn_deploy import BackendError, Upscaler, backends
 from hfdn_deploy.backends import Obstacle, open_backend, openvino
 from hfdn_deploy.backends import onnxruntime as ort_backend
-from hfdn_deploy.bundle import Bundle, pretrained
+from hfdn_deploy.bundle import PRECISIONS, Bundle, pretrained
 from hfdn_deploy.graph import FOR_OPENVINO
 from hfdn_deploy.options import ModelOptions
 from tests.helpers.paths import ROOT
@@ -103,3 +104,11 @@ def test_two_networks_may_run_in_two_precisions(monkeypatch):
     assert x2.startswith("onnxruntime in int8 (")
     for choice in (x4, x2):
         assert "; not openvino in int8: openvino runs fp32, bf16 on a CPU, not int8; " in choice
+
+
+def test_a_backend_without_a_place_takes_the_precisions_in_order(monkeypatch):
+    spec = replace(backends.BACKENDS["onnxruntime"], name="mine")
+    monkeypatch.setitem(backends.BACKENDS, "mine", spec)
+    assert backends.by_speed("mine", "auto") == [(spec, one) for one in PRECISIONS]
+    assert backends.by_speed("mine", "fp16") == [(spec, "fp16")]
+    assert spec not in [other for other, _ in backends.by_speed("auto", "auto")]

@@ -122,11 +122,12 @@ def test_a_link_has_the_sidecar_of_its_target(engine, tmp_path):
     assert open_engine(link).manifest == read_sidecar(engine)
 
 
-def test_a_link_that_leads_to_itself_has_no_sidecar(tmp_path):
+def test_what_is_not_there_has_no_engine(tmp_path):
     link = tmp_path / "x.engine"
     link.symlink_to(link)
-    with pytest.raises(EngineError, match="has no sidecar"):
-        open_engine(link)
+    for path in (link, tmp_path / "y.engine"):
+        with pytest.raises(EngineError, match="does not exist; check the path"):
+            open_engine(path)
 
 
 def test_a_rebuild_is_told_with_its_options(engine):

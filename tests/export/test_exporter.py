@@ -196,12 +196,18 @@ def test_verify_repeats_the_gate(exported, checkpoint, tmp_path, small_grid):
 
 
 @pytest.mark.usefixtures("small_grid", "traced")
-def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path):
+def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path, monkeypatch):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
     with pytest.raises(InputError, match="is not a bundle"):
         export_bundle(checkpoint, tmp_path / "precious")
     assert (tmp_path / "precious" / "thesis.txt").exists()
+    monkeypatch.setattr(tracing, "to_onnx", None)  # these are refused before it
+    for name, place in (("output", "b"), ("report_to", "a")):
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="cannot be written: Not a directory"):
+            export_bundle(checkpoint, **{"output": tmp_path / "o", name: tmp_path / "file" / place})
+    monkeypatch.undo()
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "manifest.json").write_text("damaged")
     export_bundle(checkpoint, copy)
