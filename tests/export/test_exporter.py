@@ -202,12 +202,13 @@ def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path, monkeypat
     with pytest.raises(InputError, match="is not a bundle"):
         export_bundle(checkpoint, tmp_path / "precious")
     assert (tmp_path / "precious" / "thesis.txt").exists()
-    monkeypatch.setattr(tracing, "to_onnx", None)  # these are refused before it
-    for name, place in (("output", "b"), ("report_to", "a")):
-        (tmp_path / "file").touch()
-        with pytest.raises(InputError, match="cannot be written: Not a directory"):
-            export_bundle(checkpoint, **{"output": tmp_path / "o", name: tmp_path / "file" / place})
-    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracing, "to_onnx", None)  # these are refused before it
+        for name, place in (("output", "b"), ("report_to", "a")):
+            places = {"output": tmp_path / "o", name: tmp_path / "file" / place}
+            with pytest.raises(InputError, match="cannot be written: Not a directory"):
+                export_bundle(checkpoint, **places)
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "manifest.json").write_text("damaged")
     export_bundle(checkpoint, copy)
