@@ -84,8 +84,7 @@ def text(rng: np.random.Generator) -> list[Luma]:
     for size, ink, paper in (
         (9, 0, 255), (11, 30, 240), (11, 255, 0), (13, 220, 40), (16, 0, 255), (28, 255, 20),
     ):  # fmt: skip
-        image, draw = _canvas(paper)
-        _write(draw, rng, size, ink)
+        image, draw = _page(rng, size, ink, paper)
         if size in (11, 13):
             draw.rectangle((3, 12, 60, 50), outline=ink)
             draw.rectangle((0, 0, 64, 9), fill=(ink + paper) // 2)
@@ -95,15 +94,12 @@ def text(rng: np.random.Generator) -> list[Luma]:
 
 def aliased_text(rng: np.random.Generator) -> list[Luma]:
     """Draw text as terminals and old programs do, without antialiasing."""
-    images = []
-    for size, ink, paper in (
-        (8, 0, 255), (9, 0, 255), (9, 255, 0), (11, 0, 255), (11, 30, 240), (13, 220, 40),
-    ):  # fmt: skip
-        image, draw = _canvas(paper)
-        draw.fontmode = "1"
-        _write(draw, rng, size, ink)
-        images.append(np.asarray(image))
-    return images
+    return [
+        np.asarray(_page(rng, size, ink, paper, antialiased=False)[0])
+        for size, ink, paper in (
+            (8, 0, 255), (9, 0, 255), (9, 255, 0), (11, 0, 255), (11, 30, 240), (13, 220, 40),
+        )
+    ]  # fmt: skip
 
 
 def drawings(rng: np.random.Generator) -> list[Luma]:
@@ -274,9 +270,14 @@ def _canvas(tone: int, finer: int = 1) -> tuple[Image.Image, Draw]:
     return image, ImageDraw.Draw(image)
 
 
-def _write(draw: Draw, rng: np.random.Generator, size: int, ink: int) -> None:
-    """Fill a canvas with words."""
+def _page(
+    rng: np.random.Generator, size: int, ink: int, paper: int, antialiased: bool = True
+) -> tuple[Image.Image, Draw]:
+    """Return a canvas full of words."""
+    image, draw = _canvas(paper)
+    draw.fontmode = "L" if antialiased else "1"
     font = ImageFont.load_default(size)
     for top in range(1, SIDE, size + 2):
         line = " ".join(rng.permutation(WORDS.split())[:12])
         draw.text((2 - int(rng.integers(9)), top), line, fill=ink, font=font)
+    return image, draw
