@@ -85,7 +85,8 @@ def _importer(frame: "FrameType | None") -> str:
 def deferred() -> "Iterator[None]":
     """Defer signals to the end of the block.
 
-    For imports whose ImportError would make the program fall back to something else.
+    For imports whose ImportError would make the program fall back to something else, and for
+    starts of threads that are waited for.
     """
     if current_thread() is not main_thread():
         yield  # signals are handled in the main thread

@@ -4,6 +4,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 # Parallel tests with a thread for every core would mostly wait. Libraries read this setting when
 # they are imported; processes of the tests inherit it.
@@ -44,6 +45,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def every_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the limit on threads, for tests of threads and of their memory."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.fixture
+def interrupted_starts(monkeypatch: pytest.MonkeyPatch) -> list[Thread]:
+    """Interrupt the program when it starts a thread; return the threads that were started."""
+    threads = []
+    start = Thread.start
+
+    def interrupted(thread: Thread) -> None:
+        start(thread)
+        threads.append(thread)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Thread, "start", interrupted)
+    return threads
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from hfdn_deploy.engines.bindings import (
 from hfdn_deploy.engines.flavour import FLAVOURS
 from hfdn_deploy.engines.spec import BuildSpec, ShapeProfile
 from hfdn_deploy.errors import BackendError
+from hfdn_deploy.interruption import deferred
 
 logger = logging.getLogger(__name__)
 
@@ -218,8 +219,9 @@ def _while_spinning(title: str, work: Callable[[], T], cancel: Callable[[], None
     """Run `work` in a thread; on KeyboardInterrupt, call `cancel` and wait for the end."""
     start = time.monotonic()
     with ThreadPoolExecutor(1) as worker:
-        future = worker.submit(work)
         try:
+            with deferred():  # the pool does not wait for a thread whose start was interrupted
+                future = worker.submit(work)
             while True:
                 try:
                     return future.result(timeout=0.1)

@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from hfdn_deploy.interruption import deferred
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -25,7 +27,8 @@ def mapped(
 
     def results() -> Iterator[Result]:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            with deferred():  # the pool does not wait for a thread whose start was interrupted
+                waiting.append(pool.submit(function, item))
             if len(waiting) > number:
                 yield waiting.popleft().result()
         while waiting:

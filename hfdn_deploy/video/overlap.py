@@ -7,6 +7,8 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
+from hfdn_deploy.interruption import deferred
+
 Item = TypeVar("Item")
 
 
@@ -46,8 +48,11 @@ def overlapped(items: Iterable[Item], depth: int) -> Iterator[Iterator[Item]]:
 
     # A daemon, so that the process can exit at a second SIGINT without waiting for it.
     thread = Thread(target=produce, daemon=True)
-    thread.start()
     try:
+        # A signal between the start and this block would leave the thread behind, and it would read
+        # files that are closed.
+        with deferred():
+            thread.start()
         yield taken()
     finally:
         stopped.set()

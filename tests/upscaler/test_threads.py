@@ -1,6 +1,7 @@
 """Several images at once: their number, and the order of their results."""
 
 from threading import Event, active_count
+from time import sleep
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_mapped_ends_its_threads_after_an_error(error):
         next(results)
     assert active_count() == before
     assert len(begun) <= 5
+
+
+def test_mapped_waits_for_a_thread_whose_start_is_interrupted(interrupted_starts):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        mapped(lambda number: sleep(0.05), range(100), 2) as results,
+    ):
+        next(results)
+    assert [thread.is_alive() for thread in interrupted_starts] == [False]
 
 
 @pytest.fixture

@@ -39,3 +39,9 @@ def test_overlapped_passes_errors_on_and_stops_when_left():
     ):
         next(second)
         raise KeyboardInterrupt
+
+
+def test_a_thread_whose_start_is_interrupted_is_waited_for(interrupted_starts):
+    with pytest.raises(KeyboardInterrupt), overlapped(iter(int, 1), 1):
+        pytest.fail("the signal was lost")
+    assert [thread.is_alive() for thread in interrupted_starts] == [False]
