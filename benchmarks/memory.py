@@ -77,6 +77,8 @@ def _measure(
         need = Footprint(*size, parts, channels=3, held=held).need(plan)
         # A budget of exactly `need` rules out keeping the features if the plan does not keep them.
         measured = Upscaler(up.backend, "", tile=plan.side, max_memory=need)
+        # The peak begins again (proc(5)); opening the model may have had a higher one.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _status("VmRSS")
         measured(picture)
         return Peak(_status("VmHWM") - before, need)
