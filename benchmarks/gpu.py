@@ -178,7 +178,6 @@ def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
         for precision, dtype in TYPES.items():
             ours = TorchCudaBackend(load_bundle(pretrained(scale)), precision, where.device)
             network = load_bundle(pretrained(scale)).to(where.device, dtype)
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             lr = torch.rand(1, 1, *size[::-1], device=where.device)
             given: Any = lr if where.device == "cuda" else lr.numpy()
             ways: dict[str, Callable[[], object]] = {

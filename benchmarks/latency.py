@@ -183,7 +183,7 @@ def compiled_by_pytorch(
         RuntimeError: it cannot be compiled here.
     """
     network = load_checkpoint(CHECKPOINTS / f"hfdn_x{scale}.safetensors")
-    network = network.eval().to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(torch.bfloat16)
     compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
 
     def run(luma: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -45,6 +45,8 @@ class DeployHFDN(nn.Module):
         biases = torch.stack([last.bias for last in lasts if last.bias is not None]).sum(0)
         self.last.load_state_dict({"weight": weights, "bias": biases})
         self.eval().requires_grad_(False)
+        # With channels last, the exporter writes the mean as a sum over a range of places.
+        self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def forward(self, lr: Tensor) -> Tensor:
         levels = self.network.level_features(lr)

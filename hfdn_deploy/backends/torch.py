@@ -25,7 +25,7 @@ HALO_OF_HEADS = {2: 3, 3: 3, 4: 2}
 # Features that the heads read: of the first convolutions, of two modules, and all fused.
 _KEPT = ("shallow", "s", "m", "fused")
 
-MEMORY = {2: 2800, 3: 5700, 4: 9700}
+MEMORY = {2: 2700, 3: 4700, 4: 7700}
 """`Tiling.memory` by scale; `python -m benchmarks memory` measures them."""
 
 

@@ -51,7 +51,6 @@ class TorchCudaBackend(Backend):
         self.scale = network.config.scale
         dtype = getattr(torch, _TYPES[precision])
         network.to(device, dtype)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.base.float()
         self._device = torch.device(device)
         self.tiling: TorchTiling = TorchTiling(network)

@@ -45,4 +45,4 @@ def load_bundle(bundle: Bundle) -> HFDN:
         raise BundleError(
             f"{bundle.path} has no graph of an HFDN that PyTorch runs ({error}); export it again."
         ) from None
-    return network.eval().requires_grad_(False)
+    return network.for_inference()

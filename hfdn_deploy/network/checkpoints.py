@@ -80,7 +80,7 @@ def load_checkpoint(path: str | os.PathLike[str], config: HFDNConfig | None = No
     if taken:
         logger.info("%s: took %s", path, ", ".join(taken))
     network.load_state_dict(tensors)
-    return network.eval().requires_grad_(False)
+    return network.for_inference()
 
 
 def _read_safetensors(
