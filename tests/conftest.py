@@ -93,12 +93,12 @@ def checkpoint(shared: Path) -> Path:
 def bundle(checkpoint: Path) -> Path:
     """Return the bundle of `checkpoint`, exported once per test run; do not change it."""
     from export.exporter import export_bundle
-    from tests.helpers.small_grid import leave
+    from tests.helpers.small_grid import make_small
 
     path = checkpoint.parent / "bundle"
     with FileLock(f"{path}.lock"), pytest.MonkeyPatch.context() as patch:
         if not path.exists():
-            leave(patch, 1)
+            make_small(patch)
             export_bundle(checkpoint, path)
     return path
 

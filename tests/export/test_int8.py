@@ -26,12 +26,14 @@ from tests.helpers.small_grid import make_small
 X2, X4 = (ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors" for scale in (2, 4))
 
 
+def reuse_graphs(patch):
+    """Take the graphs of the shipped bundles instead of tracing their checkpoints again."""
+    patch.setattr(tracing, "to_onnx", lambda network: load_graph("fp32", network.config.scale))
+
+
 @pytest.fixture
 def traced(monkeypatch):
-    """Reuse the graph of a shipped checkpoint instead of tracing it again."""
-    monkeypatch.setattr(
-        tracing, "to_onnx", lambda network: load_graph("fp32", network.config.scale)
-    )
+    reuse_graphs(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def exported(tmp_path_factory):
     options = ["--calibration", str(folder / "pictures"), "--report", str(folder / "report")]
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
+        reuse_graphs(patch)
         assert main([*command, *options, "--budget-db", "0.2"]) == 0
     return folder
 
@@ -74,7 +77,7 @@ def test_the_chosen_layers_are_the_least_that_are_enough_or_the_most_within_the_
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_grid")
+@pytest.mark.usefixtures("small_grid", "traced")
 def test_a_rebuild_needs_no_pictures(exported, tmp_path, capsys):
     command = [str(X2), "-o", str(tmp_path / "again"), "--precisions", "fp32", "int8"]
     assert main([*command, "--calibration", str(exported / "x2")]) == 0
