@@ -11,20 +11,22 @@ import argparse
 import logging
 import math
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from export.exporter import export_bundle, verify_bundle
 from export.image import ENGINES, export_image_graph
 from export.triton import write_repository
 from export.web import write_page
-from hfdn_deploy.bundle import GRAPHS, ModelFile, named_bundle
+from hfdn_deploy.bundle import GRAPHS, Bundle, ModelFile, named_bundle
 from hfdn_deploy.cli import Parser, printable, run_command, set_up_logging, size
+from hfdn_deploy.errors import BackendError
 from hfdn_deploy.graph import CHANNELS, DTYPES, LAYOUTS, OPSET, PixelFormat
 from hfdn_deploy.network import HFDNConfig
 
 
 def _export(args: argparse.Namespace) -> None:
-    bundle = export_bundle(
+    bundle: Bundle = _exporter().export_bundle(
         args.checkpoint,
         args.output,
         args.precisions,
@@ -42,7 +44,19 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    _report(args.bundle, verify_bundle(args.bundle, args.checkpoint, _config(args)))
+    entries = _exporter().verify_bundle(args.bundle, args.checkpoint, _config(args))
+    _report(args.bundle, entries)
+
+
+def _exporter() -> Any:
+    """Import the module for checkpoints, which takes a second; other commands need no PyTorch."""
+    try:
+        return import_module("export.exporter")
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"exporting and verifying need {error.name}, which is not installed",
+            "install it: pip install 'hfdn-deploy[torch]'",
+        ) from None
 
 
 def _triton(args: argparse.Namespace) -> None:

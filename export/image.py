@@ -81,8 +81,8 @@ def export_image_graph(
     if output.resolve().parent == bundle.path.resolve():
         raise InputError(f"{output} would lie in the bundle", "name a file outside it")
     graph = graph_for(precision, ENGINES[engine])
-    model, furthest = make_image_graph(bundle, graph, pixels, opset)
-    with replaced(output) as temporary:
+    with replaced(output) as temporary:  # which fails at once if it cannot be written
+        model, furthest = make_image_graph(bundle, graph, pixels, opset)
         temporary.write_bytes(model.SerializeToString())
     return furthest
 

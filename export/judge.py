@@ -7,11 +7,12 @@ from functools import partial
 
 import numpy as np
 import onnx
+import torch
 
 from export import parity, tracing
 from export.bf16 import emulate_bf16
 from export.locate import blame, module_departures, node_departures
-from export.sessions import candidate, run_tiled
+from export.sessions import Array, Run, candidate, run_tiled
 from hfdn_deploy.backends import OnnxRuntimeBackend
 from hfdn_deploy.bundle import ModelFile, Parity, Quantization, TensorSpec, why_failed
 from hfdn_deploy.errors import GateError
@@ -40,7 +41,7 @@ class Judge:
         self._network = network
         self._scale = network.config.scale
         self._quantization = quantization
-        self._reference = parity.reference(network)
+        self._reference = reference(network)
 
     def model_file(self, name: str, data: bytes) -> ModelFile:
         """Judge a serialised graph and describe it.
@@ -101,6 +102,16 @@ class Judge:
                 f"the {name} graph departs from PyTorch, most on {result.worst.name!r}: {reason}; "
                 f"{blame(departures, name)}."
             )
+
+
+def reference(network: HFDN) -> Run:
+    """Return the PyTorch network as a `cached` function of arrays."""
+
+    def run(lr: Array) -> Array:
+        with torch.inference_mode():
+            return np.asarray(network(torch.from_numpy(lr)).numpy())
+
+    return parity.cached(run)
 
 
 def file_name(name: str) -> str:

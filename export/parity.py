@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -15,7 +14,6 @@ from export.sessions import Array, Run
 from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8, photographs, psnr, to_levels
 from hfdn_deploy.bundle import Gate, Parity, ParityCase
 from hfdn_deploy.graph import FOR_OPENVINO
-from hfdn_deploy.network import HFDN
 
 # Limits by graph, each on a figure of `compare`:
 #   not_finite    outputs with NaN, infinity or another shape than the reference's
@@ -115,16 +113,6 @@ def grid(scale: int) -> list[Case]:
     return cases
 
 
-def reference(network: HFDN) -> Run:
-    """Return the PyTorch network as a `cached` function of arrays."""
-
-    def run(lr: Array) -> Array:
-        with torch.inference_mode():
-            return np.asarray(network(torch.from_numpy(lr)).numpy())
-
-    return cached(run)
-
-
 def cached(run: Run) -> Run:
     """Return a function that computes each input once, as graphs are judged on the same inputs."""
     known: dict[tuple[tuple[int, ...], bytes], Array] = {}
@@ -150,7 +138,7 @@ def compare(
     Args:
         run: the graph.
         in_tiles: the graph in tiles; returns an output for each way of tiling.
-        reference: the network, from the function `reference`.
+        reference: the network, from `export.judge.reference`.
         scale: upscaling factor.
         limits: limits by figure, as in `GATES`.
     """

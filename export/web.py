@@ -56,11 +56,11 @@ def write_page(bundle: Bundle, output: Path, precision: str = "fp32") -> None:
         BackendError: npm is missing or fails, or the package is not the expected one.
     """
     _refuse_to_replace_other_things(output)
-    with TemporaryDirectory() as folder:
-        _write_page(bundle, output, precision, _fetched(folder))
+    with replaced(output) as temporary, TemporaryDirectory() as folder:
+        _write_page(bundle, temporary, precision, _fetched(folder))
 
 
-def _write_page(bundle: Bundle, output: Path, precision: str, runtime: Path) -> None:
+def _write_page(bundle: Bundle, page: Path, precision: str, runtime: Path) -> None:
     graph, scale = graph_for(precision, "cpu"), bundle.manifest.scale
     model, _ = make_image_graph(bundle, graph, PixelFormat(layout="nchw"))
     pooled = pooled_tensor(model)
@@ -75,14 +75,13 @@ def _write_page(bundle: Bundle, output: Path, precision: str, runtime: Path) -> 
         "tile": TILE,
         "backends": _BACKENDS[precision],
     }
-    with replaced(output) as temporary:
-        temporary.mkdir()
-        _copy_runtime(runtime, temporary / _RUNTIME, _BACKENDS[precision])
-        _copy_page(temporary)
-        for name, part in graphs.items():
-            helper.set_model_props(part, {p.key: p.value for p in model.metadata_props})
-            onnx.save(part, temporary / name)
-        (temporary / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    page.mkdir()
+    _copy_runtime(runtime, page / _RUNTIME, _BACKENDS[precision])
+    _copy_page(page)
+    for name, part in graphs.items():
+        helper.set_model_props(part, {p.key: p.value for p in model.metadata_props})
+        onnx.save(part, page / name)
+    (page / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _refuse_to_replace_other_things(output: Path) -> None:

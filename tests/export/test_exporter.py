@@ -6,7 +6,7 @@ import onnx
 import pytest
 import torch
 
-from export import kinds, parity, sessions, tracing
+from export import judge, kinds, parity, sessions, tracing
 from export.cli import main
 from export.exporter import export_bundle, verify_bundle
 from export.fp16 import Loss, to_fp16
@@ -38,20 +38,25 @@ DAMAGES = [
 @pytest.fixture(scope="module")
 def reference(checkpoint):
     """Return the network of `checkpoint` as a function of arrays, cached by input."""
-    return parity.reference(load_checkpoint(checkpoint))
+    return judge.reference(load_checkpoint(checkpoint))
+
+
+def reuse_graph(patch, bundle):
+    """Take the graph of `checkpoint` instead of tracing it again."""
+    patch.setattr(tracing, "to_onnx", lambda network: onnx.load(bundle / "fp32.onnx"))
 
 
 @pytest.fixture
 def traced(bundle, monkeypatch):
-    """Reuse the graph of `checkpoint` instead of tracing it again."""
-    monkeypatch.setattr(tracing, "to_onnx", lambda network: onnx.load(bundle / "fp32.onnx"))
+    reuse_graph(monkeypatch, bundle)
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint, tmp_path_factory):
+def exported(checkpoint, bundle, tmp_path_factory):
     """Export `checkpoint` in fp32 and fp16, judged on few and small images."""
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
+        reuse_graph(patch, bundle)
         return export_bundle(checkpoint, tmp_path_factory.mktemp("b") / "both", ("fp32", "fp16"))
 
 
@@ -274,10 +279,3 @@ def test_shipped_bundles_are_their_checkpoints(scale, monkeypatch):
     entries = verify_bundle(pretrained(scale).path, checkpoint)
     assert [entry.graph for entry in entries] == ["fp32", "fp16", "int8", "int8-cpu"]
     assert entries[0].parity.worst.max_abs <= 1e-4
-
-
-def test_command_line_errors(tmp_path, capsys):
-    missing = str(tmp_path / "a.safetensors")
-    assert main([missing, "-o", str(tmp_path / "b")]) == 2
-    assert "does not exist" in capsys.readouterr().err
-    assert not (tmp_path / "b").exists()

@@ -146,3 +146,17 @@ def test_plain_operators_alone(tmp_path):
         "GlobalAveragePool", "LeakyRelu", "Mul", "Pad", "Round",
         "Sigmoid", "Split", "Transpose",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["image", "triton", "web"])
+def test_an_output_that_cannot_be_written_is_found_before_the_work(
+    tmp_path, monkeypatch, capsys, command
+):
+    monkeypatch.setattr("export.web._fetched", lambda folder: pytest.fail("it was fetched"))
+    for module in ("image", "triton", "web"):
+        made = f"export.{module}.make_image_graph"
+        monkeypatch.setattr(made, lambda *_: pytest.fail("it was made"))
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out.onnx"
+    assert main([command, "x2", "-o", str(output)]) == 2
+    assert f"error: {output} cannot be written" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import onnx
 import pytest
 import torch
 
-from export.parity import reference
+from export.judge import reference
 from export.rewrites import DeployHFDN, fold_adaptive_weights
 from export.sessions import candidate
 from export.tracing import to_onnx
