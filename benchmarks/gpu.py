@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     """
     where = Bench("cuda", SIZES, args.rounds)
     if args.simulate:
-        where = Bench("cpu", ((32, 18),), min(args.rounds, 2))
+        where = Bench("cpu", ((16, 9),), min(args.rounds, 2))
     args.output.mkdir(parents=True, exist_ok=True)
     report = [f"# HFDN on {'a simulated GPU' if args.simulate else 'a GPU'}", ""]
     results: dict[str, Any] = {"environment": environment_facts()}

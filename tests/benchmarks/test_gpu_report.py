@@ -26,9 +26,9 @@ def test_what_fails_is_told_and_the_rest_goes_on(tmp_path, monkeypatch):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert text.startswith("# HFDN on a simulated GPU")
     assert text.count("Failed: ") == text.count("Failed: no product on purpose; try another") == 1
-    ways = {f"{way} {precision} 32x18" for way in ("eager", "torch-cuda") for precision in types}
+    ways = {f"{way} {precision} 16x9" for way in ("eager", "torch-cuda") for precision in types}
     assert set(results["x2 in PyTorch"]) == ways
-    assert "| eager | fp32 | 32×18 |" in text
+    assert "| eager | fp32 | 16×9 |" in text
     rows = results["x2 on the backends"]["rows"]
     assert [row["precision"] for row in rows] == ["fp32", "fp16", "int8"]
 

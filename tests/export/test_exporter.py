@@ -272,9 +272,10 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_shipped_bundles_are_their_checkpoints(scale, monkeypatch):
-    # All images are judged, whole, when a bundle is exported.
+    # All images are judged, whole and in smaller tiles, when a bundle is exported.
     leave(monkeypatch, 2)
     monkeypatch.setattr(kinds, "SIDE", 32)
+    monkeypatch.setattr(sessions, "TILE", 40)
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"
     entries = verify_bundle(pretrained(scale).path, checkpoint)
     assert [entry.graph for entry in entries] == ["fp32", "fp16", "int8", "int8-cpu"]
