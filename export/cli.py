@@ -86,10 +86,12 @@ def _config(args: argparse.Namespace) -> HFDNConfig | None:
 def _report(bundle: Path, files: Iterable[ModelFile]) -> None:
     for entry in files:
         assert entry.parity is not None
-        gates = ", ".join(f"{g.name} {g.value:.2g} (≤ {g.limit:g})" for g in entry.parity.gates)
-        cases, worst = entry.parity.cases, entry.parity.worst
-        file = printable(bundle / entry.file)
-        print(f"{file}: {len(cases)} cases, worst {worst.name!r}: {gates}")
+        gates = entry.parity.gates
+        nearest = max((gate for gate in gates if gate.limit), key=lambda g: g.value / g.limit)
+        print(
+            f"{printable(bundle / entry.file)}: all {len(gates)} gates passed; nearest to its "
+            f"limit came {nearest.name}, {nearest.value:.2g} (≤ {nearest.limit:g})"
+        )
 
 
 def _decibels(text: str) -> float:

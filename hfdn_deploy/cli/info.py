@@ -30,14 +30,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _in_words(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts; a bundle's departures become a sentence per graph and kind of image."""
+    """Return the facts; of a bundle's parity, what was found in a line per kind of image."""
     if facts["kind"] != "bundle":
         return facts
-    parity = {
-        graph: found and {**found, "kinds": {x["kind"]: _departure(x) for x in found["kinds"]}}
-        for graph, found in facts["parity"].items()
-    }
+    parity = {graph: found and _parity(found) for graph, found in facts["parity"].items()}
     return {**facts, "parity": parity}
+
+
+def _parity(found: dict[str, Any]) -> dict[str, str]:
+    failed = found["failed"]
+    gates = f"failed, {failed}" if failed else f"all {len(found['gates'])} passed"
+    kinds = {row["kind"]: _departure(row) for row in found["kinds"]}
+    worst = found["worst"]
+    difference = {"largest difference": f"{worst['max_abs']:.2g} of 1, on {worst['name']!r}"}
+    return {"gates": gates, **(kinds or difference)}
 
 
 def _departure(row: dict[str, Any]) -> str:
@@ -46,11 +52,10 @@ def _departure(row: dict[str, Any]) -> str:
         return "less than half a level off"
     levels = f"{row['max_levels']:.0f}"
     decibels = 20 * math.log10(255 / row["rms_levels"])
-    beyond = 1e4 * row["beyond"]["8"]
-    return (
-        f"up to {levels} level{'s' * (levels != '1')} off, at least {decibels:.1f} dB; "
-        f"{beyond:.1f} in 10,000 pixels are more than 8 off"
-    )
+    text = f"up to {levels} level{'s' * (levels != '1')} off, at least {decibels:.1f} dB"
+    if row["max_levels"] > 8:
+        text += f"; {1e4 * row['beyond']['8']:.1f} in 10,000 pixels are more than 8 off"
+    return text
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def _engine(path: Path) -> dict[str, Any]:
 
 
 def _bundle(path: Path) -> dict[str, Any]:
-    from hfdn_deploy.bundle import Bundle
+    from hfdn_deploy.bundle import Bundle, why_failed
 
     # A bundle that failed its gates should still be described.
     bundle = Bundle(path, allow_ungated=True)
@@ -147,8 +152,14 @@ def _bundle(path: Path) -> dict[str, Any]:
         for key in ("channel_means", "ranges"):
             del manifest["quantization"][key]
     # Parity answers the most frequent question, so it gets its own section.
-    parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
-    parity |= manifest.pop("derived")
+    for entry in manifest["files"]:
+        del entry["parity"]
+    del manifest["derived"]
+    judged = {entry.graph: entry.parity for entry in bundle.manifest.files}
+    parity = {
+        graph: found and {"failed": why_failed(found), **asdict(found)}
+        for graph, found in (judged | bundle.manifest.derived).items()
+    }
     return {"kind": "bundle", **manifest, "parity": parity}
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hfdn_deploy import Upscaler
+from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import main
 from hfdn_deploy.machine import cpus
 from tests.helpers.commands import refused
@@ -63,12 +64,40 @@ def test_info_on_an_onnx_file_with_odd_names_and_types(tmp_path, capsys):
 
 def test_info_on_a_bundle_shows_parity_and_checks_the_files(bundle, tmp_path, capsys):
     assert main(["info", str(bundle), "--json"]) == 0
-    worst = json.loads(capsys.readouterr().out)["parity"]["fp32"]["worst"]
-    assert worst["max_abs"] <= 1e-4
+    found = json.loads(capsys.readouterr().out)["parity"]["fp32"]
+    assert found["worst"]["max_abs"] <= 1e-4
+    assert found["failed"] is None
+    assert main(["info", str(bundle)]) == 0
+    assert "\n  fp32:\n    gates: all 3 passed\n    largest difference: " in capsys.readouterr().out
     copy = shutil.copytree(bundle, tmp_path / "copy")
     with (copy / "fp32.onnx").open("ab") as file:
         file.write(b"x")
     assert refused(capsys, "info", copy)[0] == 2
+
+
+def test_info_on_a_bundle_tells_departures_in_words(edit_manifest, tmp_path, capsys):
+    bundle = shutil.copytree(pretrained(2).path, tmp_path / "copy")
+
+    def change(manifest):
+        manifest["derived"] = {"bf16": manifest["derived"]["bf16"]}
+        gate = {"name": "max_levels", "value": 9.5, "limit": 9}
+        row = {**manifest["derived"]["bf16"]["kinds"][0], "rms_levels": 0.255, "kind": "noise"}
+        rows = [
+            row | {"max_levels": largest, "beyond": {**row["beyond"], "8": 2e-4}}
+            for largest in (0.3, 1.2, 9)
+        ]
+        manifest["derived"]["bf16"] |= {"gates": [gate], "kinds": rows}
+        rows[1]["kind"], rows[2]["kind"] = "text", "rays"
+
+    edit_manifest(bundle, change)
+    assert main(["info", str(bundle)]) == 0
+    assert capsys.readouterr().out.endswith(
+        "  bf16:\n"
+        "    gates: failed, max_levels is 9.5, allowed 9\n"
+        "    noise: less than half a level off\n"
+        "    text: up to 1 level off, at least 60.0 dB\n"
+        "    rays: up to 9 levels off, at least 60.0 dB; 2.0 in 10,000 pixels are more than 8 off\n"
+    )
 
 
 def test_info_on_what_is_not_known(tmp_path, capsys):
