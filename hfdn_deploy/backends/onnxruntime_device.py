@@ -137,8 +137,11 @@ def _devices() -> list[Any] | Obstacle:
     try:
         _register(name, plugin.get_library_path())
     except Exception as error:  # its exceptions share no base class but this
-        reason = f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({first_line(error)})"
-        return Obstacle(reason, f"see `hfdn doctor`, or {other}")
+        text = first_line(error)
+        driver = "libcuda" in text or "nvcuda" in text
+        advice = "install an NVIDIA driver" if driver else BACKENDS["rtx-ep"].install
+        reason = f"ONNX Runtime cannot load its plugin for TensorRT-RTX ({text})"
+        return Obstacle(reason, f"{advice}, or {other}")
     devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
     return devices or Obstacle(f"{plugin_name} finds no GPU", other)
 
