@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive, default=30)
     parser.add_argument(
         "--simulate", action="store_true",
-        help="run on the CPU with small images; the figures say nothing about a GPU",
+        help="run ×2 on the CPU with small images; the figures say nothing about a GPU",
     )  # fmt: skip
 
 
@@ -86,9 +86,9 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         HFDNError: the output cannot be written.
     """
-    where = Bench("cuda", SIZES, args.rounds)
+    where, scales = Bench("cuda", SIZES, args.rounds), pretrained_scales()
     if args.simulate:
-        where = Bench("cpu", ((16, 9),), min(args.rounds, 2))
+        where, scales = Bench("cpu", ((16, 9),), min(args.rounds, 2)), scales[:1]
     args.output.mkdir(parents=True, exist_ok=True)
     report = [f"# HFDN on {'a simulated GPU' if args.simulate else 'a GPU'}", ""]
     results: dict[str, Any] = {"environment": environment_facts()}
@@ -112,12 +112,12 @@ def main(args: argparse.Namespace) -> None:
         reached = ceilings(where)
         results["ceilings"] = vars(reached)
         report.extend(_told(reached))
-    for scale in pretrained_scales():
+    for scale in scales:
         with section(f"×{scale} in PyTorch"):
             rows = in_pytorch(where, scale)
             results[f"x{scale} in PyTorch"] = {name: m.samples for name, (*_, m) in rows.items()}
             report.extend(_table(scale, rows, reached))
-    for scale in pretrained_scales():
+    for scale in scales:
         with section(f"×{scale} on the backends"):
             result = on_backends(where, scale)
             results[f"x{scale} on the backends"] = result.to_json()
