@@ -156,14 +156,15 @@ def test_what_cannot_be_asked_for():
 @pytest.mark.parametrize(
     ("model", "backend", "precision", "size", "plan"),
     [
-        (4, "onnxruntime", "fp32", (120, 150), Plan(64, keeps=False)),
+        # In a small run, a larger part is memory that the process has already.
+        (4, "onnxruntime", "fp32", (180, 240), Plan(100, keeps=False)),
         pytest.param(
             *(2, "onnxruntime", "fp32", (300, 310), Plan(100, keeps=True)), marks=pytest.mark.slow
         ),
         (3, "openvino", "int8", (300, 310), Plan(100, keeps=True)),
         (2, "onnxruntime", "fp16", (150, 200), WHOLE),
         (3, "onnxruntime", "int8", (300, 310), Plan(100, keeps=False)),
-        (4, "openvino", "int8", (150, 200), WHOLE),
+        (4, "openvino", "int8", (180, 320), WHOLE),
         (2, "openvino", "fp32", (150, 200), WHOLE),
         # Smaller tensors would share a heap, whose gaps vary.
         pytest.param(
