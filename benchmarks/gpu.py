@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Only one precision is compiled: it takes about 15 seconds per network and size.
 _COMPILED = "fp16"
+# Inductor writes GPU kernels with Triton; on a CPU it would compile C++, another path.
+_COMPILER = {"cuda": "inductor", "cpu": "aot_eager"}
 # Width and height of the inputs: ×4 gives 720p and 2160p.
 SIZES = ((320, 180), (960, 540))
 # Side of the matrices in the product, and bytes of the copy, by device ("cpu" simulates a GPU).
@@ -185,7 +187,7 @@ def in_pytorch(where: Bench, scale: int) -> dict[str, Row]:
                 "torch-cuda": partial(ours.run, given),
             }
             if precision == _COMPILED:
-                compiled = torch.compile(network, dynamic=False)
+                compiled = torch.compile(network, dynamic=False, backend=_COMPILER[where.device])
                 ways["torch.compile"] = partial(compiled, lr.to(dtype))
             for way, run in ways.items():
                 name = f"{way} {precision} {size[0]}x{size[1]}"

@@ -17,7 +17,6 @@ def test_what_fails_is_told_and_the_rest_goes_on(tmp_path, monkeypatch):
         raise BackendError("no product on purpose", "try another")
 
     types = {name: gpu.TYPES[name] for name in ("fp32", "bf16")}
-    monkeypatch.setattr(gpu, "_COMPILED", "")  # compiling takes 15 seconds
     monkeypatch.setattr(gpu, "TYPES", types)
     monkeypatch.setattr(gpu, "ceilings", fail)
     gpu.main(Namespace(output=tmp_path / "out", rounds=1, simulate=True))
