@@ -24,7 +24,7 @@ def cluster():
     # Socket paths are limited to 107 bytes; pytest's own folders may be too deep.
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         ray.init(
-            "local", num_cpus=4, include_dashboard=False, object_store_memory=2**28,
+            "local", num_cpus=2, include_dashboard=False, object_store_memory=2**28,
             log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder,
         )  # fmt: skip
         started = [p for p in psutil.Process().children(recursive=True) if p not in before]
