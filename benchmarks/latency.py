@@ -182,8 +182,7 @@ def compiled_by_pytorch(
     Raises:
         RuntimeError: it cannot be compiled here.
     """
-    network = load_checkpoint(CHECKPOINTS / f"hfdn_x{scale}.safetensors")
-    network = network.to(torch.bfloat16)
+    network = load_checkpoint(CHECKPOINTS / f"hfdn_x{scale}.safetensors").to(torch.bfloat16)
     compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
 
     def run(luma: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -152,14 +152,12 @@ def _bundle(path: Path) -> dict[str, Any]:
         for key in ("channel_means", "ranges"):
             del manifest["quantization"][key]
     # Parity answers the most frequent question, so it gets its own section.
-    for entry in manifest["files"]:
-        del entry["parity"]
-    del manifest["derived"]
+    parity = {entry["graph"]: entry.pop("parity") for entry in manifest["files"]}
+    parity |= manifest.pop("derived")
     judged = {entry.graph: entry.parity for entry in bundle.manifest.files}
-    parity = {
-        graph: found and {"failed": why_failed(found), **asdict(found)}
-        for graph, found in (judged | bundle.manifest.derived).items()
-    }
+    for graph, found in (judged | bundle.manifest.derived).items():
+        if found:
+            parity[graph]["failed"] = why_failed(found)
     return {"kind": "bundle", **manifest, "parity": parity}
 
 
