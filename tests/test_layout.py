@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def imports(file: Path) -> Iterator[Imported]:
                 yield Imported(file, node.lineno, module, name)
 
 
-IMPORTS = [imported for file in FILES for imported in imports(file)]
+@cache
+def all_imports() -> list[Imported]:
+    return [imported for file in FILES for imported in imports(file)]
 
 
 def room_of(file: Path) -> str | None:
@@ -103,7 +106,7 @@ def test_imports_point_one_way():
     rank = {name: place for place, name in enumerate(ORDER)}
     upwards = [
         one
-        for one in IMPORTS
+        for one in all_imports()
         if one.file.is_relative_to(RUNTIME) and one.file != RUNTIME / "__init__.py"
         and one.room and rank[one.room] > rank[room_of(one.file)]
     ]  # fmt: skip
@@ -114,7 +117,7 @@ def test_the_runtime_takes_only_its_version_from_the_top():
     """The other names of the top package come from higher layers than most importers."""
     found = [
         one
-        for one in IMPORTS
+        for one in all_imports()
         if one.file.is_relative_to(RUNTIME) and one.module == ("hfdn_deploy",)
         and one.name != "__version__"
     ]  # fmt: skip
@@ -124,7 +127,7 @@ def test_the_runtime_takes_only_its_version_from_the_top():
 def test_the_runtime_imports_no_program():
     found = [
         one
-        for one in IMPORTS
+        for one in all_imports()
         if one.file.is_relative_to(RUNTIME) and one.module[0] != "hfdn_deploy"
     ]  # fmt: skip
     complain("hfdn_deploy imports modules that are not in its wheel:", found)
@@ -135,7 +138,9 @@ def test_names_come_from_their_package():
 
     Everything else imports public names from the package.
     """
-    foreign = [one for one in IMPORTS if one.room in PACKAGES and one.room != room_of(one.file)]
+    foreign = [
+        one for one in all_imports() if one.room in PACKAGES and one.room != room_of(one.file)
+    ]
     inner = [one for one in foreign if len(one.module) > 2]
     complain("Imports from a module inside a package:", inner)
     public = {package: public_names(package) for package in PACKAGES}
@@ -147,7 +152,7 @@ def test_inside_a_package_modules_import_modules():
     """Imports through the package would be circular."""
     found = [
         one
-        for one in IMPORTS
+        for one in all_imports()
         if one.file.is_relative_to(RUNTIME) and one.room in PACKAGES
         and one.room == room_of(one.file) and len(one.module) == 2
     ]  # fmt: skip
@@ -179,7 +184,7 @@ def _shared_with(file: Path) -> tuple[str, ...]:
 def test_tests_share_through_helpers_alone():
     found = [
         one
-        for one in IMPORTS
+        for one in all_imports()
         if "conftest" in one.module
         or (one.module[0] == "tests" and (*one.module, one.name)[1] not in _shared_with(one.file))
     ]
