@@ -1,16 +1,13 @@
 """Reduced sets of images for judging and calibrating graphs."""
 
-from itertools import islice
-
 import pytest
 
 from export import calibration, image, kinds, parity, ranges, sensitivity
 from export.sessions import Array
-from hfdn_deploy.bench import photographs
 
 
 def leave(patch: pytest.MonkeyPatch, number: int) -> None:
-    """Judge graphs on so many images of each kind and so many photographs."""
+    """Judge graphs on so many images of each kind."""
     everything = kinds.judged_images
 
     def few() -> dict[str, list[Array]]:
@@ -18,7 +15,6 @@ def leave(patch: pytest.MonkeyPatch, number: int) -> None:
 
     for module in (parity, sensitivity):
         patch.setattr(module, "judged_images", few)
-    patch.setattr(parity, "photographs", lambda: dict(islice(photographs().items(), number)))
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
