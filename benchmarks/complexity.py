@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 import onnx
 from tqdm import tqdm
 
+from benchmarks import paper
 from benchmarks.costs import Cost, block_costs, cost, peak_activation_bytes
 from benchmarks.peers import MISSING, PEERS
 from benchmarks.peers.counts import PEER_TOLERANCE, PeerRow, peer_row
-from benchmarks.quality import PAPER_COMPLEXITY
 from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.errors import GateError
 
@@ -49,7 +49,10 @@ def bundle_rows() -> list[BundleRow]:
     rows = []
     for scale in pretrained_scales():
         bundle = pretrained(scale)
-        paper = [float(text[:-1]) * UNITS[text[-1]] for text in PAPER_COMPLEXITY[scale]]
+        published = paper.published_for("HFDN", scale)
+        parameters, maccs = (
+            float(text[:-1]) * UNITS[text[-1]] for text in (published.parameters, published.maccs)
+        )
         for entry in bundle.manifest.files:
             model = onnx.load_model_from_string(bundle.read_model(entry.graph))
             found = cost(model, scale)
@@ -60,8 +63,8 @@ def bundle_rows() -> list[BundleRow]:
                     entry.graph,
                     found,
                     peak_activation_bytes(model, scale),
-                    found.parameters / paper[0] - 1 if as_published else None,
-                    found.macs_paper / paper[1] - 1 if as_published else None,
+                    found.parameters / parameters - 1 if as_published else None,
+                    found.macs_paper / maccs - 1 if as_published else None,
                     block_costs(model, scale, block_of),
                 )
             )
@@ -121,10 +124,11 @@ def bundle_table(rows: list[BundleRow]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        parameters, macs = PAPER_COMPLEXITY[row.scale]
+        published = paper.published_for("HFDN", row.scale)
         lines.append(
-            f"| ×{row.scale} | {row.graph} | {row.cost.parameters:,} | {parameters} "
-            f"| {_percent(row.parameters_apart)} | {row.cost.macs_paper / 1e9:.2f}G | {macs} "
+            f"| ×{row.scale} | {row.graph} | {row.cost.parameters:,} | {published.parameters} "
+            f"| {_percent(row.parameters_apart)} | {row.cost.macs_paper / 1e9:.2f}G "
+            f"| {published.maccs} "
             f"| {_percent(row.macs_apart)} | {row.cost.macs_true / 1e9:.1f}G "
             f"| {row.peak_activation_bytes:,.0f} |"
         )

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.pictures import Picture, side_by_side
+from benchmarks.record import weights_of
 from hfdn_deploy.bench import crop_to_multiple, luma8, photographs, psnr, to_levels
+from hfdn_deploy.bundle import Bundle
 from hfdn_deploy.images import imresize, write_image
 from hfdn_deploy.upscaler import Upscaler
 
@@ -29,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     with Upscaler.load(args.bundle) as up:
         judged = judge(up)
         print(f"\nHFDN ×{up.scale} on {up.backend.name}; PSNR on luma against the original\n")
-    print(judged.table)
+    print(f"{judged.table}\n\n{weights_of([Bundle(args.bundle)])}")
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     write_image(args.picture, judged.picture)
     print(f"\ncomparison: {args.picture}")

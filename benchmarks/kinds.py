@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.record import weights_of
 from export.departure import Sample, departure
 from export.kinds import (
     KINDS,
@@ -23,6 +24,7 @@ from export.kinds import (
 )
 from export.sessions import Run
 from hfdn_deploy.bench import PEAK, degrade, luma8, psnr, sharp_photographs, to_levels
+from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.images import write_image
 from hfdn_deploy.upscaler import Upscaler
 
@@ -62,7 +64,8 @@ def main(args: argparse.Namespace) -> None:
     print(
         "| scale | backend | source | images | bicubic | fp32 | int8 | fp32 nearer | int8 nearer |"
     )
-    print("|---|---|---|---|---|---|---|---|---|", *sources, sep="\n")
+    print("|---|---|---|---|---|---|---|---|---|", *sources, "", sep="\n")
+    print(weights_of(map(pretrained, args.scale)))
 
 
 def sheet() -> Luma:

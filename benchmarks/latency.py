@@ -6,22 +6,20 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.costs import cost
 from benchmarks.peers import PEERS, Peer, graph
-from benchmarks.quality import PAPER_PSNR
+from benchmarks.record import RECORD, recorded
+from benchmarks.scatter import Point, scatter
 from export.sessions import candidate
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import (
@@ -34,7 +32,7 @@ from hfdn_deploy.bench import (
     prepare,
     products,
 )
-from hfdn_deploy.bundle import pretrained
+from hfdn_deploy.bundle import Manifest, pretrained
 from hfdn_deploy.cli import positive
 from hfdn_deploy.errors import BackendError, GateError, first_line
 from hfdn_deploy.network import load_checkpoint
@@ -60,7 +58,7 @@ class Latency:
     macs: int
     """True multiply-accumulates of one run."""
     psnr: str | None
-    """Published PSNR on Set5, luma, in dB."""
+    """PSNR on Set5, luma, in dB: HFDN's as measured with these weights, others' as published."""
     samples: tuple[float, ...]
     """Seconds, one per run."""
 
@@ -84,6 +82,8 @@ class Latencies:
     rows: tuple[Latency, ...]
     limit: float
     """Multiply-accumulates per second of an fp32 matrix product in the same rounds."""
+    weights: str
+    """Short hash of HFDN's checkpoint."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +131,6 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
     rows: list[Latency] = []
     with ExitStack() as stack:
         manifest = pretrained(scale).manifest
-        published = f"{PAPER_PSNR['Set5'][scale - 2]:.2f}"
         macs = round(manifest.macs_true * share)
         for backend, precision, model in _hfdn(scale):
             try:
@@ -141,12 +140,10 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
                 continue
             prepare(up, luma.shape[2:])
             runs.append(partial(up.backend.run, luma))
-            rows.append(
-                Latency("HFDN", backend, precision, manifest.parameters, macs, published, ())
-            )
+            rows.append(_row(manifest, backend, precision, macs))
         try:
             runs.append(partial(compiled_by_pytorch(scale, luma.shape), luma))
-            rows.append(Latency("HFDN", COMPILED, "bf16", manifest.parameters, macs, published, ()))
+            rows.append(_row(manifest, COMPILED, "bf16", macs))
         except RuntimeError as error:  # no C++ compiler
             logger.warning("left out %s: %s", COMPILED, first_line(error))
         wanted = [peer for peer in peers if scale in peer.scales]
@@ -163,7 +160,16 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
         Latency(**{**vars(r), "samples": times[str(i)].samples}) for i, r in enumerate(rows)
     ]
     limit = MACS / times[LIMIT].percentile(50)
-    return Latencies(scale, size, tuple(measured), limit)
+    return Latencies(scale, size, tuple(measured), limit, manifest.weights)
+
+
+def _row(manifest: Manifest, backend: str, precision: str, macs: int) -> Latency:
+    """Return HFDN's row, without samples."""
+    psnr = recorded(manifest, "Set5", precision)
+    if psnr is None:
+        logger.warning("%s has no PSNR of weights %s in %s", RECORD, manifest.weights, precision)
+    shown = None if psnr is None else f"{psnr:.2f}"
+    return Latency("HFDN", backend, precision, manifest.parameters, macs, shown, ())
 
 
 def _hfdn(scale: int) -> list[tuple[str, str, int | Path]]:
@@ -207,16 +213,16 @@ def table(found: Latencies) -> str:
         f"{len(found.rows[0].samples)} rounds; "
         f"a matrix product in fp32 reaches {found.limit / 1e9:.0f} GMAC/s.",
         "",
-        "| network | backend | precision | parameters | MACs | latency | GMAC/s "
-        "| published PSNR on Set5 |",
+        "| network | backend | precision | parameters | MACs | latency | GMAC/s | PSNR on Set5 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(found.rows, key=lambda row: row.measurement.percentile(50)):
         lines.append(
             f"| {row.network} | {row.backend} | {row.precision} | {row.parameters / 1e3:.0f}K "
             f"| {row.macs / 1e9:.1f}G | {row.measurement} | {row.rate / 1e9:.0f} "
-            f"| {row.psnr or ''} |"
+            f"| {_psnr(row)} |"
         )
+    lines += ["", f"HFDN's PSNR was measured with the weights {found.weights}."]
     same = comparable(found)
     if len(same) > 2:
         fastest, slowest = (pick(same, key=lambda row: row.rate) for pick in (max, min))
@@ -229,6 +235,12 @@ def table(found: Latencies) -> str:
             f"{fastest.network}.",
         ]
     return "\n".join(lines)
+
+
+def _psnr(row: Latency) -> str:
+    if row.psnr is None:
+        return ""
+    return row.psnr if row.network == "HFDN" else f"{row.psnr} (published)"
 
 
 def comparable(found: Latencies) -> list[Latency]:
@@ -244,7 +256,10 @@ def _rank_correlation(values: Sequence[float], rows: Sequence[Latency]) -> float
 
 
 def plots(found: Latencies) -> dict[str, Figure]:
-    """Plot latency against MACs, and published PSNR against latency; HFDN's rows are marked."""
+    """Plot latency against MACs, and PSNR against latency.
+
+    HFDN's points are diamonds. Published PSNR is hollow.
+    """
     macs, psnr = Figure((7.5, 5), layout="constrained"), Figure((7.5, 5), layout="constrained")
     axes = macs.add_subplot()
     ends = np.array([min(r.macs for r in found.rows), max(r.macs for r in found.rows)])
@@ -255,12 +270,15 @@ def plots(found: Latencies) -> dict[str, Figure]:
     axes.legend(loc="lower right")
     axes.set(xscale="log", yscale="log", xlabel="GMACs", ylabel="latency, ms")
     axes.set_title("Latency against multiply-accumulates")
-    _scatter(axes, found.rows, lambda row: (row.macs / 1e9, _milliseconds(row)))
+    scatter(axes, [_point(row, row.macs / 1e9, _milliseconds(row)) for row in found.rows])
     axes = psnr.add_subplot()
-    axes.set(xscale="log", xlabel="latency, ms", ylabel="published PSNR on Set5, dB")
-    axes.set_title("Published PSNR against latency")
-    known = [row for row in found.rows if row.psnr]
-    _scatter(axes, known, lambda row: (_milliseconds(row), float(row.psnr or 0)))
+    axes.set(xscale="log", xlabel="latency, ms", ylabel="PSNR on Set5, dB")
+    axes.set_title("PSNR against latency")
+    for label, face in ((f"measured, weights {found.weights}", "grey"), ("published", "none")):
+        axes.scatter([], [], color="grey", facecolors=face, label=label)
+    axes.legend(loc="lower right")
+    known = [_point(row, _milliseconds(row), float(row.psnr)) for row in found.rows if row.psnr]
+    scatter(axes, [point if point.own else replace(point, hollow=True) for point in known])
     return {"latency_macs": macs, "psnr_latency": psnr}
 
 
@@ -268,32 +286,8 @@ def _milliseconds(row: Latency) -> float:
     return 1e3 * row.measurement.percentile(50)
 
 
-def _scatter(
-    axes: Axes, rows: Sequence[Latency], point: Callable[[Latency], tuple[float, float]]
-) -> None:
-    """Draw the points and their names, placing each name clear of the others if possible."""
+def _point(row: Latency, x: float, y: float) -> Point:
+    own = row.network == "HFDN"
     short = {"onnxruntime": "ORT", "openvino": "OpenVINO", "torch": "PyTorch", COMPILED: COMPILED}
-    for row in rows:
-        own = row.network == "HFDN"
-        axes.scatter(*point(row), marker="D" if own else "o", color="C3" if own else "C0")
-    axes.grid(which="both", alpha=0.25)
-    axes.margins(0.15)
-    axes.figure.get_figure(root=True).draw_without_rendering()
-    dots = [axes.transData.transform(point(row)) for row in rows]
-    taken = [Bbox([dot - 4, dot + 4]) for dot in dots]
-    for row in rows:
-        own = row.network == "HFDN"
-        name = f"HFDN {row.precision}, {short[row.backend]}" if own else row.network
-        for height, side in product((4, -12, 16, -24, 28, -36, 40, -48), ("left", "right")):
-            place = (6 if side == "left" else -6, height)
-            note = axes.annotate(
-                name, point(row), place, textcoords="offset points", ha=side, fontsize=8
-            )
-            box = note.get_window_extent()
-            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
-            if inside and not any(box.overlaps(other) for other in taken):
-                break
-            note.remove()
-        else:
-            note = axes.annotate(name, point(row), fontsize=8)
-        taken.append(note.get_window_extent())
+    name = f"HFDN {row.precision}, {short[row.backend]}" if own else row.network
+    return Point(x, y, name, own)

@@ -6,7 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hfdn_deploy.bench import crop_to_multiple, degrade, psnr, to_levels
+
+Luma = NDArray[np.uint8]
 Picture = NDArray[np.uint8]
+
+# Largest side of the crops that `picture` shows, in pixels of the original.
+CROP = 96
 
 GAP = 8
 CAPTION_HEIGHT = 40
@@ -35,3 +41,43 @@ def side_by_side(panels: Mapping[str, Picture], zoom: int) -> Picture:
         )
         columns.append(column)
     return np.hstack(columns)
+
+
+def picture(
+    images: Mapping[str, Luma], scale: int, outputs: Mapping[str, Mapping[str, Luma]]
+) -> tuple[str, Luma]:
+    """Show all methods side by side on the crop where bicubic upscaling and HFDN differ most.
+
+    Args:
+        images: originals by name.
+        scale: upscaling factor.
+        outputs: luma as from `upscale_set`, by method, with "bicubic" and a name with HFDN.
+
+    Returns:
+        The image's name and a captioned row of panels.
+    """
+    side = min(CROP, *(min(image.shape) for image in images.values())) // scale * scale
+    best, where = -1.0, ("", 0, 0)
+    hfdn = next(results for method, results in outputs.items() if method.startswith("HFDN"))
+    for name in images:
+        difference = cv2.absdiff(outputs["bicubic"][name], hfdn[name])
+        mean = cv2.boxFilter(difference, cv2.CV_32F, (side, side), anchor=(0, 0))
+        height, width = difference.shape
+        valid = mean[: height - side + 1, : width - side + 1]
+        if valid.max() > best:
+            best = float(valid.max())
+            row, column = np.unravel_index(valid.argmax(), valid.shape)
+            where = (name, int(row) // scale * scale, int(column) // scale * scale)
+    name, top, left = where
+    hr = crop_to_multiple(images[name], scale)
+    panels = {"low resolution": _crop(to_levels(degrade(hr, scale)), top, left, side, scale)}
+    for method, result in outputs.items():
+        caption = f"{method} {psnr(result[name], hr, scale):.2f} dB"
+        panels[caption] = _crop(result[name], top, left, side)
+    panels["original"] = _crop(hr, top, left, side)
+    return name, side_by_side({k: np.dstack([v] * 3) for k, v in panels.items()}, zoom=3)
+
+
+def _crop(image: Luma, top: int, left: int, side: int, factor: int = 1) -> Luma:
+    """Return the crop at `top`, `left` of the original, from an image `factor` times smaller."""
+    return image[top // factor :, left // factor :][: side // factor, : side // factor]

@@ -2,18 +2,20 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks import baseline
-from benchmarks.pictures import side_by_side
+from benchmarks import baseline, paper
+from benchmarks.given import Given
+from benchmarks.pictures import picture
+from benchmarks.record import weights_of
 from export.sessions import candidate
 from hfdn_deploy.bench import (
     PEAK,
@@ -25,23 +27,14 @@ from hfdn_deploy.bench import (
     to_levels,
 )
 from hfdn_deploy.bundle import PRECISIONS, Bundle, Manifest, pretrained, pretrained_scales
+from hfdn_deploy.errors import BackendError, GateError
 from hfdn_deploy.images import imresize, write_image
 from hfdn_deploy.upscaler import Upscaler
 
+logger = logging.getLogger(__name__)
+
 Luma = NDArray[np.uint8]
 Method = Callable[[NDArray[np.float64]], NDArray[np.floating]]
-
-# Number of images in the paper's test sets.
-SET_SIZES = {"Set5": 5, "Set14": 14, "BSD100": 100, "Urban100": 100}
-
-# Published PSNR of HFDN at ×2, ×3, ×4 (ICIP 2020).
-PAPER_PSNR = {"Set5": (37.95, 34.21, 31.86), "Set14": (33.46, 30.05, 28.26)}
-
-# Published parameters and MACCs of HFDN, by scale.
-PAPER_COMPLEXITY = {2: ("760.1k", "260.7G"), 3: ("823k", "248.21G"), 4: ("760.1k", "178.51G")}
-
-# Side of the shown crops, in pixels of the original.
-CROP = 96
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,12 @@ class Score:
     ssim: float
     images: dict[str, tuple[float, float]]
     """PSNR and SSIM by image name."""
+    weights: str = ""
+    """Short hash of HFDN's checkpoint; empty for other methods."""
+    parameters: str = ""
+    """Of HFDN, in thousands, such as "760.1k"."""
+    maccs: str = ""
+    """Of HFDN, in the paper's convention, such as "178.51G"."""
 
 
 def upscale_set(images: Mapping[str, Luma], scale: int, run: Method) -> dict[str, Luma]:
@@ -73,15 +72,28 @@ def upscale_set(images: Mapping[str, Luma], scale: int, run: Method) -> dict[str
 
 
 def score(
-    set_name: str, scale: int, method: str, images: Mapping[str, Luma], outputs: Mapping[str, Luma]
+    set_name: str,
+    scale: int,
+    method: str,
+    images: Mapping[str, Luma],
+    outputs: Mapping[str, Luma],
+    manifest: Manifest | None = None,
 ) -> Score:
-    """Compare the outputs of `upscale_set` with the originals."""
+    """Compare the outputs of `upscale_set`, by HFDN if there is a manifest, with the originals."""
     scores = {}
     for name, image in images.items():
         hr = crop_to_multiple(image, scale)
         scores[name] = (psnr(outputs[name], hr, scale), ssim(outputs[name], hr, scale))
     mean_psnr, mean_ssim = np.mean(list(scores.values()), axis=0)
-    return Score(set_name, scale, method, float(mean_psnr), float(mean_ssim), scores)
+    found = Score(set_name, scale, method, float(mean_psnr), float(mean_ssim), scores)
+    if manifest is None:
+        return found
+    return replace(
+        found,
+        weights=manifest.weights,
+        parameters=f"{manifest.parameters / 1e3:.1f}k",
+        maccs=f"{manifest.macs_paper / 1e9:.2f}G",
+    )
 
 
 def bicubic(scale: int) -> Method:
@@ -101,9 +113,17 @@ def graph(model: onnx.ModelProto) -> Method:
 
 
 def networks(bundle: Bundle, precision: str, ensemble: bool) -> Iterator[tuple[str, Method]]:
-    """Yield one precision of a bundle, HFDN+ if `ensemble`, and for INT8 its baselines."""
+    """Yield one precision of a bundle, HFDN+ if `ensemble`, and for INT8 its baselines.
+
+    A precision that cannot run here, or whose graph failed its gates, is left out with a warning.
+    """
     suffix = "" if precision == "fp32" else f" {precision}"
-    with Upscaler.load(bundle.path, precision=precision) as up:
+    try:
+        opened = Upscaler.load(bundle.path, precision=precision)
+    except (BackendError, GateError) as error:
+        logger.warning("left out ×%d in %s: %s", bundle.manifest.scale, precision, error)
+        return
+    with opened as up:
         yield f"HFDN{suffix}", network(up)
         if ensemble:
             yield f"HFDN+{suffix}", network(Upscaler(up.backend, up.choice, ensemble=True))
@@ -112,65 +132,41 @@ def networks(bundle: Bundle, precision: str, ensemble: bool) -> Iterator[tuple[s
             yield name, graph(onnx.load_model_from_string(data))
 
 
-def picture(
-    images: Mapping[str, Luma], scale: int, outputs: Mapping[str, Mapping[str, Luma]]
-) -> tuple[str, Luma]:
-    """Show all methods side by side on the crop where the first two differ most.
+def markdown(scores: Sequence[Score], peers: bool = False) -> str:
+    """Return a Markdown table of the scores.
 
     Args:
-        images: originals by name.
-        scale: upscaling factor.
-        outputs: results of `upscale_set`, by method; the first two are compared.
-
-    Returns:
-        The image's name and a captioned row of panels.
+        scores: the measured scores.
+        peers: add the paper's figures for the same sets and scales, and sort by PSNR.
     """
-    best, where = -1.0, ("", 0, 0)
-    for name in images:
-        difference = cv2.absdiff(*(result[name] for result in list(outputs.values())[:2]))
-        mean = cv2.boxFilter(difference, cv2.CV_32F, (CROP, CROP), anchor=(0, 0))
-        valid = mean[: -CROP + 1, : -CROP + 1]
-        if valid.size and valid.max() > best:
-            best = float(valid.max())
-            row, column = np.unravel_index(valid.argmax(), valid.shape)
-            where = (name, int(row) // scale * scale, int(column) // scale * scale)
-    name, top, left = where
-    hr = crop_to_multiple(images[name], scale)
-    panels = {"low resolution": _crop(to_levels(degrade(hr, scale)), top, left, scale)}
-    for method, result in outputs.items():
-        caption = f"{method} {psnr(result[name], hr, scale):.2f} dB"
-        panels[caption] = _crop(result[name], top, left)
-    panels["original"] = _crop(hr, top, left)
-    return name, side_by_side({k: np.dstack([v] * 3) for k, v in panels.items()}, zoom=3)
-
-
-def _crop(image: Luma, top: int, left: int, factor: int = 1) -> Luma:
-    """Return the crop at `top`, `left` of the original, from an image `factor` times smaller."""
-    side = CROP // factor
-    return image[top // factor :, left // factor :][:side, :side]
-
-
-def markdown(scores: Iterable[Score]) -> str:
-    """Return a Markdown table, with the paper's PSNR where it is known."""
-    lines = ["| set | scale | method | PSNR | SSIM | paper's PSNR |", "|---|---|---|---|---|---|"]
-    for s in scores:
-        known = PAPER_PSNR.get(s.set) if s.method == "HFDN" else None
-        paper = f"{known[s.scale - 2]:.2f}" if known else ""
-        size = SET_SIZES.get(s.set, len(s.images))
-        note = "" if len(s.images) == size else f" (incomplete: {len(s.images)} of {size})"
-        lines.append(
-            f"| {s.set}{note} | ×{s.scale} | {s.method} | {s.psnr:.2f} | {s.ssim:.4f} | {paper} |"
+    rows = [
+        (
+            *(s.set, s.scale, s.psnr),
+            f"{s.method} | {s.parameters} | {s.maccs} | {s.psnr:.2f} | {s.ssim:.4f} | measured |",
         )
+        for s in scores
+    ]
+    if peers:
+        for name, scale in dict.fromkeys((s.set, s.scale) for s in scores):
+            for row in paper.published():
+                if row.scale == scale and name in row.scores:
+                    decibels, similarity = row.scores[name]
+                    shown = (
+                        f"{row.method} | {row.parameters} | {row.maccs} | {decibels} | {similarity}"
+                    )
+                    rows.append((name, scale, float(decibels), f"{shown} | the paper's |"))
+        order = list(dict.fromkeys(s.set for s in scores))
+        rows.sort(key=lambda row: (order.index(row[0]), *row[1:3]))
+    sizes = {s.set: len(s.images) for s in scores}
+    lines = [
+        "| set | scale | method | parameters | MACCs | PSNR | SSIM | figures |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, scale, _, shown in rows:
+        size = paper.SET_SIZES.get(name, sizes[name])
+        note = "" if sizes[name] == size else f" (incomplete: {sizes[name]} of {size})"
+        lines.append(f"| {name}{note} | ×{scale} | {shown}")
     return "\n".join(lines) + "\n"
-
-
-def complexity(manifest: Manifest) -> str:
-    """Return a sentence with the parameters and MACCs of a network and of the paper."""
-    parameters, maccs = PAPER_COMPLEXITY[manifest.scale]
-    return (
-        f"×{manifest.scale}: {manifest.parameters:,} parameters (paper: {parameters}), "
-        f"{manifest.macs_paper / 1e9:.2f}G MACCs in the paper's convention (paper: {maccs})."
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,13 +177,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--bundle", type=Path, help="bundle instead of the package's")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32"])
     parser.add_argument("--ensemble", action="store_true", help="add HFDN+, which takes 8× as long")
+    parser.add_argument(
+        "--peers", action="store_true", help="one table with the methods of the paper, by PSNR"
+    )
+    parser.add_argument(
+        "--peer",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="NAME=ONNX",
+        help="a network whose weights you have, for luma or RGB in 0..1",
+    )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write crops side by side")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name and a file such as IMDN=imdn.onnx"
+        )
+    return name, Path(path)
+
+
 def main(args: argparse.Namespace) -> None:
     """Print the scores of bicubic upscaling, HFDN and HFDN+ on every set."""
-    scores = []
+    scores: list[Score] = []
+    given = [Given.open(name, path) for name, path in args.peer]
     if args.bundle:
         bundles = [Bundle(args.bundle)]
     else:
@@ -197,18 +214,27 @@ def main(args: argparse.Namespace) -> None:
         for bundle in bundles:
             scale = bundle.manifest.scale
             outputs = {"bicubic": upscale_set(images, scale, bicubic(scale))}
+            for one in given:
+                if one.factor in (1, scale):
+                    outputs[one.name] = {x: one.upscaled(folder / x, scale) for x in images}
+            others = set(outputs)
             for precision in args.precision:
                 for method, run in networks(bundle, precision, args.ensemble):
                     outputs[method] = upscale_set(images, scale, run)
-            scores += [score(folder.name, scale, k, images, out) for k, out in outputs.items()]
+            for method, results in outputs.items():
+                manifest = None if method in others else bundle.manifest
+                scores.append(score(folder.name, scale, method, images, results, manifest))
             if args.pictures:
                 name, row = picture(images, scale, outputs)
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 write_image(args.pictures / f"{folder.name}_x{scale}_{Path(name).stem}.png", row)
     if args.json:
         print(json.dumps([asdict(s) for s in scores], indent=1))
-    else:
-        print(markdown(scores))
-        print("\n".join(complexity(bundle.manifest) for bundle in bundles))
-        if args.pictures:
-            print(f"crops: {args.pictures}")
+        return
+    print(markdown(scores, args.peers))
+    scales = [bundle.manifest.scale for bundle in bundles]
+    if not args.peers:
+        print(f"The paper's figures, PSNR in dB / SSIM:\n\n{paper.table(scales)}\n")
+    print(weights_of(bundles))
+    if args.pictures:
+        print(f"crops: {args.pictures}")

@@ -18,10 +18,11 @@ from benchmarks import complexity, latency
 from benchmarks.demo import judge
 from benchmarks.latency import PRECISIONS
 from benchmarks.peers import PEERS
+from benchmarks.record import weights_of
 from hfdn_deploy import bench
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import environment_facts, load_original
-from hfdn_deploy.bundle import pretrained_scales
+from hfdn_deploy.bundle import pretrained, pretrained_scales
 from hfdn_deploy.cli import positive
 from hfdn_deploy.images import encode_image
 from hfdn_deploy.upscaler import Upscaler
@@ -84,7 +85,8 @@ def _precisions(rounds: int) -> tuple[Section, Any]:
         f"--precisions {' '.join(precisions)} --rounds {rounds}"
     )
     title = "Precisions and backends"
-    return Section(title, command, bench.format_table(found), {}), found.to_json()
+    body = f"{bench.format_table(found)}\n\n{weights_of(map(pretrained, pretrained_scales()))}"
+    return Section(title, command, body, {}), found.to_json()
 
 
 def _peers(rounds: int) -> tuple[Section, Any]:
@@ -118,7 +120,7 @@ def _photographs(rounds: int) -> tuple[Section, Any]:
         tables.append(f"### {precision}\n\n{judged.table}")
         pictures[f"×4, {precision}"] = encode_image(judged.picture, Path("a.png"))
         values[precision] = judged.decibels
-    body = "\n\n".join(tables)
+    body = "\n\n".join([*tables, weights_of([pretrained(4)])])
     return Section("Photographs", "make demo", body, pictures), values
 
 

@@ -223,6 +223,11 @@ class Manifest:
     derived: dict[str, Parity]
     """Comparisons of the graphs derived from the files on loading, by name in `DERIVED`."""
 
+    @property
+    def weights(self) -> str:
+        """The first digits of the checkpoint's hash, which tables of quality name."""
+        return self.checkpoint_sha256[:12]
+
     def to_json(self) -> str:
         """Return the text of `manifest.json`, with lists of numbers or names on one line."""
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"

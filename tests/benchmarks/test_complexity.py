@@ -150,10 +150,12 @@ def test_command_line(monkeypatch, capsys):
     # Counted by hand: head, four units, fusion, four branches and the skip, at 640×360.
     weights = 864 + 4 * 2 * 9 * 32 * 128 + 9 * 128 * 32 + (9 + 25 + 49 + 81) * 32 * 12 + 27 * 12
     assert peer["cost"]["macs_true"] == weights * 640 * 360
-    assert peer["macs_reproduced_by"] is None
-    assert peer["macs_apart"] is None
-    assert peer["parameters_reproduced_by"] is None
-    assert set(peer["published"].values()) == {None, ""}
+    assert peer["macs_reproduced_by"] == ["true"]
+    assert peer["macs_apart"] == pytest.approx(0, abs=1e-3)
+    assert peer["parameters_reproduced_by"] == ["all", "weights and biases"]
+    assert peer["published"] == {
+        "parameters": "397", "macs": "91.2", "psnr": "37.75", "source": "the paper of HFDN",
+    }  # fmt: skip
     assert [missing["name"] for missing in values["missing"]] == ["MoreMNAS-A"]
     monkeypatch.setattr(complexity, "PEERS", ())
     assert main(["complexity"]) == 0

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.peers import (
+    HFDN,
     MISSING,
     PEERS,
     drrn,
@@ -70,8 +71,11 @@ def test_the_papers_table_is_complete():
 @pytest.mark.parametrize("name", BY_NAME)
 def test_parameters_are_the_published_ones(name):
     peer = BY_NAME[name]
+    # Notes tell how far the counts are from those that HFDN's paper prints.
+    tolerance = 3e-3 if peer.published.source == HFDN else 0
     for scale, published in peer.published.parameters.items():
-        assert reproduced_by(published, parameter_counts(network(peer, scale))), f"×{scale}"
+        counts = parameter_counts(network(peer, scale))
+        assert reproduced_by(published, counts, tolerance), f"×{scale}"
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -44,7 +44,7 @@ def test_rows_are_sorted_and_ranks_are_told():
             ("large", 2, 3 * 10**9, 0.1),
         )
     ]
-    text = latency.table(Latencies(4, (1, 1), tuple(rows), 1e9))
+    text = latency.table(Latencies(4, (1, 1), tuple(rows), 1e9, "abc"))
     assert text.index("| large") < text.index("| middle") < text.index("| small")
     assert "is -1.00 with MACs and -0.50 with parameters" in text
     assert "A MAC of small takes 9.0 times as long as one of large" in text
