@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks.costs import cost
 from benchmarks.peers import PEERS, Peer, graph
 from benchmarks.record import RECORD, recorded
-from benchmarks.scatter import Point, scatter
+from benchmarks.scatter import Point, scatter, style
 from export.sessions import candidate
 from hfdn_deploy.atomic import replaced
 from hfdn_deploy.bench import (
@@ -274,8 +274,8 @@ def plots(found: Latencies) -> dict[str, Figure]:
     axes = psnr.add_subplot()
     axes.set(xscale="log", xlabel="latency, ms", ylabel="PSNR on Set5, dB")
     axes.set_title("PSNR against latency")
-    for label, face in ((f"measured, weights {found.weights}", "grey"), ("published", "none")):
-        axes.scatter([], [], color="grey", facecolors=face, label=label)
+    axes.scatter([], [], label=f"measured, weights {found.weights}", **style(True, False))
+    axes.scatter([], [], label="published", **style(False, True))
     axes.legend(loc="lower right")
     known = [_point(row, _milliseconds(row), float(row.psnr)) for row in found.rows if row.psnr]
     scatter(axes, [point if point.own else replace(point, hollow=True) for point in known])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
@@ -24,12 +25,16 @@ class Point:
         return self.x, self.y
 
 
+def style(own: bool, hollow: bool) -> dict[str, Any]:
+    """Return Matplotlib's options for a point."""
+    marker, colour = ("D", "C3") if own else ("o", "C0")
+    return {"marker": marker, "color": colour, "facecolors": "none" if hollow else colour}
+
+
 def scatter(axes: Axes, points: Sequence[Point]) -> None:
     """Draw points and their names, placing each name clear of the others if possible."""
     for point in points:
-        marker, colour = ("D", "C3") if point.own else ("o", "C0")
-        face = "none" if point.hollow else colour
-        axes.scatter(*point.place, marker=marker, color=colour, facecolors=face)
+        axes.scatter(*point.place, **style(point.own, point.hollow))
     axes.grid(which="both", alpha=0.25)
     axes.margins(0.15)
     axes.figure.get_figure(root=True).draw_without_rendering()
@@ -46,6 +51,11 @@ def scatter(axes: Axes, points: Sequence[Point]) -> None:
             box = note.get_window_extent()
             inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
             if inside and not any(box.overlaps(other) for other in taken):
+                if abs(height) > 12:
+                    line = {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkB": 4}
+                    axes.annotate(
+                        "", point.place, place, textcoords="offset points", arrowprops=line
+                    )
                 break
             note.remove()
         else:

@@ -7,14 +7,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from benchmarks import latency
 from benchmarks.latency import Latencies, Latency
 from benchmarks.peers import PEERS
+from benchmarks.record import recorded
 from benchmarks.report import Section, page
 from hfdn_deploy.bench import PIXELS
 from hfdn_deploy.bundle import pretrained
 
+NAMES = ("IDN", "IMDN")
+
 
 @pytest.fixture(scope="module")
 def found():
-    peers = [peer for peer in PEERS if peer.name in ("IDN", "IMDN")]
+    peers = [peer for peer in PEERS if peer.name in NAMES]
     # Compiling C++ would take half a minute.
     no_compiler = RuntimeError("no C++ compiler")
     with patch("benchmarks.latency.compiled_by_pytorch", side_effect=no_compiler):
@@ -54,6 +57,15 @@ def test_plots_show_every_row(found):
     plots = latency.plots(found)
     labels = {text.get_text() for text in plots["latency_macs"].axes[0].texts}
     assert {"IDN", "IMDN", "HFDN fp32, PyTorch", "HFDN int8, OpenVINO"} <= labels
+    # HFDN's points are filled and stand at what the shipped weights measure; others are hollow.
+    filled = {True: set(), False: set()}
+    for points in plots["psnr_latency"].axes[0].collections:
+        filled[points.get_facecolor().size > 0] |= {y for _, y in points.get_offsets().data}
+    assert filled[False] == {float(peer.published.psnr[4]) for peer in PEERS if peer.name in NAMES}
+    manifest = pretrained(4).manifest
+    assert filled[True] == {
+        round(recorded(manifest, "Set5", precision), 2) for precision in ("fp32", "bf16", "int8")
+    }
     for figure in plots.values():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
