@@ -144,7 +144,7 @@ def _fetched(folder: str) -> Path:
     )  # fmt: skip
     archive = Path(folder, f"{PACKAGE}-{VERSION}.tgz")
     if ran.returncode or not archive.is_file():
-        said = first_line(RuntimeError(ran.stderr))
+        said = first_line(RuntimeError(ran.stderr)) or f"exit code {ran.returncode}"
         raise BackendError(f"npm cannot fetch {package} ({said})", "check npm's registry")
     digest = hashlib.sha512(archive.read_bytes()).digest()
     if base64.b64encode(digest).decode() != SHA512:

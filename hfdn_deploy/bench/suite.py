@@ -262,7 +262,8 @@ def skip_unavailable(
             usable.append(case)
         except (BackendError, GateError) as error:
             reasons.append(f"left out {case.backend} in {case.precision}: {error}")
-            logger.warning(reasons[-1])
+    for reason in reasons if usable else reasons[:-1]:
+        logger.warning(reason)
     if not usable:
         raise BackendError(f"nothing can be measured here; {reasons[-1]}")
     return usable

@@ -60,12 +60,17 @@ class Bundle:
 
     def _read_manifest(self) -> Manifest:
         path = self.path / MANIFEST
+        if self.path.is_file():
+            raise BundleError(
+                f"{self.path} is a file, not a bundle",
+                "name a directory that `python -m export CHECKPOINT -o BUNDLE` wrote",
+            )
         try:
             return read_json(path, Manifest, SCHEMA, BundleError, "export it again", _check_sense)
         except OSError as error:
             raise BundleError(
                 f"{self.path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); name "
-                "a directory that `python -m export` wrote."
+                "a directory that `python -m export CHECKPOINT -o BUNDLE` wrote."
             ) from None
 
     def entry(self, graph: str) -> ModelFile:

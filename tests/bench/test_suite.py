@@ -126,6 +126,15 @@ def test_what_cannot_be_measured_is_refused(capsys, caplog, arguments, words):
     assert ("backend:" in caplog.text) == ("--size" in arguments)  # else none was opened
 
 
+def test_each_reason_is_told_once(capsys, caplog):
+    command = ["bench", "x4", "--backends", "torch", "--precisions", "fp32", "int8"]
+    assert main([*command, "--size", "24x24"]) == 4
+    told = "nothing can be measured here; left out torch in int8: not torch: it runs checkpoints"
+    assert told in capsys.readouterr().err
+    assert "left out torch in fp32" in caplog.text
+    assert "int8" not in caplog.text
+
+
 def test_an_image_of_one_pixel_costs_nothing(tmp_path, capsys, monkeypatch):
     for name, result in (("products", {}), ("_peak", None)):  # which take their time
         monkeypatch.setattr(f"hfdn_deploy.bench.suite.{name}", lambda *_, result=result: result)

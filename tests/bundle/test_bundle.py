@@ -55,6 +55,9 @@ def test_a_missing_file_is_refused(copy):
     (copy / "manifest.json").unlink()
     with pytest.raises(BundleError, match="is not a bundle"):
         Bundle(copy)
+    (copy / "other.onnx").touch()
+    with pytest.raises(BundleError, match=r"other\.onnx is a file, not a bundle; name a directory"):
+        Bundle(copy / "other.onnx")
 
 
 def test_a_missing_precision_is_never_replaced(bundle):
