@@ -137,12 +137,12 @@ def markdown(scores: Sequence[Score], peers: bool = False) -> str:
 
     Args:
         scores: the measured scores.
-        peers: add the paper's figures for the same sets and scales, and sort by PSNR.
+        peers: add the paper's figures for the same sets and scales, marked so, and sort by PSNR.
     """
     rows = [
         (
             *(s.set, s.scale, s.psnr),
-            f"{s.method} | {s.parameters} | {s.maccs} | {s.psnr:.2f} | {s.ssim:.4f} | measured |",
+            f"{s.method} | {s.parameters} | {s.maccs} | {s.psnr:.2f} | {s.ssim:.4f} |",
         )
         for s in scores
     ]
@@ -150,17 +150,14 @@ def markdown(scores: Sequence[Score], peers: bool = False) -> str:
         for name, scale in dict.fromkeys((s.set, s.scale) for s in scores):
             for row in paper.published():
                 if row.scale == scale and name in row.scores:
-                    decibels, similarity = row.scores[name]
-                    shown = (
-                        f"{row.method} | {row.parameters} | {row.maccs} | {decibels} | {similarity}"
-                    )
-                    rows.append((name, scale, float(decibels), f"{shown} | the paper's |"))
+                    cells = (f"{row.method} (paper)", row.parameters, row.maccs, *row.scores[name])
+                    rows.append((name, scale, float(cells[3]), f"{' | '.join(cells)} |"))
         order = list(dict.fromkeys(s.set for s in scores))
         rows.sort(key=lambda row: (order.index(row[0]), *row[1:3]))
     sizes = {s.set: len(s.images) for s in scores}
     lines = [
-        "| set | scale | method | parameters | MACCs | PSNR | SSIM | figures |",
-        "|---|---|---|---|---|---|---|---|",
+        "| set | scale | method | parameters | MACCs | PSNR | SSIM |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, scale, _, shown in rows:
         size = paper.SET_SIZES.get(name, sizes[name])

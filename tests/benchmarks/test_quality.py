@@ -50,7 +50,7 @@ def test_quality_follows_the_protocol(tiny, photo, bundle, capsys):
     assert main(["quality", *arguments]) == 0
     printed = capsys.readouterr().out
     shown = f"{by_method['HFDN']['psnr']:.2f} | {by_method['HFDN']['ssim']:.4f}"
-    assert f"| Tiny | ×4 | HFDN | 760.1k | 178.52G | {shown} | measured |" in printed
+    assert f"| Tiny | ×4 | HFDN | 760.1k | 178.52G | {shown} |" in printed
     assert "| ×4 | HFDN | 760.1k | 178.51G | 31.86 / 0.8920 | 28.26 / 0.7778 |" in printed
     assert "×2" not in printed
     assert printed.endswith(f"Weights (SHA-256 of the checkpoint): ×4 {weights}\n")
@@ -112,14 +112,14 @@ def test_one_table_is_sorted_and_says_whose_figures_are_whose():
     ours = Score("Set5", 3, "HFDN", 34.1, 0.92, {"a": (34.1, 0.92)}, "abc", "823.2k", "248.21G")
     other = Score("Tiny", 3, "HFDN", 20, 0.5, {"a": (20, 0.5)}, "abc", "823.2k", "248.21G")
     lines = markdown([other, ours], peers=True).splitlines()[2:]
-    assert lines[0] == "| Tiny | ×3 | HFDN | 823.2k | 248.21G | 20.00 | 0.5000 | measured |"
+    assert lines[0] == "| Tiny | ×3 | HFDN | 823.2k | 248.21G | 20.00 | 0.5000 |"
     assert all(line.startswith("| Set5 (incomplete: 1 of 5) | ×3 | ") for line in lines[1:])
     cells = [line.split(" | ") for line in lines[1:]]
-    assert [row[2] for row in cells if row[-1] == "measured |"] == ["HFDN"]
+    assert [row[2] for row in cells if not row[2].endswith(" (paper)")] == ["HFDN"]
     assert len(cells) == 10
     values = [float(row[5]) for row in cells]
     assert values == sorted(values)
-    assert [row[2] for row in cells[-3:]] == ["TSCN", "HFDN", "HFDN+"]
+    assert [row[2] for row in cells[-3:]] == ["TSCN (paper)", "HFDN (paper)", "HFDN+ (paper)"]
 
 
 def test_what_is_recorded_is_of_the_shipped_weights_and_in_the_pages():
