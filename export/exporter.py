@@ -69,6 +69,7 @@ def export_bundle(
     if report_to:
         check_writable(report_to / checkpoint.stem, overwrite=True)
     network = load_checkpoint(checkpoint, config)
+    digest = sha256(checkpoint.read_bytes())
     scale = network.config.scale
     source = None
     if "int8" in wanted:
@@ -81,13 +82,13 @@ def export_bundle(
         budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
         study = sensitivity.study(full, scale, source, budget)
         if report_to:
-            report.write(study, report_to, checkpoint.stem)
+            report.write(study, report_to, checkpoint.stem, digest)
         quantization = study.quantization
     elif source and calibration:
         check_quantization(full, source, calibration)
         quantization = source
     names = [name for precision in wanted for name in GRAPHS[precision]]
-    graphs, digest = {}, sha256(checkpoint.read_bytes())
+    graphs = {}
     for name in names:
         model = _make(full, name, quantization)
         describe(model, name, scale, digest)

@@ -11,8 +11,14 @@ from hfdn_deploy.atomic import replaced
 from hfdn_deploy.errors import InputError
 
 
-def write(study: Study, folder: Path, name: str) -> None:
+def write(study: Study, folder: Path, name: str, digest: str) -> None:
     """Write NAME.md, NAME.png and NAME.json into a folder, which is created if needed.
+
+    Args:
+        study: what was measured.
+        folder: the folder.
+        name: name of the checkpoint.
+        digest: hash of the checkpoint.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -20,7 +26,7 @@ def write(study: Study, folder: Path, name: str) -> None:
     figure = _plot(study)
     folder.mkdir(parents=True, exist_ok=True)
     with replaced(folder / f"{name}.md") as path:
-        path.write_text(markdown(study, name), encoding="utf-8")
+        path.write_text(markdown(study, name, digest), encoding="utf-8")
     with replaced(folder / f"{name}.json") as path:
         path.write_text(json.dumps(_facts(study), indent=1) + "\n", encoding="utf-8")
     with replaced(folder / f"{name}.png") as path:
@@ -35,7 +41,7 @@ def _facts(study: Study) -> dict[str, Any]:
     return facts
 
 
-def markdown(study: Study, name: str) -> str:
+def markdown(study: Study, name: str, digest: str) -> str:
     """Return the ranking of the layers and the sets that were tried, as a Markdown table."""
     quantization, chosen = study.quantization, study.chosen
     dialects = list(chosen.losses)
@@ -43,6 +49,8 @@ def markdown(study: Study, name: str) -> str:
     rule = "---|" * len(dialects)
     lines = [
         f"# INT8 of {name}",
+        "",
+        f"Weights (SHA-256 of the checkpoint): {digest}",
         "",
         "Losses are expected losses of PSNR in dB, averaged over the held-out images; the budget "
         f"was {quantization.budget_db:g} dB. Levels are the root mean square difference from fp32, "

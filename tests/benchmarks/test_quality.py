@@ -141,6 +141,8 @@ def test_what_is_recorded_is_of_the_shipped_weights_and_in_the_pages():
         for one in shown:
             if one.scale == scale:
                 assert f"| {one.set} | ×{scale} | {one.method} | {one.psnr:.2f} |" in card
+        report = (ROOT / "docs" / "results" / "int8" / f"hfdn_x{scale}.md").read_text()
+        assert manifest.checkpoint_sha256 in report
         int8 = recorded(manifest, "Set5", "int8")
         assert 0 < abs(int8 - decibels[0]) < 0.05
     changed = pretrained(4).manifest.__class__(**{**vars(manifest), "checkpoint_sha256": "0" * 64})

@@ -73,6 +73,10 @@ def test_the_chosen_layers_are_the_least_that_are_enough_or_the_most_within_the_
     assert study["choices"][-1]["rms_levels"]["int8"] < 1e-3 < study["chosen"]["rms_levels"]["int8"]
     text = (exported / "report" / "hfdn_x2.md").read_text()
     assert text.count("\n| ") > 35
+    assert (
+        f"Weights (SHA-256 of the checkpoint): {hashlib.sha256(X2.read_bytes()).hexdigest()}"
+        in text
+    )
     assert (exported / "report" / "hfdn_x2.png").read_bytes().startswith(b"\x89PNG")
 
 
