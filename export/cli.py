@@ -129,7 +129,13 @@ def main(argv: list[str]) -> int:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="bundle directory; missing parents are created",
+    )
     parser.add_argument("--precisions", nargs="+", choices=GRAPHS, default=["fp32"])
     int8 = parser.add_argument_group("INT8")
     int8.add_argument(

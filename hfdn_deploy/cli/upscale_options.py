@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT",
-        help="file (for one input), folder (keeps the names of inputs), or - for stdout",
+        help="file (for one input), folder (keeps the names of inputs), or - for stdout; missing "
+        "folders are created",
     )  # fmt: skip
     parser.add_argument(
         "-r", "--recursive", action="store_true",
