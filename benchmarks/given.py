@@ -64,17 +64,15 @@ class Given:
     def upscaled(self, path: Path, scale: int) -> Luma:
         """Degrade an original as in the published tables, upscale it, and return 8-bit luma.
 
-        RGB networks get the image in colour, and luma is taken of their rounded result.
+        RGB networks get a colour image in colour, and luma is taken of their rounded result. They
+        get a grey image, which is luma itself, three times, and the mean is taken.
         """
         image = read_image(path).astype(np.uint8, casting="no", copy=False)
-        hr = luma8(image) if self.channels == 1 else _colour(image)
+        colour = self.channels == 3 and image.ndim == 3 and image.shape[2] > 2
+        hr = image[..., :3] if colour else np.dstack([luma8(image)] * self.channels)
         lr = imresize(crop_to_multiple(hr, scale), 1 / scale)
         if self.factor == 1:
             lr = imresize(lr, scale)
         planes = np.atleast_3d(lr / PEAK).astype(np.float32).transpose(2, 0, 1)
-        result = to_levels(self.run(planes[None])[0].transpose(1, 2, 0) * PEAK)
-        return luma8(result[..., 0] if self.channels == 1 else result)
-
-
-def _colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image[..., :3] if image.ndim == 3 and image.shape[2] > 2 else np.dstack([image] * 3)
+        result = self.run(planes[None])[0].transpose(1, 2, 0) * PEAK
+        return luma8(to_levels(result)) if colour else to_levels(result.mean(axis=2))

@@ -222,7 +222,8 @@ def table(found: Latencies) -> str:
             f"| {row.macs / 1e9:.1f}G | {row.measurement} | {row.rate / 1e9:.0f} "
             f"| {_psnr(row)} |"
         )
-    lines += ["", f"HFDN's PSNR was measured with the weights {found.weights}."]
+    if any(row.network == "HFDN" and row.psnr for row in found.rows):
+        lines += ["", f"HFDN's PSNR was measured with the weights {found.weights}."]
     same = comparable(found)
     if len(same) > 2:
         fastest, slowest = (pick(same, key=lambda row: row.rate) for pick in (max, min))

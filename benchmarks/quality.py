@@ -195,11 +195,17 @@ def _named(text: str) -> tuple[str, Path]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a name and a file such as IMDN=imdn.onnx"
         )
+    if name.startswith(("bicubic", "HFDN")):
+        raise argparse.ArgumentTypeError(f"{name} is a name of this table; choose another")
     return name, Path(path)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the scores of bicubic upscaling, HFDN and HFDN+ on every set."""
+    """Print the scores of bicubic upscaling, HFDN and HFDN+ on every set.
+
+    Raises:
+        GateError: no precision can run here and passed its gates.
+    """
     scores: list[Score] = []
     given = [Given.open(name, path) for name, path in args.peer]
     if args.bundle:
@@ -221,10 +227,12 @@ def main(args: argparse.Namespace) -> None:
             for method, results in outputs.items():
                 manifest = None if method in others else bundle.manifest
                 scores.append(score(folder.name, scale, method, images, results, manifest))
-            if args.pictures:
+            if args.pictures and scores[-1].weights:
                 name, row = picture(images, scale, outputs)
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 write_image(args.pictures / f"{folder.name}_x{scale}_{Path(name).stem}.png", row)
+    if not any(s.weights for s in scores):
+        raise GateError("no network was measured, see above", "choose another --precision")
     if args.json:
         print(json.dumps([asdict(s) for s in scores], indent=1))
         return

@@ -149,10 +149,15 @@ def test_what_is_recorded_is_of_the_shipped_weights_and_in_the_pages():
     assert recorded(changed, "Set5", "fp32") is None
 
 
-def test_a_precision_that_failed_its_gates_is_left_out(tiny, caplog, capsys):
-    assert main(["quality", "--data", str(tiny), "--scale", "2", "--precision", "bf16"]) == 0
+def test_a_precision_that_failed_its_gates_is_left_out(tiny, caplog, capsys, tmp_path):
+    command = ["quality", "--data", str(tiny), "--scale", "2", "--pictures", str(tmp_path / "p")]
+    assert main([*command, "--precision", "bf16", "fp32"]) == 0
     assert "left out ×2 in bf16: bf16, derived from" in caplog.text
-    assert "HFDN bf16" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| HFDN |" in printed
+    assert "HFDN bf16" not in printed
+    assert main([*command, "--precision", "bf16"]) == 3
+    assert "no network was measured, see above" in capsys.readouterr().err
 
 
 def test_picture_shows_where_methods_differ_most():
@@ -193,6 +198,15 @@ def test_given_networks_stand_between_bicubic_and_hfdn(tiny, bundle, tmp_path, c
     assert rows["Luma"]["weights"] == ""
 
 
+def test_grey_images_are_luma_to_rgb_networks(tmp_path):
+    network = Given.open("RGB", save_identity(tmp_path / "rgb.onnx", 3))
+    grey = np.random.default_rng(0).integers(0, 256, (24, 28), np.uint8)
+    for name, image in (("a.png", grey), ("b.png", np.dstack([grey, grey // 2]))):
+        write_image(tmp_path / name, image)
+        luma = network.upscaled(tmp_path / name, 2)
+        np.testing.assert_array_equal(luma, to_levels(imresize(imresize(grey, 0.5), 2)))
+
+
 def test_networks_of_another_scale_are_left_out(tiny, bundle, capsys):
     options = ["--peer", f"x4={bundle / 'fp32.onnx'}", "--scale", "2", "--json"]
     assert main(["quality", "--data", str(tiny), *options]) == 0
@@ -226,7 +240,9 @@ def test_what_is_no_network_is_one_sentence(tmp_path):
 
 
 def test_a_name_is_asked_for(capsys, tmp_path):
-    command = ["quality", "--data", str(tmp_path), "--peer", "imdn.onnx"]
-    assert "'imdn.onnx' is not a name and a file such as IMDN=imdn.onnx" in misused(
-        capsys, command, main
-    )
+    command = ["quality", "--data", str(tmp_path), "--peer"]
+    for text, words in (
+        ("imdn.onnx", "'imdn.onnx' is not a name and a file such as IMDN=imdn.onnx"),
+        ("HFDN=imdn.onnx", "HFDN is a name of this table; choose another"),
+    ):
+        assert words in misused(capsys, [*command, text], main)
