@@ -97,12 +97,15 @@ def _train(argv: list[str]) -> Callable[[], None]:
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4))
     parser.add_argument("--recipe", choices=RECIPES, default="paper")
     parser.add_argument("--init", type=Path, help="checkpoint (any scale) to start from")
+    parser.add_argument(
+        "--patch", type=positive, help="side of an HR patch in pixels, instead of the recipe's 96"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument(
         "--fp32", dest="bf16", action="store_const", const=False, help="no bfloat16 (reproducible)"
     )
     args = _parse(parser, argv)
-    recipe = _recipe(args, ("steps", "minutes", "batch", "rate", "seed", "bf16"))
+    recipe = _recipe(args, ("steps", "minutes", "batch", "patch", "rate", "seed", "bf16"))
 
     def run() -> None:
         images, validation = _images(args.data)

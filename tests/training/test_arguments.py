@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", exc_type=ModuleNotFoundError)
 
+from hfdn_deploy.images import write_image  # noqa: E402
 from tests.helpers.commands import misused  # noqa: E402
 from training.cli import main  # noqa: E402
 
@@ -23,3 +25,15 @@ def test_a_device_that_is_not_here(tmp_path, capsys, monkeypatch, command):
     error = capsys.readouterr().err
     assert error == "error: PyTorch finds no CUDA device; leave out --device cuda.\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_patch_that_does_not_fit_the_scale(tmp_path, capsys):
+    for name in "ab":
+        write_image(tmp_path / "data" / f"{name}.png", np.zeros((100, 120), np.uint8))
+    command = ["--scale", "2", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "run")]
+    for side, words in (
+        (95, "the patch side 95 is not a multiple of scale 2"),
+        (102, "no training image is at least 102×102 pixels"),
+    ):
+        assert main([*command, "--patch", str(side)]) == 2
+        assert words in capsys.readouterr().err
