@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
+from benchmarks.pictures import Luma
 from export.sessions import Run, candidate
 from hfdn_deploy.bench import PEAK, crop_to_multiple, luma8, to_levels
 from hfdn_deploy.errors import GateError, InputError
 from hfdn_deploy.images import imresize, read_image
-
-Luma = NDArray[np.uint8]
 
 # Side of the input that shows what a graph does.
 _PROBE = 32

@@ -156,9 +156,7 @@ def run(scale: int, size: tuple[int, int], peers: Sequence[Peer], rounds: int) -
             rows.append(Latency(peer.name, "onnxruntime", "fp32", found.parameters, macs, psnr, ()))
         candidates = {str(i): run for i, run in enumerate(runs)}
         times = measure({**candidates, LIMIT: products("fp32")["onnxruntime"]}, rounds)
-    measured = [
-        Latency(**{**vars(r), "samples": times[str(i)].samples}) for i, r in enumerate(rows)
-    ]
+    measured = [replace(row, samples=times[str(i)].samples) for i, row in enumerate(rows)]
     limit = MACS / times[LIMIT].percentile(50)
     return Latencies(scale, size, tuple(measured), limit, manifest.weights)
 
@@ -279,7 +277,7 @@ def plots(found: Latencies) -> dict[str, Figure]:
     axes.scatter([], [], label="published", **style(False, True))
     axes.legend(loc="lower right")
     known = [_point(row, _milliseconds(row), float(row.psnr)) for row in found.rows if row.psnr]
-    scatter(axes, [point if point.own else replace(point, hollow=True) for point in known])
+    scatter(axes, known, published=True)
     return {"latency_macs": macs, "psnr_latency": psnr}
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmarks import baseline, paper
 from benchmarks.given import Given
-from benchmarks.pictures import picture
+from benchmarks.pictures import Luma, picture
 from benchmarks.record import weights_of
 from export.sessions import candidate
 from hfdn_deploy.bench import (
@@ -33,7 +33,6 @@ from hfdn_deploy.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-Luma = NDArray[np.uint8]
 Method = Callable[[NDArray[np.float64]], NDArray[np.floating]]
 
 

@@ -18,7 +18,6 @@ class Point:
     name: str
     own: bool
     """Whether it is HFDN's: a diamond."""
-    hollow: bool = False
 
     @property
     def place(self) -> tuple[float, float]:
@@ -31,10 +30,16 @@ def style(own: bool, hollow: bool) -> dict[str, Any]:
     return {"marker": marker, "color": colour, "facecolors": "none" if hollow else colour}
 
 
-def scatter(axes: Axes, points: Sequence[Point]) -> None:
-    """Draw points and their names, placing each name clear of the others if possible."""
+def scatter(axes: Axes, points: Sequence[Point], published: bool = False) -> None:
+    """Draw points and their names, placing each name clear of the others if possible.
+
+    Args:
+        axes: where to draw.
+        points: what to draw.
+        published: whether points other than HFDN's are published figures, which are hollow.
+    """
     for point in points:
-        axes.scatter(*point.place, **style(point.own, point.hollow))
+        axes.scatter(*point.place, **style(point.own, published and not point.own))
     axes.grid(which="both", alpha=0.25)
     axes.margins(0.15)
     axes.figure.get_figure(root=True).draw_without_rendering()
