@@ -109,7 +109,7 @@ def _train(argv: list[str]) -> Callable[[], None]:
 
     def run() -> None:
         images, validation = _images(args.data)
-        patches = Patches(images, args.scale, recipe.patch, args.device)
+        patches = Patches(images, args.scale, recipe.patch, args.device, recipe.sizes)
         network = initial_network(args.scale, args.init, recipe.seed).to(args.device)
         trainer = Trainer(network, recipe, args.output)
         trainer.run(patches, validation, args.every or EVERY[args.device])
@@ -130,7 +130,7 @@ def _ablate(argv: list[str]) -> Callable[[], None]:
 
     def run() -> None:
         images, validation = _images(args.data)
-        patches = Patches(images, args.scale, recipe.patch, args.device)
+        patches = Patches(images, args.scale, recipe.patch, args.device, recipe.sizes)
         results = ablation.run(
             args.scale, recipe, args.seeds, patches, validation, args.output, args.device
         )

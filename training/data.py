@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8
@@ -59,10 +60,23 @@ def _load(path: Path) -> Luma:
     return luma
 
 
+def _resized(image: Luma, size: float) -> Luma:
+    height, width = (round(size * side) for side in image.shape)
+    # Pillow's bicubic filter is the protocol's: a = -0.5, antialiased.
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
 class Patches:
     """Random patches with flips and rotations, uniform over all positions in all images."""
 
-    def __init__(self, images: Sequence[Luma], scale: int, patch: int, device: str) -> None:
+    def __init__(
+        self,
+        images: Sequence[Luma],
+        scale: int,
+        patch: int,
+        device: str,
+        sizes: Sequence[float] = (1.0,),
+    ) -> None:
         """Degrade the images once and copy them to flat buffers on `device`.
 
         Args:
@@ -70,6 +84,7 @@ class Patches:
             scale: upscaling factor.
             patch: side of the HR patches, a multiple of `scale`.
             device: device of the buffers and of the patches.
+            sizes: relative sizes at which each image is used, unless smaller than a patch.
 
         Raises:
             InputError: `patch` is not a multiple of `scale`, or every image is smaller than a
@@ -77,7 +92,6 @@ class Patches:
         """
         if patch % scale:
             raise InputError(f"the patch side {patch} is not a multiple of scale {scale}.")
-        images = [crop_to_multiple(image, scale) for image in images]
         large = [image for image in images if min(image.shape) >= patch]
         if not large:
             raise InputError(f"no training image is at least {patch}×{patch} pixels.")
@@ -85,6 +99,8 @@ class Patches:
             logger.warning(
                 "left out %d images that are smaller than a patch", len(images) - len(large)
             )
+        resized = (crop_to_multiple(_resized(i, size), scale) for size in sizes for i in large)
+        large = [image for image in resized if min(image.shape) >= patch]
         with ThreadPoolExecutor() as pool:
             degraded = list(pool.map(lambda image: degrade(image, scale), large))
         self.scale, self.patch, self.device = scale, patch, device

@@ -39,7 +39,7 @@ def train_all(
     training, validation = images
     output.mkdir(parents=True, exist_ok=True)
     for scale in COSTS:
-        patches = Patches(training, scale, FAST.patch, device)
+        patches = Patches(training, scale, FAST.patch, device, FAST.sizes)
         checkpoint = newest_checkpoint(scale)
         network = initial_network(scale, checkpoint, FAST.seed).to(device)
         began = time.monotonic()

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from hfdn_deploy.bench import luma8, photographs, to_levels
 from hfdn_deploy.bench import ssim as numpy_ssim
@@ -20,7 +19,7 @@ from hfdn_deploy.network import HFDNConfig, load_checkpoint
 from tests.helpers.paths import ROOT
 from training.ablation import markdown, variants
 from training.cli import main
-from training.data import Patches, load_folders
+from training.data import Patches
 from training.initial import initial_network
 from training.loop import Trainer, validate
 from training.loss import loss, ssim
@@ -34,6 +33,7 @@ def test_the_papers_recipe_is_the_default():
     assert paper.rate_at(0) == pytest.approx(1e-4)
     assert paper.rate_at((paper.steps - 1) / paper.steps) == pytest.approx(1e-5)
     assert (paper.optimiser, RECIPES["fast"].optimiser) == ("adam", "soap")
+    assert (paper.sizes, RECIPES["fast"].sizes) == ((1.0,), (1.0, 0.9, 0.8, 0.7, 0.6))
 
 
 def test_warmup_then_cosine():
@@ -53,61 +53,6 @@ def test_the_schedule_follows_steps_or_the_clock():
 @pytest.fixture(scope="module")
 def images():
     return [luma8(photograph) for photograph in photographs().values()]
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_patches_are_aligned(images, scale):
-    patches = Patches(images, scale, 96, "cpu")
-    lr, hr = patches.cut(patches.draw(8, seed=0, step=3))
-    assert lr.shape == (8, 1, 96 // scale, 96 // scale)
-    assert hr.shape == (8, 1, 96, 96)
-    bicubic = F.interpolate(lr, scale_factor=scale, mode="bicubic", antialias=True)
-    aligned = F.l1_loss(bicubic, hr)
-    for misaligned in (hr.flip(2), hr.flip(3), hr.transpose(2, 3), hr.roll(scale, 2)):
-        assert aligned < 0.8 * F.l1_loss(bicubic, misaligned)
-
-
-def test_batches_repeat_with_seed_and_step_and_differ_else(images):
-    patches = Patches(images, 4, 48, "cpu")
-    first = patches.draw(4, 7, 5)
-    assert torch.equal(first, patches.draw(4, 7, 5))
-    assert not torch.equal(first, patches.draw(4, 7, 6))
-    assert not torch.equal(first, patches.draw(4, 8, 5))
-
-
-def test_all_symmetries_and_all_images_occur():
-    # Patches as large as the image can only differ by their symmetry.
-    image = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)
-    image = (image * 251 % 256).astype(np.uint8)
-    patches = Patches([image], 2, 48, "cpu")
-    _, hr = patches.cut(patches.draw(200, 0, 0))
-    seen = {to_levels(p[0].numpy() * 255).tobytes() for p in hr}
-    square = [np.rot90(x, k) for x in (image, image.T) for k in range(4)]
-    assert seen == {x.tobytes() for x in square}
-
-
-def test_large_images_are_drawn_by_area():
-    small, large = np.full((48, 48), 10, np.uint8), np.full((96, 144), 200, np.uint8)
-    patches = Patches([small, large], 4, 48, "cpu")
-    _, hr = patches.cut(patches.draw(2000, 0, 0))
-    # Positions of a patch's corner on the LR grid: 1 in one image, 13 × 25 in the other.
-    assert (hr[:, 0, 0, 0] < 0.5).float().mean() == pytest.approx(1 / 326, abs=0.005)
-
-
-def test_folders(tmp_path, images, photo):
-    for i in range(64):
-        write_image(tmp_path / "a" / f"{i:02}.png", photo) if i else (tmp_path / "a").mkdir()
-    (tmp_path / "DIV2K-luma-crops").mkdir()
-    write_image(tmp_path / "DIV2K-luma-crops" / "x.png", np.array([[0, 255]], np.uint8))
-    training, validation = load_folders([tmp_path])
-    assert (len(training), len(validation)) == (63, 1)
-    np.testing.assert_array_equal(training[0], [[16, 235]])
-    np.testing.assert_array_equal(training[1], luma8(photo))
-    with pytest.raises(InputError, match="not a folder"):
-        load_folders([tmp_path / "nowhere"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no images below"):
-        load_folders([tmp_path / "empty"])
 
 
 def test_ssim_is_that_of_the_protocol(images):
