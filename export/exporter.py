@@ -61,9 +61,12 @@ def export_bundle(
 
     Raises:
         CheckpointError: the checkpoint is not usable.
-        InputError: `output` exists and is not a bundle, or cannot be written.
+        InputError: a precision has no graph of its own, or `output` exists and is not a bundle, or
+            cannot be written.
         GateError: a graph differs too much from the network.
     """
+    if unknown := [precision for precision in wanted if precision not in GRAPHS]:
+        raise InputError(f"{', '.join(unknown)}: not exported; choose from {', '.join(GRAPHS)}.")
     _refuse_to_replace_other_things(output)
     check_writable(output, overwrite=True)
     if report_to:

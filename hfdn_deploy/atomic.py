@@ -53,7 +53,8 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
             written.
     """
     check_vacant(path, overwrite=overwrite)
-    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    parents = _followed(path).absolute().parents
+    folder = next(parent for parent in parents if os.path.lexists(parent))
     try:
         with _workplace(folder) as work:
             (work / path.name).write_bytes(b"1")
@@ -67,7 +68,8 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     The block may write a file or a directory there. The temporary path has the name of `path` and
     lies in a hidden folder beside it, which `remove_abandoned` removes if the process is killed.
-    Missing parent folders are created; after a failure, those that are empty are removed.
+    Of a symbolic link, the target is replaced. Missing parent folders are created; after a
+    failure, those that are empty are removed.
 
     Args:
         path: the file or directory to write.
@@ -77,7 +79,8 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         InputError: the disk refuses the write (no space, no permission, a file where a folder
             should be), or `path` exists and may not be replaced.
     """
-    folder = path.parent
+    target = _followed(path)
+    folder = target.parent
     made = [parent for parent in (folder, *folder.parents) if not os.path.lexists(parent)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,23 +91,29 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
                 yield temporary
                 _flush(temporary)
                 if not overwrite:
-                    _appear(temporary, path)
+                    _appear(temporary, target)
                     return
-                if temporary.is_dir() and path.is_dir():
+                if temporary.is_dir() and target.is_dir():
                     # No portable system call swaps two directories; with two renames, one of
                     # them is always complete.
-                    path.rename(old)
-                temporary.replace(path)
+                    target.rename(old)
+                temporary.replace(target)
             finally:
                 with suppress(OSError):
-                    if old.exists() and not path.exists():
-                        old.rename(path)
+                    if old.exists() and not target.exists():
+                        old.rename(target)
     except OSError as error:
         raise _refused(path, error) from error
     finally:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
+
+
+def _followed(path: Path) -> Path:
+    """Return the target of a symbolic link, and any other path as it is."""
+    # Path.is_symlink raises an OSError for a name that is too long.
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def _refused(path: Path, error: OSError) -> InputError:

@@ -220,6 +220,13 @@ def test_export_writes_over_bundles_only(bundle, checkpoint, tmp_path, monkeypat
     Bundle(copy).read_model("fp32")
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_only_precisions_with_a_graph_are_exported(checkpoint, tmp_path, precision):
+    with pytest.raises(InputError, match=f"{precision}: not exported; choose from fp32, fp16"):
+        export_bundle(checkpoint, tmp_path / "b", ("fp32", precision))
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_a_bundle_and_nothing_else_is_replaced(bundle, checkpoint, tmp_path):
     (tmp_path / "webapp").mkdir()
     (tmp_path / "webapp" / "manifest.json").write_text('{"name": "my web app"}')
