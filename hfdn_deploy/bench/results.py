@@ -132,7 +132,7 @@ def format_table(result: BenchResult) -> str:
             _time(row.with_transfers),
             _time(row.end_to_end),
             f"{ratio:.2f}",
-            f"{row.psnr_cost_db:+.3f} dB",
+            f"{row.psnr_cost_db:+z.3f} dB",
             peak,
             _share(result, row),
         ]

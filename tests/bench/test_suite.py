@@ -50,6 +50,8 @@ def test_the_format_table(result):
     assert "| x4 | onnxruntime | int8 | 320×180 | 502.5 ms (498.8–506.2) | - |" in text
     assert "| 0.25 (0.25–0.25) | +0.010 dB | 256 MiB | 8 % |" in text
     assert "limit in int8: 250 GMAC/s, a product of openvino" in text
+    nothing = replace(result, rows=(replace(result.rows[0], psnr_cost_db=-1e-9),))
+    assert "| +0.000 dB |" in format_table(nothing)
     assert "too wide" not in text
     options = {"ensemble": True, "tile": 64}
     ensemble = replace(result, environment={**result.environment, "options": options})
