@@ -53,8 +53,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
             written.
     """
     check_vacant(path, overwrite=overwrite)
-    parents = _followed(path).absolute().parents
-    folder = next(parent for parent in parents if os.path.lexists(parent))
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     try:
         with _workplace(folder) as work:
             (work / path.name).write_bytes(b"1")
@@ -68,8 +67,7 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     The block may write a file or a directory there. The temporary path has the name of `path` and
     lies in a hidden folder beside it, which `remove_abandoned` removes if the process is killed.
-    Of a symbolic link, the target is replaced. Missing parent folders are created; after a
-    failure, those that are empty are removed.
+    Missing parent folders are created; after a failure, those that are empty are removed.
 
     Args:
         path: the file or directory to write.
@@ -79,8 +77,7 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         InputError: the disk refuses the write (no space, no permission, a file where a folder
             should be), or `path` exists and may not be replaced.
     """
-    target = _followed(path)
-    folder = target.parent
+    folder = path.parent
     made = [parent for parent in (folder, *folder.parents) if not os.path.lexists(parent)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,29 +88,23 @@ def replaced(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
                 yield temporary
                 _flush(temporary)
                 if not overwrite:
-                    _appear(temporary, target)
+                    _appear(temporary, path)
                     return
-                if temporary.is_dir() and target.is_dir():
+                if temporary.is_dir() and path.is_dir():
                     # No portable system call swaps two directories; with two renames, one of
                     # them is always complete.
-                    target.rename(old)
-                temporary.replace(target)
+                    path.rename(old)
+                temporary.replace(path)
             finally:
                 with suppress(OSError):
-                    if old.exists() and not target.exists():
-                        old.rename(target)
+                    if old.exists() and not path.exists():
+                        old.rename(path)
     except OSError as error:
         raise _refused(path, error) from error
     finally:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
-
-
-def _followed(path: Path) -> Path:
-    """Return the target of a symbolic link, and any other path as it is."""
-    # Path.is_symlink raises an OSError for a name that is too long.
-    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def _refused(path: Path, error: OSError) -> InputError:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hfdn_deploy import BundleError, HFDNError, InputError, Upscaler
-from hfdn_deploy.atomic import check_writable, remove_abandoned, replaced
+from hfdn_deploy.atomic import remove_abandoned, replaced
 from hfdn_deploy.bundle import pretrained
 from hfdn_deploy.cli import describe
 from tests.helpers.disks import abandon, room_for, writing
@@ -25,29 +25,6 @@ def test_success_replaces_file_and_directory(tmp_path):
         (temporary / "new").touch()
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["new"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "d"]
-
-
-def test_of_a_link_the_target_is_replaced(tmp_path):
-    for name in ("file.dat", "folder", "missing/new.dat"):
-        (tmp_path / "disk" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"{Path(name).stem}.link").symlink_to(Path("disk") / name)
-    (tmp_path / "disk" / "missing").rmdir()
-    (tmp_path / "disk" / "file.dat").write_text("old")
-    (tmp_path / "disk" / "folder").mkdir()
-    for name in ("file.link", "new.link"):
-        check_writable(tmp_path / name, overwrite=True)
-        with replaced(tmp_path / name) as temporary:
-            # Whoever writes the file takes its format from the suffix that was asked for.
-            assert temporary.suffix == ".link"
-            temporary.write_text("new")
-        assert (tmp_path / name).is_symlink()
-        assert (tmp_path / name).read_text() == "new"
-    with replaced(tmp_path / "folder.link") as temporary:
-        temporary.mkdir()
-        (temporary / "new").touch()
-    assert (tmp_path / "folder.link").is_symlink()
-    assert [path.name for path in (tmp_path / "disk" / "folder").iterdir()] == ["new"]
-    assert not list(tmp_path.rglob(".hfdn-*"))
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
