@@ -3,15 +3,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hfdn_deploy.bench import luma8, photographs, to_levels
+from hfdn_deploy.bench import luma8, to_levels
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.images import write_image
 from training.data import Patches, load_folders
-
-
-@pytest.fixture(scope="module")
-def images():
-    return [luma8(photograph) for photograph in photographs().values()]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from hfdn_deploy.bench import luma8, photographs, to_levels
 from hfdn_deploy.bench import ssim as numpy_ssim
+from hfdn_deploy.bench import to_levels
 from hfdn_deploy.errors import CheckpointError, InputError
 from hfdn_deploy.images import write_image
 from hfdn_deploy.network import HFDNConfig, load_checkpoint
@@ -48,11 +48,6 @@ def test_warmup_then_cosine():
 def test_the_schedule_follows_steps_or_the_clock():
     assert Recipe(steps=200).done(50, seconds=1e9) == 0.25
     assert Recipe(steps=200, minutes=2).done(1000, seconds=90) == 0.75
-
-
-@pytest.fixture(scope="module")
-def images():
-    return [luma8(photograph) for photograph in photographs().values()]
 
 
 def test_ssim_is_that_of_the_protocol(images):
