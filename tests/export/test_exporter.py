@@ -12,7 +12,7 @@ from export.exporter import export_bundle, verify_bundle
 from export.fp16 import Loss, to_fp16
 from export.locate import blame, node_departures
 from export.parity import GATES
-from hfdn_deploy.bench import photographs, psnr
+from hfdn_deploy.bench import psnr
 from hfdn_deploy.bundle import Bundle, pretrained, pretrained_scales
 from hfdn_deploy.errors import BundleError, GateError, InputError
 from hfdn_deploy.images import imresize
@@ -279,10 +279,9 @@ def test_a_pth_file_is_exported_with_its_scale(checkpoint, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", pretrained_scales())
 def test_shipped_bundles_are_their_checkpoints(scale, monkeypatch):
-    # All images are judged, whole and in smaller tiles, when a bundle is exported.
+    # All images are judged, whole and in smaller tiles, when a bundle is exported. The grid keeps
+    # its five photographs: the measured loss of one scatters by 0.1 dB.
     leave(monkeypatch, 2)
-    two = dict(list(photographs().items())[:2])
-    monkeypatch.setattr(parity, "photographs", lambda: two)
     monkeypatch.setattr(kinds, "SIDE", 32)
     monkeypatch.setattr(sessions, "TILE", 40)
     checkpoint = ROOT / "checkpoints" / f"hfdn_x{scale}.safetensors"

@@ -132,7 +132,8 @@ def test_the_tiles_statistics_are_the_whole_pictures(precision):
     got = tiling.pooled_mean(parts, luma, tiling.cut(70, 90, 24, parts.halo))
     assert np.abs(expected).max() > 0.1
     # Half precision rounds the mean itself.
-    assert np.abs(got - expected).max() <= (1e-3 if precision == "fp16" else 1e-5)
+    unit = np.spacing(np.float16(np.abs(expected).max()))
+    assert np.abs(got - expected).max() <= (unit if precision == "fp16" else 1e-5)
 
 
 def test_statistics_and_halo_are_needed():

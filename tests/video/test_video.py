@@ -137,8 +137,9 @@ def test_a_flat_colour_keeps_its_level(up, tmp_path, format, full, luma, suffix)
         level = samples(after, index).astype(int)
         assert level.shape == tuple(2 * side for side in samples(before, index).shape)
         assert abs(np.median(level) - value) <= step / 2
-        # Above white, the network itself changes a flat colour slightly at the borders.
-        assert np.abs(level - value).max() <= 1.5 * step
+        # The network itself changes white slightly at the borders: by up to 1.95 levels at ×2.
+        assert np.abs(level - value).max() <= 2.5 * step
+        assert np.abs(level - value)[8:-8, 8:-8].max(initial=0) <= step
 
 
 @pytest.mark.parametrize(("format", "luma"), [("gray", 77), ("gray10le", 300)])
