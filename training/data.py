@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8
+from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8, to_levels
 from hfdn_deploy.errors import InputError
-from hfdn_deploy.images import find_images, read_image
+from hfdn_deploy.images import find_images, imresize, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +60,6 @@ def _load(path: Path) -> Luma:
     return luma
 
 
-def _resized(image: Luma, size: float) -> Luma:
-    height, width = (round(size * side) for side in image.shape)
-    # Pillow's bicubic filter is the protocol's: a = -0.5, antialiased.
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-
-
 class Patches:
     """Random patches with flips and rotations, uniform over all positions in all images."""
 
@@ -99,9 +93,10 @@ class Patches:
             logger.warning(
                 "left out %d images that are smaller than a patch", len(images) - len(large)
             )
-        resized = (crop_to_multiple(_resized(i, size), scale) for size in sizes for i in large)
-        large = [image for image in resized if min(image.shape) >= patch]
         with ThreadPoolExecutor() as pool:
+            copies = pool.map(lambda pair: to_levels(imresize(*pair)), product(large, sizes))
+            cropped = (crop_to_multiple(copy, scale) for copy in copies)
+            large = [image for image in cropped if min(image.shape) >= patch]
             degraded = list(pool.map(lambda image: degrade(image, scale), large))
         self.scale, self.patch, self.device = scale, patch, device
         self._hr = torch.from_numpy(np.concatenate([i.ravel() for i in large])).to(device)
