@@ -135,17 +135,17 @@ BACKENDS = {
 NAMES = tuple(BACKENDS)
 
 # Fastest first. For CPUs, comments give the latency at ×2, ×3, ×4 relative to ONNX Runtime in fp32,
-# from benchmarks/results/2026-11-23-amd-epyc-2-cores.md. For GPUs no order has been measured: this
+# from benchmarks/results/2026-11-28-amd-epyc-2-cores.md. For GPUs no order has been measured: this
 # one follows the arithmetic, with int8 after fp32, since ONNX Runtime has no int8 kernels there.
 _BY_SPEED = (
     *((name, "fp16") for name in ("tensorrt", "rtx-ep", "cuda", "torch-cuda")),
     ("torch-cuda", "bf16"),
     *((name, "fp32") for name in ("tensorrt", "rtx-ep", "cuda", "torch-cuda")),
     *((name, "int8") for name in ("tensorrt", "rtx-ep", "cuda")),
-    ("openvino", "int8"),  # 0.32, 0.35, 0.31
-    ("openvino", "bf16"),  # ×3, ×4: 0.42, 0.44
-    ("onnxruntime", "int8"),  # 0.54, 0.54, 0.53
-    ("openvino", "fp32"),  # 0.88, 0.90, 0.89
+    ("openvino", "int8"),  # 0.30, 0.30, 0.25
+    ("openvino", "bf16"),  # ×3, ×4: 0.42, 0.46
+    ("onnxruntime", "int8"),  # 0.62, 0.53, 0.51
+    ("openvino", "fp32"),  # 0.90, 0.86, 0.92
     ("onnxruntime", "fp32"),
     ("onnxruntime", "fp16"),
     *(("torch", precision) for precision in PRECISIONS),  # refuses all but fp32 itself
