@@ -83,7 +83,7 @@ def export_bundle(
     quantization = None
     if isinstance(source, Pictures):
         budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
-        study = sensitivity.study(full, scale, source, budget)
+        study = sensitivity.Study(full, scale, source, budget)
         if report_to:
             report.write(study, report_to, checkpoint.stem, digest)
         quantization = study.quantization

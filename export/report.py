@@ -34,11 +34,17 @@ def write(study: Study, folder: Path, name: str, digest: str) -> None:
 
 
 def _facts(study: Study) -> dict[str, Any]:
-    """Return the study without the fields that only the exporter uses; the manifest has them."""
-    facts = asdict(study)
+    """Return what was measured without what only the exporter uses; the manifest has that."""
+    quantization = asdict(study.quantization)
     for key in ("channel_means", "ranges"):
-        del facts["quantization"][key]
-    return facts
+        del quantization[key]
+    return {
+        "quantization": quantization,
+        "chosen": asdict(study.chosen),
+        "weights_only": study.weights_only,
+        "layers": [asdict(layer) for layer in study.layers],
+        "choices": [asdict(choice) for choice in study.choices],
+    }
 
 
 def markdown(study: Study, name: str, digest: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -56,21 +57,6 @@ class Choice:
     """Difference of the sharp photograph that departs most from fp32, in levels of 255."""
 
 
-@dataclass(frozen=True)
-class Study:
-    """Everything that was measured, and what was chosen."""
-
-    quantization: Quantization
-    chosen: Choice
-    """The choice with ranges for its layers alone; `choices` have ranges for all layers."""
-    weights_only: float
-    """Expected loss in dB with the weights of all layers rounded and nothing else."""
-    layers: tuple[Layer, ...]
-    """In the order in which they would be given up."""
-    choices: tuple[Choice, ...]
-    """From all layers in 8 bits to none."""
-
-
 class _Judge:
     """Judge of graphs with layers in 8 bits against the fp32 graph."""
 
@@ -107,61 +93,104 @@ class _Judge:
             yield name, candidate(quantize(self.full, quantization, name))
 
 
-def study(full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float) -> Study:
-    """Calibrate an fp32 graph, rank its layers and choose those that go to 8 bits.
+class Study:
+    """A graph's layers in 8 bits: what each of them costs, and which were chosen.
 
-    Layers are given up in the order of their loss per multiply-accumulate: as many as leave
-    `ENOUGH` in 8 bits, and then more until the held-out images are expected to lose at most
-    `budget_db` on average in every dialect.
-
-    Raises:
-        InputError: every choice of layers exceeds the budget.
+    What only a report needs is measured when it is read; it takes minutes.
     """
-    logger.info("observing tensors on the calibration images")
-    macs = layer_macs(full)
-    shares = {name: value / sum(macs.values()) for name, value in macs.items()}
-    tensors = observed_tensors(full, shares)
-    inputs = calibration_inputs(full, tensors, pictures)
-    seen = observe(full, tensors, inputs)
-    some = [lr for images in inputs.values() for lr in images[::GAINS_EVERY]]
-    gains = TorchGraph(full).gains(tensors, some)
-    judge = _Judge(full, pictures.held_out, scale)
 
-    def ranges(layers: Collection[str]) -> dict[str, Ranges]:
-        return {key: fit(full, layers, seen, gains, x) for key, x in DIALECTS.items()}
+    quantization: Quantization
+    layers: tuple[Layer, ...]
+    """In the order in which they would be given up."""
+    chosen: Choice
+    """The choice with ranges for its layers alone; `choices` have ranges for all layers."""
 
-    logger.info("choosing ranges")
-    everything = Quantization(
-        pictures_sha256=pictures.sha256(),
-        budget_db=budget_db,
-        layers=tuple(shares),
-        macs_share=1.0,
-        channel_means={name: tuple(map(short, values.means)) for name, values in seen.items()},
-        ranges=ranges(shares),
-    )
+    def __init__(
+        self, full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float
+    ) -> None:
+        """Calibrate an fp32 graph, rank its layers and choose those that go to 8 bits.
 
-    def only(layers: Collection[str]) -> Quantization:
-        kept = tuple(name for name in shares if name in layers)
-        return replace(everything, layers=kept, macs_share=sum(shares[name] for name in kept))
+        Layers are given up in the order of their loss per multiply-accumulate: as many as leave
+        `ENOUGH` in 8 bits, and then more until the held-out images are expected to lose at most
+        `budget_db` on average in every dialect.
 
-    logger.info("measuring %d layers in INT8, each alone; takes minutes", len(shares))
-    sweep = tqdm(shares, desc="each layer alone", unit="layer", disable=None, leave=False)
-    layers = [Layer(name, shares[name], judge.losses(only([name]))) for name in sweep]
-    layers.sort(key=lambda layer: max(layer.losses.values()) / layer.macs_share, reverse=True)
-    names = [layer.name for layer in layers]
-    logger.info("measuring %d sets of layers in INT8; takes minutes", len(names) + 1)
-    choices = [judge.choice(None, everything)]
-    for i in trange(len(names), desc="sets of layers", unit="set", disable=None, leave=False):
-        choices.append(judge.choice(names[i], only(names[i + 1 :])))
-    enough = sum(choice.macs_share >= ENOUGH for choice in choices) - 1
-    fits = [max(choice.losses.values()) <= budget_db for choice in choices]
-    given_up = next((i for i in range(enough, len(names)) if fits[i]), None)
-    if given_up is None:
+        Raises:
+            InputError: every choice of layers exceeds the budget.
+        """
+        logger.info("observing tensors on the calibration images")
+        macs = layer_macs(full)
+        self._shares = {name: value / sum(macs.values()) for name, value in macs.items()}
+        tensors = observed_tensors(full, self._shares)
+        inputs = calibration_inputs(full, tensors, pictures)
+        seen = observe(full, tensors, inputs)
+        some = [lr for images in inputs.values() for lr in images[::GAINS_EVERY]]
+        gains = TorchGraph(full).gains(tensors, some)
+
+        def ranges(layers: Collection[str]) -> dict[str, Ranges]:
+            return {key: fit(full, layers, seen, gains, x) for key, x in DIALECTS.items()}
+
+        logger.info("choosing ranges")
+        self._everything = Quantization(
+            pictures_sha256=pictures.sha256(),
+            budget_db=budget_db,
+            layers=tuple(self._shares),
+            macs_share=1.0,
+            channel_means={name: tuple(map(short, values.means)) for name, values in seen.items()},
+            ranges=ranges(self._shares),
+        )
+        self._judge = _Judge(full, pictures.held_out, scale)
+        self._measured: dict[int, Choice] = {}
+        self.layers = self._ranked()
+        given_up = self._first_that_fits()
+        left = [layer.name for layer in self.layers[given_up:]]
+        self.quantization = replace(self._only(left), ranges=ranges(left))
+        self.chosen = self._judge.choice(self._choice(given_up).given_up, self.quantization)
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """From all layers in 8 bits to none."""
+        number = len(self.layers) + 1
+        logger.info("measuring %d sets of layers in INT8; takes minutes", number)
+        bar = trange(number, desc="sets of layers", unit="set", disable=None, leave=False)
+        return tuple(map(self._choice, bar))
+
+    @cached_property
+    def weights_only(self) -> float:
+        """Expected loss in dB with the weights of all layers rounded and nothing else."""
+        return self._judge.loss(candidate(round_weights(self._judge.full, self._shares)))
+
+    def _ranked(self) -> tuple[Layer, ...]:
+        logger.info("measuring %d layers in INT8, each alone; takes minutes", len(self._shares))
+        sweep = tqdm(self._shares, desc="each layer alone", unit="layer", disable=None, leave=False)
+        layers = [
+            Layer(name, self._shares[name], self._judge.losses(self._only([name])))
+            for name in sweep
+        ]
+        layers.sort(key=lambda layer: max(layer.losses.values()) / layer.macs_share, reverse=True)
+        return tuple(layers)
+
+    def _first_that_fits(self) -> int:
+        """Return how many layers are given up."""
+        budget_db = self._everything.budget_db
+        for given_up in range(len(self.layers)):
+            later = self._only([layer.name for layer in self.layers[given_up + 1 :]])
+            if later.macs_share >= ENOUGH:
+                continue
+            if max(self._choice(given_up).losses.values()) <= budget_db:
+                return given_up
         raise InputError(
             f"no layer in INT8 stays within a loss of {budget_db:g} dB; allow a larger loss."
         )
-    left = names[given_up:]
-    quantization = replace(only(left), ranges=ranges(left))
-    chosen = judge.choice(choices[given_up].given_up, quantization)
-    weights_only = judge.loss(candidate(round_weights(full, shares)))
-    return Study(quantization, chosen, weights_only, tuple(layers), tuple(choices))
+
+    def _choice(self, given_up: int) -> Choice:
+        """Measure, once, the set without the first `given_up` layers."""
+        if given_up not in self._measured:
+            last = self.layers[given_up - 1].name if given_up else None
+            left = self._only([layer.name for layer in self.layers[given_up:]])
+            self._measured[given_up] = self._judge.choice(last, left)
+        return self._measured[given_up]
+
+    def _only(self, layers: Collection[str]) -> Quantization:
+        kept = tuple(name for name in self._shares if name in layers)
+        share = sum(self._shares[name] for name in kept)
+        return replace(self._everything, layers=kept, macs_share=share)
