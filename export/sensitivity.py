@@ -142,8 +142,8 @@ class Study:
         self._measured: dict[int, Choice] = {}
         self.layers = self._ranked()
         given_up = self._first_that_fits()
-        left = [layer.name for layer in self.layers[given_up:]]
-        self.quantization = replace(self._only(left), ranges=ranges(left))
+        left = self._without(given_up)
+        self.quantization = replace(left, ranges=ranges(left.layers))
         self.chosen = self._judge.choice(self._choice(given_up).given_up, self.quantization)
 
     @cached_property
@@ -173,8 +173,7 @@ class Study:
         """Return how many layers are given up."""
         budget_db = self._everything.budget_db
         for given_up in range(len(self.layers)):
-            later = self._only([layer.name for layer in self.layers[given_up + 1 :]])
-            if later.macs_share >= ENOUGH:
+            if self._without(given_up + 1).macs_share >= ENOUGH:
                 continue
             if max(self._choice(given_up).losses.values()) <= budget_db:
                 return given_up
@@ -186,9 +185,12 @@ class Study:
         """Measure, once, the set without the first `given_up` layers."""
         if given_up not in self._measured:
             last = self.layers[given_up - 1].name if given_up else None
-            left = self._only([layer.name for layer in self.layers[given_up:]])
-            self._measured[given_up] = self._judge.choice(last, left)
+            self._measured[given_up] = self._judge.choice(last, self._without(given_up))
         return self._measured[given_up]
+
+    def _without(self, given_up: int) -> Quantization:
+        """Return the set without the first `given_up` layers, with ranges for all layers."""
+        return self._only([layer.name for layer in self.layers[given_up:]])
 
     def _only(self, layers: Collection[str]) -> Quantization:
         kept = tuple(name for name in self._shares if name in layers)
