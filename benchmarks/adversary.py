@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from export.quantization import DIALECTS
 from export.sessions import Array, candidate
 from export.torch_graph import TorchGraph
 from hfdn_deploy.bundle import Bundle, Quantization, named_bundle
-from hfdn_deploy.cli import positive
+from hfdn_deploy.cli import positive, printable
 from hfdn_deploy.graph import FOR_OPENVINO
 
 STARTS = ("photographs", "text and screens", "drawings and comics", "gradients")
@@ -32,20 +33,23 @@ LIMIT = 120.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `python -m benchmarks adversary`."""
-    parser.add_argument("--model", default="x4", help="bundle, or x2, x3 or x4 for the package's")
+    parser.add_argument(
+        "--model", nargs="+", default=["x4"], help="bundles, or x2, x3 or x4 for the package's"
+    )
     parser.add_argument("--steps", type=positive, default=20)
 
 
 def main(args: argparse.Namespace) -> None:
     """Print the departures before and after the search, by graph and kind."""
-    bundle = named_bundle(args.model)
-    print("| graph | start | max levels | after the search | rms levels | after the search |")
-    print("|---|---|---|---|---|---|")
-    for kind in STARTS:
+    print(
+        "| model | graph | start | max levels | after the search | rms levels | after the search |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for model, kind in product(args.model, STARTS):
         drawn = KINDS[kind](np.random.default_rng(SEED))
         images = drawn[:: math.ceil(len(drawn) / IMAGES)]
-        for found in search(bundle, list(map(to_input, images)), args.steps):
-            print(f"| {found.graph} | {kind} | {found}", flush=True)
+        for found in search(named_bundle(model), list(map(to_input, images)), args.steps):
+            print(f"| {printable(model)} | {found.graph} | {kind} | {found}", flush=True)
 
 
 @dataclass(frozen=True)

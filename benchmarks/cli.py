@@ -11,6 +11,7 @@ from benchmarks import (
     latency,
     memory,
     overhead,
+    page,
     quality,
     report,
     scale,
@@ -44,6 +45,7 @@ COMMANDS = {
     "steps": (steps, "--rounds 10"),
     "scale": (scale, "--images 160"),
     "gpu": (gpu, "build/gpu"),
+    "page": (page, "docs/explanation/int8.md"),
     "demo": (demo, "--bundle hfdn_deploy/bundle/pretrained/x4 --picture demo.png"),
     "report": (report, "-o build/report --rounds 3"),
 }

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmarks import baseline, paper
 from benchmarks.given import Given
 from benchmarks.pictures import Luma, picture
-from benchmarks.record import weights_of
+from benchmarks.record import method_name, weights_of
 from export.sessions import candidate
 from hfdn_deploy.bench import (
     PEAK,
@@ -27,7 +27,7 @@ from hfdn_deploy.bench import (
     to_levels,
 )
 from hfdn_deploy.bundle import PRECISIONS, Bundle, Manifest, pretrained, pretrained_scales
-from hfdn_deploy.errors import BackendError, GateError
+from hfdn_deploy.errors import BackendError, GateError, InputError
 from hfdn_deploy.images import imresize, write_image
 from hfdn_deploy.upscaler import Upscaler
 
@@ -116,16 +116,16 @@ def networks(bundle: Bundle, precision: str, ensemble: bool) -> Iterator[tuple[s
 
     A precision that cannot run here, or whose graph failed its gates, is left out with a warning.
     """
-    suffix = "" if precision == "fp32" else f" {precision}"
     try:
         opened = Upscaler.load(bundle.path, precision=precision)
     except (BackendError, GateError) as error:
         logger.warning("left out ×%d in %s: %s", bundle.manifest.scale, precision, error)
         return
     with opened as up:
-        yield f"HFDN{suffix}", network(up)
+        yield method_name(precision), network(up)
         if ensemble:
-            yield f"HFDN+{suffix}", network(Upscaler(up.backend, up.choice, ensemble=True))
+            average = Upscaler(up.backend, up.choice, ensemble=True)
+            yield method_name(precision, ensemble=True), network(average)
     if precision == "int8":
         for name, data in baseline.int8_graphs(bundle).items():
             yield name, graph(onnx.load_model_from_string(data))
@@ -167,7 +167,9 @@ def markdown(scores: Sequence[Score], peers: bool = False) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `python -m benchmarks quality`."""
-    parser.add_argument("--data", type=Path, action="append", required=True, help="image folder")
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument("--data", type=Path, action="append", help="image folder")
+    sources.add_argument("--recorded", type=Path, metavar="JSON", help="print an earlier run")
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--scale", type=int, nargs="+", choices=(2, 3, 4), help="default: all")
     models.add_argument("--bundle", type=Path, help="bundle instead of the package's")
@@ -204,13 +206,28 @@ def main(args: argparse.Namespace) -> None:
 
     Raises:
         GateError: no precision can run here and passed its gates.
+        InputError: `args.recorded` cannot be read, or has no scores of these weights.
     """
-    scores: list[Score] = []
-    given = [Given.open(name, path) for name, path in args.peer]
     if args.bundle:
         bundles = [Bundle(args.bundle)]
     else:
         bundles = [pretrained(scale) for scale in args.scale or pretrained_scales()]
+    scores = _recorded(args, bundles) if args.recorded else _measured(args, bundles)
+    if args.json:
+        print(json.dumps([asdict(s) for s in scores], indent=1))
+        return
+    print(markdown(scores, args.peers))
+    scales = [bundle.manifest.scale for bundle in bundles]
+    if not args.peers:
+        print(f"The paper's figures, PSNR in dB / SSIM:\n\n{paper.table(scales)}\n")
+    print(weights_of(bundles))
+    if args.pictures:
+        print(f"crops: {args.pictures}")
+
+
+def _measured(args: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Score]:
+    scores: list[Score] = []
+    given = [Given.open(name, path) for name, path in args.peer]
     for folder in args.data:
         images = load_luma_set(folder)
         for bundle in bundles:
@@ -232,13 +249,27 @@ def main(args: argparse.Namespace) -> None:
                 write_image(args.pictures / f"{folder.name}_x{scale}_{Path(name).stem}.png", row)
     if not any(s.weights for s in scores):
         raise GateError("no network was measured, see above", "choose another --precision")
-    if args.json:
-        print(json.dumps([asdict(s) for s in scores], indent=1))
-        return
-    print(markdown(scores, args.peers))
-    scales = [bundle.manifest.scale for bundle in bundles]
-    if not args.peers:
-        print(f"The paper's figures, PSNR in dB / SSIM:\n\n{paper.table(scales)}\n")
-    print(weights_of(bundles))
-    if args.pictures:
-        print(f"crops: {args.pictures}")
+    return scores
+
+
+def _recorded(args: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Score]:
+    if args.peer or args.pictures:
+        raise InputError("--peer and --pictures have to measure; give --data, not --recorded.")
+    try:
+        scores = [Score(**row) for row in json.loads(args.recorded.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        reason = f"{args.recorded} cannot be read: {error}"
+        raise InputError(reason, "name a file that --json wrote") from error
+    methods = {method_name(x, plus) for x in args.precision for plus in {False, args.ensemble}}
+    weights = {bundle.manifest.scale: bundle.manifest.weights for bundle in bundles}
+    found = [
+        s
+        for s in scores
+        if s.method in {"bicubic", *methods}
+        and s.scale in weights
+        and s.weights in ("", weights[s.scale])
+    ]
+    for scale in set(weights) - {s.scale for s in found if s.weights}:
+        reason = f"{args.recorded} has no scores of ×{scale} {weights[scale]}"
+        raise InputError(reason, "measure again with --json")
+    return found

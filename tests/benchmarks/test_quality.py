@@ -1,6 +1,7 @@
 """`python -m benchmarks quality`, the paper's figures, and networks that users give."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -122,16 +123,16 @@ def test_one_table_is_sorted_and_says_whose_figures_are_whose():
     assert [row[2] for row in cells[-3:]] == ["TSCN (paper)", "HFDN (paper)", "HFDN+ (paper)"]
 
 
-def test_what_is_recorded_is_of_the_shipped_weights_and_in_the_pages():
-    """After new weights: the command in docs/results/quality.md makes both again."""
-    scores = [Score(**{**row, "images": row["images"]}) for row in json.loads(RECORD.read_text())]
-    page = (ROOT / "docs" / "results" / "quality.md").read_text()
+def test_what_is_recorded_is_of_the_shipped_weights_and_in_the_pages(capsys):
+    """After new weights: training/README.md has the commands that write the pages anew."""
+
+    def printed(*arguments):
+        assert main(["quality", "--recorded", str(RECORD), "--ensemble", *arguments]) == 0
+        return capsys.readouterr().out
+
+    assert printed("--peers") in (ROOT / "docs" / "results" / "quality.md").read_text()
     weights = weights_of(map(pretrained, pretrained_scales()))
-    for name in ("results/quality.md", "explanation/int8.md"):
-        assert f"\n{weights}\n" in (ROOT / "docs" / name).read_text()
-    shown = [s for s in scores if s.method in ("bicubic", "HFDN", "HFDN+")]
-    for line in markdown(shown, peers=True).splitlines():
-        assert line in page
+    assert f"\n{weights}\n" in (ROOT / "docs" / "explanation" / "int8.md").read_text()
     readme = (ROOT / "README.md").read_text().replace("\n", " ")
     for scale in pretrained_scales():
         manifest = pretrained(scale).manifest
@@ -139,16 +140,33 @@ def test_what_is_recorded_is_of_the_shipped_weights_and_in_the_pages():
         assert f"×{scale} {decibels[0]:.2f} / {decibels[1]:.2f} dB" in readme
         assert f"×{scale} {manifest.weights}" in readme
         card = (ROOT / "checkpoints" / f"hfdn_x{scale}.md").read_text()
-        assert manifest.weights in card
-        for one in shown:
-            if one.scale == scale:
-                assert f"| {one.set} | ×{scale} | {one.method} | {one.psnr:.2f} |" in card
+        assert card.endswith(printed("--peers", "--scale", str(scale)))
         report = (ROOT / "docs" / "results" / "int8" / f"hfdn_x{scale}.md").read_text()
         assert manifest.checkpoint_sha256 in report
         int8 = recorded(manifest, "Set5", "int8")
         assert 0 < abs(int8 - decibels[0]) < 0.05
-    changed = pretrained(4).manifest.__class__(**{**vars(manifest), "checkpoint_sha256": "0" * 64})
+        assert "int8" not in printed("--scale", str(scale))
+        assert f" | {int8:.2f} | " in printed("--scale", str(scale), "--precision", "int8")
+    changed = replace(manifest, checkpoint_sha256="0" * 64)
     assert recorded(changed, "Set5", "fp32") is None
+
+
+def test_a_record_that_does_not_have_what_is_asked(tmp_path, capsys):
+    record = tmp_path / "quality.json"
+    record.write_text(RECORD.read_text().replace(pretrained(3).manifest.weights, "0" * 12))
+    command = ["quality", "--recorded", str(record)]
+    weights = pretrained(3).manifest.weights
+    for arguments, reason in (
+        (["--scale", "2", "3"], f"has no scores of ×3 {weights}"),
+        (["--scale", "2", "--precision", "bf16"], "has no scores of ×2"),
+        (["--scale", "2", "--pictures", str(tmp_path / "p")], "--pictures have to measure"),
+    ):
+        assert main([*command, *arguments]) == 2
+        assert reason in capsys.readouterr().err
+    record.write_text("[1]")
+    assert main(command) == 2
+    assert "quality.json cannot be read" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["quality.json"]
 
 
 def test_a_precision_that_failed_its_gates_is_left_out(tiny, caplog, capsys, tmp_path):
