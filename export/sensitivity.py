@@ -13,7 +13,7 @@ from export.calibration import Pair, Pictures, calibration_inputs, observe
 from export.departure import Sample, departure
 from export.kinds import judged_images
 from export.layers import layer_macs, observed_tensors
-from export.parity import cached, expected_loss
+from export.parity import cached, expected_loss, passes_by_kind
 from export.quantization import DIALECTS, quantize, round_weights
 from export.ranges import fit, short
 from export.sessions import Run, candidate
@@ -79,6 +79,11 @@ class _Judge:
         """Return the losses of the graphs with this quantisation."""
         return {name: self.loss(run) for name, run in self._runs(quantization)}
 
+    def passes_by_kind(self, quantization: Quantization) -> bool:
+        """Return whether both graphs keep within the limits by kind of image."""
+        runs = (run for _, run in self._runs(quantization))
+        return all(passes_by_kind(run, self.reference, self.scale) for run in runs)
+
     def choice(self, given_up: str | None, quantization: Quantization) -> Choice:
         """Measure a set of layers."""
         losses, levels = {}, {}
@@ -112,7 +117,7 @@ class Study:
 
         Layers are given up in the order of their loss per multiply-accumulate: as many as leave
         `ENOUGH` in 8 bits, and then more until the held-out images are expected to lose at most
-        `budget_db` on average in every dialect.
+        `budget_db` on average in every dialect, and every kind of image keeps within its limits.
 
         Raises:
             InputError: every choice of layers exceeds the budget.
@@ -141,9 +146,12 @@ class Study:
         self._judge = _Judge(full, pictures.held_out, scale)
         self._measured: dict[int, Choice] = {}
         self.layers = self._ranked()
-        given_up = self._first_that_fits()
-        left = self._without(given_up)
-        self.quantization = replace(left, ranges=ranges(left.layers))
+        for given_up in range(self._first_that_fits(), len(self.layers)):
+            left = self._without(given_up)
+            self.quantization = replace(left, ranges=ranges(left.layers))
+            if self._judge.passes_by_kind(self.quantization):
+                break
+            logger.info("%d layers in INT8 depart too far on a kind of image", len(left.layers))
         self.chosen = self._judge.choice(self._choice(given_up).given_up, self.quantization)
 
     @cached_property

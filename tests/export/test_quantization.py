@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from export import parity
 from export.calibration import (
     Pair,
     Pictures,
@@ -191,13 +192,18 @@ def two_layers():
     )  # fmt: skip
 
 
-@pytest.mark.usefixtures("small_grid")
-def test_a_budget_that_no_layer_keeps_is_refused(x4, caplog):
-    caplog.set_level("INFO")
+@pytest.fixture
+def few(x4):
+    """Calibration images of one small photograph."""
     *_, pictures = x4
-    model = two_layers()
     small = Pair(pictures.held_out[0].lr[:, :, :9, :9], pictures.held_out[0].original[:36, :36])
-    few = Pictures((small,), (small.original,), (small,))
+    return Pictures((small,), (small.original,), (small,))
+
+
+@pytest.mark.usefixtures("small_grid")
+def test_a_budget_that_no_layer_keeps_is_refused(few, caplog):
+    caplog.set_level("INFO")
+    model = two_layers()
     with pytest.raises(InputError, match="no layer in INT8 stays within a loss of 0 dB"):
         Study(model, 4, few, 0.0)
     found = Study(model, 4, few, 50.0)
@@ -207,6 +213,26 @@ def test_a_budget_that_no_layer_keeps_is_refused(x4, caplog):
     assert "measuring 3 sets" not in caplog.text
     assert found.choices[-1].macs_share == 0
     assert "measuring 3 sets" in caplog.text
+
+
+@pytest.mark.usefixtures("small_grid")
+def test_layers_leave_until_every_kind_keeps_its_limits(few, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    model = two_layers()
+    found = Study(model, 4, few, 50.0)
+    first, second = found.layers
+    both, one = (max(x.rms_levels.values()) for x in (found.chosen, found.choices[1]))
+    assert one < both
+    none = {kind: {} for kind in parity.KIND_LIMITS}
+    for name, limit, left in (
+        ("photographs", both, {first.name, second.name}),
+        ("photographs", (one + both) / 2, {second.name}),
+        ("noise", 0.0, {second.name}),  # which fails, too, and is left to the export's gates
+    ):
+        monkeypatch.setattr(parity, "KIND_LIMITS", none | {name: {"rms_levels": limit}})
+        assert set(Study(model, 4, few, 50.0).quantization.layers) == left
+    for number, times in ((2, 2), (1, 1)):
+        assert caplog.text.count(f"{number} layers in INT8 depart too far") == times
 
 
 def test_a_bias_beside_dead_weights_keeps_its_value(x4):
