@@ -13,12 +13,11 @@ from export import parity, report, sensitivity, tracing
 from export.calibration import Pictures, load_pictures
 from export.describe import describe
 from export.fp16 import to_fp16
-from export.judge import Judge, file_name, sha256
+from export.judge import Judge, derived_from, file_name, sha256
 from export.layers import channels_fit, layer_macs, observed_tensors
 from export.quantization import DIALECTS, quantize
 from hfdn_deploy.atomic import check_writable, replaced
 from hfdn_deploy.bundle import (
-    DERIVED,
     GRAPH_NAMES,
     GRAPHS,
     MANIFEST,
@@ -80,28 +79,33 @@ def export_bundle(
         source = _calibration_source(scale, checkpoint, calibration, renewed)
     logger.info("tracing the network")
     full = tracing.to_onnx(network)
-    quantization = None
+
+    def made(name: str, quantization: Quantization | None) -> bytes:
+        model = _make(full, name, quantization)
+        describe(model, name, scale, digest)
+        return bytes(model.SerializeToString())
+
+    def passes(quantization: Quantization) -> bool:
+        return all(judge.passes(name, made(name, quantization)) for name in DIALECTS)
+
+    quantization = source if isinstance(source, Quantization) else None
+    if quantization and calibration:
+        check_quantization(full, quantization, calibration)
+        budget_db = quantization.budget_db
+    elif budget_db is None:
+        budget_db = parity.INT8_LOSSES["expected_loss_db"]
+    judge = Judge(network, budget_db)
     if isinstance(source, Pictures):
-        budget = parity.INT8_LOSSES["expected_loss_db"] if budget_db is None else budget_db
-        study = sensitivity.Study(full, scale, source, budget)
+        study = sensitivity.Study(full, scale, source, budget_db, passes)
         if report_to:
             report.write(study, report_to, checkpoint.stem, digest)
         quantization = study.quantization
-    elif source and calibration:
-        check_quantization(full, source, calibration)
-        quantization = source
-    names = [name for precision in wanted for name in GRAPHS[precision]]
-    graphs = {}
-    for name in names:
-        model = _make(full, name, quantization)
-        describe(model, name, scale, digest)
-        graphs[name] = model.SerializeToString()
-    judge = Judge(network, quantization)
+    graphs = {name: made(name, quantization) for precision in wanted for name in GRAPHS[precision]}
     entries = [judge.model_file(name, data) for name, data in graphs.items()]
     derived = {
         name: judge.derived(name, entry, graphs[entry.graph])
         for entry in entries
-        for name in _derived_from(entry.graph)
+        for name in derived_from(entry.graph)
     }
     for name, result in derived.items():
         if reason := why_failed(result):
@@ -144,7 +148,7 @@ def verify_bundle(
                 f"{path} says {field.name} {claim}, but it is {truth}; export it again."
             )
     graphs = {entry.graph: bundle.read_model(entry.graph) for entry in bundle.manifest.files}
-    judge = Judge(network, quantization)
+    judge = Judge(network, quantization.budget_db if quantization else 0.0)
     measured = []
     for entry in said.files:
         data = graphs[entry.graph]
@@ -154,7 +158,7 @@ def verify_bundle(
         ):
             raise BundleError(f"{path} describes {entry.file} wrongly; export it again.")
         measured.append(found)
-        for name in _derived_from(entry.graph):
+        for name in derived_from(entry.graph):
             claimed, result = said.derived.get(name), judge.derived(name, entry, data)
             if _limits(claimed) != _limits(result):
                 raise BundleError(f"{path} describes {name} wrongly; export it again.")
@@ -174,10 +178,6 @@ def verify_bundle(
 
 def _limits(parity: Parity | None) -> dict[str, float] | None:
     return {gate.name: gate.limit for gate in parity.gates} if parity else None
-
-
-def _derived_from(graph: str) -> list[str]:
-    return [name for name, source in DERIVED.items() if source == graph]
 
 
 def check_quantization(full: onnx.ModelProto, quantization: Quantization, path: Path) -> None:

@@ -12,7 +12,7 @@ from export.departure import Sample, departure
 from export.kinds import judged_images
 from export.sessions import Array, Run
 from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, luma8, photographs, psnr, to_levels
-from hfdn_deploy.bundle import Gate, KindParity, Parity, ParityCase
+from hfdn_deploy.bundle import Gate, Parity, ParityCase
 from hfdn_deploy.graph import FOR_OPENVINO
 
 # Limits by graph, each on a figure of `compare`:
@@ -142,7 +142,7 @@ def compare(
         scale: upscaling factor.
         limits: limits by figure, as in `GATES`.
     """
-    cases, losses, expected_losses, tiled = [], [], [], []
+    cases, losses, expected_losses, tiled, downscaled = [], [], [], [], []
     digest = hashlib.sha256()
     bar = tqdm(grid(scale), desc="parity", unit="case", disable=None, leave=False)
     for case in bar:
@@ -152,6 +152,7 @@ def compare(
             tiled += [_measure(case, tiles, output).max_abs for tiles in in_tiles(case.lr)]
         if case.original is not None:
             digest.update(case.original.tobytes())
+            downscaled.append(Sample(case.lr, case.original))
             if output.shape == expected.shape:
                 before, after = (_psnr(case.original, x, scale) for x in (expected, output))
                 losses.append(before - after)
@@ -160,8 +161,9 @@ def compare(
     worst = max(cases, key=lambda case: (np.isnan(case.max_abs), case.max_abs))
     kinds = []
     if any(f"{DOWNSCALED}: " in name for name in limits):
-        for kind, samples in samples_by_kind(scale).items():
-            kinds.append(departure(kind, samples, run, reference, scale))
+        kinds.append(departure(DOWNSCALED, downscaled, run, reference, scale))
+        for kind, images in judged_images().items():
+            kinds.append(departure(kind, list(map(Sample, images)), run, reference, scale))
     figures = {
         "not_finite": float(sum(not np.isfinite(case.max_abs) for case in cases)),
         "max_abs": worst.max_abs,
@@ -173,35 +175,15 @@ def compare(
         "psnr_loss_db": float(np.mean(losses)) if losses else float("nan"),
     }
     for found in kinds:
-        figures |= {f"{found.kind}: {name}": value for name, value in _figures(found).items()}
+        figures |= {
+            f"{found.kind}: rms_levels": found.rms_levels,
+            f"{found.kind}: max_levels": found.max_levels,
+            f"{found.kind}: banding_levels": found.banding_levels,
+            **{f"{found.kind}: beyond_{key}": share for key, share in found.beyond.items()},
+        }
     gates = tuple(Gate(name, figures[name], limit) for name, limit in limits.items())
     passed = all(gate.value <= gate.limit for gate in gates)
     return Parity(passed, gates, digest.hexdigest(), worst, tuple(cases), tuple(kinds))
-
-
-def samples_by_kind(scale: int) -> dict[str, list[Sample]]:
-    """Return the images that `KIND_LIMITS` are for."""
-    cases = [case for case in grid(scale) if case.original is not None]
-    downscaled = {DOWNSCALED: [Sample(case.lr, case.original) for case in cases]}
-    return downscaled | {kind: list(map(Sample, x)) for kind, x in judged_images().items()}
-
-
-def passes_by_kind(run: Run, reference: Run, scale: int) -> bool:
-    """Return whether a graph keeps within `KIND_LIMITS`."""
-    for kind, samples in samples_by_kind(scale).items():
-        figures = _figures(departure(kind, samples, run, reference, scale))
-        if any(figures[name] > limit for name, limit in KIND_LIMITS[kind].items()):
-            return False
-    return True
-
-
-def _figures(found: KindParity) -> dict[str, float]:
-    return {
-        "rms_levels": found.rms_levels,
-        "max_levels": found.max_levels,
-        "banding_levels": found.banding_levels,
-        **{f"beyond_{level}": share for level, share in found.beyond.items()},
-    }
 
 
 def expected_loss(

@@ -1,7 +1,7 @@
 """Choice of the layers in 8 bits: each layer's loss alone, and the largest set in a budget."""
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from export.calibration import Pair, Pictures, calibration_inputs, observe
 from export.departure import Sample, departure
 from export.kinds import judged_images
 from export.layers import layer_macs, observed_tensors
-from export.parity import cached, expected_loss, passes_by_kind
+from export.parity import cached, expected_loss
 from export.quantization import DIALECTS, quantize, round_weights
 from export.ranges import fit, short
 from export.sessions import Run, candidate
@@ -29,6 +29,8 @@ GAINS_EVERY = 4
 # Layers are given up as long as the others have this share of the multiply-accumulates, since the
 # last per cent costs most quality (see the curves in docs/results/int8).
 ENOUGH = 0.98
+# Layers are given up for a gate as long as the others have this share.
+LEAST = 0.9
 
 Losses = dict[str, float]
 """Loss by dialect."""
@@ -79,11 +81,6 @@ class _Judge:
         """Return the losses of the graphs with this quantisation."""
         return {name: self.loss(run) for name, run in self._runs(quantization)}
 
-    def passes_by_kind(self, quantization: Quantization) -> bool:
-        """Return whether both graphs keep within the limits by kind of image."""
-        runs = (run for _, run in self._runs(quantization))
-        return all(passes_by_kind(run, self.reference, self.scale) for run in runs)
-
     def choice(self, given_up: str | None, quantization: Quantization) -> Choice:
         """Measure a set of layers."""
         losses, levels = {}, {}
@@ -111,13 +108,26 @@ class Study:
     """The choice with ranges for its layers alone; `choices` have ranges for all layers."""
 
     def __init__(
-        self, full: onnx.ModelProto, scale: int, pictures: Pictures, budget_db: float
+        self,
+        full: onnx.ModelProto,
+        scale: int,
+        pictures: Pictures,
+        budget_db: float,
+        passes: Callable[[Quantization], bool],
     ) -> None:
         """Calibrate an fp32 graph, rank its layers and choose those that go to 8 bits.
 
         Layers are given up in the order of their loss per multiply-accumulate: as many as leave
         `ENOUGH` in 8 bits, and then more until the held-out images are expected to lose at most
-        `budget_db` on average in every dialect, and every kind of image keeps within its limits.
+        `budget_db` on average in every dialect. If the graphs then fail a gate, more are given up,
+        down to `LEAST`; if that does not help, it is undone.
+
+        Args:
+            full: the fp32 graph.
+            scale: upscaling factor.
+            pictures: images to calibrate on and to measure losses on.
+            budget_db: largest expected loss in dB.
+            passes: whether the graphs with a quantisation pass all gates.
 
         Raises:
             InputError: every choice of layers exceeds the budget.
@@ -146,12 +156,15 @@ class Study:
         self._judge = _Judge(full, pictures.held_out, scale)
         self._measured: dict[int, Choice] = {}
         self.layers = self._ranked()
-        for given_up in range(self._first_that_fits(), len(self.layers)):
+        first = self._first_that_fits()
+        shares = [self._without(given_up).macs_share for given_up in range(len(self.layers))]
+        further = [n for n, share in enumerate(shares) if n > first and share >= LEAST]
+        for given_up in (first, *further, first):
             left = self._without(given_up)
             self.quantization = replace(left, ranges=ranges(left.layers))
-            if self._judge.passes_by_kind(self.quantization):
+            if passes(self.quantization):
                 break
-            logger.info("%d layers in INT8 depart too far on a kind of image", len(left.layers))
+            logger.info("%d layers in INT8 fail a gate", len(left.layers))
         self.chosen = self._judge.choice(self._choice(given_up).given_up, self.quantization)
 
     @cached_property

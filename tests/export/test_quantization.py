@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from export import parity
+from export import sensitivity
 from export.calibration import (
     Pair,
     Pictures,
@@ -205,8 +205,8 @@ def test_a_budget_that_no_layer_keeps_is_refused(few, caplog):
     caplog.set_level("INFO")
     model = two_layers()
     with pytest.raises(InputError, match="no layer in INT8 stays within a loss of 0 dB"):
-        Study(model, 4, few, 0.0)
-    found = Study(model, 4, few, 50.0)
+        Study(model, 4, few, 0.0, lambda quantization: True)
+    found = Study(model, 4, few, 50.0, lambda quantization: True)
     assert found.quantization.layers == ("deconv", "last")
     assert found.chosen.macs_share == 1
     # What only a report needs is measured when it is read.
@@ -216,23 +216,25 @@ def test_a_budget_that_no_layer_keeps_is_refused(few, caplog):
 
 
 @pytest.mark.usefixtures("small_grid")
-def test_layers_leave_until_every_kind_keeps_its_limits(few, monkeypatch, caplog):
+def test_layers_leave_until_the_gates_are_passed_or_too_few_are_left(few, monkeypatch, caplog):
     caplog.set_level("INFO")
-    model = two_layers()
-    found = Study(model, 4, few, 50.0)
-    first, second = found.layers
-    both, one = (max(x.rms_levels.values()) for x in (found.chosen, found.choices[1]))
-    assert one < both
-    none = {kind: {} for kind in parity.KIND_LIMITS}
-    for name, limit, left in (
-        ("photographs", both, {first.name, second.name}),
-        ("photographs", (one + both) / 2, {second.name}),
-        ("noise", 0.0, {second.name}),  # which fails, too, and is left to the export's gates
-    ):
-        monkeypatch.setattr(parity, "KIND_LIMITS", none | {name: {"rms_levels": limit}})
-        assert set(Study(model, 4, few, 50.0).quantization.layers) == left
-    for number, times in ((2, 2), (1, 1)):
-        assert caplog.text.count(f"{number} layers in INT8 depart too far") == times
+    judged = []
+
+    def study(passes):
+        judged.clear()
+        caplog.clear()
+        found = Study(two_layers(), 4, few, 50.0, lambda x: judged.append(x) or passes(x))
+        assert caplog.text.count("fail a gate") == len(judged) - passes(judged[-1])
+        assert found.chosen.macs_share == found.quantization.macs_share
+        assert found.quantization == judged[-1]
+        return [set(quantization.layers) for quantization in judged]
+
+    both = {"deconv", "last"}
+    assert study(lambda quantization: True) == [both]
+    assert study(lambda quantization: len(quantization.layers) < 2) == [both, {"last"}]
+    assert study(lambda quantization: False) == [both, {"last"}, both]
+    monkeypatch.setattr(sensitivity, "LEAST", 1)
+    assert study(lambda quantization: False) == [both, both]
 
 
 def test_a_bias_beside_dead_weights_keeps_its_value(x4):
