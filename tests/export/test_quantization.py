@@ -230,6 +230,7 @@ def test_layers_leave_until_the_gates_are_passed_or_too_few_are_left(few, monkey
         return [set(quantization.layers) for quantization in judged]
 
     both = {"deconv", "last"}
+    monkeypatch.setattr(sensitivity, "LEAST", 0.9)
     assert study(lambda quantization: True) == [both]
     assert study(lambda quantization: len(quantization.layers) < 2) == [both, {"last"}]
     assert study(lambda quantization: False) == [both, {"last"}, both]
