@@ -41,15 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print the departures before and after the search, by graph and kind."""
+    bundles = {printable(model): named_bundle(model) for model in args.model}
     print(
         "| model | graph | start | max levels | after the search | rms levels | after the search |"
     )
     print("|---|---|---|---|---|---|---|")
-    for model, kind in product(args.model, STARTS):
+    for (model, bundle), kind in product(bundles.items(), STARTS):
         drawn = KINDS[kind](np.random.default_rng(SEED))
         images = drawn[:: math.ceil(len(drawn) / IMAGES)]
-        for found in search(named_bundle(model), list(map(to_input, images)), args.steps):
-            print(f"| {printable(model)} | {found.graph} | {kind} | {found}", flush=True)
+        for found in search(bundle, list(map(to_input, images)), args.steps):
+            print(f"| {model} | {found.graph} | {kind} | {found}", flush=True)
 
 
 @dataclass(frozen=True)
