@@ -24,6 +24,7 @@ from hfdn_deploy.cli import (
 from hfdn_deploy.errors import BackendError
 from training import ablation
 from training.data import Luma, Patches, load_folders
+from training.host import keep_freed_memory
 from training.initial import CHECKPOINTS, initial_network
 from training.loop import Trainer
 from training.publish import publish
@@ -176,5 +177,6 @@ COMMANDS = {"": _train, "ablate": _ablate, "session": _session, "publish": _publ
 def main(argv: list[str]) -> int:
     """Run the command line and return the exit code."""
     set_up_logging()
+    keep_freed_memory()
     word = argv[0] if argv and argv[0] in COMMANDS else ""
     return run_command(lambda: COMMANDS[word](argv[bool(word) :])())

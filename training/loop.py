@@ -18,6 +18,7 @@ from hfdn_deploy.bench import PEAK, crop_to_multiple, degrade, psnr, to_levels
 from hfdn_deploy.errors import InputError
 from hfdn_deploy.network import HFDN, save_checkpoint
 from training.data import Luma, Patches
+from training.host import separate_bias
 from training.loss import loss
 from training.recipe import Recipe
 from training.soap import Optimiser
@@ -64,6 +65,8 @@ class Trainer:
         self.network.train().requires_grad_(True)
         # The averaged weights, which are the result of the run.
         self.best: HFDN = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if self.device == "cpu":
+            separate_bias(self.network)
         self.optimiser = Optimiser(
             list(self.network.parameters()),
             recipe.betas,
