@@ -142,10 +142,10 @@ _BY_SPEED = (
     ("torch-cuda", "bf16"),
     *((name, "fp32") for name in ("tensorrt", "rtx-ep", "cuda", "torch-cuda")),
     *((name, "int8") for name in ("tensorrt", "rtx-ep", "cuda")),
-    ("openvino", "int8"),  # 0.30, 0.30, 0.25
-    ("openvino", "bf16"),  # ×3, ×4: 0.42, 0.46
-    ("onnxruntime", "int8"),  # 0.62, 0.53, 0.51
-    ("openvino", "fp32"),  # 0.90, 0.86, 0.92
+    ("openvino", "int8"),  # 0.27, 0.31, 0.26
+    ("openvino", "bf16"),  # ×3, ×4: 0.44, 0.44
+    ("onnxruntime", "int8"),  # 0.53, 0.56, 0.54
+    ("openvino", "fp32"),  # 0.90, 0.91, 0.89
     ("onnxruntime", "fp32"),
     ("onnxruntime", "fp16"),
     *(("torch", precision) for precision in PRECISIONS),  # refuses all but fp32 itself

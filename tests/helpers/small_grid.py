@@ -6,12 +6,13 @@ from export import calibration, image, kinds, parity, ranges, sensitivity
 from export.sessions import Array
 
 
-def leave(patch: pytest.MonkeyPatch, number: int) -> None:
-    """Judge graphs on so many images of each kind."""
+def leave(patch: pytest.MonkeyPatch, number: int, whole: tuple[str, ...] = ()) -> None:
+    """Judge graphs on so many images of each kind, and on all of the kinds in `whole`."""
     everything = kinds.judged_images
+    kept = {kind: images for kind, images in everything().items() if kind in whole}
 
     def few() -> dict[str, list[Array]]:
-        return {kind: images[:number] for kind, images in everything().items()}
+        return {kind: images[:number] for kind, images in everything().items()} | kept
 
     for module in (parity, sensitivity):
         patch.setattr(module, "judged_images", few)
