@@ -48,9 +48,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Choice:
-    """A set of layers in 8 bits: all but `given_up` and those given up before it."""
+    """A set of layers in 8 bits."""
 
     given_up: str | None
+    """The last layer of those given up; None if all are in 8 bits."""
     macs_share: float
     """Share of the multiply-accumulates that the layers left have."""
     losses: Losses
@@ -119,8 +120,8 @@ class Study:
 
         Layers are given up in the order of their loss per multiply-accumulate: as many as leave
         `ENOUGH` in 8 bits, and then more until the held-out images are expected to lose at most
-        `budget_db` on average in every dialect. If the graphs then fail a gate, more are given up,
-        down to `LEAST`; if that does not help, it is undone.
+        `budget_db` on average in every dialect. If the graphs then fail a gate, more are given up
+        as long as `LEAST` is left; if that does not help, it is undone.
 
         Args:
             full: the fp32 graph.
@@ -156,16 +157,19 @@ class Study:
         self._judge = _Judge(full, pictures.held_out, scale)
         self._measured: dict[int, Choice] = {}
         self.layers = self._ranked()
-        first = self._first_that_fits()
-        shares = [self._without(given_up).macs_share for given_up in range(len(self.layers))]
-        further = [n for n, share in enumerate(shares) if n > first and share >= LEAST]
-        for given_up in (first, *further, first):
-            left = self._without(given_up)
-            self.quantization = replace(left, ranges=ranges(left.layers))
-            if passes(self.quantization):
+        first = self._without(self._first_that_fits())
+        attempts = []
+        for left in (first, *self._fewer(first)):
+            attempts.append(replace(left, ranges=ranges(left.layers)))
+            if passes(attempts[-1]):
                 break
             logger.info("%d layers in INT8 fail a gate", len(left.layers))
-        self.chosen = self._judge.choice(self._choice(given_up).given_up, self.quantization)
+        else:
+            del attempts[1:]
+        self.quantization = attempts[-1]
+        kept = self.quantization.layers
+        given_up = [layer.name for layer in self.layers if layer.name not in kept]
+        self.chosen = self._judge.choice(given_up[-1] if given_up else None, self.quantization)
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -201,6 +205,14 @@ class Study:
         raise InputError(
             f"no layer in INT8 stays within a loss of {budget_db:g} dB; allow a larger loss."
         )
+
+    def _fewer(self, left: Quantization) -> Iterator[Quantization]:
+        """Yield smaller and smaller sets that keep `LEAST`, without the layers that would not."""
+        for layer in self.layers:
+            fewer = self._only(set(left.layers) - {layer.name})
+            if fewer != left and fewer.macs_share >= LEAST:
+                left = fewer
+                yield left
 
     def _choice(self, given_up: int) -> Choice:
         """Measure, once, the set without the first `given_up` layers."""
