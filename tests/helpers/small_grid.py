@@ -9,7 +9,7 @@ from export.sessions import Array
 def leave(patch: pytest.MonkeyPatch, number: int, whole: tuple[str, ...] = ()) -> None:
     """Judge graphs on so many images of each kind, and on all of the kinds in `whole`."""
     everything = kinds.judged_images
-    kept = {kind: images for kind, images in everything().items() if kind in whole}
+    kept = {kind: everything()[kind] for kind in whole}
 
     def few() -> dict[str, list[Array]]:
         return {kind: images[:number] for kind, images in everything().items()} | kept
